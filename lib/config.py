@@ -1,0 +1,188 @@
+"""Every setting in one place: frozen dataclasses, from which `lib.profiles` builds experiments.
+
+Change one thing with `override(config, {"stage_two.epochs": 3})`, which refuses names and types
+that do not exist. Defaults follow [20] (3rd place 2020) and [21] (2nd place 2021) unless a comment
+says why not.
+"""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True)
+class WorldConfig:
+    """The miniature world (`lib.miniworld`)."""
+
+    landmarks: int = 150  # with training images
+    raw_images: int = 4000  # labelled training images before cleaning
+    gallery_images: int = 1500
+    queries: int = 150
+    image_size: int = 128  # pixels, square JPEGs
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Trunk, pooling and neck (`lib.models`)."""
+
+    trunk: str = "resnet152"  # any timm name
+    trunk_options: Mapping[str, Any] = field(default_factory=dict)  # passed to timm.create_model
+    weights: str = ""  # "" random, "pretrained" through timm, or a local file
+    pooling: str = "gap"  # "gap" [20] or "gem" [21]
+    gem_p: float = 3.0  # [21]: fixed
+    gem_trained: bool = False
+    embedding_dim: int = 512
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """What happens to a training batch on the device (`lib.augment`)."""
+
+    flip: float = 0.5  # probability
+    rotate: float = 0.0  # degrees either way, p 0.5; [20]: 30
+    scale: tuple[float, float] = (1.0, 1.0)  # zoom drawn uniformly; [20]: 0.7 to 1.3
+    aspect: tuple[float, float] = (1.0, 1.0)  # [20]: 0.9 to 1.1
+    pad: int = 0  # zero padding before a random crop; [21]: 10 at 256 px
+    brightness: float = 0.0  # factor 1 +- this
+    contrast: float = 0.0
+    saturation: float = 0.0
+    erasing: float = 0.0  # probability of one erased rectangle; [21]: 1.0
+    erasing_area: tuple[float, float] = (0.02, 0.20)  # [21], share of the image
+    erasing_aspect: tuple[float, float] = (0.3, 1 / 0.3)  # [21]
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One training stage (`lib.train`)."""
+
+    name: str = "stage_one"
+    train_list: str = "clean"  # clean, c2x, full, all [21] or cluster [20]
+    loss: str = "arcface"  # softmax, cosine or arcface
+    margin: float = 0.3  # [20], [21]
+    scale: float = 30.0  # [20], [21]
+    label_smoothing: float = 0.0  # harmful in [21]
+    cutmix: str = ""  # "" off, "paper" (one head, 0.5/0.5) or "code" (a head per stream, 1/1)
+    epochs: int = 24  # passes over `epoch_images`
+    epoch_images: int = 0  # images drawn per epoch; 0: as many as the list holds
+    size: int = 448  # pixels
+    batch_size: int = 192  # over all processes; [20]: 24 on each of 8
+    sampler: str = "shuffle"  # shuffle, continent [21], at_least [20] or class_uniform
+    clean_share: float = 0.66  # of the continent-aware sampler [21]
+    at_least: int = 5  # images per class and epoch of the at_least sampler [20]
+    learning_rate: float = 0.01  # of neck and head
+    trunk_rate: float = 0.1  # the trunk's share of it [20]
+    bias_rate: float = 1.0  # [21]: 2
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: str = "lambda_poly"  # poly, lambda_poly [20] or cosine [21]
+    warmup: float = 0.0  # share of the steps
+    frozen_trunk: float = 0.0  # share of the steps in which only neck and head move [20]
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+@dataclass(frozen=True)
+class CleanConfig:
+    """Both DBSCAN passes of [20] (`lib.clean`); the paper keeps its values to itself."""
+
+    eps: float = 0.0  # cosine distance; 0: the suggestion made from the distances, tightened
+    tighten: float = 1.0  # multiplies the suggestion; below 1 more is dropped
+    min_samples: int = 4
+    relaxed_eps: float = 0.0  # for the noise of the first pass; 0: eps times `relaxation`
+    relaxation: float = 1.2
+    relaxed_min_samples: int = 2
+    smallest: int = 2  # images; smaller clusters are dropped
+    rescue: bool = True  # False: no second pass
+    split: bool = True  # False: a landmark's clusters stay one class
+    suspects: bool = False  # drop images nearer to other landmarks first (`lib.rivals`, not [20])
+
+
+@dataclass(frozen=True)
+class RerankConfig:
+    """Landmark-country reranking of [21] (`lib.rerank`)."""
+
+    alpha: float = 1.0
+    beta: float = 0.1
+    votes: int = 3
+    normalise: bool = True  # scores sum to 1 (published code); False: the slides' raw sums
+    reciprocal: bool = False  # votes by k-reciprocal similarity
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One complete experiment: what `./run_all.sh PROFILE` does."""
+
+    name: str
+    model: ModelConfig
+    stage_one: tuple[StageConfig, ...]  # trained one after the other on the clean list
+    stage_two: StageConfig  # on the cleaned list
+    clean: CleanConfig = field(default_factory=CleanConfig)
+    rerank: RerankConfig = field(default_factory=RerankConfig)
+    world: WorldConfig | None = None  # generated when no data folder is given
+    test_size: int = 448  # pixels at inference
+    flip: bool = False  # add the mirrored image's embedding at inference
+    neighbours: int = 100  # ranked per query: mAP@100
+    # What stands for the trunks of [20] Table 1; without an entry, `model` does.
+    trunks: Mapping[str, ModelConfig] = field(default_factory=dict)
+    seed: int = 0
+
+
+def override(config: C, changes: Mapping[str, Any]) -> C:
+    """A copy of `config` with dotted names set; integers are accepted where floats belong.
+
+    In a tuple of stages the next name is a stage's own: `stage_one.arcface.epochs`.
+
+    Raises:
+        ValueError: if a name does not exist (the nearest is named) or a value has another type.
+
+    >>> override(RerankConfig(), {"alpha": 2}).alpha
+    2.0
+    >>> override(StageConfig(), {"augment.erasing": 1.0}).augment.erasing
+    1.0
+    """
+    for name, value in changes.items():
+        head, _, rest = name.partition(".")
+        kinds = typing.get_type_hints(type(config))
+        if head not in kinds:
+            near = difflib.get_close_matches(head, kinds, n=1)
+            hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(kinds)}"
+            raise ValueError(f"{type(config).__name__} has no setting {head!r}{hint}")
+        if rest:
+            value = _nested(head, getattr(config, head), rest, value)
+        config = dataclasses.replace(config, **{head: _checked(head, value, kinds[head])})
+    return config
+
+
+def _nested(name: str, current: Any, rest: str, value: Any) -> Any:
+    if dataclasses.is_dataclass(current):
+        return override(current, {rest: value})
+    if not isinstance(current, tuple) or not all(map(dataclasses.is_dataclass, current)):
+        raise ValueError(f"setting {name!r} is {current!r}, which has no setting {rest!r}")
+    stage, _, setting = rest.partition(".")
+    if stage not in [item.name for item in current]:
+        names = ", ".join(item.name for item in current)
+        raise ValueError(f"expected a stage among {names}, found {stage!r}; correct the setting")
+    return tuple(
+        override(item, {setting: value}) if item.name == stage else item for item in current
+    )
+
+
+def _checked(name: str, value: Any, expected: Any) -> Any:
+    origin, parts = typing.get_origin(expected), typing.get_args(expected)
+    kinds = parts if origin is types.UnionType else (origin or expected,)
+    if kinds == (float,) and type(value) is int:
+        return float(value)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        names = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
+        raise ValueError(
+            f"setting {name!r} expects {names}, found {value!r} ({type(value).__name__})"
+        )
+    if origin is tuple and ... not in parts and len(value) != len(parts):
+        raise ValueError(f"setting {name!r} expects {len(parts)} values, found {value!r}")
+    return value

@@ -1,0 +1,53 @@
+"""Where things are: the repository, a profile's data and its outputs.
+
+Everything is derived from the place of this file, so notebooks and stages work from any working
+folder. On Kaggle the repository is read-only and outputs go to the working folder instead.
+"""
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+KAGGLE_WORKING = Path("/kaggle/working")
+
+
+def outputs_root() -> Path:
+    """The folder that holds one run folder per profile.
+
+    `LANDMARK_OUTPUTS` overrides it, which tests use to keep their runs apart.
+    """
+    if chosen := os.environ.get("LANDMARK_OUTPUTS"):
+        return Path(chosen)
+    return (KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT) / "outputs"
+
+
+def world_root(profile: str) -> Path:
+    """Where the miniature world of a profile is generated."""
+    if chosen := os.environ.get("LANDMARK_OUTPUTS"):
+        return Path(chosen) / "data" / profile
+    return (KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT) / "data" / profile
+
+
+def run_folder(profile: str, data_dir: str = "") -> Path:
+    """The folder of everything a profile makes, one per data folder.
+
+    Real data named by `data_dir` gets a folder of its own, so that two datasets under one profile
+    never mix: `outputs/mini` and `outputs/mini-photos`.
+    """
+    suffix = f"-{Path(data_dir).resolve().name}" if data_dir else ""
+    return outputs_root() / f"{profile}{suffix}"
+
+
+def existing_folder(data_dir: str) -> Path:
+    """`data_dir` as an absolute path.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    folder = Path(data_dir).expanduser().resolve()
+    if not folder.is_dir():
+        raise ValueError(
+            f"expected a data folder in GLDv2's layout (data/README.md), found no folder {folder};"
+            " give an existing one with --data-dir or leave it out for the miniature world"
+        )
+    return folder
