@@ -1,0 +1,131 @@
+"""Read one CSV file of a dataset strictly: named columns, right types, no repeated key.
+
+Files of several million rows are ordinary here, so every check is a vectorised one, and a file
+that fails is read a second time only to say where. Text stays text: "NA" is Namibia or a name,
+never a missing value. What the tables mean together is left to `lib.dataset`.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import unquote
+
+import pandas as pd
+
+ID_PATTERN = r"[0-9A-Za-z_-]{3,}"  # three characters name the folders of an image
+
+
+def read_table(path: Path, columns: Mapping[str, type], *, key: str | None = None) -> pd.DataFrame:
+    """Read the given `columns` of a CSV file, in that order.
+
+    Args:
+        path: The file; further columns in it are ignored.
+        columns: Column name to `str` or `int`. A column called `id` must hold image ids.
+        key: A column whose values may not repeat.
+
+    Raises:
+        ValueError: The file is missing, empty or no CSV, lacks a column, has a whole number or an
+            image id that is none, or repeats a key.
+    """
+    if not path.is_file():
+        raise ValueError(f"{path} is missing: get it as data/README.md tells.")
+    try:
+        _check_header(path, list(columns))
+        table = _parse(path, dict(columns))
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"{path} is empty: download it again.") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not readable as CSV ({error}): download it again.") from None
+    for name in [name for name, kind in columns.items() if kind is int]:
+        _refuse(path, table, table[name] < 0, name, "which is negative: ids count from 0")
+    if "id" in columns:
+        wrong = ~table["id"].str.fullmatch(ID_PATTERN).astype(bool)
+        _refuse(path, table, wrong, "id", "which is no image id such as 0123456789abcdef")
+    if key is not None:
+        repeated = table[key].duplicated()
+        _refuse(path, table, repeated, key, "which an earlier row has already: remove one of them")
+    return table
+
+
+def explode_ids(table: pd.DataFrame, keep: str | list[str], path: Path) -> pd.DataFrame:
+    """One row per image of a table whose column `images` has ids between spaces.
+
+    Raises:
+        ValueError: An image is listed twice.
+    """
+    lists = [text.split() for text in table["images"]]
+    ids = pd.Series([i for ids in lists for i in ids], dtype=table["images"].dtype, name="id")
+    repeated = ids[ids.duplicated()]
+    if len(repeated):
+        raise ValueError(
+            f"{path} lists {len(repeated):,} images more than once ({first_of(repeated)}): "
+            "an image can have one landmark only."
+        )
+    columns = table[[keep] if isinstance(keep, str) else keep]
+    rows = columns.loc[columns.index.repeat([len(ids) for ids in lists])].reset_index(drop=True)
+    return pd.concat([ids, rows], axis=1)
+
+
+def category_name(url: str) -> str:
+    """The name of a landmark as Wikimedia Commons writes it, from its category address.
+
+    >>> category_name("http://commons.wikimedia.org/wiki/Category:Marb%C3%A4cks_kyrka,_Sweden")
+    'Marbäcks_kyrka,_Sweden'
+    """
+    return unquote(url.rpartition("/Category:")[2]).replace(" ", "_")
+
+
+def first_of(values: pd.Series, most: int = 3) -> str:
+    """The first few values, for a sentence about many.
+
+    >>> first_of(pd.Series([4, 5, 6, 7]))
+    '4, 5, 6 ...'
+    """
+    shown = ", ".join(str(value) for value in values.iloc[:most])
+    return shown + (" ..." if len(values) > most else "")
+
+
+def _check_header(path: Path, columns: list[str]) -> None:
+    header = list(pd.read_csv(path, nrows=0, encoding="utf-8-sig", index_col=False).columns)
+    missing = [name for name in columns if name not in header]
+    if missing:
+        raise ValueError(
+            f"{path} must have the columns {', '.join(columns)}, but {', '.join(missing)} is "
+            f"missing from its header {', '.join(header)}: check where the file comes from."
+        )
+
+
+def _parse(path: Path, columns: dict[str, type]) -> pd.DataFrame:
+    types = {name: "int64" if kind is int else str for name, kind in columns.items()}
+    try:
+        return _read_csv(path, types)
+    except (ValueError, OverflowError) as error:
+        if isinstance(error, pd.errors.EmptyDataError | pd.errors.ParserError | UnicodeDecodeError):
+            raise
+        text = _read_csv(path, dict.fromkeys(columns, str))
+        for name in [name for name, kind in columns.items() if kind is int]:
+            wrong = ~text[name].str.fullmatch(r"[0-9]{1,18}").astype(bool)
+            _refuse(path, text, wrong, name, "which is no whole number from 0")
+        raise
+
+
+def _read_csv(path: Path, types: dict[str, type | str]) -> pd.DataFrame:
+    # index_col=False: with one field too many per row, pandas would shift every column by one.
+    table = pd.read_csv(
+        path,
+        usecols=list(types),
+        dtype=types,
+        na_filter=False,
+        index_col=False,
+        encoding="utf-8-sig",
+    )
+    return table[list(types)]
+
+
+def _refuse(path: Path, table: pd.DataFrame, wrong: pd.Series, column: str, why: str) -> None:
+    """Raise about the rows marked `wrong`, if there are any, naming the first."""
+    if wrong.any():
+        row = int(wrong.to_numpy().argmax())
+        raise ValueError(
+            f"{path} has {column} {table[column].iloc[row]!r} in data row {row + 1}, {why} "
+            f"(rows like it: {int(wrong.sum()):,})."
+        )
