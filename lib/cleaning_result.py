@@ -1,0 +1,118 @@
+"""What cleaning leaves behind: which image went where, and what became of every landmark.
+
+[20] §2.1 makes every cluster a class. Here the clusters of both passes are numbered, images are
+told apart as kept, split, rescued or dropped, and all of it is counted so that it adds up. How
+clusters are found is `lib.clean`'s business.
+"""
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from lib.config import CleanConfig
+
+STATUSES = ("kept", "split", "rescued", "dropped")
+
+
+@dataclasses.dataclass(frozen=True)
+class CleaningResult:
+    """What cleaning made of every image and of every landmark.
+
+    Attributes:
+        images: one row per image in the order given: `id` (if ids were given), `position`,
+            `landmark_id`, `cluster` (from 0 within the landmark, those of the first pass before the
+            rescued ones; -1 if dropped), `label` (contiguous over all classes; -1 if dropped),
+            `status`, and `distance` (cosine, to the centre of its class; NaN if dropped).
+            Statuses: *kept* (in the landmark's largest cluster of the first pass, the first of
+            equals), *split* (in another cluster of the first pass), *rescued* (in a cluster of the
+            second pass), *dropped* (in no cluster, or in one that is too small).
+        landmarks: one row per landmark by ascending id: `landmark_id`, `images`, `clusters`,
+            `kept`, `split`, `rescued`, `dropped`. A landmark that fell apart entirely stays in
+            the table with no clusters.
+        config: the settings, with the radii that were used.
+    """
+
+    images: pd.DataFrame
+    landmarks: pd.DataFrame
+    config: CleanConfig
+
+    def train_cluster(self) -> pd.DataFrame:
+        """The cleaned list as `train_cluster.csv` has it: cluster_id, landmark_id, images.
+
+        `cluster_id` is the label, `images` the ids (positions, if no ids were given) separated by
+        spaces, as in GLDv2's own `train_clean.csv`.
+        """
+        held = self.images[self.images["label"] >= 0]
+        name = "id" if "id" in held else "position"
+        classes = held.assign(images=held[name].astype(str)).groupby("label", sort=True)
+        table = classes.agg(landmark_id=("landmark_id", "first"), images=("images", " ".join))
+        return table.rename_axis("cluster_id").reset_index()
+
+    def summary(self) -> dict[str, int]:
+        """Images in all and of each status, classes, landmarks, and landmarks lost entirely."""
+        statuses = {status: int(self.landmarks[status].sum()) for status in STATUSES}
+        return {
+            "images": len(self.images),
+            **statuses,
+            "classes": int(self.images["label"].max(skipna=True) + 1) if len(self.images) else 0,
+            "landmarks": len(self.landmarks),
+            "landmarks_lost": int((self.landmarks["clusters"] == 0).sum()),
+        }
+
+
+def number_classes(
+    landmark_ids: np.ndarray, cluster: np.ndarray, is_rescued: np.ndarray, config: CleanConfig
+) -> pd.DataFrame:
+    """Number the clusters that are large enough, and tell what became of every image.
+
+    Args:
+        landmark_ids: (N,) integers.
+        cluster: (N,) clusters of either pass, from 0 in each landmark and pass; -1 for noise.
+        is_rescued: (N,) whether the cluster is the second pass's.
+        config: for `smallest` and `split`.
+
+    Returns:
+        N rows of `landmark_id`, `cluster`, `label` and `status`, as in `CleaningResult.images`.
+    """
+    total = len(cluster)
+    landmark = np.unique(landmark_ids, return_inverse=True)[1]
+    held = np.flatnonzero(cluster >= 0)
+    key = (2 * landmark[held] + is_rescued[held]) * total + cluster[held]
+    key, which, size = np.unique(key, return_inverse=True, return_counts=True)
+    large = size >= config.smallest
+    number = np.full(total, -1)  # of each image's class, in the order of the keys
+    number[held] = np.where(large, np.cumsum(large) - 1, -1)[which]
+
+    owner, rescued = np.divmod(key[large] // max(total, 1), 2)  # of each class
+    first_of_owner = np.searchsorted(owner, owner)
+    best = np.lexsort((-size[large], rescued, owner))[first_of_owner]
+    code = np.where(rescued, 2, np.where(best == np.arange(len(owner)), 0, 1))
+    within = np.arange(len(owner)) - first_of_owner
+    label = np.arange(len(owner)) if config.split else np.unique(owner, return_inverse=True)[1]
+
+    def of_images(of_class: np.ndarray, dropped: int) -> np.ndarray:
+        return np.append(of_class, dropped)[number]
+
+    return pd.DataFrame(
+        {
+            "landmark_id": landmark_ids,
+            "cluster": of_images(within, -1),
+            "label": of_images(label, -1),
+            "status": pd.Categorical.from_codes(of_images(code, 3), categories=STATUSES),
+        }
+    )
+
+
+def count_by_landmark(images: pd.DataFrame) -> pd.DataFrame:
+    """Count the images of each status in each landmark, as `CleaningResult.landmarks` has it."""
+    ids, landmark = np.unique(images["landmark_id"].to_numpy(), return_inverse=True)
+    cell = landmark * len(STATUSES) + images["status"].cat.codes.to_numpy()
+    counts = np.bincount(cell, minlength=len(ids) * len(STATUSES)).reshape(-1, len(STATUSES))
+    clusters = np.zeros(len(ids), dtype=np.int64)
+    np.maximum.at(clusters, landmark, images["cluster"].to_numpy() + 1)
+    table = pd.DataFrame(counts, columns=STATUSES)
+    table.insert(0, "landmark_id", ids)
+    table.insert(1, "images", counts.sum(axis=1))
+    table.insert(2, "clusters", clusters)
+    return table

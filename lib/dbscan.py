@@ -1,0 +1,220 @@
+"""DBSCAN on unit rows, label for label what scikit-learn's `DBSCAN(metric="cosine")` returns.
+
+[20] §2.1 clusters every landmark by itself, and landmarks are many and mostly tiny. So the products
+of many equally large landmarks are made at once, larger ones are made half (they are symmetric),
+and huge ones block by block without ever holding n² numbers. Any number of radii shares one
+product. What runs where, and on which rows, is `lib.groups`' business.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+SMALL = 128  # rows; up to here many landmarks are labelled at once
+WHOLE = 8192  # rows; up to here a landmark's n² neighbour flags (one byte each) are held at once
+BLOCK = 1024  # rows of one product
+
+
+class Rows(Protocol):
+    """Unit rows that give themselves out in parts: an array, or rows read when asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice | np.ndarray) -> np.ndarray: ...
+
+
+def radius(eps: float) -> np.float32:
+    """The float32 number that distances are compared with; infinite from 2 on (all are near).
+
+    >>> radius(0.5), radius(2)
+    (np.float32(0.5), np.float32(inf))
+    """
+    return np.float32(eps if eps < 2 else np.inf)
+
+
+def check_settings(eps: float, min_samples: int) -> None:
+    """Refuse settings that mean nothing.
+
+    Raises:
+        ValueError: unless eps is in (0, 2] and min_samples is an integer of at least 1.
+    """
+    if not 0 < eps <= 2:
+        raise ValueError(f"expected a cosine distance in (0, 2] as eps, found {eps}")
+    if not isinstance(min_samples, int | np.integer) or min_samples < 1:
+        raise ValueError(f"expected an integer of at least 1 as min_samples, found {min_samples}")
+
+
+def dbscan(
+    rows: Rows, sizes: Sequence[int], eps_values: Sequence[float], min_samples: int
+) -> np.ndarray:
+    """Label landmarks, each by itself, at each of several radii.
+
+    A row's neighbours are those at a cosine distance of at most eps, itself always included; a row
+    with `min_samples` of them is a core row. Clusters are numbered by their first core row; a row
+    that only borders on clusters joins the lowest-numbered; -1 is noise.
+
+    Args:
+        rows: (R, D) float32 unit rows, one landmark after the other.
+        sizes: (L,) rows of each landmark; one of more than `WHOLE` rows comes alone.
+        eps_values: (K,) radii, in any order.
+        min_samples: neighbours that make a core row.
+
+    Returns:
+        (K, R) int64 labels, starting from 0 in every landmark.
+
+    >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], dtype=np.float32)
+    >>> dbscan(rows, [4], [0.3, 0.5], 2).tolist()
+    [[0, 0, -1, -1], [0, 0, 0, -1]]
+    """
+    radii = [radius(eps) for eps in eps_values]
+    if len(sizes) == 1 and sizes[0] > WHOLE:
+        return _label_blocks(rows, radii, min_samples)
+    parts = []
+    for part, count, size in equal_runs(np.asarray(sizes)):
+        batch = rows[part].reshape(count, size, -1)
+        if size > SMALL:
+            parts.extend(_label_whole(own, radii, min_samples) for own in batch)
+        else:
+            parts.append(_label_small(batch, radii, min_samples))
+    return np.hstack(parts)
+
+
+def equal_runs(sizes: np.ndarray) -> Iterator[tuple[slice, int, int]]:
+    """Runs of equally large landmarks: their rows, how many landmarks, and how large.
+
+    >>> list(equal_runs(np.array([3, 2, 2])))
+    [(slice(0, 3, None), 1, 3), (slice(3, 7, None), 2, 2)]
+    """
+    start = 0
+    for run in np.split(sizes, np.flatnonzero(np.diff(sizes)) + 1):
+        stop = start + int(run.sum())
+        yield slice(start, stop), len(run), int(run[0])
+        start = stop
+
+
+def _label_small(batch: np.ndarray, radii: list[np.float32], min_samples: int) -> np.ndarray:
+    """(B, n, D) rows of equally large landmarks to (K, B · n) labels."""
+    size = batch.shape[1]
+    distance = np.subtract(1, np.matmul(batch, batch.transpose(0, 2, 1)))
+    distance[:, np.arange(size), np.arange(size)] = 0
+    labels = [_label_batch(distance <= limit, min_samples) for limit in radii]
+    return np.stack(labels).reshape(len(radii), -1)
+
+
+def _label_batch(near: np.ndarray, min_samples: int) -> np.ndarray:
+    """(B, n, n) neighbour flags to (B, n) labels, all landmarks in step."""
+    size = near.shape[1]
+    core = near.sum(axis=2) >= min_samples
+    near_core = near & core[:, None, :]
+    reach = (near_core & core[:, :, None]).astype(np.float32)
+    reached = np.count_nonzero(reach)
+    while True:  # squaring doubles the length of the paths that are counted
+        reach = (np.matmul(reach, reach) > 0).astype(np.float32)
+        before, reached = reached, np.count_nonzero(reach)
+        if reached == before:
+            break
+    first = core & (reach.argmax(axis=2) == np.arange(size))  # first core row of its cluster
+    number = np.cumsum(first, axis=1) - 1
+    number = np.where(core, np.take_along_axis(number, reach.argmax(axis=2), axis=1), size)
+    lowest = np.where(near_core, number[:, None, :], size).min(axis=2)
+    return np.where(lowest < size, lowest, -1)
+
+
+def _label_whole(rows: np.ndarray, radii: list[np.float32], min_samples: int) -> np.ndarray:
+    """(n, D) rows of one landmark to (K, n) labels, through n² bytes."""
+    size, ascending = len(rows), np.sort(radii)
+    rank = np.empty((size, size), dtype=np.uint8)  # how many radii are too small for this pair
+    for start in range(0, size, BLOCK):
+        stop = min(start + BLOCK, size)
+        distance = np.subtract(1, rows[start:stop] @ rows[start:].T)
+        part = sum((distance > limit).view(np.uint8) for limit in ascending)
+        rank[start:stop, start:] = part
+        rank[start:, start:stop] = part.T
+    np.fill_diagonal(rank, 0)
+    return np.stack(
+        [_walk(rank <= np.searchsorted(ascending, limit), min_samples) for limit in radii]
+    )
+
+
+def _walk(near: np.ndarray, min_samples: int) -> np.ndarray:
+    """(n, n) neighbour flags to (n,) labels, cluster after cluster from its first core row."""
+    core = np.count_nonzero(near, axis=1) >= min_samples
+    labels = np.full(len(near), -1, dtype=np.int64)
+    number = 0
+    for seed in np.flatnonzero(core):
+        if labels[seed] >= 0:
+            continue
+        labels[seed] = number
+        frontier = np.array([seed])
+        while frontier.size:
+            reached = near[frontier].any(axis=0) & (labels < 0)
+            labels[reached] = number
+            frontier = np.flatnonzero(reached & core)
+        number += 1
+    return labels
+
+
+def _label_blocks(rows: Rows, radii: list[np.float32], min_samples: int) -> np.ndarray:
+    """Any number of rows of one landmark to (K, n) labels; products are made two or three times."""
+    size = len(rows)
+    counts = np.zeros((len(radii), size), dtype=np.int64)
+    for k, left, right, near in _near_blocks(rows, radii):
+        counts[k, left] += near.sum(axis=1)
+        if left != right:
+            counts[k, right] += near.sum(axis=0)
+    core = counts >= min_samples
+
+    component = np.tile(np.arange(size), (len(radii), 1))
+    for k, left, right, near in _near_blocks(rows, radii):
+        of = component[k]
+        new = near & core[k, left, None] & core[k, right] & (of[left, None] != of[right])
+        i, j = np.nonzero(new)
+        if i.size:  # rare once the large components have met
+            links = coo_array((np.ones(i.size), (of[left][i], of[right][j])), shape=(size, size))
+            component[k] = connected_components(links, directed=False)[1][of]
+
+    labels = np.empty((len(radii), size), dtype=np.int64)
+    for k, limit in enumerate(radii):
+        number = np.full(size, size)  # larger than any cluster's: not a core row
+        number[core[k]] = _by_first_appearance(component[k, core[k]])
+        lowest = number.copy()
+        outside = np.flatnonzero(~core[k])
+        for at in np.split(outside, range(2 * BLOCK, len(outside), 2 * BLOCK)):
+            own = rows[at]
+            for part in _parts(size):
+                near = np.subtract(1, own @ rows[part].T) <= limit
+                found = np.where(near, number[part], size).min(axis=1)
+                lowest[at] = np.minimum(lowest[at], found)
+        labels[k] = np.where(lowest < size, lowest, -1)
+    return labels
+
+
+def _parts(size: int) -> list[slice]:
+    return [slice(start, start + 2 * BLOCK) for start in range(0, size, 2 * BLOCK)]
+
+
+def _near_blocks(
+    rows: Rows, radii: list[np.float32]
+) -> Iterator[tuple[int, slice, slice, np.ndarray]]:
+    """Radius index, two slices and their (≤ 2048, ≤ 2048) neighbour flags, upper half only."""
+    parts = _parts(len(rows))
+    for first, left in enumerate(parts):
+        own = rows[left]
+        for right in parts[first:]:
+            distance = np.subtract(1, own @ rows[right].T)
+            if left == right:
+                np.fill_diagonal(distance, 0)
+            for k, limit in enumerate(radii):
+                yield k, left, right, distance <= limit
+
+
+def _by_first_appearance(values: np.ndarray) -> np.ndarray:
+    """Number values from 0 in the order in which they first appear.
+
+    >>> _by_first_appearance(np.array([7, 3, 7, 5])).tolist()
+    [0, 1, 0, 2]
+    """
+    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[inverse]

@@ -1,0 +1,55 @@
+"""Scores of a cleaning: by hand, and at their limits."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import adjusted_rand_score
+
+from lib.cleaning_score import score_cleaning
+
+
+def images(labels) -> pd.DataFrame:
+    return pd.DataFrame({"label": labels})
+
+
+def test_score_cleaning_of_the_truth_itself_is_perfect():
+    truth = np.array([0, 0, 0, 1, 1, -1, -1, 2])
+    scores = score_cleaning(images(truth), truth)
+    assert scores.pop("kept") == 6 / 8
+    assert set(scores.values()) == {1.0}
+
+
+def test_score_cleaning_counts_by_hand():
+    # given class 0 with three of true class 4 and a noise image, class 1 of two true classes,
+    # one true image and two noise images dropped
+    labels = [0, 0, 0, 0, 1, 1, 1, -1, -1, -1]
+    truth = [4, 4, 4, -1, 4, 7, 7, 7, -1, -1]
+    scores = score_cleaning(images(labels), np.array(truth))
+    assert scores["purity"] == 5 / 7
+    assert scores["noise_precision"] == scores["noise_recall"] == 2 / 3
+    alone = [0, 0, 0, 0, 1, 1, 1, 10, 11, 12], [4, 4, 4, 20, 4, 7, 7, 7, 21, 22]
+    assert scores["ari"] == pytest.approx(adjusted_rand_score(*alone))
+
+
+def test_score_cleaning_ignores_the_names_of_classes():
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        labels, truth = generator.integers(-1, 5, (2, 60))
+        renamed = np.where(truth < 0, -1, 100 - 3 * truth)
+        plain, other = (score_cleaning(images(labels), values) for values in (truth, renamed))
+        assert plain == pytest.approx(other)
+        assert all(-1 <= score <= 1 for score in plain.values())
+
+
+def test_score_cleaning_of_nothing_dropped_has_no_precision():
+    scores = score_cleaning(images([0, 0, 1]), np.array([0, 0, 1]))
+    assert math.isnan(scores["noise_precision"])
+    assert math.isnan(scores["noise_recall"])
+    assert scores["purity"] == scores["kept"] == 1
+
+
+def test_score_cleaning_refuses_a_truth_of_another_length():
+    with pytest.raises(ValueError, match="each of the 3 images"):
+        score_cleaning(images([0, 0, 1]), np.array([0, 0]))

@@ -1,0 +1,115 @@
+"""Work over groups: every row arrives once, in order, whole and of unit length."""
+
+import numpy as np
+import pytest
+from joblib import parallel_config
+
+import lib.groups
+from lib.groups import check_embeddings, over_groups
+
+
+def unit(generator: np.random.Generator, count: int, dimensions: int = 4) -> np.ndarray:
+    rows = generator.standard_normal((count, dimensions))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def first_column(rows, sizes: np.ndarray) -> np.ndarray:
+    assert len(rows) == sizes.sum()
+    return rows[:][:, 0]
+
+
+def groups_seen(rows, sizes: np.ndarray) -> np.ndarray:
+    return np.stack([np.repeat(np.arange(len(sizes)), sizes), np.repeat(sizes, sizes)])
+
+
+@pytest.fixture
+def tiny_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lib.groups, "TASK_ROWS", 16)
+    monkeypatch.setattr(lib.groups, "WHOLE", 30)
+
+
+@pytest.mark.usefixtures("tiny_tasks")
+def test_over_groups_hands_out_every_row_once_and_groups_whole():
+    generator = np.random.default_rng(0)
+    for _ in range(50):
+        groups = generator.integers(0, generator.integers(1, 20), generator.integers(1, 200))
+        rows = unit(generator, len(groups))
+        seen = []
+        for at, (which, sizes) in over_groups(groups_seen, rows, groups):
+            seen.extend(at.tolist())
+            for number in np.unique(which):
+                members = at[which == number]
+                # then a group's rows come together, complete and in their given order
+                assert members.tolist() == np.flatnonzero(groups == groups[members[0]]).tolist()
+                assert (sizes[which == number] == len(members)).all()
+        assert sorted(seen) == list(range(len(groups)))
+
+
+@pytest.mark.usefixtures("tiny_tasks")
+def test_over_groups_reads_the_rows_at_the_given_positions():
+    generator = np.random.default_rng(1)
+    rows, positions = unit(generator, 300), generator.permutation(300)[:120]
+    groups = generator.integers(0, 5, 120)
+    found = np.empty(120, dtype=np.float32)
+    for at, values in over_groups(first_column, rows, groups, positions=positions):
+        found[at] = values
+    np.testing.assert_allclose(found, rows[positions, 0], atol=1e-6)
+
+
+def test_over_groups_gives_the_same_from_a_memory_map_and_in_processes(tmp_path):
+    generator = np.random.default_rng(2)
+    rows, groups = unit(generator, 100).astype(np.float16), generator.integers(0, 9, 100)
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    expected = dict(_by_position(over_groups(first_column, rows, groups)))
+    with parallel_config(backend="loky"):
+        assert dict(_by_position(over_groups(first_column, mapped, groups, jobs=2))) == expected
+    assert len(expected) == 100
+
+
+def _by_position(results):
+    return [pair for at, found in results for pair in zip(at.tolist(), found.tolist(), strict=True)]
+
+
+@pytest.mark.usefixtures("tiny_tasks")
+@pytest.mark.parametrize(("value", "what"), [(np.nan, "NaN"), (np.inf, "NaN"), (0, "zero")])
+@pytest.mark.parametrize("count", [5, 50])
+def test_over_groups_names_the_row_that_cannot_be_used(value: float, what: str, count: int):
+    rows = unit(np.random.default_rng(3), count)
+    rows[3] = value
+    with pytest.raises(ValueError, match=f"row 3 .*{what}"):
+        list(over_groups(first_column, rows, np.zeros(count, dtype=int)))
+
+
+@pytest.mark.usefixtures("tiny_tasks")
+@pytest.mark.parametrize("count", [5, 50])
+def test_over_groups_normalises_with_one_warning(count: int):
+    rows = unit(np.random.default_rng(4), count)
+    longer = rows.copy()
+    longer[1:4] *= 3
+    with pytest.warns(UserWarning, match=f"3 of {count} rows") as caught:
+        found = _by_position(over_groups(first_column, longer, np.zeros(count, dtype=int)))
+    assert len(caught) == 1
+    for at, value in found:
+        assert value == pytest.approx(rows[at, 0], abs=1e-6)
+
+
+def test_over_groups_of_nothing_yields_nothing():
+    nothing = np.empty((0, 4), dtype=np.float32), np.empty(0, dtype=int)
+    assert list(over_groups(first_column, *nothing)) == []
+
+
+@pytest.mark.parametrize(
+    ("embeddings", "groups", "what"),
+    [
+        (np.ones(3), np.zeros(3, int), "shape"),
+        (np.ones((3, 0)), np.zeros(3, int), "shape"),
+        (np.ones((3, 2), int), np.zeros(3, int), "floating-point embeddings, found int64"),
+        (np.ones((3, 2)), np.zeros(4, int), "each of the 3 embeddings"),
+        (np.ones((3, 2)), np.zeros((3, 1), int), "each of the 3 embeddings"),
+        (np.ones((3, 2)), np.zeros(3), "integer landmark ids, found float64"),
+    ],
+)
+def test_check_embeddings_refuses_what_does_not_fit(embeddings, groups, what: str):
+    with pytest.raises(ValueError, match=what):
+        check_embeddings(embeddings, groups)
