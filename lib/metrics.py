@@ -1,0 +1,193 @@
+"""The official scorer of Google Landmark Retrieval: mAP@100, precisions, first hits.
+
+The definitions are those of the DELF scoring code and of Kaggle's metric page; where winners
+computed otherwise (dividing by all relevant images, for one) we keep to the official form.
+`python -m lib.metrics submission.csv retrieval_solution_v2.1.csv` prints the table of a file.
+"""
+
+import argparse
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib.ranking import Ranking
+from lib.solutions import read_ignored, read_solution, read_submission
+
+__all__ = [
+    "average_precisions",
+    "evaluate",
+    "first_hit_positions",
+    "mean_average_precision",
+    "precision_at",
+    "read_ignored",
+    "read_solution",
+    "read_submission",
+]
+
+Predictions = Ranking | Mapping[str, Sequence[str]]
+Solution = Mapping[str, Collection[str]]
+
+
+def mean_average_precision(predictions: Predictions, solution: Solution, k: int = 100) -> float:
+    """Score ranked ids against the relevant ones: mAP@k, from 0 to 1.
+
+    The mean over all queries of the solution of
+    1 / min(|relevant|, k) · Σ over ranks i ≤ k that hit of (hits up to i) / i.
+    A repeated id keeps its rank and earns nothing, and a query without predictions counts 0.
+
+    Args:
+        predictions: query id to ranked gallery ids, best first, or a `Ranking` with ids.
+        solution: query id to the set of relevant gallery ids.
+        k: how many predictions count.
+
+    Raises:
+        ValueError: if a predicted query is not in the solution, or a query has nothing relevant.
+
+    >>> mean_average_precision({"q": ["a", "x", "x", "b"]}, {"q": {"a", "b"}})  # (1/1 + 2/4) / 2
+    0.75
+    """
+    return float(average_precisions(predictions, solution, k).mean())
+
+
+def average_precisions(predictions: Predictions, solution: Solution, k: int = 100) -> pd.Series:
+    """The average precision of every query, in the order of the solution.
+
+    Definitions and errors are those of `mean_average_precision`. Two of these make a paired
+    comparison (`lib.intervals.paired_difference`).
+    """
+    hits = _hits(predictions, solution, k)
+    precisions = hits.cumsum(axis=1) / np.arange(1, k + 1)
+    best = np.array([min(len(set(relevant)), k) for relevant in solution.values()])
+    return pd.Series(
+        (precisions * hits).sum(axis=1) / best,
+        index=pd.Index(solution, name="query"),
+        name="average_precision",
+    )
+
+
+def precision_at(
+    predictions: Predictions, solution: Solution, ks: Sequence[int] = (1, 5, 10, 50, 100)
+) -> pd.Series:
+    """The mean share of the first k predictions that hit, for every k.
+
+    The denominator is always k: missing predictions count as wrong.
+
+    >>> precision_at({"q": ["a", "x"]}, {"q": {"a"}}, ks=[1, 4]).tolist()
+    [1.0, 0.25]
+    """
+    means = [float(_hits(predictions, solution, k).sum(axis=1).mean()) / k for k in ks]
+    return pd.Series(means, index=pd.Index(ks, name="k"), name="precision", dtype=float)
+
+
+def first_hit_positions(predictions: Predictions, solution: Solution, k: int = 100) -> pd.Series:
+    """The rank of every query's first relevant image, from 1; k + 1 where there is none.
+
+    >>> first_hit_positions({"q": ["x", "a"]}, {"q": {"a"}, "r": {"b"}}).tolist()
+    [2, 101]
+    """
+    hits = _hits(predictions, solution, k)
+    positions = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, k + 1)
+    return pd.Series(positions, index=pd.Index(solution, name="query"), name="first_hit")
+
+
+def evaluate(
+    predictions: Predictions,
+    solutions: Mapping[str, Solution],
+    *,
+    ignored: Collection[str] = (),
+    k: int = 100,
+) -> pd.DataFrame:
+    """Tabulate the official numbers per usage.
+
+    Args:
+        predictions: for the queries of all usages together, ignored ones included.
+        solutions: usage to solution, as `read_solution` gives it; empty usages are left out.
+        ignored: query ids that may be predicted and do not count (`read_ignored`).
+        k: how many predictions count.
+
+    Returns:
+        A row per usage; columns queries, mAP@k, P@1, P@5, …, mean and median first hit.
+
+    Raises:
+        ValueError: if a predicted query is in no solution and not ignored.
+    """
+    ranked = _as_mapping(predictions)
+    known = set(ignored).union(*solutions.values())
+    _refuse_unknown(ranked, known)
+    rows = {}
+    for usage, solution in solutions.items():
+        if not solution:
+            continue
+        some = {query: ranked[query] for query in solution if query in ranked}
+        precisions = precision_at(some, solution, [n for n in (1, 5, 10, 50, 100) if n <= k])
+        first = first_hit_positions(some, solution, k)
+        rows[usage] = {
+            "queries": len(solution),
+            f"mAP@{k}": mean_average_precision(some, solution, k),
+            **{f"P@{n}": value for n, value in precisions.items()},
+            "mean first hit": first.mean(),
+            "median first hit": first.median(),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("usage")
+
+
+def _as_mapping(predictions: Predictions) -> Mapping[str, Sequence[str]]:
+    return predictions.predictions() if isinstance(predictions, Ranking) else predictions
+
+
+def _refuse_unknown(predicted: Collection[str], known: Collection[str]) -> None:
+    unknown = [query for query in predicted if query not in known]
+    if unknown:
+        raise ValueError(
+            f"expected predictions for queries of the solution, found {len(unknown)} others, the"
+            f" first {unknown[0]!r}; leave them out or give the solution that has them"
+        )
+
+
+def _hits(predictions: Predictions, solution: Solution, k: int) -> np.ndarray:
+    """(Q, k) booleans: where a relevant id stands for the first time, queries as in `solution`."""
+    predictions = _as_mapping(predictions)
+    if not solution:
+        raise ValueError("expected at least one query in the solution, found none; check the file")
+    if k < 1:
+        raise ValueError(f"expected k of at least 1, found {k}; count one prediction or more")
+    _refuse_unknown(predictions, solution)
+    hits = np.zeros((len(solution), k), dtype=bool)
+    for row, (query, relevant) in enumerate(solution.items()):
+        ranked = predictions.get(query, ())
+        if isinstance(relevant, str) or isinstance(ranked, str):
+            raise ValueError(
+                f"expected collections of ids for query {query!r}, found one string; split it"
+                " at its spaces"
+            )
+        if not len(relevant):
+            raise ValueError(
+                f"expected relevant ids for query {query!r}, found none; leave the query out"
+            )
+        seen = set()
+        for rank, found in enumerate(ranked[:k]):
+            hits[row, rank] = found in relevant and found not in seen
+            seen.add(found)
+    return hits
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Print the official numbers of a submission file."""
+    parser = argparse.ArgumentParser(prog="python -m lib.metrics", description=main.__doc__)
+    parser.add_argument("submission", help="file with the columns id,images")
+    parser.add_argument("solution", help="file like retrieval_solution_v2.1.csv")
+    chosen = parser.parse_args(arguments)
+    try:
+        table = evaluate(
+            read_submission(chosen.submission),
+            read_solution(chosen.solution),
+            ignored=read_ignored(chosen.solution),
+        )
+    except (ValueError, OSError) as error:
+        raise SystemExit(f"error: {error}") from error
+    print(table.to_string(float_format="{:.4f}".format))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""Exact search of a gallery: every query's nearest images by inner product.
+
+The one place where embeddings become a `Ranking`. The arithmetic is in `lib.neighbours`; this
+module gives positions their ids.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from lib.neighbours import nearest
+from lib.ranking import Ranking, check_count
+from lib.rows import BLOCK
+
+
+def search(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    k: int,
+    *,
+    query_ids: Sequence[str] | np.ndarray | None = None,
+    gallery_ids: Sequence[str] | np.ndarray | None = None,
+    block: int = BLOCK,
+) -> Ranking:
+    """Rank the `k` gallery images of largest inner product, best first, ties by position.
+
+    With rows of unit norm the score is the cosine similarity. The gallery may be a float16 memory
+    map larger than memory; faiss searches it block by block, on a GPU when there is one. The
+    result does not depend on `block` or device. A gallery smaller than `k` is ranked whole.
+
+    Args:
+        queries: (Q, D) embeddings; Q may be 0.
+        gallery: (N, D) embeddings; N may be 0.
+        k: images per query.
+        query_ids: (Q,) ids, for a ranking that can be scored and submitted.
+        gallery_ids: (N,) ids.
+        block: gallery rows in memory at a time.
+
+    Raises:
+        ValueError: if widths differ, a value is not finite, an array is not two-dimensional, or
+            the number of ids is not the number of rows.
+
+    >>> search(np.eye(2), np.array([[0.6, 0.8], [1.0, 0.0]]), k=5).positions.tolist()
+    [[1, 0], [0, 1]]
+    """
+    check_count(query_ids, len(queries), "query")
+    check_count(gallery_ids, len(gallery), "gallery")
+    scores, positions = nearest(queries, gallery, k, block=block)
+    return Ranking(scores, positions, query_ids, gallery_ids)
