@@ -1,0 +1,146 @@
+"""Trunks from timm, and the two changes that [21] makes to ResNet-like ones.
+
+*Last stride 1*: the fourth stage keeps the resolution of the third, so the map has twice the
+sides. *IBN-a* (Pan et al., 2018): in the first three stages, half the channels of each bottleneck's
+first norm are normalised per image, which drops colour and style; the other half per batch.
+Options of `ModelConfig.trunk_options` that timm does not know: `last_stride` and `ibn`.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+
+IBN_STAGES = ("layer1", "layer2", "layer3")
+
+
+def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = False) -> nn.Module:
+    """Create the timm network `name` without pooling and classifier.
+
+    Args:
+        name: any timm name.
+        options: for `timm.create_model`, and `last_stride: 1` and `ibn: True` for us.
+        is_pretrained: whether timm fetches its weights.
+
+    Raises:
+        ValueError: unknown name, weights out of reach, or a change that the network cannot take.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise ValueError(
+            f"expected the name of a timm network, found {name!r}; "
+            + (f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()")
+        )
+    options = dict(options)
+    last_stride, has_ibn = options.pop("last_stride", 2), options.pop("ibn", False)
+    if last_stride not in (1, 2):
+        raise ValueError(f"expected last_stride 1 or 2, found {last_stride!r}; correct it")
+    if last_stride == 1 and name.startswith("resnest"):
+        options["output_stride"] = 16  # with dilation 2 in the fourth stage, as [21] has it
+    trunk = _create(name, options, is_pretrained)
+    if last_stride == 1 and not name.startswith("resnest"):
+        keep_last_resolution(trunk)
+    if has_ibn:
+        add_ibn(trunk)
+    return trunk
+
+
+def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Module:
+    try:
+        return timm.create_model(
+            name, pretrained=is_pretrained, num_classes=0, global_pool="", **options
+        )
+    except (OSError, RuntimeError) as error:
+        if not is_pretrained:
+            raise
+        raise ValueError(
+            f"expected to fetch the pretrained weights of {name}, found no way to them "
+            f"({type(error).__name__}); name a local file in `weights`, or '' to start from scratch"
+        ) from error
+
+
+def keep_last_resolution(trunk: nn.Module) -> None:
+    """Give the fourth stage of a ResNet-like trunk stride 1, without dilation, in place ([21]).
+
+    Raises:
+        ValueError: the trunk has no fourth stage called `layer4`, or nothing in it strides.
+    """
+    found = 0
+    for parent in list(getattr(trunk, "layer4", nn.Sequential()).modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
+                child.stride = (1, 1)
+                found += 1
+            elif isinstance(child, nn.AvgPool2d) and child.stride in (2, (2, 2)):
+                setattr(parent, name, nn.Identity())  # the shortcut of ResNet-D
+                found += 1
+    if not found:
+        raise ValueError(
+            f"expected a ResNet-like trunk for last_stride 1, found {type(trunk).__name__}; "
+            "many other trunks take output_stride=16 instead"
+        )
+
+
+class IBN(nn.Module):
+    """InstanceNorm for the first half of the channels, BatchNorm for the rest.
+
+    The names of its parts are those of the official checkpoints.
+    """
+
+    def __init__(self, batch_norm: nn.BatchNorm2d) -> None:
+        """Start from the values of the norm that it replaces."""
+        super().__init__()
+        channels = batch_norm.num_features
+        self.half = channels // 2
+        self.IN = nn.InstanceNorm2d(self.half, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self.half)
+        state = batch_norm.state_dict()
+        self.IN.load_state_dict({k: state[k][: self.half] for k in ("weight", "bias")})
+        self.BN.load_state_dict({k: v[self.half :] if v.ndim else v for k, v in state.items()})
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, C, H, W)."""
+        by_image, by_batch = features[:, : self.half], features[:, self.half :]
+        return torch.cat([self.IN(by_image), self.BN(by_batch)], dim=1)
+
+
+def add_ibn(trunk: nn.Module) -> None:
+    """Put IBN-a into the bottlenecks of stages 1 to 3 of a ResNet-like trunk, in place.
+
+    Raises:
+        ValueError: the trunk has no such bottlenecks.
+    """
+    stages = [getattr(trunk, stage, ()) for stage in IBN_STAGES]
+    blocks = [block for stage in stages for block in stage if hasattr(block, "conv3")]
+    if not blocks or not all(isinstance(block.bn1, nn.BatchNorm2d) for block in blocks):
+        raise ValueError(
+            f"expected a trunk of ResNet bottlenecks for IBN, found {type(trunk).__name__}; "
+            "choose resnet101, resnext101_32x4d, seresnet101 or the like"
+        )
+    for block in blocks:
+        block.bn1 = IBN(block.bn1)
+
+
+def from_ibn_net(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Translate the names of an official IBN-Net checkpoint into timm's.
+
+    Only squeeze-and-excitation differs: its two linear layers are 1×1 convolutions in timm, and
+    have biases there, which are 0 where the file has none.
+    """
+    renamed: dict[str, torch.Tensor] = {}
+    for name, value in weights.items():
+        layer = re.search(r"\.se\.fc\.([02])\.(weight|bias)$", name)
+        if layer is None:
+            renamed[name] = value
+            continue
+        start = f"{name[: layer.start()]}.se.fc{'1' if layer[1] == '0' else '2'}"
+        if layer[2] == "weight":
+            renamed[f"{start}.weight"] = value[:, :, None, None]
+            renamed.setdefault(f"{start}.bias", torch.zeros(len(value)))
+        else:
+            renamed[f"{start}.bias"] = value
+    return renamed
