@@ -1,0 +1,211 @@
+"""Training a stage: images and labels in, a checkpoint out.
+
+One plain loop for every stage of both systems: SGD with momentum, a schedule per step, the heads of
+`lib.losses`, batch augmentation on the device, and the dual stream of Corner-Cutmix ([20] §2.1). It
+runs on whatever `accelerate` finds: CPU, one GPU, or one process per GPU, which a notebook starts
+itself. What every step draws depends only on the seed and the step's number, so a killed run goes
+on from its last saved step as if nothing had happened.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from accelerate import Accelerator
+
+from lib import models
+from lib.augment import Augment, corner_cutmix
+from lib.batches import SquareImages, loader, report_bad
+from lib.config import ModelConfig, StageConfig
+from lib.images import ImageSource
+from lib.launch import launch
+from lib.learner import build_learner, parameter_groups, set_learning_rates
+from lib.runs import (
+    fingerprint,
+    is_done,
+    mark_done,
+    read_key,
+    start_over,
+    stream_seed,
+    write_csv,
+)
+from lib.samplers import build_sampler
+from lib.training_state import Progress
+
+VERSION = 1  # raise it when the same settings would train another network
+CHECKPOINT = "model.safetensors"
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything that a training process needs to know."""
+
+    stage: StageConfig
+    model: ModelConfig
+    table: pd.DataFrame
+    root: Path
+    folder: Path
+    start: Path | None
+    seed: int
+    key: str
+
+
+def train(
+    stage: StageConfig,
+    model: ModelConfig,
+    table: pd.DataFrame,
+    root: str | Path,
+    folder: str | Path,
+    *,
+    start: str | Path | None = None,
+    seed: int = 0,
+    processes: int | None = None,
+) -> Path:
+    """Train one stage on `table` and return the path of its checkpoint.
+
+    Does nothing when `folder` already holds the result of the same settings, and goes on from the
+    last saved step when it holds a part of it. Beside the checkpoint lies `history.csv` (epoch,
+    step, learning_rate, loss). With `stage.epochs` 0 the network is saved as it starts.
+
+    Args:
+        stage: what to do.
+        model: the network, when it does not come from `start`.
+        table: a training list of `lib.gldv2` (columns path, label, is_clean, continent).
+        root: the data folder that the paths are relative to.
+        folder: receives checkpoint, history and manifest.
+        start: a checkpoint to go on from; its head's rows too where class ids are the same ones.
+        seed: of initial weights, sampling and augmentation.
+        processes: processes to train in; one per GPU by default. Without GPUs they run on the CPU.
+
+    Raises:
+        ValueError: if the list, or what an epoch draws of it, is smaller than one batch.
+    """
+    folder = Path(folder)
+    count = min(len(table), stage.epoch_images or len(table))
+    if count < stage.batch_size:
+        raise ValueError(
+            f"expected at least one batch of {stage.batch_size} images for stage {stage.name!r}, "
+            f"found {count}; lower batch_size or give more images"
+        )
+    key = stage_key(stage, model, table, start=start, seed=seed)
+    if not is_done(folder, key):
+        start_over(folder)
+        job = TrainingJob(
+            stage, model, table, Path(root), folder, Path(start) if start else None, seed, key
+        )
+        launch(_train, job, processes)
+    return folder / CHECKPOINT
+
+
+def stage_key(
+    stage: StageConfig,
+    model: ModelConfig,
+    table: pd.DataFrame,
+    *,
+    start: str | Path | None = None,
+    seed: int = 0,
+) -> str:
+    """The fingerprint of a training: all that decides its result, and nothing about places.
+
+    The network is the checkpoint's where there is one, so `model` counts only without `start`.
+    """
+    origin = (read_key(Path(start).parent) or str(start)) if start else model
+    columns = table[["path", "label", "is_clean", "continent"]]
+    return fingerprint(VERSION, stage, columns, origin, seed)
+
+
+def precision() -> str:
+    """bfloat16 where the hardware multiplies in it, float16 on older GPUs, float32 elsewhere."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def _train(job: TrainingJob) -> None:
+    stage, folder = job.stage, job.folder
+    accelerator = Accelerator(mixed_precision=precision())
+    learner = build_learner(
+        stage,
+        job.model,
+        int(job.table["label"].max()) + 1,
+        start=job.start,
+        seed=job.seed,
+    )
+    learner = learner.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(
+        parameter_groups(stage, learner),
+        lr=stage.learning_rate,
+        momentum=stage.momentum,
+        weight_decay=stage.weight_decay,
+    )
+    source = ImageSource(job.root)
+    images = SquareImages(source, job.table["path"].tolist(), stage.size)
+    labels = torch.tensor(job.table["label"].to_numpy(), device=accelerator.device)
+    sampler = build_sampler(
+        stage,
+        job.table,
+        seed=job.seed,
+        rank=accelerator.process_index,
+        world_size=accelerator.num_processes,
+    )
+    learner, optimizer = accelerator.prepare(learner, optimizer)
+    plain = accelerator.unwrap_model(learner)
+    augment = Augment(stage.augment, plain.model.mean, plain.model.std)
+    generator = torch.Generator()
+    per_process = stage.batch_size // accelerator.num_processes
+    steps = len(sampler) // per_process
+    progress = Progress(stage, steps, job.key, folder / "state.pt")
+    progress.restore(plain, optimizer)
+    # More threads than free cores slow a step down tenfold, so who sets their number is obeyed.
+    if accelerator.num_processes == 1 and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(os.cpu_count() or 1)
+
+    for epoch in range(progress.step // max(steps, 1), stage.epochs):
+        sampler.set_epoch(epoch)
+        batches = _batches(sampler, per_process, steps, skip=progress.step - epoch * steps)
+        for pixels, positions in loader(images, batches):
+            generator.manual_seed(
+                stream_seed(job.seed, "augment", progress.step, accelerator.process_index)
+            )
+            rate = set_learning_rates(optimizer, stage, progress.step / (steps * stage.epochs))
+            pixels = pixels.to(accelerator.device, non_blocking=True)
+            target = labels[positions.to(accelerator.device)]
+            inputs = (_channels_last(augment(pixels, generator)), target)
+            if stage.cutmix:
+                order = torch.randperm(len(target), generator=generator).to(target.device)
+                inputs += (corner_cutmix(inputs[0], inputs[0][order], generator=generator),)
+                inputs += (target[order],)
+            with accelerator.autocast():
+                loss = learner(*inputs)
+            accelerator.backward(loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            progress.note(loss.detach(), rate, len(target) * accelerator.num_processes)
+            if accelerator.is_main_process and progress.is_due():
+                progress.save(plain, optimizer)
+        if accelerator.is_main_process:
+            print(progress.epoch_line(epoch), flush=True)
+            progress.save(plain, optimizer)
+
+    if accelerator.is_main_process:
+        report_bad(source)
+        write_csv(progress.history(), folder / "history.csv")
+        facts = {"train_list": stage.train_list, "stage": stage.name}
+        models.save(folder / CHECKPOINT, plain.model, plain.head, **facts)
+        seen = progress.step * per_process * accelerator.num_processes
+        mark_done(folder, job.key, images_seen=seen, seconds=round(progress.seconds(), 1))
+        progress.path.unlink(missing_ok=True)  # not before the signature, or a kill loses all
+    accelerator.wait_for_everyone()
+
+
+def _batches(sampler: Any, size: int, steps: int, *, skip: int) -> list[list[int]]:
+    """The epoch's full batches of positions, without the first `skip`."""
+    order = list(sampler)
+    return [order[i * size : (i + 1) * size] for i in range(skip, steps)]
+
+
+def _channels_last(images: torch.Tensor) -> torch.Tensor:
+    return images.contiguous(memory_format=torch.channels_last)

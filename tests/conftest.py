@@ -1,0 +1,58 @@
+"""Fixtures that several files share: a dataset of striped squares and settings that fit it."""
+
+import pytest
+
+from lib import gldv2
+from lib.config import AugmentConfig, ModelConfig, StageConfig
+from tests.stripes import write_stripes
+
+
+@pytest.fixture(scope="session")
+def stripes(tmp_path_factory):
+    """A folder in GLDv2's layout: six landmarks that a small network tells apart in seconds."""
+    return write_stripes(tmp_path_factory.mktemp("stripes"))
+
+
+@pytest.fixture(scope="session")
+def dataset(stripes):
+    return gldv2.read(stripes)
+
+
+@pytest.fixture
+def images(dataset):
+    """The clean training list: 48 images of six classes."""
+    return gldv2.training_list(dataset, "clean")
+
+
+@pytest.fixture(scope="session")
+def evaluation(dataset):
+    return gldv2.evaluation(dataset)
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    options = {"channels": (8, 16, 16, 32)}
+    return ModelConfig(trunk="resnet10t", trunk_options=options, embedding_dim=32)
+
+
+@pytest.fixture(scope="session")
+def tiny_stage():
+    """Two epochs of four steps."""
+    return StageConfig(
+        name="tiny",
+        loss="softmax",
+        epochs=2,
+        size=32,
+        batch_size=12,
+        learning_rate=0.1,
+        trunk_rate=1.0,
+        schedule="poly",
+        augment=AugmentConfig(erasing=0.5),
+    )
+
+
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    """Where everything that a run writes goes."""
+    monkeypatch.setenv("LANDMARK_OUTPUTS", str(tmp_path / "outputs"))
+    return tmp_path / "outputs"
