@@ -1,0 +1,132 @@
+"""Textures of the insides: floors, ceilings, side walls, and the wall that one looks at."""
+
+import cv2
+import numpy as np
+
+from lib.world.building import GOLD
+from lib.world.canvas import Canvas, clad, opening
+from lib.world.facades import frieze
+from lib.world.looks import Look
+from lib.world.solids import Skin, textured
+
+
+def floor_skin(rng: np.random.Generator, first: np.ndarray, second: np.ndarray) -> Skin:
+    """A floor: checks, diamonds, planks, rings or a carpet."""
+    cells = int(rng.choice([6, 10, 14]))
+    kind = rng.choice(["checks", "planks", "diamonds", "carpet", "rings"])
+    tile = np.empty((224, 224, 3), np.float32)
+    tile[:] = first
+    step = 224 // cells
+    rows, columns = np.mgrid[0:224, 0:224]
+    if kind == "checks":
+        tile[(rows // step + columns // step) % 2 == 1] = second
+    elif kind == "diamonds":
+        tile[((rows + columns) // step + (rows - columns + 224) // step) % 2 == 1] = second
+    elif kind == "planks":
+        tile *= (0.8 + 0.25 * (np.arange(224) // 9 % 3) / 2)[None, :, None]
+    elif kind == "carpet":
+        tile[:, 84:140] = second
+        tile[:, 84:88] = tile[:, 136:140] = GOLD
+    else:
+        reach = np.hypot(rows - 112, columns - 112)
+        tile[(reach // step).astype(int) % 2 == 1] = second
+    return textured(np.clip(tile, 0, 255).astype(np.uint8))
+
+
+def ceiling_skin(rng: np.random.Generator, base: np.ndarray, trim: np.ndarray) -> Skin:
+    """A ceiling: beams, coffers, stars, ribs or plain."""
+    tile = np.empty((192, 128, 3), np.float32)
+    tile[:] = base
+    kind = rng.choice(["beams", "coffers", "stars", "plain", "ribs"])
+    if kind in ("beams", "coffers"):
+        for y in range(0, 192, 24):
+            tile[y : y + 6] = trim
+        if kind == "coffers":
+            for x in range(0, 128, 24):
+                tile[:, x : x + 6] = trim
+    elif kind == "stars":
+        tile[:] = (40, 54, 110)
+        for x, y in rng.integers(3, 125, (60, 2)):
+            cv2.circle(tile, (int(x), int(y * 1.5)), 2, GOLD.tolist(), -1)
+    elif kind == "ribs":
+        for y in range(0, 192, 48):
+            cv2.line(tile, (0, y), (128, y + 48), trim.tolist(), 3)
+            cv2.line(tile, (128, y), (0, y + 48), trim.tolist(), 3)
+    return textured(np.clip(tile, 0, 255).astype(np.uint8))
+
+
+def side_skin(look: Look, rng: np.random.Generator, width: float, height: float, kind: str) -> Skin:
+    """A side wall: tall lit windows, paintings or niches."""
+    c = Canvas(look, width, height, 11)
+    if look.material in ("striped", "tiles", "brick", "ashlar"):
+        clad(c)
+    bays = max(3, round(width / look.bay / 1.3))
+    for i in range(bays):
+        x, bay = (i + 0.5) * c.w / bays, c.w / bays
+        if kind == "paintings":
+            high = c.h * rng.uniform(0.22, 0.36)
+            wide = bay * rng.uniform(0.4, 0.7)
+            top = c.h * 0.35
+            c.rectangle(x - wide / 2 - 2, top - 2, x + wide / 2 + 2, top + high + 2, GOLD)
+            c.rectangle(x - wide / 2, top, x + wide / 2, top + high, rng.uniform(30, 200, 3))
+            c.disc(x, top + high * 0.5, high * 0.24, rng.uniform(60, 240, 3))
+        else:
+            bright = np.float32([246, 240, 214]) if kind == "windows" else look.wall * 0.45
+            form = (
+                look.window if look.window in ("arch", "pointed", "horseshoe", "round") else "arch"
+            )
+            c.polygon(opening(form, x, c.h * 0.72, bay * 0.56, c.h * 0.52), look.trim)
+            c.polygon(opening(form, x, c.h * 0.7, bay * 0.42, c.h * 0.47), bright)
+            if kind == "windows":
+                for share in (0.3, 0.5, 0.7):
+                    c.line(x - bay * 0.2, c.h * share, x + bay * 0.2, c.h * share, look.accent)
+    c.rectangle(0, c.h * 0.93, c.w, c.h, look.second)
+    frieze(c, c.h * 0.06, c.h * 0.07)
+    return c.skin()
+
+
+def end_skin(look: Look, rng: np.random.Generator, width: float, height: float) -> Skin:
+    """The wall one looks at: an altar, a rose window, a throne, a screen of niches or an organ."""
+    c = Canvas(look, width, height, 12)
+    kind = str(rng.choice(["apse", "rose", "throne", "niches", "organ", "mural"]))
+    x, w, h = c.w / 2, c.w, c.h
+    if kind in ("apse", "throne"):
+        c.polygon(opening("arch", x, h, w * 0.56, h * 0.9), look.trim)
+        c.polygon(opening("arch", x, h, w * 0.46, h * 0.82), look.accent)
+        if kind == "throne":
+            c.rectangle(x - w * 0.1, h * 0.5, x + w * 0.1, h, GOLD)
+            c.disc(x, h * 0.46, w * 0.1, look.trim)
+        else:
+            for side in (-1, 0, 1):
+                c.polygon(
+                    opening("arch", x + side * w * 0.13, h * 0.7, w * 0.08, h * 0.4),
+                    np.float32([250, 240, 200]),
+                )
+    elif kind == "rose":
+        c.disc(x, h * 0.36, w * 0.24, look.trim)
+        for i in range(12):
+            a = i * np.pi / 6
+            paint = (look.accent, GOLD, np.float32([80, 120, 200]))[i % 3]
+            c.disc(x + np.cos(a) * w * 0.15, h * 0.36 + np.sin(a) * w * 0.15, w * 0.05, paint)
+        c.disc(x, h * 0.36, w * 0.08, np.float32([250, 240, 200]))
+    elif kind == "organ":
+        for i in range(13):
+            left = w * (0.2 + 0.047 * i)
+            top = h * (0.2 + 0.16 * abs(np.sin(i * 0.8)))
+            c.rectangle(left, top, left + w * 0.034, h * 0.62, GOLD * (0.8 + 0.2 * (i % 2)))
+        c.rectangle(w * 0.16, h * 0.62, w * 0.84, h * 0.74, look.trim * 0.7)
+    elif kind == "niches":
+        for row in range(3):
+            for column in range(5):
+                at = w * (0.14 + 0.18 * column), h * (0.36 + 0.27 * row)
+                c.polygon(opening("arch", *at, w * 0.12, h * 0.2), look.trim)
+                c.polygon(opening("arch", *at, w * 0.08, h * 0.16), look.accent * 0.7)
+                c.disc(at[0], at[1] - h * 0.07, w * 0.025, GOLD)
+    else:
+        for _ in range(16):
+            spot = rng.uniform(0.15, 0.85) * w, rng.uniform(0.15, 0.75) * h
+            c.disc(*spot, rng.uniform(0.03, 0.12) * w, rng.uniform(40, 235, 3))
+    frieze(c, h * 0.03, h * 0.06)
+    c.rectangle(x - w * 0.14, h * 0.8, x + w * 0.14, h, look.trim)
+    c.rectangle(x - w * 0.12, h * 0.83, x + w * 0.12, h, look.accent)
+    return c.skin()
