@@ -1,0 +1,199 @@
+"""The notebooks one after the other, headless: what `./run_all.sh` runs.
+
+Parameters go to the notebooks that declare them and are refused when none does. Executed copies
+land in the run folder; the first failing notebook stops the chain and keeps its copy.
+"""
+
+import argparse
+import ast
+import difflib
+import os
+import resource
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import papermill
+
+from lib.environment import USAGE
+from lib.parameters import declared_parameters
+from lib.paths import ROOT, existing_folder, run_folder
+from lib.profiles import PROFILES
+from lib.runs import read_records, write_csv
+
+PATH_PARAMETERS = ("WEIGHTS",)
+# Given otherwise, because they choose the run folder too.
+PLACES = {"PROFILE": "as the first argument", "DATA_DIR": "with --data-dir"}
+
+
+def notebooks() -> list[Path]:
+    """The numbered notebooks in order."""
+    return sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+
+
+def chosen(first: str = "", only: str = "") -> list[Path]:
+    """The notebooks to run: all, those from number `first` on, or number `only` alone.
+
+    Raises:
+        ValueError: if there is no notebook of that number.
+    """
+    every = notebooks()
+    numbers = [path.name[:2] for path in every]
+    for number in filter(None, (first, only)):
+        if number not in numbers:
+            raise ValueError(
+                f"expected a notebook number among {', '.join(numbers)}, found {number!r}"
+            )
+    if only:
+        return [every[numbers.index(only)]]
+    return every[numbers.index(first) :] if first else every
+
+
+def check_parameters(parameters: Mapping[str, Any], paths: Sequence[Path]) -> None:
+    """Refuse parameters that no notebook to be run declares, or that have a place of their own.
+
+    Raises:
+        ValueError: naming the nearest declared parameter, or that place.
+    """
+    for name, place in PLACES.items():
+        if name in parameters:
+            raise ValueError(f"expected {name} {place}, found it as -p {name}; move it there")
+    known = {name for path in paths for name in declared_parameters(path)}
+    for name in parameters:
+        if name not in known:
+            near = difflib.get_close_matches(name.upper(), known, n=1)
+            hint = (
+                f"did you mean {near[0]}?" if near else f"they declare {', '.join(sorted(known))}"
+            )
+            raise ValueError(f"no notebook to be run declares the parameter {name!r}; {hint}")
+
+
+def run(
+    profile: str,
+    *,
+    data_dir: str = "",
+    first: str = "",
+    only: str = "",
+    parameters: Mapping[str, Any] | None = None,
+) -> Path:
+    """Execute the chosen notebooks and return the run folder.
+
+    Raises:
+        ValueError: for an unknown profile, notebook, parameter or data folder.
+        papermill.PapermillExecutionError: from the first notebook that fails.
+    """
+    if profile not in PROFILES:
+        raise ValueError(f"expected a profile among {', '.join(PROFILES)}, found {profile!r}")
+    if data_dir:
+        data_dir = str(existing_folder(data_dir))
+    paths = chosen(first, only)
+    parameters = dict(parameters or {})
+    check_parameters(parameters, paths)
+    parameters |= {"PROFILE": profile, "DATA_DIR": data_dir}
+    folder = run_folder(profile, data_dir)
+    copies = folder / "notebooks"
+    copies.mkdir(parents=True, exist_ok=True)
+    os.environ["LANDMARK_HEADLESS"] = "1"
+    for path in paths:
+        print(f"{path.stem} ...", flush=True)
+        began = time.monotonic()
+        declared = declared_parameters(path)
+        try:
+            papermill.execute_notebook(
+                path,
+                copies / path.name,
+                {name: value for name, value in parameters.items() if name in declared},
+                kernel_name="python3",
+                cwd=ROOT,
+                progress_bar=False,
+                log_output=False,
+                extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no warning of a local TCP port
+                stdout_file=sys.stdout,
+                stderr_file=sys.stderr,
+            )
+        except papermill.PapermillExecutionError:
+            print(f"{path.stem} failed; see {_short(copies / path.name)}", file=sys.stderr)
+            raise
+        seconds = time.monotonic() - began
+        print(f"{path.stem} done in {seconds:.0f} s", flush=True)
+        _keep_timing(folder, path.stem, seconds)
+    return folder
+
+
+def _keep_timing(folder: Path, notebook: str, seconds: float) -> None:
+    """Note how long a notebook took and the largest memory of any process so far, in timings.csv.
+
+    Apart from the recorded numbers, which the same seed must make identical.
+    """
+    path = folder / "timings.csv"
+    row = {"notebook": notebook, "seconds": round(seconds), "peak_mib": _peak_mib()}
+    table = pd.DataFrame([row])
+    if path.is_file():
+        known = pd.read_csv(path)
+        table = pd.concat([known[known["notebook"] != notebook], table])
+    write_csv(table.sort_values("notebook"), path)
+
+
+def _peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line of `run_all.sh`."""
+    parser = argparse.ArgumentParser(usage=USAGE, add_help=False)
+    parser.add_argument("profile", nargs="?", default="mini")
+    parser.add_argument("--data-dir", default="")
+    parser.add_argument("--from", dest="first", default="")
+    parser.add_argument("--only", default="")
+    parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[])
+    return parser.parse_args(arguments)
+
+
+def _value(name: str, text: str) -> Any:
+    """A parameter's value as Python reads it (`1e-3` is a float); a path is the caller's."""
+    if name in PATH_PARAMETERS:
+        path = _from_caller(text)
+        return str(path.resolve()) if path.is_file() else text
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _from_caller(text: str) -> Path:
+    return Path(os.environ.get("LANDMARK_CALLER", ".")) / Path(text).expanduser()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run what the command line asks for; 1 after a refusal or a failing notebook."""
+    chosen = parse(arguments)
+    values = {name: _value(name, text) for name, text in chosen.parameters}
+    began = time.monotonic()
+    try:
+        folder = run(
+            chosen.profile,
+            data_dir=str(_from_caller(chosen.data_dir)) if chosen.data_dir else "",
+            first=chosen.first,
+            only=chosen.only,
+            parameters=values,
+        )
+    except ValueError as error:
+        print(f"run_all.sh: {error}", file=sys.stderr)
+        return 1
+    except papermill.PapermillExecutionError as error:
+        print(f"\nstopped: {error.ename}: {error.evalue}", file=sys.stderr)
+        return 1
+    print(f"\n{read_records(folder).to_string(index=False)}")
+    print(f"\nall of it in {time.monotonic() - began:.0f} s; results in {_short(folder)}")
+    return 0
+
+
+def _short(path: Path) -> str:
+    return os.path.relpath(path, os.environ.get("LANDMARK_CALLER", "."))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

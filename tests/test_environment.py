@@ -1,0 +1,104 @@
+"""Whether an environment has what is pinned, and help that needs nothing installed."""
+
+import subprocess
+import sys
+from importlib import metadata
+
+import pytest
+
+from lib import environment
+from lib.environment import USAGE, missing
+from lib.paths import ROOT
+
+
+@pytest.fixture
+def requirements(tmp_path):
+    def write(*lines):
+        path = tmp_path / "requirements.txt"
+        path.write_text("\n".join(lines) + "\n")
+        return path
+
+    return write
+
+
+def installed(name):
+    return f"{name}=={metadata.version(name)}"
+
+
+def run(*arguments, options=("-m", "lib.environment")):
+    return subprocess.run(
+        [sys.executable, *options, *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def test_missing_is_empty_when_everything_is_there(requirements):
+    path = requirements("# tests", "", installed("pytest"), f"{installed('numpy')}  # arrays")
+    assert missing(path) == []
+
+
+def test_missing_names_what_is_absent_or_of_another_version(requirements):
+    path = requirements("numpy==0.1", "no-such-package==1.0", installed("pandas"))
+    assert missing(path) == ["numpy==0.1", "no-such-package==1.0"]
+
+
+def test_missing_leaves_lines_for_other_systems_out(requirements):
+    here, elsewhere = f'sys_platform == "{sys.platform}"', 'sys_platform == "plan9"'
+    path = requirements(
+        f"no-such-package==1.0; {elsewhere}",
+        f"no-such-package==2.0; {here}  # for us",
+        'no-such-package==3.0; python_version < "3"',
+    )
+    found = missing(path)
+    assert [line.split(";")[0] for line in found] == ["no-such-package==2.0"]
+
+
+def test_missing_accepts_local_builds_of_a_pinned_version(requirements, monkeypatch):
+    versions = {"torch": "2.15.0+cu132", "timm": "1.0.30"}
+    monkeypatch.setattr(environment.metadata, "version", versions.__getitem__)
+    assert missing(requirements("torch==2.15.0", "timm==1.0.31")) == ["timm==1.0.31"]
+
+
+def test_missing_works_without_pip(requirements, monkeypatch):
+    # `uv venv` makes environments that have none.
+    for name in [name for name in sys.modules if name.split(".")[0] == "pip"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "pip", None)
+    assert missing(requirements("numpy==0.1", installed("pytest"))) == ["numpy==0.1"]
+
+
+def test_missing_reads_the_repositorys_own_pins():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = [line.split("#")[0].strip() for line in lines if line and line[0] != "#"]
+    assert all("==" in pin for pin in pins)
+    names = {pin.split("==")[0] for pin in pins}
+    assert {line.split("==")[0] for line in missing(ROOT / "requirements.txt")} <= names
+
+
+def test_command_is_silent_about_a_complete_environment(requirements):
+    found = run(str(requirements(installed("numpy"))))
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_command_names_three_lacking_packages(requirements):
+    few = run(str(requirements("a1==1", "b2==2")))
+    assert few.returncode == 1
+    assert few.stderr == "The active environment lacks a1==1, b2==2.\n"
+    many = run(str(requirements("a1==1", "b2==2", "c3==3", "d4==4")))
+    assert many.stderr == "The active environment lacks a1==1, b2==2, c3==3 and others.\n"
+
+
+def test_help_needs_no_installed_package():
+    # -S leaves site-packages out, -I the working folder too, so that is put back by hand.
+    code = f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r}); sys.argv = ['x', '--help'];"
+    code += "runpy.run_module('lib.environment', run_name='__main__');"
+    code += "print(sorted({'numpy', 'torch', 'pandas', 'pip'} & set(sys.modules)))"
+    found = run(code, options=("-I", "-S", "-c"))
+    assert found.returncode == 0, found.stderr
+    assert found.stdout == f"{USAGE}\n[]\n"
+
+
+def test_usage_names_every_profile_and_notebook_option():
+    from lib.profiles import PROFILES
+
+    assert all(f"\n  {name} " in USAGE for name in PROFILES)
+    assert all(option in USAGE for option in ("--data-dir", "--from", "--only", "-p NAME VALUE"))

@@ -1,0 +1,240 @@
+"""The chain of notebooks: what runs, with which parameters, and where it stops."""
+
+import os
+import re
+
+import nbformat
+import pandas as pd
+import papermill
+import pytest
+
+from lib import pipeline
+from lib.environment import USAGE
+from lib.paths import ROOT
+from lib.pipeline import check_parameters, chosen, main, notebooks, parse, run
+from lib.runs import record
+
+HEAD = 'PROFILE: str = "mini"\nDATA_DIR: str = ""\n'
+# Each writes what it was given, so that the test sees it; they import nothing of ours.
+NOTE = "import json, os; open(os.environ['SEEN'], 'a').write(json.dumps([{}]) + chr(10))"
+METADATA = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
+NOTEBOOKS = {
+    "01_look": (HEAD + "ROWS: int = 3", NOTE.format("1, PROFILE, DATA_DIR, ROWS, os.getcwd()")),
+    "02_fail": (HEAD + "RATE: float = 0.1", "assert RATE < 1, 'rate too large'"),
+    "03_last": (HEAD + 'WEIGHTS: str = ""', NOTE.format("3, PROFILE, WEIGHTS")),
+}
+
+
+@pytest.fixture
+def house(tmp_path, monkeypatch, outputs):
+    """A repository of three tiny notebooks, called from its own root."""
+    root = tmp_path / "house"
+    (root / "notebooks").mkdir(parents=True)
+    for name, sources in NOTEBOOKS.items():
+        cells = [nbformat.v4.new_code_cell(text, id=str(i)) for i, text in enumerate(sources)]
+        cells[0].metadata["tags"] = ["parameters"]
+        notebook = nbformat.v4.new_notebook(cells=cells, metadata=METADATA)
+        nbformat.write(notebook, root / "notebooks" / f"{name}.ipynb")
+    (root / "notebooks" / "draft.ipynb").write_text("not one of them")
+    monkeypatch.setattr(pipeline, "ROOT", root)
+    monkeypatch.setenv("SEEN", str(tmp_path / "seen"))
+    monkeypatch.setenv("LANDMARK_HEADLESS", "")
+    monkeypatch.setenv("LANDMARK_CALLER", str(tmp_path))
+    return root
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What papermill is asked to do, without doing it."""
+    asked = []
+
+    def execute(path, copy, parameters, **options):
+        asked.append((path.stem, copy, parameters, options))
+
+    monkeypatch.setattr(papermill, "execute_notebook", execute)
+    return asked
+
+
+def test_parse_reads_the_command_line_of_the_usage():
+    found = parse(["smoke", "--data-dir", "x y", "--from", "03", "-p", "A", "1", "-p", "B", "-2"])
+    assert vars(found) == {
+        "profile": "smoke",
+        "data_dir": "x y",
+        "first": "03",
+        "only": "",
+        "parameters": [["A", "1"], ["B", "-2"]],
+    }
+    assert vars(parse([])) == {
+        "profile": "mini",
+        "data_dir": "",
+        "first": "",
+        "only": "",
+        "parameters": [],
+    }
+    assert parse(["--only", "02"]).profile == "mini"
+
+
+@pytest.mark.parametrize("arguments", [["--epochs", "3"], ["smoke", "mini"], ["-p", "A"]])
+def test_parse_shows_the_usage_when_it_understands_nothing(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        parse(arguments)
+    assert stop.value.code == 2
+    assert USAGE.strip() in capsys.readouterr().err
+
+
+def names(paths):
+    return [path.stem for path in paths]
+
+
+@pytest.mark.usefixtures("house")
+def test_chosen_gives_all_the_rest_or_one():
+    assert names(notebooks()) == ["01_look", "02_fail", "03_last"]
+    assert names(chosen()) == names(notebooks())
+    assert names(chosen(first="02")) == ["02_fail", "03_last"]
+    assert names(chosen(only="02")) == ["02_fail"]
+    for options in ({"first": "07"}, {"only": "2"}):
+        with pytest.raises(ValueError, match="a notebook number among 01, 02, 03, found '"):
+            chosen(**options)
+
+
+def test_notebooks_of_the_repository_are_the_six():
+    assert [path.name[:2] for path in notebooks()] == [f"0{number}" for number in range(1, 7)]
+    assert all(path.parent == ROOT / "notebooks" for path in notebooks())
+
+
+@pytest.mark.usefixtures("house")
+def test_check_parameters_refuses_what_no_notebook_declares():
+    check_parameters({"ROWS": 1, "RATE": 2.0}, notebooks())
+    with pytest.raises(ValueError, match=r"declares the parameter 'ROWSS'; did you mean ROWS\?"):
+        check_parameters({"ROWSS": 1}, notebooks())
+    with pytest.raises(ValueError, match=r"'rate'; did you mean RATE\?"):
+        check_parameters({"rate": 1}, notebooks())
+    with pytest.raises(ValueError, match="'ZZ'; they declare DATA_DIR, PROFILE, RATE"):
+        check_parameters({"ZZ": 1}, chosen(only="02"))
+    with pytest.raises(ValueError, match="'ROWS'"):
+        check_parameters({"ROWS": 1}, chosen(first="02"))
+
+
+def test_run_gives_each_notebook_what_it_declares(house, calls, stripes, outputs):
+    folder = run("smoke", data_dir=str(stripes), parameters={"ROWS": 5, "RATE": 0.5})
+    assert folder == outputs / f"smoke-{stripes.name}"
+    both = {"PROFILE": "smoke", "DATA_DIR": str(stripes)}
+    assert [(name, given) for name, _, given, _ in calls] == [
+        ("01_look", both | {"ROWS": 5}),
+        ("02_fail", both | {"RATE": 0.5}),
+        ("03_last", both),
+    ]
+    assert [copy for _, copy, _, _ in calls] == [
+        folder / "notebooks" / f"{name}.ipynb" for name in NOTEBOOKS
+    ]
+    assert all(options["cwd"] == house for *_, options in calls)
+    assert os.environ["LANDMARK_HEADLESS"] == "1"
+
+
+@pytest.mark.usefixtures("house")
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"profile": "maxi"}, "among smoke, mini, photos, full, found 'maxi'"),
+        ({"data_dir": "/no/such/place"}, "found no folder /no/such/place"),
+        ({"only": "09"}, "found '09'"),
+        ({"parameters": {"ROW": 1}}, "did you mean ROWS?"),
+        ({"parameters": {"PROFILE": "full"}}, "PROFILE as the first argument"),
+        ({"parameters": {"DATA_DIR": "/tmp"}}, "DATA_DIR with --data-dir"),
+    ],
+)
+def test_run_refuses_before_it_runs_or_writes_anything(calls, outputs, options, message):
+    with pytest.raises(ValueError, match=message):
+        run(**{"profile": "smoke"} | options)
+    assert calls == []
+    assert not outputs.exists()
+
+
+@pytest.mark.usefixtures("house")
+def test_run_keeps_the_seconds_of_every_notebook(calls, outputs):
+    run("smoke")
+    run("smoke", only="02")
+    timings = pd.read_csv(outputs / "smoke" / "timings.csv")
+    assert timings["notebook"].tolist() == list(NOTEBOOKS)
+    assert (timings["seconds"] >= 0).all()
+    assert len(calls) == 4
+
+
+@pytest.mark.usefixtures("house")
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("-2", -2),
+        ("1e-3", 0.001),
+        ("True", True),
+        ("[1, 2]", [1, 2]),
+        ("resnet18", "resnet18"),
+        ("a b", "a b"),
+        ("", ""),
+        ("'3'", "3"),
+        ("a.b(c)", "a.b(c)"),
+    ],
+)
+def test_main_reads_values_as_python_does(calls, text, value):
+    assert main(["smoke", "--only", "01", "-p", "ROWS", text]) == 0
+    assert calls[0][2]["ROWS"] == value
+    assert type(calls[0][2]["ROWS"]) is type(value)
+
+
+@pytest.mark.usefixtures("house")
+def test_main_takes_paths_from_where_the_caller_stands(calls, tmp_path, stripes, monkeypatch):
+    (tmp_path / "weights.pth").touch()
+    (tmp_path / "photos").symlink_to(stripes)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for text, path in (
+        ("weights.pth", str(tmp_path / "weights.pth")),
+        ("~/weights.pth", str(tmp_path / "weights.pth")),
+        ("pretrained", "pretrained"),
+        ("", ""),
+    ):
+        assert main(["--only", "03", "--data-dir", "photos", "-p", "WEIGHTS", text]) == 0
+        assert calls[-1][2] == {"PROFILE": "mini", "DATA_DIR": str(stripes), "WEIGHTS": path}
+
+
+@pytest.mark.usefixtures("house")
+def test_main_names_a_missing_data_folder_as_the_caller_sees_it(tmp_path, capsys):
+    assert main(["--data-dir", "fotos"]) == 1
+    assert f"found no folder {tmp_path / 'fotos'};" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("house")
+def test_main_answers_a_refusal_in_one_line(capsys):
+    assert main(["maxi"]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("run_all.sh: expected a profile among")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.usefixtures("house")
+def test_main_ends_with_the_recorded_numbers(calls, outputs, capsys):
+    record(outputs / "smoke", "01_look", images=48)
+    assert main(["smoke"]) == 0
+    last = capsys.readouterr().out.splitlines()[-4:]
+    assert last[0].split() == ["notebook", "name", "value"]
+    assert last[1].split() == ["01_look", "images", "48"]
+    assert last[3].endswith("results in outputs/smoke")
+    assert len(calls) == 3
+
+
+def test_main_stops_at_the_first_failing_notebook_and_keeps_it(house, outputs, tmp_path, capsys):
+    before = {path: path.read_bytes() for path in (house / "notebooks").iterdir()}
+    assert main(["smoke", "-p", "RATE", "2", "-p", "ROWS", "7"]) == 1
+    captured = capsys.readouterr()
+    assert "stopped: AssertionError: rate too large" in captured.err
+    assert re.search(r"^\d\d_\w+ failed; see .*\.ipynb$", captured.err, re.MULTILINE)
+    assert "01_look done in" in captured.out
+    assert "03_last" not in captured.out
+    copies = outputs / "smoke" / "notebooks"
+    assert sorted(path.stem for path in copies.iterdir()) == ["01_look", "02_fail"]
+    failed = nbformat.read(copies / "02_fail.ipynb", as_version=4)
+    errors = [out for cell in failed.cells for out in cell.get("outputs", []) if "ename" in out]
+    assert [error["evalue"] for error in errors] == ["rate too large"]
+    assert (tmp_path / "seen").read_text() == f'[1, "smoke", "", 7, "{house}"]\n'
+    assert {path: path.read_bytes() for path in (house / "notebooks").iterdir()} == before

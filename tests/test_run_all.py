@@ -1,0 +1,170 @@
+"""run_all.sh: which Python it takes, what it installs when, and what it passes on.
+
+A stand-in for Python writes down how it is called, so nothing is installed here.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lib.environment import USAGE
+from lib.paths import ROOT
+
+STAND_IN = """#!/usr/bin/env bash
+echo "$(basename "$(dirname "$(dirname "$0")")"): $*" >> "$CALLS"
+case "$*" in
+  "-c import sys; sys.exit("*) exit "${TOO_OLD:-0}" ;;
+  "-c import sys; print(sys.prefix)") echo PREFIX ;;
+  "-c import sysconfig"*) echo "$PWD/.venv" ;;
+  --version) echo "Python 3.99" ;;
+  "-m lib.environment requirements.txt") exit "${LACKING:-0}" ;;
+  "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+  "-m pip install "*) exit "${PIP:-0}" ;;
+  "-m lib.pipeline"*) echo "caller $LANDMARK_CALLER path $PYTHONPATH in $PWD" ;;
+esac
+"""
+ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX", "KAGGLE_KERNEL_RUN_TYPE", "PYTHON", "PYTHONPATH")
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A repository of run_all.sh and requirements alone, and stand-ins for Python beside it."""
+    root = tmp_path / "clone"
+    root.mkdir()
+    shutil.copy(ROOT / "run_all.sh", root)
+    (root / "requirements.txt").write_text("numpy==2\n")
+    for name in ("system", "active"):
+        python = tmp_path / name / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text(STAND_IN)
+        python.chmod(0o755)
+    return root
+
+
+def call(clone, *arguments, cwd=None, **variables):
+    """Exit code, output, errors, and the calls of Python, of a run from `cwd`."""
+    calls = clone.parent / "calls"
+    calls.write_text("")
+    environment = {name: value for name, value in os.environ.items() if name not in ACTIVE}
+    environment |= {"CALLS": str(calls), "PYTHON": str(clone.parent / "system/bin/python")}
+    found = subprocess.run(
+        [clone / "run_all.sh", *arguments],
+        cwd=cwd or clone.parent,
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+    )
+    return found.returncode, found.stdout, found.stderr, calls.read_text().splitlines()
+
+
+def installs(calls):
+    return [line for line in calls if "pip install" in line]
+
+
+def test_run_all_is_sound_bash():
+    subprocess.run(["bash", "-n", ROOT / "run_all.sh"], check=True)
+    assert os.access(ROOT / "run_all.sh", os.X_OK)
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help_works_from_any_folder_and_installs_nothing(tmp_path, option):
+    found = subprocess.run(
+        [ROOT / "run_all.sh", option],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (0, f"{USAGE}\n", "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unknown_profile_is_refused_in_one_sentence(tmp_path):
+    # PYTHON names nothing: should this environment not satisfy the pins, nothing is installed.
+    environment = {
+        "VIRTUAL_ENV": sys.prefix,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHON": str(tmp_path / "none"),
+        "LANDMARK_OUTPUTS": str(tmp_path / "outputs"),
+    }
+    found = subprocess.run(
+        [ROOT / "run_all.sh", "maxi"],
+        cwd=tmp_path,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+    assert found.returncode == 1
+    last = found.stderr.splitlines()[-1]
+    assert last == "run_all.sh: expected a profile among smoke, mini, photos, full, found 'maxi'"
+    assert "Traceback" not in found.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_first_run_installs_and_the_second_does_not(clone):
+    code, out, err, calls = call(clone, "smoke", "--only", "01")
+    assert code == 0
+    assert installs(calls) == [".venv: -m pip install --quiet --requirement requirements.txt"]
+    assert calls[-1] == ".venv: -m lib.pipeline smoke --only 01"
+    assert "Installing requirements.txt into .venv" in err
+    assert out == f"caller {clone.parent} path {clone} in {clone}\n"
+    assert (clone / ".venv" / "landmarks.pth").read_text() == f"{clone}\n"
+    code, _, err, calls = call(clone, "smoke")
+    assert code == 0
+    assert installs(calls) == []
+    assert "Installing" not in err
+
+
+def test_changed_requirements_are_installed_again(clone):
+    call(clone)
+    (clone / "requirements.txt").write_text("numpy==3\n")
+    assert len(installs(call(clone)[3])) == 1
+
+
+@pytest.mark.parametrize("failing", [{"PIP": "3"}, {"TOO_OLD": "1"}])
+def test_failed_setup_stops_everything_and_is_tried_again(clone, failing):
+    code, out, err, calls = call(clone, **failing)
+    assert code != 0
+    assert out == ""
+    assert not any("lib.pipeline" in line for line in calls)
+    assert ("Expected Python 3.10 or newer, found Python 3.99" in err) == ("TOO_OLD" in failing)
+    code, _, _, calls = call(clone)
+    assert code == 0
+    assert len(installs(calls)) == 1
+
+
+@pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX", "KAGGLE_KERNEL_RUN_TYPE"])
+def test_active_environment_is_used_if_it_has_what_is_pinned(clone, variable):
+    place = {variable: "x", "PATH": f"{clone.parent / 'active/bin'}:{os.environ['PATH']}"}
+    code, _, _, calls = call(clone, "mini", **place)
+    assert code == 0
+    assert calls[-1] == "active: -m lib.pipeline mini"
+    assert not (clone / ".venv").exists()
+    code, _, _, calls = call(clone, "mini", LACKING="1", **place)
+    assert code == 0
+    assert calls[-1] == ".venv: -m lib.pipeline mini"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "-m lib.pipeline"),
+        (("--data-dir", "my photos"), "-m lib.pipeline --data-dir my photos"),
+        (("test", "-k", "a or b"), "-m pytest --numprocesses auto --dist loadfile -k a or b"),
+        (("lab", "--no-browser"), "-m jupyter lab --notebook-dir notebooks --no-browser"),
+        (("reference",), "-m lib.reference"),
+    ],
+)
+def test_arguments_reach_what_they_are_for(clone, arguments, expected):
+    assert call(clone, *arguments)[3][-1] == f".venv: {expected}"
+
+
+def test_exit_code_of_the_work_is_kept(clone):
+    call(clone)
+    python = clone / ".venv" / "bin" / "python"
+    python.write_text(STAND_IN.replace("esac", "  *pytest*) exit 5 ;;\nesac"))
+    assert call(clone, "test")[0] == 5

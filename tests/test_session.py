@@ -1,0 +1,219 @@
+"""A notebook's start: its parameters checked, its data found, its results in their places."""
+
+import dataclasses
+
+import matplotlib
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from lib import session as sessions
+from lib.gldv2 import Dataset
+from lib.paths import ROOT
+from lib.profiles import profile
+from lib.runs import read_records
+from lib.session import SETTINGS, Session, declared_parameters, start
+
+PARAMETERS = """\
+# What a person may change.
+PROFILE: str = "smoke"  # smoke, mini, photos or full
+DATA_DIR: str = ""  # a folder in GLDv2's layout
+SEED: int = 0
+EPS: float = 0.0  # 0: the suggestion
+ROWS: list[int] = [1, 2]
+SOFTMAX_EPOCHS: int = -1
+"""
+GIVEN = {"PROFILE": "smoke", "DATA_DIR": "", "SEED": 0, "EPS": 0.0, "ROWS": [1, 2]}
+GIVEN["SOFTMAX_EPOCHS"] = -1
+
+
+def write_notebook(path, source=PARAMETERS, tags=("parameters",)):
+    first = nbformat.v4.new_code_cell("NOT_A_PARAMETER: int = 1", id="first")
+    cell = nbformat.v4.new_code_cell(source, id="second", metadata={"tags": list(tags)})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nbformat.write(nbformat.v4.new_notebook(cells=[first, cell]), path)
+    return path
+
+
+@pytest.fixture
+def begin(tmp_path, monkeypatch, outputs, stripes):
+    """Start notebook 01_test with some of its parameters changed; the world is ready-made."""
+    write_notebook(tmp_path / "notebooks" / "01_test.ipynb")
+    monkeypatch.setattr(sessions, "ROOT", tmp_path)
+    monkeypatch.setattr(sessions.miniworld, "generate", lambda root, config: stripes)
+    return lambda **changes: start("01_test", GIVEN | changes)
+
+
+def test_declared_parameters_reads_names_and_defaults(tmp_path):
+    assert declared_parameters(write_notebook(tmp_path / "a.ipynb")) == GIVEN
+
+
+def test_declared_parameters_takes_negative_numbers_and_nested_literals(tmp_path):
+    source = "A: float = -1.5\nB: dict[str, list[int]] = {'x': [1]}\nC: bool = False\nD: tuple = ()"
+    assert declared_parameters(write_notebook(tmp_path / "a.ipynb", source)) == {
+        "A": -1.5,
+        "B": {"x": [1]},
+        "C": False,
+        "D": (),
+    }
+
+
+def test_declared_parameters_asks_for_the_tag(tmp_path):
+    path = write_notebook(tmp_path / "a.ipynb", tags=("parameter",))
+    with pytest.raises(ValueError, match=r"cell tagged 'parameters' in a\.ipynb, found none"):
+        declared_parameters(path)
+
+
+def test_start_opens_the_miniature_world(begin, stripes, outputs):
+    found = begin()
+    assert found.notebook == "01_test"
+    assert found.profile == profile("smoke")
+    assert found.root == stripes
+    assert found.is_miniature
+    assert found.folder == outputs / "smoke"
+
+
+def test_start_generates_the_world_of_its_profile(begin, outputs, monkeypatch):
+    asked = []
+    monkeypatch.setattr(sessions.miniworld, "generate", lambda *values: asked.append(values))
+    begin(PROFILE="mini")
+    assert asked == [(outputs / "data" / "mini", profile("mini").world)]
+
+
+def test_start_opens_a_data_folder(begin, stripes, outputs, monkeypatch):
+    monkeypatch.setattr(sessions.miniworld, "generate", None)
+    found = begin(DATA_DIR=str(stripes), PROFILE="full")
+    assert found.root == stripes
+    assert not found.is_miniature
+    assert found.folder == outputs / f"full-{stripes.name}"
+
+
+def test_start_applies_what_differs_from_the_notebooks_defaults(begin):
+    found = begin(SEED=7, EPS=1, SOFTMAX_EPOCHS=3, ROWS=[5]).profile
+    assert found.seed == 7
+    assert found.clean.eps == 1.0
+    assert found.stage_one[0].epochs == 3
+    expected = profile("smoke", seed=7, **{"clean.eps": 1.0, "stage_one.softmax.epochs": 3})
+    assert found == expected
+
+
+def test_start_looks_at_parameters_only(begin):
+    others = {"np": np, "In": [""], "Out": {}, "_": 1, "_I": 2, "table": None, "Session": Session}
+    assert begin(**others).profile == profile("smoke")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"SOFTMAX_EPOCH": 3}, "no parameter 'SOFTMAX_EPOCH'; did you mean SOFTMAX_EPOCHS?"),
+        ({"ZZZ": 3}, "no parameter 'ZZZ'; it declares PROFILE, DATA_DIR, SEED, EPS, ROWS"),
+        ({"NOT_A_PARAMETER": 1}, "no parameter 'NOT_A_PARAMETER'"),
+        ({"SEED": "1"}, r"SEED expects int such as 0, found '1' \(str\)"),
+        ({"EPS": "1e-3"}, r"EPS expects float such as 0.0, found '1e-3' \(str\)"),
+        ({"EPS": None}, r"EPS expects float such as 0.0, found None \(NoneType\)"),
+        ({"SEED": 1.0}, r"SEED expects int such as 0, found 1.0 \(float\)"),
+        ({"SEED": True}, r"SEED expects int such as 0, found True \(bool\)"),
+        ({"PROFILE": "maxi"}, "a profile among smoke, mini, photos, full, found 'maxi'"),
+        ({"PROFILE": "full"}, "a data folder for profile 'full', found none; .* --data-dir"),
+        ({"DATA_DIR": "/no/such/place"}, "found no folder /no/such/place"),
+    ],
+    ids=str,
+)
+def test_start_refuses_what_is_wrong(begin, outputs, changes, message):
+    with pytest.raises(ValueError, match=message):
+        begin(**changes)
+    assert not outputs.exists()
+
+
+def test_settings_lead_to_settings_that_exist():
+    for setting in SETTINGS.values():
+        for name in ("smoke", "mini", "photos", "full"):
+            found = profile(name)
+            for part in setting.split("."):
+                if isinstance(found, tuple):
+                    found = next(stage for stage in found if stage.name == part)
+                else:
+                    found = getattr(found, part)
+            assert profile(name, **{setting: found}) == profile(name)
+
+
+def test_every_notebook_declares_what_start_needs():
+    for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
+        declared = declared_parameters(path)
+        assert [type(declared[name]) for name in ("PROFILE", "DATA_DIR", "SEED")] == [str, str, int]
+
+
+@pytest.fixture
+def opened(stripes, tmp_path, tiny_model, tiny_stage):
+    """A session over the stripes, with a network that trains in a moment."""
+    stage = dataclasses.replace(tiny_stage, name="softmax", epochs=1)
+    settings = {"model": tiny_model, "stage_one": (stage,), "test_size": 32, "neighbours": 5}
+    return Session("02_test", profile("smoke", **settings), tmp_path / "run", stripes, True)
+
+
+def test_session_reads_its_dataset_once(opened):
+    assert isinstance(opened.dataset, Dataset)
+    assert opened.dataset is opened.dataset
+    assert opened.evaluation is opened.evaluation
+    assert len(opened.training_list("clean")) == 48
+    assert opened.truth is None
+
+
+def test_session_reads_the_truth_where_there_is_one(opened, tmp_path):
+    (tmp_path / "truth.csv").write_text("id,shows\n0000000000000012,NA\n")
+    truth = dataclasses.replace(opened, root=tmp_path).truth
+    assert truth.to_dict("records") == [{"id": "0000000000000012", "shows": "NA"}]
+
+
+def test_session_reads_the_cluster_list_of_notebook_03(opened):
+    images = opened.training_list("clean")
+    ids = " ".join(images["id"][:5])
+    path = opened.folder / "cleaning" / "train_cluster.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text(f"cluster_id,landmark_id,images\n0,{images['landmark_id'][0]},{ids}\n")
+    assert opened.training_list("cluster")["id"].tolist() == images["id"][:5].tolist()
+
+
+def test_session_takes_a_stage_from_training_to_scores(opened):
+    stage = opened.profile.stage_one[0]
+    with pytest.raises(ValueError, match="the trained stage 'softmax' in run, found none; run the"):
+        opened.checkpoint("softmax")
+    checkpoint = opened.train(stage)
+    assert checkpoint == opened.checkpoint("softmax")
+    assert checkpoint.parent == opened.stage("softmax") == opened.folder / "softmax"
+    assert opened.train(stage, start=checkpoint, name="second").parent.name == "second"
+    ranking = opened.rank(checkpoint)
+    assert ranking.positions.shape == (12, 5)
+    assert opened.score(ranking)["average_precision"].between(0, 1).all()
+    queries, gallery = opened.submission_embeddings(checkpoint)
+    assert queries.ids.tolist() == opened.dataset.test.tolist()
+    assert gallery.ids.tolist() == opened.dataset.index["id"].tolist()
+
+
+def test_session_refuses_to_train_on_what_it_is_asked_about(opened):
+    stage = dataclasses.replace(opened.profile.stage_one[0], train_list="all")
+    with pytest.raises(ValueError, match="contains images that the evaluation asks for"):
+        opened.train(stage)
+
+
+def test_session_records_under_its_notebook(opened):
+    opened.record(private=0.25)
+    dataclasses.replace(opened, notebook="03_other").record(images=3)
+    shown = opened.record(public=np.float64(0.5))
+    assert shown.to_numpy().tolist() == [["private", 0.25], ["public", 0.5]]
+    assert read_records(opened.folder)["notebook"].tolist() == ["02_test", "02_test", "03_other"]
+
+
+def test_session_keeps_figures_and_tables_and_shows_them(opened):
+    figure = Figure(figsize=(2, 1))
+    figure.subplots().plot([0, 1])
+    image = opened.show(figure, "curve")
+    path = opened.folder / "figures" / "02_curve.png"
+    assert image.data == path.read_bytes()
+    assert matplotlib.image.imread(path).shape[1] > 100
+    table = pd.DataFrame({"a": [1, 2]})
+    assert opened.table(table, "numbers") is table
+    saved = pd.read_csv(opened.folder / "tables" / "02_numbers.csv")
+    pd.testing.assert_frame_equal(saved, table)
