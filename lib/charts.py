@@ -1,0 +1,167 @@
+"""Charts that several notebooks show: sizes, shares, training curves, steps, grids, differences.
+
+Each function takes a finished table and returns a figure that no pyplot window owns. Colours and
+their meaning are those of `lib.viz`.
+"""
+
+from collections.abc import Mapping
+from itertools import cycle
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from lib.viz import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of
+
+
+def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
+    """Images per class over the class's rank, both logarithmic: one line per training list.
+
+    Args:
+        lists: name → the class of every image.
+    """
+    figure, (axis,) = axes_of(6.4, 3.4)
+    for (name, classes), colour in zip(lists.items(), cycle(CLUSTERS), strict=False):
+        sizes = classes.value_counts().to_numpy()
+        label = f"{name}: {len(classes):,} images, {len(sizes):,} classes"
+        axis.plot(np.arange(1, len(sizes) + 1), sizes, color=colour, label=label, linewidth=2)
+    axis.set(xscale="log", yscale="log", xlabel="class, largest first", ylabel="images")
+    for one in (axis.xaxis, axis.yaxis):
+        one.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+        one.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    axis.set_title("Few classes have many images, many have few", loc="left")
+    axis.legend(frameon=False)
+    return figure
+
+
+def shares(table: pd.DataFrame, *, title: str) -> Figure:
+    """Bars of shares: one group per row of `table`, one colour per column (values 0 to 1)."""
+    figure, (axis,) = axes_of(6.4, 0.9 + 0.32 * len(table))
+    height = 0.8 / max(table.shape[1], 1)
+    places = np.arange(len(table))
+    for i, (name, colour) in enumerate(zip(table.columns, cycle(CLUSTERS), strict=False)):
+        axis.barh(places + i * height, table[name], height * 0.9, color=colour, label=name)
+    axis.set_yticks(places + height * (table.shape[1] - 1) / 2, table.index)
+    axis.invert_yaxis()
+    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+    axis.grid(axis="y", visible=False)
+    axis.set_title(title, loc="left")
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # hides no bar
+    return figure
+
+
+def history(stages: Mapping[str, pd.DataFrame]) -> Figure:
+    """Loss and learning rate of stages trained one after the other, a panel for each stage.
+
+    Args:
+        stages: name → `history.csv` of `lib.train`.
+    """
+    figure, axes = axes_of(3.4 * len(stages), 2.8, columns=len(stages))
+    for axis, (name, table) in zip(axes, stages.items(), strict=True):
+        epochs = table["step"] / table["step"].max() * table["epoch"].max()
+        axis.plot(epochs, table["loss"], color=CLUSTERS[0], linewidth=1.5)
+        axis.set(xlabel="epoch", ylabel="loss")
+        axis.set_title(name, loc="left")
+        rate = axis.twinx()
+        rate.plot(epochs, table["learning_rate"], color=RESCUED, linewidth=1.2, linestyle="--")
+        rate.set_ylim(bottom=0)
+        rate.set_ylabel("learning rate (dashed)", color=RESCUED)
+        rate.spines[["top", "left"]].set_visible(False)
+    return figure
+
+
+def steps(table: pd.DataFrame, *, title: str) -> Figure:
+    """mAP@100 step by step with intervals, and beside it each step's paired gain.
+
+    Args:
+        table: from `lib.scoring.compare`.
+        title: of the left panel.
+    """
+    figure, (left, right) = axes_of(9.2, 0.9 + 0.45 * len(table), columns=2)
+    places = np.arange(len(table))
+    error = [table["private"] - table["low"], table["high"] - table["private"]]
+    left.barh(places, table["private"], xerr=error, color=CLUSTERS[0], height=0.6, capsize=3)
+    for place, value, high in zip(places, table["private"], table["high"], strict=True):
+        beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+        left.annotate(f"{value:.3f}", (high, place), color=INK, size=8, weight="bold", **beside)
+    left.set_yticks(places, table["step"])
+    left.set_title(title, loc="left")
+    right.axvline(0, color=INK, linewidth=1)
+    gains = table[table["gain"].notna()]
+    for place, row in gains.iterrows():
+        colour = RIGHT if row["gain_low"] > 0 else WRONG if row["gain_high"] < 0 else NEUTRAL
+        right.plot([row["gain_low"], row["gain_high"]], [place, place], color=colour, linewidth=3)
+        right.plot(row["gain"], place, "o", color=colour)
+    right.set(yticks=[], ylim=left.get_ylim())
+    right.set_title("gain on the row above (95 %)", loc="left")
+    for axis in (left, right):
+        axis.invert_yaxis()
+        axis.grid(axis="y", visible=False)
+    return figure
+
+
+def by_group(table: pd.DataFrame, group: str, *, title: str) -> Figure:
+    """mAP@100 of every group, one colour per step.
+
+    Args:
+        table: from `lib.scoring.by_continent`: the column `group`, `queries`, and one per step.
+        group: name of the grouping column.
+        title: above the bars.
+    """
+    values = table.drop(columns=["queries"]).set_index(group)
+    values.index = [
+        f"{name} ({count})" for name, count in zip(table[group], table["queries"], strict=True)
+    ]
+    figure = shares(values, title=title)
+    figure.axes[0].xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+    figure.axes[0].set_xlabel("mAP@100")
+    return figure
+
+
+def heat(table: pd.DataFrame, *, title: str, label: str) -> Figure:
+    """A matrix with its numbers: rows and columns are two settings, cells one score."""
+    figure, (axis,) = axes_of(1.6 + 0.75 * table.shape[1], 1.2 + 0.4 * table.shape[0])
+    axis.grid(visible=False)
+    sns.heatmap(table, annot=True, fmt=".3f", cmap="viridis", ax=axis, cbar_kws={"label": label})
+    best = np.unravel_index(np.argmax(table.fillna(-np.inf).to_numpy()), table.shape)
+    axis.add_patch(Rectangle((best[1], best[0]), 1, 1, fill=False, color=WRONG, linewidth=2))
+    axis.set_title(title, loc="left")
+    return figure
+
+
+def forest(table: pd.DataFrame, *, title: str) -> Figure:
+    """Differences of ablation rows from their reference, ours with intervals beside the paper's.
+
+    Args:
+        table: columns name, against, difference, difference_low, difference_high, and paper (NaN
+            where it has none).
+        title: above all.
+    """
+    figure, (axis,) = axes_of(8.0, 1.1 + 0.42 * len(table))
+    axis.axvline(0, color=INK, linewidth=1)
+    places = np.arange(len(table))
+    for place, row in zip(places, table.to_dict("records"), strict=True):
+        colour = (
+            RIGHT if row["difference_low"] > 0 else WRONG if row["difference_high"] < 0 else NEUTRAL
+        )
+        axis.plot(
+            [row["difference_low"], row["difference_high"]],
+            [place, place],
+            color=colour,
+            linewidth=3,
+        )
+        axis.plot(row["difference"], place, "o", color=colour)
+        axis.plot(row["paper"], place + 0.22, "D", color=INK, markersize=4)
+    names = [f"{row['name']}\nagainst {row['against']}" for row in table.to_dict("records")]
+    axis.set_yticks(places, names)
+    axis.plot([], [], "o-", color=NEUTRAL, label="here, 95 % interval")
+    axis.plot([], [], "D", color=INK, label="in the paper")
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.set(xlabel="difference in private mAP@100")
+    axis.set_title(title, loc="left")
+    axis.legend(frameon=False, loc="best")
+    return figure
