@@ -1,27 +1,25 @@
 """Exact nearest neighbours by inner product, with ties decided by position.
 
-A fast search in single precision (faiss, on a GPU when there is one) proposes somewhat more than
-k candidates, which are scored again in double precision. So a score depends on its two vectors
+A search in single precision proposes somewhat more than k candidates (`lib.sieve`, or faiss where
+there are GPUs), which are scored again in double precision. So a score depends on its two vectors
 only, never on block size, threads or device, and equal vectors tie exactly. Where the proposals
 cannot be proved complete (many equal or nearly equal scores at the cut) those queries are
 searched again in full. The gallery may be a memory map larger than memory: it is read in blocks.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
-import faiss
 import numpy as np
 
+from lib import gpu
+from lib.bonus import Adder, Bonus
 from lib.rows import BLOCK, Table, blocks, check_table
 from lib.runs import progress
+from lib.sieve import MOST_QUERIES, Sieve
 
-Bonus = Callable[[np.ndarray, np.ndarray], np.ndarray]
-"""(R, 1) query rows and (R or 1, M) gallery positions to (R, M) additions to the score."""
-
-GPU_LARGEST_K = 2048  # the limit of faiss's k-selection on a GPU
 DENSE_ENTRIES = 1 << 23  # largest (queries, gallery) score matrix held at once
+PAIR_ENTRIES = 1 << 17  # of vectors scored again at once: 1 MB, which stays in cache
 
 
 def nearest(
@@ -35,16 +33,16 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the `k` gallery rows of largest inner product for every query.
 
-    With `bonus`, the score is the inner product plus `bonus(rows, positions)`, and the ranking is
-    exact for the sum; this runs on the CPU. Rows need not have unit norm. Arrays of float16, 32
-    and 64 are welcome and are taken as float32.
+    With `bonus`, the score is the inner product plus the bonus of query and gallery image, and the
+    ranking is exact for the sum; this runs on the CPU. Rows need not have unit norm. Arrays of
+    float16, 32 and 64 are welcome and are taken as float32.
 
     Args:
         queries: (Q, D).
         gallery: (N, D), may be a memory map.
         k: neighbours per query; all of the gallery when it is smaller.
         block: gallery rows read at a time. The result does not depend on it.
-        bonus: additions to the score, computed for whole blocks and for single pairs.
+        bonus: additions to the score.
         names: what error messages call the two arrays.
 
     Returns:
@@ -53,13 +51,7 @@ def nearest(
     Raises:
         ValueError: if an array is not a table of finite numbers, widths differ, or k < 1.
     """
-    check_table(queries, names[0])
-    check_table(gallery, names[1])
-    if queries.shape[1] != gallery.shape[1]:
-        raise ValueError(
-            f"expected {names[0]} and {names[1]} of one width, found {queries.shape[1]} and"
-            f" {gallery.shape[1]}; embed both with the same model"
-        )
+    check_tables(queries, gallery, names)
     if k < 1 or block < 1:
         raise ValueError(
             f"expected k and block of at least 1, found {k} and {block}; ask for one or more"
@@ -67,11 +59,26 @@ def nearest(
     k = min(k, len(gallery))
     scores = np.empty((len(queries), k), dtype=np.float32)
     positions = np.empty((len(queries), k), dtype=np.int64)
-    for start, piece in blocks(queries, block, names[0]):
+    for start, piece, squares in blocks(queries, block, names[0]):
         rows = np.arange(start, start + len(piece))
-        task = _Task(piece, rows, gallery, block, bonus, names[1])
+        task = _Task(piece, np.sqrt(squares), rows, gallery, block, bonus, names[1])
         scores[rows], positions[rows] = _nearest(task, k)
     return scores, positions
+
+
+def check_tables(queries: Table, gallery: Table, names: tuple[str, str]) -> None:
+    """Refuse two tables that cannot be compared.
+
+    Raises:
+        ValueError: if one is no (N, D) array of numbers, or their widths differ.
+    """
+    check_table(queries, names[0])
+    check_table(gallery, names[1])
+    if queries.shape[1] != gallery.shape[1]:
+        raise ValueError(
+            f"expected {names[0]} and {names[1]} of one width, found {queries.shape[1]} and"
+            f" {gallery.shape[1]}; embed both with the same model"
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,7 @@ class _Task:
     """Queries that fit in memory, and where to look."""
 
     queries: np.ndarray  # (Q, D) float32
+    lengths: np.ndarray  # (Q,) their norms
     rows: np.ndarray  # (Q,) their numbers among all queries, for the bonus
     gallery: Table
     block: int
@@ -87,91 +95,85 @@ class _Task:
 
     def of(self, part: slice | np.ndarray) -> "_Task":
         """The same for some of the queries."""
-        return replace(self, queries=self.queries[part], rows=self.rows[part])
+        changes = {name: getattr(self, name)[part] for name in ("queries", "lengths", "rows")}
+        return replace(self, **changes)
 
-    def parts(self, width: int) -> Iterator[tuple[slice, "_Task"]]:
-        """Cut into groups of queries such that queries × width entries fit in memory."""
-        step = max(1, DENSE_ENTRIES // max(1, width))
+    def parts(self, width: int, entries: int) -> Iterator[tuple[slice, "_Task"]]:
+        """Cut into groups of queries such that queries × width are at most so many entries."""
+        step = max(1, entries // max(1, width))
         for start in range(0, len(self.queries), step):
             yield slice(start, start + step), self.of(slice(start, start + step))
 
+    def adder(self) -> Adder | None:
+        """What adds the bonus to whole tiles."""
+        return None if self.bonus is None else self.bonus.adder(self.rows)
+
     def extra(self, positions: np.ndarray) -> np.ndarray | float:
         """The bonus at (Q or 1, M) positions."""
-        return 0.0 if self.bonus is None else self.bonus(self.rows[:, None], positions)
+        return 0.0 if self.bonus is None else self.bonus.at(self.rows[:, None], positions)
 
 
 def _nearest(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Propose, score again, and search in full where that is not provably complete."""
-    on_gpu = task.bonus is None and faiss.get_num_gpus() > 0 and 2 * k + 32 <= GPU_LARGEST_K
-    proposals = 2 * k + 32 if on_gpu else k + k // 4 + 8
-    if 4 * proposals >= len(task.gallery):  # scoring the proposals again would cost as much
+    on_gpu = task.bonus is None and gpu.count() > 0 and gpu.proposals(k) <= gpu.LARGEST_K
+    count = gpu.proposals(k) if on_gpu else k + k // 4 + 8
+    if 4 * count >= len(task.gallery):  # scoring the proposals again would cost as much
         return _exhaustive(task, k)
-    rough, candidates, longest = _propose(task, proposals, on_gpu)
+    candidates, floor, longest = (_propose_on_gpus if on_gpu else _propose)(task, count)
     scores, positions = _best(_score_pairs(task, candidates), candidates, k)
 
-    # What was not proposed scores at most the last rough score plus its rounding error: a float32
-    # sum of D products loses at most D units in the last place, and a GPU may multiply with ten
-    # bits of mantissa (TF32).
-    width = task.queries.shape[1]
-    unit = width * 2.0**-23 + (2.0**-10 if on_gpu else 0.0)
-    worst = rough[:, -1]
-    reach = unit * (np.linalg.norm(task.queries, axis=1) * longest + np.abs(worst))
-    crowded = np.flatnonzero(worst + reach >= scores[:, -1])
+    # What was not proposed scores at most the floor plus its rounding error: a float32 sum of D
+    # products loses at most D units in the last place, and a GPU may multiply with ten bits of
+    # mantissa (TF32).
+    unit = task.queries.shape[1] * 2.0**-23 + (2.0**-10 if on_gpu else 0.0)
+    reach = unit * (task.lengths * longest + np.abs(floor))
+    crowded = np.flatnonzero(floor + reach >= scores[:, -1])
     if len(crowded):
         scores[crowded], positions[crowded] = _exhaustive(task.of(crowded), k)
     return scores, positions
 
 
-def _propose(task: _Task, count: int, on_gpu: bool) -> tuple[np.ndarray, np.ndarray, float]:
-    """Single-precision (Q, count) scores and positions, and the longest gallery vector."""
+def _propose(task: _Task, count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """(Q, count) candidate positions, (Q,) floors, and the length of the longest gallery row."""
+    groups = [task.of(slice(s, s + MOST_QUERIES)) for s in range(0, len(task.rows), MOST_QUERIES)]
+    sieves = [Sieve(group.queries, count, group.adder()) for group in groups]
+    pieces = blocks(task.gallery, task.block, task.name)
+    for piece in progress(pieces, "search", -(-len(task.gallery) // task.block)):
+        for sieve in sieves:
+            sieve.pour(piece)
+    positions, floors = zip(*(sieve.candidates() for sieve in sieves), strict=True)
+    return np.vstack(positions), np.concatenate(floors), np.sqrt(sieves[0].longest)
+
+
+def _propose_on_gpus(task: _Task, count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """The same by faiss, every GPU taking blocks in turn."""
     scores = np.full((len(task.queries), count), -np.inf, dtype=np.float32)
     positions = np.zeros((len(task.queries), count), dtype=np.int64)
     longest = 0.0
     pieces = blocks(task.gallery, task.block, task.name)
-    for start, piece in progress(pieces, "search", -(-len(task.gallery) // task.block)):
-        longest = max(longest, float(np.linalg.norm(piece, axis=1).max()))
-        wanted = min(count, len(piece))
-        if task.bonus is not None:
-            found = _top_with_bonus(task, piece, start, wanted)
-        elif on_gpu:
-            found = faiss.knn_gpu(
-                _gpu_resources(), task.queries, piece, wanted, metric=faiss.METRIC_INNER_PRODUCT
-            )
-        else:
-            found = faiss.knn(task.queries, piece, wanted, metric=faiss.METRIC_INNER_PRODUCT)
+    pieces = progress(pieces, "search", -(-len(task.gallery) // task.block))
+    for squares, *found in gpu.search_blocks(task.queries, pieces, count):
+        longest = max(longest, float(squares.max()))
         scores, positions = _best(
-            np.hstack([scores, found[0]]), np.hstack([positions, found[1] + start]), count
+            np.hstack([scores, found[0]]), np.hstack([positions, found[1]]), count
         )
-    return scores, positions, longest
-
-
-@lru_cache(maxsize=1)
-def _gpu_resources() -> "faiss.StandardGpuResources":
-    return faiss.StandardGpuResources()  # holds 1.5 GB of scratch memory: made once
-
-
-def _top_with_bonus(
-    task: _Task, piece: np.ndarray, start: int, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """The k largest of inner product plus bonus in one block, unordered, positions within it."""
-    scores = np.empty((len(task.queries), k), dtype=np.float32)
-    positions = np.empty((len(task.queries), k), dtype=np.int64)
-    columns = np.arange(start, start + len(piece))[None, :]
-    for part, some in task.parts(len(piece)):
-        dense = some.queries @ piece.T
-        dense += some.extra(columns)
-        positions[part] = np.argpartition(dense, len(piece) - k, axis=1)[:, len(piece) - k :]
-        scores[part] = np.take_along_axis(dense, positions[part], axis=1)
-    return scores, positions
+    return positions, scores[:, -1], np.sqrt(longest)
 
 
 def _score_pairs(task: _Task, candidates: np.ndarray) -> np.ndarray:
-    """(Q, M) scores of the candidates, summed in double precision and rounded once."""
+    """(Q, M) scores of the candidates, summed in double precision and rounded once.
+
+    Candidates of position -1 are none and score -inf.
+    """
     scores = np.empty(candidates.shape, dtype=np.float32)
-    for part, some in task.parts(candidates.shape[1] * task.queries.shape[1]):
-        vectors = task.gallery[candidates[part]].astype(np.float32).astype(np.float64)
+    for part, some in task.parts(candidates.shape[1] * task.queries.shape[1], PAIR_ENTRIES):
+        vectors = task.gallery[candidates[part]]
+        if vectors.dtype != np.float16:
+            vectors = vectors.astype(np.float32)  # as which every table counts
+        vectors = vectors.astype(np.float64)
         exact = (vectors @ some.queries[:, :, None].astype(np.float64))[:, :, 0]
         scores[part] = exact + some.extra(candidates[part])
+    scores[candidates < 0] = -np.inf
     return scores
 
 
@@ -180,9 +182,9 @@ def _exhaustive(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
     scores = np.empty((len(task.queries), k), dtype=np.float32)
     positions = np.empty((len(task.queries), k), dtype=np.int64)
     block = min(task.block, 8192)
-    for part, some in task.parts(min(block, len(task.gallery)) + k):
+    for part, some in task.parts(min(block, len(task.gallery)) + k, DENSE_ENTRIES):
         best = np.empty((len(some.rows), 0), np.float32), np.empty((len(some.rows), 0), np.int64)
-        for start, piece in blocks(task.gallery, block, task.name):
+        for start, piece, _ in blocks(task.gallery, block, task.name):
             columns = np.arange(start, start + len(piece))[None, :]
             exact = some.queries.astype(np.float64) @ piece.T.astype(np.float64)
             exact = (exact + some.extra(columns)).astype(np.float32)

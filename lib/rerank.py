@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from lib.neighbours import Bonus, nearest
+from lib.bonus import NO_TAG, SumOfBonuses, TagBonus
+from lib.neighbours import nearest
 from lib.ranking import Ranking, check_count
 from lib.reciprocal import Reciprocal
 from lib.rows import BLOCK
-from lib.votes import Tags, Votes, tag_gallery, vote
+from lib.votes import NO_COUNTRY, Tags, Votes, tag_gallery, vote
 
 
 def landmark_country_rerank(
@@ -111,11 +112,7 @@ def apply_votes(
         raise ValueError(f"expected finite alpha and beta, found {alpha} and {beta}; give numbers")
     check_count(query_ids, len(queries), "query")
     check_count(gallery_ids, len(gallery), "gallery")
-    landmark_part, country_part = _parts(votes, tags)
-
-    def bonus(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        return alpha * landmark_part(rows, positions) + beta * country_part(rows, positions)
-
+    bonus = SumOfBonuses(tag_bonuses(votes, tags, alpha, beta))
     scores, positions = nearest(queries, gallery, k, block=block, bonus=bonus)
     return Ranking(scores, positions, query_ids, gallery_ids)
 
@@ -154,10 +151,8 @@ def explain(
             f"expected votes and tags of this ranking, found {len(votes)} votes for"
             f" {len(ranking)} queries and {len(tags)} tags; pass those it was made from"
         )
-    landmark_part, country_part = _parts(votes, tags)
-    rows = np.array([[row]])
-    landmark = alpha * landmark_part(rows, positions[None, :])[0]
-    country = beta * country_part(rows, positions[None, :])[0]
+    parts = tag_bonuses(votes, tags, alpha, beta)
+    landmark, country = (part.at(np.array([[row]]), positions[None, :])[0] for part in parts)
     final = table.pop("score").to_numpy(dtype=np.float64)
     explained = pd.DataFrame(
         {
@@ -173,23 +168,13 @@ def explain(
     return explained.join(table)
 
 
-def _parts(votes: Votes, tags: Tags) -> tuple[Bonus, Bonus]:
-    """The landmark and the country score of any query and gallery image."""
+def tag_bonuses(votes: Votes, tags: Tags, alpha: float, beta: float) -> tuple[TagBonus, TagBonus]:
+    """What landmark and country add to the similarity of any query and gallery image."""
     codes, _ = pd.factorize(np.append(votes.countries.ravel(), tags.countries))
+    names = np.append(votes.countries.ravel(), tags.countries)
+    codes = np.where(names == NO_COUNTRY, NO_TAG, codes)
     voted, tagged = np.split(codes, [votes.countries.size])
     return (
-        _score_of_tag(votes.landmarks, votes.landmark_scores, tags.landmarks),
-        _score_of_tag(voted.reshape(votes.countries.shape), votes.country_scores, tagged),
+        TagBonus(votes.landmarks, alpha * votes.landmark_scores, tags.landmarks),
+        TagBonus(voted.reshape(votes.countries.shape), beta * votes.country_scores, tagged),
     )
-
-
-def _score_of_tag(voted: np.ndarray, scores: np.ndarray, tags: np.ndarray) -> Bonus:
-    """Look up each image's tag among what the query voted for; empty places score 0."""
-
-    def part(rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        found = np.zeros(np.broadcast_shapes(rows.shape, positions.shape))
-        for place in range(voted.shape[1]):
-            found += (tags[positions] == voted[rows, place]) * scores[rows, place]
-        return found
-
-    return part

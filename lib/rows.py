@@ -1,24 +1,39 @@
 """Tables of embeddings that may be larger than memory: checked and read in float32 blocks.
 
 Whoever searches reads embeddings through here, so a wrong shape or a NaN is found in one place and
-named by its row, and a float16 memory map is never converted as a whole.
+named by its row, and a float16 memory map is never converted as a whole. The next block is read
+and converted by a thread while the present one is used.
 """
 
 from collections.abc import Iterator
-from typing import Union
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-Table = Union[np.ndarray, "ChosenRows"]
-"""(N, D) embeddings in memory, in a memory map, or some rows of one."""
-
 BLOCK = 65_536  # rows in memory at a time: 134 MB at 512 dimensions
+
+
+class Table(Protocol):
+    """(N, D) embeddings in memory, in a memory map, or put together from some."""
+
+    shape: tuple[int, ...]
+    ndim: int
+    dtype: np.dtype
+
+    def __len__(self) -> int:
+        """N."""
+        ...
+
+    def __getitem__(self, item: slice | np.ndarray) -> np.ndarray:
+        """Rows by slice, or by an array of positions of any shape."""
+        ...
 
 
 class ChosenRows:
     """Some rows of an array or memory map, read only when they are asked for."""
 
-    def __init__(self, embeddings: np.ndarray, chosen: np.ndarray) -> None:
+    def __init__(self, embeddings: Table, chosen: np.ndarray) -> None:
         """Remember the array and the row numbers."""
         self.embeddings, self.chosen = embeddings, chosen
         self.shape = (len(chosen), *embeddings.shape[1:])
@@ -33,8 +48,20 @@ class ChosenRows:
         return self.embeddings[self.chosen[item]]
 
 
+class Block(NamedTuple):
+    """Consecutive rows of a table, valid until the next block is asked for."""
+
+    start: int  # position of the first row
+    rows: np.ndarray  # (M, D) float32, C-contiguous
+    squares: np.ndarray  # (M,) float32 squared lengths
+
+
 def check_table(embeddings: Table, what: str) -> None:
-    """Refuse what is not an (N, D) array of numbers; values are checked as they are read."""
+    """Refuse what is not an (N, D) array of numbers; values are checked as they are read.
+
+    Raises:
+        ValueError: naming what was found instead.
+    """
     if getattr(embeddings, "ndim", None) != 2:
         raise ValueError(
             f"expected {what} as an (N, D) array, found"
@@ -46,14 +73,36 @@ def check_table(embeddings: Table, what: str) -> None:
         )
 
 
-def blocks(embeddings: Table, block: int, what: str) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield (start, float32 rows) over an array or memory map.
+def blocks(embeddings: Table, block: int, what: str) -> Iterator[Block]:
+    """Yield the table in blocks of `block` rows, the next of which is read meanwhile.
 
     Raises:
         ValueError: at the first row that holds a NaN or an infinity.
     """
-    for start in range(0, len(embeddings), block):
-        piece = np.ascontiguousarray(embeddings[start : start + block], dtype=np.float32)
+    starts = range(0, len(embeddings), block)
+    shape = (min(block, len(embeddings)), embeddings.shape[1])
+    is_ready = isinstance(embeddings, np.ndarray) and embeddings.dtype == np.float32
+    buffers = [None if is_ready else np.empty(shape, np.float32) for _ in starts[:2]]
+    with ThreadPoolExecutor(1) as reader:
+        coming = [reader.submit(_read, embeddings, 0, block, what, buffers[0])] if starts else []
+        for number, start in enumerate(starts, start=1):
+            current = coming.pop().result()
+            if number < len(starts):
+                later = (embeddings, start + block, block, what, buffers[number % 2])
+                coming.append(reader.submit(_read, *later))
+            yield current
+
+
+def _read(embeddings: Table, start: int, block: int, what: str, buffer: np.ndarray | None) -> Block:
+    """One block, converted into `buffer`, or as it lies there where that is float32 already."""
+    piece = embeddings[start : start + block]
+    if buffer is None:
+        piece = np.ascontiguousarray(piece)
+    else:
+        np.copyto(buffer[: len(piece)], piece)
+        piece = buffer[: len(piece)]
+    squares = np.einsum("nd,nd->n", piece, piece)
+    if not np.isfinite(squares).all():  # also where a finite row is longer than float32 can say
         finite = np.isfinite(piece).all(axis=1)
         if not finite.all():
             row = start + int(np.argmin(finite))
@@ -62,4 +111,4 @@ def blocks(embeddings: Table, block: int, what: str) -> Iterator[tuple[int, np.n
                 f"expected finite {what}, found a NaN or an infinity in row {row};"
                 " embed that image again or leave it out"
             )
-        yield start, piece
+    return Block(start, piece, squares)

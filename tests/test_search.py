@@ -2,8 +2,9 @@ import faiss
 import numpy as np
 import pytest
 
-from lib import neighbours
+from lib import gpu
 from lib.neighbours import nearest
+from lib.rows import ChosenRows
 from lib.search import search
 
 
@@ -20,7 +21,7 @@ def naive(queries, gallery, k):
     return np.take_along_axis(scores, order, axis=1), order
 
 
-@pytest.mark.parametrize("block", [1, 37, 1000, 65_536])
+@pytest.mark.parametrize("block", [11, 37, 1000, 65_536])
 def test_search_agrees_with_naive_reference(block):
     generator = np.random.default_rng(1)
     queries, gallery = unit_rows(generator, 20, 16), unit_rows(generator, 1500, 16)
@@ -67,35 +68,37 @@ def test_search_streams_a_float16_memory_map(tmp_path):
     np.testing.assert_allclose(ranking.scores, scores, atol=1e-7)
 
 
-def test_search_never_holds_more_than_a_block_of_the_gallery(monkeypatch):
+def test_search_never_holds_more_than_two_blocks_of_the_gallery():
     generator = np.random.default_rng(4)
     seen = []
-    knn = faiss.knn
-    monkeypatch.setattr(
-        faiss,
-        "knn",
-        lambda q, piece, *rest, **more: seen.append(len(piece)) or knn(q, piece, *rest, **more),
-    )
-    search(unit_rows(generator, 3, 8), unit_rows(generator, 1000, 8), 5, block=256)
-    assert seen == [256, 256, 256, 232]
+
+    class Watched(ChosenRows):
+        def __getitem__(self, item):
+            seen.append(item)
+            return super().__getitem__(item)
+
+    gallery = Watched(unit_rows(generator, 1000, 8), np.arange(1000))
+    search(unit_rows(generator, 3, 8), gallery, 5, block=256)
+    slices = [item for item in seen if isinstance(item, slice)]
+    assert slices == [slice(start, start + 256) for start in (0, 256, 512, 768)]
 
 
 @pytest.fixture
 def coarse_gpu(monkeypatch):
-    """A stand-in for a GPU that multiplies with ten bits of mantissa, as TF32 does."""
+    """A stand-in for two GPUs that multiply with ten bits of mantissa, as TF32 does."""
     calls = []
 
     def coarse(array):
         bits = array.astype(np.float32).view(np.uint32)
         return ((bits + np.uint32(1 << 12)) & np.uint32(0xFFFFE000)).view(np.float32)
 
-    def knn_gpu(resources, queries, piece, k, metric):
-        calls.append(k)
+    def knn_gpu(resources, queries, piece, k, metric, device):
+        calls.append((device, k))
         return faiss.knn(coarse(queries), coarse(piece), k, metric=metric)
 
-    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
     monkeypatch.setattr(faiss, "knn_gpu", knn_gpu, raising=False)
-    monkeypatch.setattr(neighbours, "_gpu_resources", lambda: None)
+    monkeypatch.setattr(gpu, "_resources", lambda device: None)
     return calls
 
 
@@ -106,7 +109,7 @@ def test_search_uses_the_gpu_when_there_is_one_and_repairs_its_rounding(coarse_g
     queries = unit_rows(generator, 30, 24)
     gallery = queries[:1] + spread * unit_rows(generator, 4000, 24)
     ranking = search(queries, gallery, 40, block=900)
-    assert coarse_gpu
+    assert sorted(set(coarse_gpu)) == [(0, 112), (1, 112)]  # every GPU, and 2 k + 32 candidates
     expected = np.sort((queries.astype(np.float64) @ gallery.T.astype(np.float64)), axis=1)
     np.testing.assert_allclose(ranking.scores, expected[:, :-41:-1], rtol=0, atol=1e-7)
 
@@ -192,6 +195,22 @@ def test_search_refuses_bad_input(queries, gallery, k, message):
         search(queries, gallery, k)
 
 
+class Extra:
+    """A bonus looked up in a table of all pairs."""
+
+    def __init__(self, table):
+        self.table = table
+
+    def at(self, rows, positions):
+        return self.table[rows, positions]
+
+    def adder(self, rows):
+        def add(tile, start):
+            tile += self.table[rows, start : start + len(tile)].T
+
+        return add
+
+
 def test_nearest_is_exact_for_the_sum_with_a_bonus():
     generator = np.random.default_rng(10)
     queries, gallery = unit_rows(generator, 15, 8), unit_rows(generator, 2500, 8)
@@ -199,6 +218,6 @@ def test_nearest_is_exact_for_the_sum_with_a_bonus():
     dense = queries.astype(np.float64) @ gallery.T.astype(np.float64) + extra
     expected = np.argsort(-dense, axis=1, kind="stable")[:, :60]
     for block in (97, 65_536):
-        found = nearest(queries, gallery, 60, block=block, bonus=lambda q, g: extra[q, g])
+        found = nearest(queries, gallery, 60, block=block, bonus=Extra(extra))
         np.testing.assert_array_equal(found[1], expected)
         np.testing.assert_allclose(found[0], np.take_along_axis(dense, expected, 1), atol=1e-6)
