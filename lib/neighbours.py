@@ -120,7 +120,7 @@ def _nearest(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
     if 4 * count >= len(task.gallery):  # scoring the proposals again would cost as much
         return _exhaustive(task, k)
     candidates, floor, longest = (_propose_on_gpus if on_gpu else _propose)(task, count)
-    scores, positions = _best(_score_pairs(task, candidates), candidates, k)
+    scores, positions = best_of(_score_pairs(task, candidates), candidates, k)
 
     # What was not proposed scores at most the floor plus its rounding error: a float32 sum of D
     # products loses at most D units in the last place, and a GPU may multiply with ten bits of
@@ -154,17 +154,26 @@ def _propose_on_gpus(task: _Task, count: int) -> tuple[np.ndarray, np.ndarray, f
     pieces = progress(pieces, "search", -(-len(task.gallery) // task.block))
     for squares, *found in gpu.search_blocks(task.queries, pieces, count):
         longest = max(longest, float(squares.max()))
-        scores, positions = _best(
+        scores, positions = best_of(
             np.hstack([scores, found[0]]), np.hstack([positions, found[1]]), count
         )
     return positions, scores[:, -1], np.sqrt(longest)
 
 
-def _score_pairs(task: _Task, candidates: np.ndarray) -> np.ndarray:
-    """(Q, M) scores of the candidates, summed in double precision and rounded once.
+def score_pairs(queries: np.ndarray, gallery: Table, candidates: np.ndarray) -> np.ndarray:
+    """(Q, M) inner products with the candidates, summed in double precision and rounded once.
 
-    Candidates of position -1 are none and score -inf.
+    Args:
+        queries: (Q, D) float32.
+        gallery: (N, D).
+        candidates: (Q, M) positions in the gallery; -1 is none and scores -inf.
     """
+    task = _Task(queries, np.empty(len(queries)), np.arange(len(queries)), gallery, BLOCK, None, "")
+    return _score_pairs(task, candidates)
+
+
+def _score_pairs(task: _Task, candidates: np.ndarray) -> np.ndarray:
+    """`score_pairs` of a task, its bonus included."""
     scores = np.empty(candidates.shape, dtype=np.float32)
     for part, some in task.parts(candidates.shape[1] * task.queries.shape[1], PAIR_ENTRIES):
         vectors = task.gallery[candidates[part]]
@@ -189,12 +198,12 @@ def _exhaustive(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
             exact = some.queries.astype(np.float64) @ piece.T.astype(np.float64)
             exact = (exact + some.extra(columns)).astype(np.float32)
             columns = np.broadcast_to(columns, exact.shape)
-            best = _best(np.hstack([best[0], exact]), np.hstack([best[1], columns]), k)
+            best = best_of(np.hstack([best[0], exact]), np.hstack([best[1], columns]), k)
         scores[part], positions[part] = best
     return scores, positions
 
 
-def _best(scores: np.ndarray, positions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k largest scores per row, best first, equal ones in ascending position."""
+def best_of(scores: np.ndarray, positions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest of (Q, M) scores per row, best first, equal ones in ascending position."""
     order = np.lexsort((positions, -scores), axis=-1)[:, :k]
     return np.take_along_axis(scores, order, 1), np.take_along_axis(positions, order, 1)

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.neighbours import nearest
-from lib.rows import BLOCK, Table
+from lib.approximate import ApproximateIndex, find_nearest
+from lib.rows import BLOCK, ChosenRows, Table
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,7 @@ def reciprocal_neighbours(
     k: int,
     settings: Reciprocal | None = None,
     *,
+    index: ApproximateIndex | None = None,
     block: int = BLOCK,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the `k` references of largest k-reciprocal similarity for every query.
@@ -58,6 +59,7 @@ def reciprocal_neighbours(
         references: (R, D) unit rows, may be a memory map.
         k: references per query, all of them when there are fewer.
         settings: the published ones unless given.
+        index: of the references; finds neighbours approximately and prints its recall.
         block: reference rows in memory at a time.
 
     Returns:
@@ -65,9 +67,13 @@ def reciprocal_neighbours(
     """
     settings = settings or Reciprocal()
     names = ("queries", "references")
-    near = nearest(queries, references, max(k, settings.candidates), block=block, names=names)[1]
+    options = {"names": names, "block": block}
+    wanted = max(k, settings.candidates)
+    near = find_nearest(queries, references, wanted, index, **options)[1]
     expanded, place = np.unique(near, return_inverse=True)
-    beyond = nearest(references[expanded], references, settings.candidates, block=block)[1]
+    members = ChosenRows(references, expanded)
+    options["names"] = ("neighbours of queries", "references")
+    beyond = find_nearest(members, references, settings.candidates, index, **options)[1]
     place = place.reshape(near.shape)
 
     k = min(k, len(references))

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lib.approximate import ApproximateIndex
 from lib.bonus import NO_TAG, SumOfBonuses, TagBonus
 from lib.neighbours import nearest
 from lib.ranking import Ranking, check_count
@@ -34,6 +35,7 @@ def landmark_country_rerank(
     reciprocal: bool | Reciprocal = False,
     query_ids: Sequence[str] | np.ndarray | None = None,
     gallery_ids: Sequence[str] | np.ndarray | None = None,
+    index: ApproximateIndex | None = None,
     block: int = BLOCK,
 ) -> Ranking:
     """Rank the gallery by similarity plus landmark and country votes, best first.
@@ -55,20 +57,21 @@ def landmark_country_rerank(
         reciprocal: choose the voters by k-reciprocal similarity (`lib.reciprocal`).
         query_ids: (Q,) ids for the ranking.
         gallery_ids: (N,) ids for the ranking.
+        index: of the references that have a landmark; finds voters and gallery tags
+            approximately and prints its recall. The final scoring stays exact.
         block: gallery or reference rows in memory at a time.
 
     Raises:
         ValueError: if widths differ, a value is not finite, or tags or ids are out of step.
     """
     labelled = (references, reference_landmarks, reference_countries)
-    votes = vote(
-        queries, *labelled, top=top, normalise=normalise, reciprocal=reciprocal, block=block
-    )
+    options = {"index": index, "block": block}
+    votes = vote(queries, *labelled, top=top, normalise=normalise, reciprocal=reciprocal, **options)
     return apply_votes(
         queries,
         gallery,
         votes,
-        tag_gallery(gallery, *labelled, block=block),
+        tag_gallery(gallery, *labelled, **options),
         k=k,
         alpha=alpha,
         beta=beta,

@@ -1,14 +1,14 @@
-"""Exact search of a gallery: every query's nearest images by inner product.
+"""Search of a gallery: every query's nearest images by inner product, exact unless told otherwise.
 
-The one place where embeddings become a `Ranking`. The arithmetic is in `lib.neighbours`; this
-module gives positions their ids.
+The one place where embeddings become a `Ranking`. The arithmetic is in `lib.neighbours`, an
+approximate way in `lib.approximate`; this module gives positions their ids.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from lib.neighbours import nearest
+from lib.approximate import ApproximateIndex, find_nearest
 from lib.ranking import Ranking, check_count
 from lib.rows import BLOCK
 
@@ -20,12 +20,13 @@ def search(
     *,
     query_ids: Sequence[str] | np.ndarray | None = None,
     gallery_ids: Sequence[str] | np.ndarray | None = None,
+    index: ApproximateIndex | None = None,
     block: int = BLOCK,
 ) -> Ranking:
     """Rank the `k` gallery images of largest inner product, best first, ties by position.
 
     With rows of unit norm the score is the cosine similarity. The gallery may be a float16 memory
-    map larger than memory; faiss searches it block by block, on a GPU when there is one. The
+    map larger than memory; it is searched block by block, on every GPU there is. The
     result does not depend on `block` or device. A gallery smaller than `k` is ranked whole.
 
     Args:
@@ -34,6 +35,7 @@ def search(
         k: images per query.
         query_ids: (Q,) ids, for a ranking that can be scored and submitted.
         gallery_ids: (N,) ids.
+        index: of the gallery; given, the search is approximate and prints its recall.
         block: gallery rows in memory at a time.
 
     Raises:
@@ -45,5 +47,5 @@ def search(
     """
     check_count(query_ids, len(queries), "query")
     check_count(gallery_ids, len(gallery), "gallery")
-    scores, positions = nearest(queries, gallery, k, block=block)
+    scores, positions = find_nearest(queries, gallery, k, index, block=block)
     return Ranking(scores, positions, query_ids, gallery_ids)

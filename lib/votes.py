@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from lib.neighbours import nearest
+from lib.approximate import ApproximateIndex, find_nearest
 from lib.reciprocal import Reciprocal, reciprocal_neighbours
 from lib.rows import BLOCK, ChosenRows
 
@@ -110,6 +110,7 @@ def vote(
     top: int = 3,
     normalise: bool = True,
     reciprocal: bool | Reciprocal = False,
+    index: ApproximateIndex | None = None,
     block: int = BLOCK,
 ) -> Votes:
     """Let the `top` nearest references of every query vote for landmark and country.
@@ -128,6 +129,8 @@ def vote(
         normalise: divide the scores of each query by their sum (published code), instead of the
             raw sums of the slides.
         reciprocal: choose voters by k-reciprocal similarity, True for the published settings.
+        index: of the references that have a landmark; finds the voters approximately and prints
+            its recall.
         block: reference rows in memory at a time.
 
     Raises:
@@ -140,9 +143,10 @@ def vote(
     labelled, positions, tags = _labelled(references, reference_landmarks, reference_countries)
     if reciprocal:
         settings = reciprocal if isinstance(reciprocal, Reciprocal) else None
-        found = reciprocal_neighbours(queries, labelled, top, settings, block=block)
+        found = reciprocal_neighbours(queries, labelled, top, settings, index=index, block=block)
     else:
-        found = nearest(queries, labelled, top, block=block, names=("queries", "references"))
+        names = ("queries", "references")
+        found = find_nearest(queries, labelled, top, index, names=names, block=block)
     similarities, voters = found[0], positions[found[1]]
     landmarks, countries = tags.landmarks[voters], tags.countries[voters]
     codes, names = pd.factorize(countries.ravel())
@@ -166,6 +170,7 @@ def tag_gallery(
     reference_landmarks: Sequence[int] | np.ndarray,
     reference_countries: Sequence[str] | np.ndarray,
     *,
+    index: ApproximateIndex | None = None,
     block: int = BLOCK,
 ) -> Tags:
     """Give every gallery image the tags of its single nearest labelled reference.
@@ -174,7 +179,8 @@ def tag_gallery(
     errors are those of `vote`.
     """
     labelled, positions, tags = _labelled(references, reference_landmarks, reference_countries)
-    found = nearest(gallery, labelled, 1, block=block, names=("gallery", "references"))[1]
+    names = ("gallery images", "references")
+    found = find_nearest(gallery, labelled, 1, index, names=names, block=block)[1]
     if not len(positions):
         return Tags(np.full(len(gallery), NO_LANDMARK), np.full(len(gallery), NO_COUNTRY))
     nearest_reference = positions[found[:, 0]]

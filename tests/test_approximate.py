@@ -1,0 +1,165 @@
+import re
+
+import faiss
+import numpy as np
+import pytest
+
+from lib import approximate
+from lib.approximate import ApproximateIndex, build_index, find_nearest, read_index
+from lib.neighbours import nearest
+from lib.rerank import landmark_country_rerank
+from lib.rows import ChosenRows
+from lib.search import search
+from lib.votes import tag_gallery, vote
+
+
+def rows_around_centres(seed, count, *, centres=60, width=24, spread=0.5):
+    generator = np.random.default_rng(seed)
+    middle = np.random.default_rng(99).standard_normal((centres, width))
+    rows = middle[generator.integers(centres, size=count)]
+    rows = rows + spread * generator.standard_normal((count, width))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return rows_around_centres(0, 3000)
+
+
+@pytest.fixture(scope="module")
+def folder(rows, tmp_path_factory):
+    return build_index(rows, tmp_path_factory.mktemp("index"))
+
+
+def test_index_finds_nearly_all_and_prints_how_many(rows, folder, capsys):
+    queries = rows_around_centres(1, 400)
+    found = read_index(folder, rows).nearest(queries, 10)
+    scores, _ = nearest(queries, rows, 10)
+    at_1 = (found.scores[:, 0] >= scores[:, 0]).mean()
+    at_k = (found.scores >= scores[:, -1:]).mean()
+    assert 0.9 < found.recall_at_k <= found.recall_at_1 <= 1
+    assert (found.recall_at_1, found.recall_at_k) == pytest.approx((at_1, at_k))
+    printed = capsys.readouterr().out
+    assert f"recall@1 {at_1:.4f}, recall@10 {at_k:.4f}, measured on 400 of 400" in printed
+    assert "8 of 110 cells" in printed
+
+
+def test_index_gives_the_scores_of_the_exact_search(rows, folder):
+    queries = rows_around_centres(2, 50)
+    found = read_index(folder, rows).nearest(queries, 5)
+    exact = (queries.astype(np.float64) @ rows.astype(np.float64).T).astype(np.float32)
+    np.testing.assert_array_equal(found.scores, np.take_along_axis(exact, found.positions, 1))
+
+
+def test_index_that_probes_every_cell_is_exact(rows, folder):
+    queries = rows_around_centres(3, 80)
+    index = read_index(folder, rows, probes=110, sample=20)
+    for k in (1, 7, 100):
+        found = index.nearest(queries, k, block=33)
+        scores, positions = nearest(queries, rows, k)
+        np.testing.assert_array_equal(found.positions, positions)
+        np.testing.assert_array_equal(found.scores, scores)
+        assert found.recall_at_k == 1.0
+
+
+def test_more_probes_find_more(rows, folder):
+    queries = rows_around_centres(4, 400, spread=1.0)
+    recalls = [
+        read_index(folder, rows, probes=probes).nearest(queries, 20).recall_at_k
+        for probes in (1, 4, 16, 110)
+    ]
+    assert recalls == sorted(recalls)
+    assert recalls[0] < 0.9 < recalls[-1] == 1.0
+
+
+def test_queries_whose_cells_hold_too_little_are_searched_exactly(rows, folder):
+    queries = rows_around_centres(5, 6)
+    found = read_index(folder, rows, probes=1).nearest(queries, 2000)
+    np.testing.assert_array_equal(found.positions, nearest(queries, rows, 2000)[1])
+
+
+def test_k_is_clipped_and_nothing_is_asked_of_nobody(rows, folder):
+    index = read_index(folder, rows)
+    assert index.nearest(rows[:2], 5000).positions.shape == (2, 3000)
+    assert index.nearest(rows[:0], 5).positions.shape == (0, 5)
+
+
+def test_build_index_is_done_once_and_again_for_other_rows(rows, tmp_path, monkeypatch):
+    build_index(rows, tmp_path, cells=20)
+    monkeypatch.setattr(approximate, "_trained", None)  # calling it now would fail
+    build_index(rows, tmp_path, cells=20)
+    build_index(ChosenRows(rows, np.arange(3000)), tmp_path, cells=20)  # the same values
+    other = rows.copy()
+    other[2999, 3] += 0.5
+    for changed, options in ((other, {}), (rows, {"cells": 21}), (rows, {"seed": 1})):
+        with pytest.raises(TypeError):
+            build_index(changed, tmp_path, **({"cells": 20} | options))
+
+
+def test_build_index_goes_on_after_a_kill_without_training_again(rows, tmp_path, monkeypatch):
+    write = faiss.write_index
+
+    def killed(index, path):
+        if index.ntotal:
+            raise KeyboardInterrupt
+        write(index, path)
+
+    monkeypatch.setattr(faiss, "write_index", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(rows, tmp_path, cells=20)
+    with pytest.raises(ValueError, match=r"expected a finished index in .*, found none"):
+        read_index(tmp_path, rows)
+    monkeypatch.setattr(faiss, "write_index", write)
+    monkeypatch.setattr(faiss.IndexIVFScalarQuantizer, "train", None)
+    build_index(rows, tmp_path, cells=20)
+    assert len(read_index(tmp_path, rows)) == 3000
+    assert not [path for path in tmp_path.rglob("*") if ".part" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "options", "message"),
+    [
+        (np.ones(4), {}, r"rows to index as an \(N, D\) array"),
+        (np.ones((4, 2)), {"cells": 5}, "1 to 4 cells for 4 rows, found 5"),
+        (np.ones((0, 2)), {}, "for 0 rows"),
+        (np.array([[1, 0], [np.nan, 1]]), {}, "finite rows to index, .* row 1"),
+    ],
+)
+def test_build_index_refuses_bad_input(tmp_path, wrong, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_index(wrong, tmp_path, **options)
+
+
+def test_an_index_of_other_rows_is_refused(rows, folder):
+    with pytest.raises(ValueError, match=r"index of 2999 rows of 24 in .*, found one of 3000"):
+        read_index(folder, rows[:-1])
+    index = read_index(folder, rows)
+    with pytest.raises(ValueError, match="one width, found 5 and 24"):
+        index.nearest(np.ones((1, 5)), 1)
+    with pytest.raises(ValueError, match="at least 1, found 0"):
+        index.nearest(rows[:1], 0)
+    with pytest.raises(ValueError, match="index of the 2 gallery searched, found one of 3000"):
+        find_nearest(rows[:1], rows[:2], 1, index)
+    landmarks = np.where(np.arange(3000) == 7, -1, 1)
+    with pytest.raises(ValueError, match="of the 2999 references searched, found one of 3000"):
+        tag_gallery(rows[:1], rows, landmarks, ["CN"] * 3000, index=index)
+
+
+def test_stages_take_the_index_and_say_how_good_it_is(rows, folder, capsys):
+    index: ApproximateIndex = read_index(folder, rows, probes=110)
+    labels = np.arange(3000) % 60, np.where(np.arange(3000) % 2, "CN", "IN")
+    queries, gallery = rows_around_centres(6, 9), rows_around_centres(7, 200)
+    np.testing.assert_array_equal(
+        search(queries, rows, 6, index=index).positions, search(queries, rows, 6).positions
+    )
+    tags = tag_gallery(gallery, rows, *labels, index=index)
+    np.testing.assert_array_equal(tags.landmarks, tag_gallery(gallery, rows, *labels).landmarks)
+    for reciprocal in (False, True):
+        votes = vote(queries, rows, *labels, index=index, reciprocal=reciprocal)
+        exact = vote(queries, rows, *labels, reciprocal=reciprocal)
+        np.testing.assert_array_equal(votes.landmark_scores, exact.landmark_scores)
+    ranking = landmark_country_rerank(queries, gallery, rows, *labels, index=index)
+    exact = landmark_country_rerank(queries, gallery, rows, *labels)
+    np.testing.assert_array_equal(ranking.positions, exact.positions)
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(bool(re.search("recall@1 1.0000", line)) for line in lines) == len(lines) == 7
