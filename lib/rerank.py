@@ -105,19 +105,30 @@ def apply_votes(
     >>> ranking.positions.tolist(), [f"{score:.2f}" for score in ranking.scores[0]]
     ([[1, 0]], ['1.38', '0.60'])
     """
-    for name, found, rows in (("vote", votes, queries), ("tag", tags, gallery)):
-        if len(found) != len(rows):
-            raise ValueError(
-                f"expected one {name} per row of embeddings, found {len(found)} for {len(rows)};"
-                " make them from the same embeddings"
-            )
-    if not np.isfinite([alpha, beta]).all():
-        raise ValueError(f"expected finite alpha and beta, found {alpha} and {beta}; give numbers")
+    check_votes(votes, tags, len(queries), len(gallery), alpha, beta)
     check_count(query_ids, len(queries), "query")
     check_count(gallery_ids, len(gallery), "gallery")
     bonus = SumOfBonuses(tag_bonuses(votes, tags, alpha, beta))
     scores, positions = nearest(queries, gallery, k, block=block, bonus=bonus)
     return Ranking(scores, positions, query_ids, gallery_ids)
+
+
+def check_votes(
+    votes: Votes, tags: Tags, queries: int, images: int, alpha: float, beta: float
+) -> None:
+    """Refuse votes or tags of something else, and weights that are no numbers.
+
+    Raises:
+        ValueError: naming what is out of step.
+    """
+    for name, found, rows in (("vote", votes, queries), ("tag", tags, images)):
+        if len(found) != rows:
+            raise ValueError(
+                f"expected one {name} per row of embeddings, found {len(found)} for {rows};"
+                " make them from the same embeddings"
+            )
+    if not np.isfinite([alpha, beta]).all():
+        raise ValueError(f"expected finite alpha and beta, found {alpha} and {beta}; give numbers")
 
 
 def explain(
