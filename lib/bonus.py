@@ -1,4 +1,4 @@
-"""What a reranking adds to the similarity of a query and a gallery image, by tag or by image.
+"""What a reranking adds to the similarity of a query and a gallery image, by the image's tag.
 
 A query votes for a few tags, and every gallery image carries one, so the addition is known for any
 pair without a query × gallery table. `lib.neighbours.nearest` is exact for similarity plus bonus.
@@ -77,27 +77,6 @@ class TagBonus:
                 tile += given
             else:
                 tile[images] += given
-
-        return add
-
-
-@dataclass(frozen=True, eq=False)
-class ImageBonus:
-    """The same for every query: `values` (N,) float64, one per gallery image."""
-
-    values: np.ndarray
-
-    def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """As `Bonus.at`."""
-        shape = np.broadcast_shapes(rows.shape, positions.shape)
-        return np.broadcast_to(self.values[positions], shape)
-
-    def adder(self, rows: np.ndarray) -> Adder:
-        """As `Bonus.adder`."""
-        values = self.values.astype(np.float32)[:, None]
-
-        def add(tile: np.ndarray, start: int) -> None:
-            tile += values[start : start + len(tile)]
 
         return add
 

@@ -93,11 +93,15 @@ class Ranking:
             )
         return dict(zip(self.query_ids.tolist(), self.ids().tolist(), strict=True))
 
+    def again(self, scores: np.ndarray, positions: np.ndarray) -> "Ranking":
+        """A new ranking of the same queries and gallery: what a reranker returns."""
+        return Ranking(scores, positions, self.query_ids, self.gallery_ids)
+
     def top(self, k: int) -> "Ranking":
         """The first `k` of every query, or all of them when fewer are ranked."""
         if k < 1:
             raise ValueError(f"expected k of at least 1, found {k}; ask for one image or more")
-        return Ranking(self.scores[:, :k], self.positions[:, :k], self.query_ids, self.gallery_ids)
+        return self.again(self.scores[:, :k], self.positions[:, :k])
 
     def row(self, query: str | int) -> int:
         """The row of a query, given its id, or its row number where there are no ids.
@@ -152,6 +156,36 @@ def check_ids(ids: Sequence[str] | np.ndarray | pd.Series, what: str) -> np.ndar
             " keep one row per image"
         )
     return np.array(table.to_list(), dtype=str)
+
+
+def check_rows(ranking: Ranking, **tables: object) -> None:
+    """Refuse what is out of step with a ranking that is to be reranked.
+
+    Args:
+        ranking: of Q queries; of N gallery images where it has ids.
+        tables: things with a length: names that begin with `quer` have one entry per query, the
+            others one per gallery image.
+
+    Raises:
+        ValueError: naming what has another number of entries.
+    """
+    images = None if ranking.gallery_ids is None else len(ranking.gallery_ids)
+    for name, table in tables.items():
+        is_query = name.startswith("quer")
+        wanted = len(ranking) if is_query else images
+        if wanted is not None and len(table) != wanted:
+            whose = "ranked queries" if is_query else "gallery images"
+            raise ValueError(
+                f"expected {name.replace('_', ' ')} of the {wanted} {whose}, found {len(table)};"
+                " make ranking, votes and embeddings from the same images"
+            )
+        if not is_query:
+            images = len(table)
+    if images is not None and ranking.positions.size and ranking.positions.max() >= images:
+        raise ValueError(
+            f"expected a gallery that holds every ranked position, found {images} images and"
+            f" position {ranking.positions.max()}; rank the gallery that the votes are about"
+        )
 
 
 def check_count(ids: Sequence[str] | np.ndarray | None, rows: int, what: str) -> None:

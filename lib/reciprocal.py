@@ -8,6 +8,7 @@ the nearest references of those.
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import sparse
 
 from lib.approximate import ApproximateIndex, find_nearest
 from lib.rows import BLOCK, ChosenRows, Table
@@ -99,29 +100,46 @@ def reciprocal_similarities(vectors: np.ndarray, settings: Reciprocal) -> np.nda
         (C,) float32.
     """
     # Rounded to float32 so that equal images tie and keep their order.
-    distances = (1 - (vectors @ vectors.T).astype(np.float32)) / 2
-    to_others = distances.copy()
-    np.fill_diagonal(to_others, -1)  # every image is its own nearest, copies come after it
-    order = np.argsort(to_others, axis=1, kind="stable")
+    distances = np.maximum((1 - (vectors @ vectors.T).astype(np.float32)) / 2, 0)
+    order = _nearest_first(distances, max(settings.k1 + 1, settings.k2))
 
     mutual = _mutual(order, settings.k1)
     half = _mutual(order, round(settings.k1 / 2))
     # A neighbour brings its own narrower circle when two thirds of that circle are ours already.
-    shared = mutual @ half.T
-    brings = mutual * (3 * shared > 2 * half.sum(axis=1))
-    expanded = (mutual + brings @ half) > 0
+    shared = (mutual @ half.T).multiply(mutual).tocoo()
+    circle = np.asarray(half.sum(axis=1)).ravel()[shared.col]
+    brings = sparse.csr_matrix(
+        (3 * shared.data > 2 * circle, (shared.row, shared.col)), mutual.shape, dtype=np.float32
+    )
+    expanded = (mutual + brings @ half).tocoo()
 
-    weights = expanded * np.exp(-distances)
+    weights = np.zeros(distances.shape)
+    weights[expanded.row, expanded.col] = np.exp(-distances[expanded.row, expanded.col])
     weights /= weights.sum(axis=1, keepdims=True)
-    weights = weights[order[:, : settings.k2]].mean(axis=1)
+    own = weights[order[0, : settings.k2]].mean(axis=0)
+    reached = np.flatnonzero(own)  # elsewhere the overlap is 0
+    theirs = weights[:, reached][order[1:, : settings.k2]].mean(axis=1)
 
-    overlap = np.minimum(weights[:1], weights[1:]).sum(axis=1)
+    overlap = np.minimum(own[reached], theirs).sum(axis=1)
     jaccard = 1 - overlap / (2 - overlap)
     return 1 - (settings.plain * distances[0, 1:] + (1 - settings.plain) * jaccard)
 
 
-def _mutual(order: np.ndarray, k: int) -> np.ndarray:
-    """(C, C) float32: 1 where each is itself or among the k nearest of the other."""
-    listed = np.zeros(order.shape, dtype=np.float32)
-    np.put_along_axis(listed, order[:, : k + 1], 1, axis=1)
-    return listed * listed.T
+def _nearest_first(distances: np.ndarray, count: int) -> np.ndarray:
+    """(C, count) columns of smallest distance per row, ties by position, each row itself first."""
+    # Non-negative floats are ordered as their bits are; the column decides among equals.
+    keys = (distances.view(np.uint32).astype(np.uint64) + 1) << np.uint64(32)
+    np.fill_diagonal(keys, 0)  # every image is its own nearest, copies come after it
+    keys |= np.arange(len(keys), dtype=np.uint64)
+    count = min(count, len(keys))
+    smallest = np.sort(np.partition(keys, count - 1, axis=1)[:, :count], axis=1)
+    return (smallest & np.uint64(0xFFFFFFFF)).astype(np.int64)
+
+
+def _mutual(order: np.ndarray, k: int) -> sparse.csr_matrix:
+    """(C, C): 1 where each is itself or among the k nearest of the other."""
+    listed = order[:, : k + 1]
+    rows = np.repeat(np.arange(len(listed)), listed.shape[1])
+    ones = np.ones(listed.size, dtype=np.float32)
+    matrix = sparse.csr_matrix((ones, (rows, listed.ravel())), shape=(len(listed),) * 2)
+    return matrix.multiply(matrix.T).tocsr()

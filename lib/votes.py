@@ -84,6 +84,13 @@ class Votes:
         """The number of queries."""
         return len(self.landmarks)
 
+    def nearest(self) -> tuple[np.ndarray, np.ndarray]:
+        """(Q,) landmark and similarity of every query's nearest voter; -1 and 0 without one."""
+        if not self.references.shape[1]:
+            return np.full(len(self), NO_LANDMARK), np.zeros(len(self))
+        landmarks = self.voters.landmarks.reshape(self.references.shape)[:, 0]
+        return landmarks, self.similarities[:, 0].astype(np.float64)
+
     def of(self, row: int) -> pd.DataFrame:
         """The references that voted for the query in this row, nearest first.
 
