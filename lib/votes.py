@@ -147,7 +147,9 @@ def vote(
     >>> votes.landmarks.tolist(), votes.countries.tolist()
     ([[7, 9]], [['CN', '']])
     """
-    labelled, positions, tags = _labelled(references, reference_landmarks, reference_countries)
+    labelled, positions, tags = labelled_references(
+        references, reference_landmarks, reference_countries
+    )
     if reciprocal:
         settings = reciprocal if isinstance(reciprocal, Reciprocal) else None
         found = reciprocal_neighbours(queries, labelled, top, settings, index=index, block=block)
@@ -185,7 +187,9 @@ def tag_gallery(
     No threshold, as in [21]. Without any labelled reference the tags are unknown. Arguments and
     errors are those of `vote`.
     """
-    labelled, positions, tags = _labelled(references, reference_landmarks, reference_countries)
+    labelled, positions, tags = labelled_references(
+        references, reference_landmarks, reference_countries
+    )
     names = ("gallery images", "references")
     found = find_nearest(gallery, labelled, 1, index, names=names, block=block)[1]
     if not len(positions):
@@ -194,7 +198,7 @@ def tag_gallery(
     return Tags(tags.landmarks[nearest_reference], tags.countries[nearest_reference])
 
 
-def _labelled(
+def labelled_references(
     references: np.ndarray, landmarks: Sequence[int], countries: Sequence[str]
 ) -> tuple[np.ndarray | ChosenRows, np.ndarray, Tags]:
     """The references that have a landmark, their positions, and the tags of all."""

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from lib.reciprocal import Reciprocal, reciprocal_neighbours
+from lib.reciprocal import Reciprocal, reciprocal_neighbours, reciprocal_rerank
+from lib.search import search
 
 
 def unit_rows(generator, count, width):
@@ -117,3 +118,33 @@ def test_reciprocal_neighbours_are_defined_for_few_images(queries, references):
 def test_reciprocal_refuses_absurd_settings(wrong):
     with pytest.raises(ValueError, match="counts of at least 1 and a plain share"):
         Reciprocal(**wrong)
+
+
+@pytest.mark.parametrize("settings", [Reciprocal(10, 10, 3, plain=0.3), Reciprocal(40, 20, 6, 0.3)])
+def test_reciprocal_rerank_agrees_with_naive_reference(settings):
+    generator = np.random.default_rng(4)
+    centres = unit_rows(generator, 8, 12)
+    gallery = centres[generator.integers(0, 8, 90)] + 0.4 * unit_rows(generator, 90, 12)
+    gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
+    queries = unit_rows(generator, 3, 12)
+    ids = {"query_ids": list("abc"), "gallery_ids": [f"g{i}" for i in range(90)]}
+    plain = search(queries, gallery, 25, **ids)
+    found = reciprocal_rerank(plain, queries, gallery, settings)
+    for row, query in enumerate(queries):
+        expected, best = naive(query, gallery, 25, settings)
+        np.testing.assert_allclose(found.scores[row], expected, atol=1e-5)
+        assert found.positions[row].tolist() == best
+    assert list(found.predictions()) == ["a", "b", "c"]
+    with pytest.raises(ValueError, match="gallery of the 90 gallery images, found 89"):
+        reciprocal_rerank(plain, queries, gallery[:-1])
+
+
+def test_reciprocal_rerank_looking_at_all_of_it_is_the_papers_formula():
+    # Zhong et al. encode everybody; so does this when everybody is a candidate.
+    generator = np.random.default_rng(5)
+    gallery, queries = unit_rows(generator, 40, 6), unit_rows(generator, 2, 6)
+    settings = Reciprocal(candidates=40, k1=8, k2=4, plain=0.3)
+    found = reciprocal_rerank(search(queries, gallery, 40), queries, gallery, settings)
+    for row, query in enumerate(queries):
+        assert found.positions[row].tolist() == naive(query, gallery, 40, settings)[1]
+        assert sorted(found.positions[row]) == list(range(40))
