@@ -2,7 +2,8 @@
 
 The definitions are those of the DELF scoring code and of Kaggle's metric page; where winners
 computed otherwise (dividing by all relevant images, for one) we keep to the official form.
-`python -m lib.metrics submission.csv retrieval_solution_v2.1.csv` prints the table of a file.
+`python -m lib.metrics submission.csv retrieval_solution_v2.1.csv` prints the table of a file, with
+`--groups continents.csv` per group, and `--queries scores.csv` keeps what every query scored.
 """
 
 import argparse
@@ -12,19 +13,22 @@ import numpy as np
 import pandas as pd
 
 from lib.ranking import Ranking
-from lib.solutions import read_ignored, read_solution, read_submission
+from lib.runs import write_csv
+from lib.solutions import read_groups, read_ignored, read_solution, read_submission
 
 __all__ = [
     "average_precisions",
     "evaluate",
     "first_hit_positions",
     "mean_average_precision",
+    "per_query",
     "precision_at",
     "read_ignored",
     "read_solution",
     "read_submission",
 ]
 
+_PRECISIONS = (1, 5, 10, 50, 100)  # the ranks that the official scorer prints
 Predictions = Ranking | Mapping[str, Sequence[str]]
 Solution = Mapping[str, Collection[str]]
 
@@ -56,18 +60,15 @@ def average_precisions(predictions: Predictions, solution: Solution, k: int = 10
     Definitions and errors are those of `mean_average_precision`. Two of these make a paired
     comparison (`lib.intervals.paired_difference`).
     """
-    hits = _hits(predictions, solution, k)
-    precisions = hits.cumsum(axis=1) / np.arange(1, k + 1)
-    best = np.array([min(len(set(relevant)), k) for relevant in solution.values()])
     return pd.Series(
-        (precisions * hits).sum(axis=1) / best,
+        _average_precisions(_hits(predictions, solution, k), solution),
         index=pd.Index(solution, name="query"),
         name="average_precision",
     )
 
 
 def precision_at(
-    predictions: Predictions, solution: Solution, ks: Sequence[int] = (1, 5, 10, 50, 100)
+    predictions: Predictions, solution: Solution, ks: Sequence[int] = _PRECISIONS
 ) -> pd.Series:
     """The mean share of the first k predictions that hit, for every k.
 
@@ -86,9 +87,50 @@ def first_hit_positions(predictions: Predictions, solution: Solution, k: int = 1
     >>> first_hit_positions({"q": ["x", "a"]}, {"q": {"a"}, "r": {"b"}}).tolist()
     [2, 101]
     """
-    hits = _hits(predictions, solution, k)
-    positions = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, k + 1)
+    positions = _first_hits(_hits(predictions, solution, k))
     return pd.Series(positions, index=pd.Index(solution, name="query"), name="first_hit")
+
+
+def per_query(
+    predictions: Predictions,
+    solutions: Mapping[str, Solution],
+    *,
+    ignored: Collection[str] = (),
+    k: int = 100,
+) -> pd.DataFrame:
+    """Tabulate the official numbers of every query.
+
+    Args:
+        predictions: for the queries of all usages together, ignored ones included.
+        solutions: usage to solution, as `read_solution` gives it.
+        ignored: query ids that may be predicted and do not count (`read_ignored`).
+        k: how many predictions count.
+
+    Returns:
+        A row per query in the order of the solutions: usage, query, relevant (how many there are),
+        AP@k, P@1, P@5, … up to k, first hit (k + 1 without one).
+
+    Raises:
+        ValueError: if a predicted query is in no solution and not ignored.
+    """
+    ranked = _as_mapping(predictions)
+    _refuse_unknown(ranked, set(ignored).union(*solutions.values()))
+    tables = []
+    for usage, solution in solutions.items():
+        if not solution:
+            continue
+        some = {query: ranked[query] for query in solution if query in ranked}
+        hits = _hits(some, solution, k)
+        table = {
+            "usage": usage,
+            "query": list(solution),
+            "relevant": [len(set(relevant)) for relevant in solution.values()],
+            f"AP@{k}": _average_precisions(hits, solution),
+            **{f"P@{n}": hits[:, :n].sum(axis=1) / n for n in _PRECISIONS if n <= k},
+            "first hit": _first_hits(hits),
+        }
+        tables.append(pd.DataFrame(table))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 
 
 def evaluate(
@@ -96,40 +138,51 @@ def evaluate(
     solutions: Mapping[str, Solution],
     *,
     ignored: Collection[str] = (),
+    groups: Mapping[str, str] | None = None,
     k: int = 100,
 ) -> pd.DataFrame:
-    """Tabulate the official numbers per usage.
+    """Tabulate the official numbers per usage, and per group where groups are given.
 
     Args:
         predictions: for the queries of all usages together, ignored ones included.
         solutions: usage to solution, as `read_solution` gives it; empty usages are left out.
         ignored: query ids that may be predicted and do not count (`read_ignored`).
+        groups: query id to the name of its group (a continent, a country); a query that it lacks
+            belongs to the group "".
         k: how many predictions count.
 
     Returns:
-        A row per usage; columns queries, mAP@k, P@1, P@5, …, mean and median first hit.
+        A row per usage (and group); columns queries, mAP@k, P@1, P@5, …, mean and median first
+        hit.
 
     Raises:
         ValueError: if a predicted query is in no solution and not ignored.
     """
-    ranked = _as_mapping(predictions)
-    known = set(ignored).union(*solutions.values())
-    _refuse_unknown(ranked, known)
-    rows = {}
-    for usage, solution in solutions.items():
-        if not solution:
-            continue
-        some = {query: ranked[query] for query in solution if query in ranked}
-        precisions = precision_at(some, solution, [n for n in (1, 5, 10, 50, 100) if n <= k])
-        first = first_hit_positions(some, solution, k)
-        rows[usage] = {
-            "queries": len(solution),
-            f"mAP@{k}": mean_average_precision(some, solution, k),
-            **{f"P@{n}": value for n, value in precisions.items()},
-            "mean first hit": first.mean(),
-            "median first hit": first.median(),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("usage")
+    table = per_query(predictions, solutions, ignored=ignored, k=k)
+    by = ["usage"]
+    if groups is not None and len(table):
+        table["group"] = [groups.get(query, "") for query in table["query"]]
+        by.append("group")
+    if table.empty:
+        return pd.DataFrame(index=pd.Index([], name="usage"))
+    parts = table.groupby(by if len(by) > 1 else "usage", sort=len(by) > 1)
+    means = {f"P@{n}": (f"P@{n}", "mean") for n in _PRECISIONS if n <= k}
+    return parts.agg(
+        **{"queries": ("query", "size"), f"mAP@{k}": (f"AP@{k}", "mean")},
+        **means,
+        **{"mean first hit": ("first hit", "mean"), "median first hit": ("first hit", "median")},
+    )
+
+
+def _average_precisions(hits: np.ndarray, solution: Solution) -> np.ndarray:
+    k = hits.shape[1]
+    precisions = hits.cumsum(axis=1) / np.arange(1, k + 1)
+    best = np.array([min(len(set(relevant)), k) for relevant in solution.values()])
+    return (precisions * hits).sum(axis=1) / best
+
+
+def _first_hits(hits: np.ndarray) -> np.ndarray:
+    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, hits.shape[1] + 1)
 
 
 def _as_mapping(predictions: Predictions) -> Mapping[str, Sequence[str]]:
@@ -177,16 +230,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lib.metrics", description=main.__doc__)
     parser.add_argument("submission", help="file with the columns id,images")
     parser.add_argument("solution", help="file like retrieval_solution_v2.1.csv")
+    parser.add_argument("--groups", help="file with the columns id,group: numbers per group, too")
+    parser.add_argument("--queries", help="file to write with a row per query")
     chosen = parser.parse_args(arguments)
     try:
-        table = evaluate(
-            read_submission(chosen.submission),
-            read_solution(chosen.solution),
-            ignored=read_ignored(chosen.solution),
-        )
+        read = (read_submission(chosen.submission), read_solution(chosen.solution))
+        ignored = read_ignored(chosen.solution)
+        tables = [evaluate(*read, ignored=ignored)]
+        if chosen.groups:
+            groups = read_groups(chosen.groups)
+            tables.append(evaluate(*read, ignored=ignored, groups=groups))
+        if chosen.queries:
+            write_csv(per_query(*read, ignored=ignored), chosen.queries)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    print(table.to_string(float_format="{:.4f}".format))
+    print("\n\n".join(table.to_string(float_format="{:.4f}".format) for table in tables))
 
 
 if __name__ == "__main__":

@@ -55,6 +55,16 @@ def read_submission(path: str | Path) -> dict[str, list[str]]:
     return {query: (row["images"] or "").split() for _, query, row in _rows(path, ("id", "images"))}
 
 
+def read_groups(path: str | Path) -> dict[str, str]:
+    """Read a file with the columns `id,group`: query id → group, such as its continent.
+
+    Raises:
+        ValueError: if the header is another or a query occurs twice.
+    """
+    rows = _rows(path, ("id", "group"))
+    return {query: (row["group"] or "").strip() for _, query, row in rows}
+
+
 def _rows(
     path: str | Path, columns: tuple[str, ...]
 ) -> Iterator[tuple[int, str, dict[str, str | None]]]:
@@ -69,7 +79,7 @@ def _rows(
         seen = set()
         for row in reader:
             query = row["id"].strip()
-            if not query and not (row["images"] or "").strip():
+            if not query and not (row[columns[1]] or "").strip():
                 continue
             if query in seen:
                 raise ValueError(

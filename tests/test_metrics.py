@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from lib.metrics import (
     first_hit_positions,
     main,
     mean_average_precision,
+    per_query,
     precision_at,
     read_ignored,
     read_solution,
@@ -206,3 +209,51 @@ def test_main_prints_the_table_of_a_file(tmp_path, capsys):
     assert printed[printed.str.startswith("Private")].str.contains("0.2500").all()
     with pytest.raises(SystemExit, match=r"error: .*missing\.csv"):
         main([str(tmp_path / "missing.csv"), str(tmp_path / "solution.csv")])
+
+
+def test_per_query_agrees_with_the_single_metrics():
+    generator = np.random.default_rng(20)
+    for k in (3, 60, 100):
+        predictions, solution = random_case(generator)
+        table = per_query(predictions, {"Public": solution, "Private": {}}, k=k)
+        assert table["usage"].unique().tolist() == ["Public"]
+        assert table["query"].tolist() == list(solution)
+        assert table["relevant"].tolist() == [len(found) for found in solution.values()]
+        expected = average_precisions(predictions, solution, k)
+        np.testing.assert_allclose(table[f"AP@{k}"], expected)
+        first = first_hit_positions(predictions, solution, k)
+        assert table["first hit"].tolist() == first.tolist()
+        for n, mean in precision_at(predictions, solution, [1, 5, 10, 50, 100]).items():
+            if n <= k:
+                assert table[f"P@{n}"].mean() == pytest.approx(mean)
+        assert f"P@{100 if k < 100 else 101}" not in table
+
+
+def test_evaluate_scores_each_group_on_its_own_queries():
+    solutions = {"Public": {"p0": {"a"}, "p1": {"b"}}, "Private": {"p2": {"c"}, "p3": {"d"}}}
+    predictions = {"p0": ["a"], "p1": ["x", "b"], "p2": ["c"]}
+    table = evaluate(predictions, solutions, groups={"p0": "Asia", "p1": "Asia", "p2": "Africa"})
+    assert table.index.tolist() == [("Private", ""), ("Private", "Africa"), ("Public", "Asia")]
+    assert table["mAP@100"].tolist() == [0.0, 1.0, 0.75]
+    assert table["queries"].tolist() == [1, 1, 2]
+
+
+def test_evaluate_of_no_queries_is_an_empty_table():
+    assert evaluate({}, {"Public": {}, "Private": {}}).empty
+    assert evaluate({}, {}, groups={}).empty
+
+
+def test_main_prints_groups_and_keeps_what_every_query_scored(tmp_path, capsys):
+    (tmp_path / "solution.csv").write_text(SOLUTION_FILE)
+    (tmp_path / "submission.csv").write_text("id,images\np0,a x b\np1,x c\n")
+    (tmp_path / "groups.csv").write_text("id,group\np0,Asia\np1,Africa\np2,Asia\n")
+    files = [str(tmp_path / name) for name in ("submission.csv", "solution.csv")]
+    more = ["--groups", str(tmp_path / "groups.csv"), "--queries", str(tmp_path / "scores.csv")]
+    main([*files, *more])
+    printed = capsys.readouterr().out
+    assert re.search(r"Private\s+Africa\s+1\s+0.5000", printed)
+    scores = pd.read_csv(tmp_path / "scores.csv").set_index("query")
+    assert scores["AP@100"].to_dict() == pytest.approx({"p0": 5 / 6, "p1": 0.5, "p2": 0.0})
+    (tmp_path / "groups.csv").write_text("id,continent\np0,Asia\n")
+    with pytest.raises(SystemExit, match=r"columns id,group, found id,continent"):
+        main([*files, *more])
