@@ -102,13 +102,19 @@ def read_embeddings(folder: str | Path) -> Embeddings:
     """Ids and rows of a finished embedding folder; the rows stay on disk until they are used.
 
     Raises:
-        ValueError: if the folder holds no finished embeddings.
+        ValueError: if the folder holds no finished embeddings, or ids are out of step with rows.
     """
     folder = Path(folder)
     if read_key(folder) is None:
         raise ValueError(f"expected finished embeddings in {folder}, found none; run embed first")
     ids = pd.read_csv(folder / IDS, dtype=str, keep_default_na=False)["id"].to_numpy(dtype=str)
-    return Embeddings(ids, np.load(folder / ROWS, mmap_mode="r"))
+    rows = np.load(folder / ROWS, mmap_mode="r")
+    if rows.ndim != 2 or len(rows) != len(ids):
+        raise ValueError(
+            f"expected a row for each of the {len(ids):,} ids in {folder}, found embeddings of"
+            f" shape {rows.shape}; embed those images again"
+        )
+    return Embeddings(ids, rows)
 
 
 def _file_stamp(path: Path) -> list[int]:

@@ -2,7 +2,9 @@
 
 Kaggle rejects a whole file for one bad row and does not say which, so everything is checked before
 a byte is written, and an error names the row. The file appears whole or not at all.
-`python -m lib.submission check submission.csv DATA_FOLDER` checks a finished file.
+`python -m lib.submission write submission.csv --query FOLDER --gallery FOLDER` makes one from the
+folders of `lib.embed` (or from `--ranking FILE`), `python -m lib.submission check submission.csv
+DATA_FOLDER` checks a finished one.
 """
 
 import argparse
@@ -12,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.layout import ids_of_split
+from lib.layout import ids_of_split, read_if_there
 from lib.ranking import Ranking, check_ids
+from lib.ranking_file import read_ranking
 from lib.runs import write_csv
 from lib.solutions import read_submission
 from lib.storage import ImageStore
@@ -130,20 +133,87 @@ def _check_row(row: str, ranked: Sequence[str], gallery: set[str], wanted: int) 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Check a submission file against the test and index ids of a dataset folder."""
-    parser = argparse.ArgumentParser(prog="python -m lib.submission", description=main.__doc__)
-    parser.add_argument("action", choices=["check"])
-    parser.add_argument("submission", help="file with the columns id,images")
-    parser.add_argument("data", help="dataset folder in GLDv2's layout")
-    parser.add_argument("-k", type=int, default=100, help="ids per row (100)")
-    chosen = parser.parse_args(arguments)
+    """Write a submission file, or check one against the test and index ids of a dataset folder."""
+    chosen = _parse(arguments)
     try:
-        store = ImageStore(Path(chosen.data))
-        queries, gallery = ids_of_split(store, "test"), ids_of_split(store, "index")
-        rows = check_submission(chosen.submission, queries, gallery, k=chosen.k)
+        done = _write(chosen) if chosen.action == "write" else _check_file(chosen)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    print(f"{chosen.submission}: {len(rows):,} rows are right")
+    print(done)
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m lib.submission", description=main.__doc__)
+    actions = parser.add_subparsers(dest="action", required=True)
+    check = actions.add_parser("check", help="is a file as Kaggle wants it?")
+    check.add_argument("submission", help="file with the columns id,images")
+    check.add_argument("data", help="dataset folder in GLDv2's layout")
+    write = actions.add_parser("write", help="from embeddings or a ranking")
+    write.add_argument("submission", help="the file to write")
+    write.add_argument("--query", help="embedding folder of the queries")
+    write.add_argument("--gallery", help="embedding folder of the gallery")
+    write.add_argument("--ranking", help="file of lib.ranking_file, instead of both")
+    write.add_argument("--references", help="embedding folder of training images, to rerank by")
+    write.add_argument("--data", help="dataset folder: labels of references, ids to check against")
+    write.add_argument("--alpha", type=float, default=1.0, help="weight of the landmark (1)")
+    write.add_argument("--beta", type=float, default=0.1, help="weight of the country (0.1)")
+    write.add_argument("--votes", type=int, default=3, help="references that vote (3)")
+    for action in (check, write):
+        action.add_argument("-k", type=int, default=100, help="ids per row (100)")
+    return parser.parse_args(arguments)
+
+
+def _check_file(chosen: argparse.Namespace) -> str:
+    queries, gallery = _ids_of(chosen.data)
+    rows = check_submission(chosen.submission, queries, gallery, k=chosen.k)
+    return f"{chosen.submission}: {len(rows):,} rows are right"
+
+
+def _write(chosen: argparse.Namespace) -> str:
+    if bool(chosen.ranking) == bool(chosen.query or chosen.gallery):
+        raise ValueError(
+            "expected either --ranking, or --query and --gallery, found"
+            f" {'both' if chosen.ranking else 'neither'}; give one of the two"
+        )
+    ranking = read_ranking(chosen.ranking).top(chosen.k) if chosen.ranking else _rank(chosen)
+    ids, sample = (ranking.query_ids, ranking.gallery_ids), None
+    if ids[0] is None or ids[1] is None:
+        raise ValueError(f"expected a ranking with ids, found none in {chosen.ranking}; save them")
+    if chosen.data:
+        ids = _ids_of(chosen.data)
+        columns = {"id": str}
+        sample = read_if_there(Path(chosen.data), "sample_submission.csv", columns, key="id")
+    path = write_submission(
+        ranking,
+        chosen.submission,
+        query_ids=ids[0],
+        gallery_ids=ids[1],
+        sample=None if sample is None else sample["id"],
+        k=chosen.k,
+    )
+    return f"{path}: {len(ranking):,} rows of {ranking.k} ids"
+
+
+def _rank(chosen: argparse.Namespace) -> Ranking:
+    from lib.rank_folders import rank_folders  # brings torch, which checking a file does not need
+
+    if not (chosen.query and chosen.gallery):
+        raise ValueError("expected --query and --gallery, found one of them; give both folders")
+    return rank_folders(
+        chosen.query,
+        chosen.gallery,
+        references=chosen.references,
+        data=chosen.data,
+        k=chosen.k,
+        alpha=chosen.alpha,
+        beta=chosen.beta,
+        top=chosen.votes,
+    )
+
+
+def _ids_of(data: str) -> tuple[pd.Series, pd.Series]:
+    store = ImageStore(Path(data))
+    return ids_of_split(store, "test"), ids_of_split(store, "index")
 
 
 if __name__ == "__main__":

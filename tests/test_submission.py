@@ -6,8 +6,11 @@ import pytest
 
 from lib.metrics import mean_average_precision, read_submission
 from lib.ranking import Ranking
+from lib.ranking_file import write_ranking
 from lib.search import search
 from lib.submission import check_submission, main, write_submission
+from tests.folders import write_folder
+from tests.winners import unit_rows
 
 QUERIES = ["q0", "q1", "q2"]
 GALLERY = ["a", "b", "c", "d"]
@@ -136,3 +139,74 @@ def test_main_checks_a_file_against_a_dataset_folder(tmp_path, capsys):
     path.write_text("id,images\nq01,bbb aaa\n")
     with pytest.raises(SystemExit, match=r"error: .*the first 'q00'"):
         main(["check", str(path), str(tmp_path)])
+
+
+@pytest.fixture
+def folders(tmp_path, dataset):
+    generator = np.random.default_rng(1)
+    ids = {"query": dataset.test, "gallery": dataset.index["id"], "train": dataset.train["id"]}
+    for name, own in ids.items():
+        write_folder(tmp_path / name, own.tolist(), unit_rows(generator, len(own), 6))
+    return tmp_path
+
+
+def test_main_writes_a_submission_from_embedding_folders(folders, dataset, capsys):
+    path = folders / "new" / "submission.csv"
+    parts = ["--query", str(folders / "query"), "--gallery", str(folders / "gallery")]
+    main(["write", str(path), *parts, "--data", str(dataset.root)])
+    assert f"{len(dataset.test)} rows of {len(dataset.index)} ids" in capsys.readouterr().out
+    main(["check", str(path), str(dataset.root)])
+    plain = read_submission(path)
+    main(
+        [
+            "write",
+            str(path),
+            *parts,
+            "--references",
+            str(folders / "train"),
+            "--data",
+            str(dataset.root),
+            "--alpha",
+            "3",
+            "-k",
+            "5",
+        ]
+    )
+    main(["check", str(path), str(dataset.root), "-k", "5"])
+    reranked = read_submission(path)
+    assert list(reranked) == list(plain) == dataset.test.tolist()
+    assert any(reranked[query] != plain[query][:5] for query in plain)
+
+
+def test_main_writes_a_submission_from_a_ranking_file(folders, dataset):
+    ids = {"query_ids": ["q00", "q01"], "gallery_ids": ["aaa", "bbb", "ccc"]}
+    ranking = Ranking([[0.9, 0.8], [0.5, 0.1]], [[2, 0], [1, 2]], **ids)
+    file = write_ranking(ranking, folders / "ranking.npz")
+    path = folders / "submission.csv"
+    main(["write", str(path), "--ranking", str(file), "-k", "2"])
+    assert path.read_text() == "id,images\nq00,ccc aaa\nq01,bbb ccc\n"
+    with pytest.raises(SystemExit, match=r"row 1: expected one of the .* queries, found 'q00'"):
+        main(["write", str(path), "--ranking", str(file), "--data", str(dataset.root), "-k", "2"])
+    assert path.read_text().startswith("id,images\nq00,ccc")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "either --ranking, or --query and --gallery, found neither"),
+        (["--ranking", "x.npz", "--query", "y"], "found both"),
+        (["--query", "y"], "found one of them"),
+        (["--query", "nowhere", "--gallery", "nowhere"], "finished embeddings in nowhere"),
+        (["--ranking", "nowhere.npz"], "nowhere.npz"),
+    ],
+)
+def test_main_says_what_it_needs_to_write(tmp_path, options, message):
+    with pytest.raises(SystemExit, match=f"error: .*{message}"):
+        main(["write", str(tmp_path / "submission.csv"), *options])
+    assert not list(tmp_path.iterdir())
+
+
+def test_main_refuses_a_ranking_without_ids(tmp_path):
+    file = write_ranking(Ranking([[0.9]], [[0]]), tmp_path / "ranking.npz")
+    with pytest.raises(SystemExit, match="error: expected a ranking with ids, found none"):
+        main(["write", str(tmp_path / "submission.csv"), "--ranking", str(file)])

@@ -1,0 +1,29 @@
+import numpy as np
+import pytest
+
+from lib.ranking import Ranking
+from lib.ranking_file import read_ranking, write_ranking
+
+
+@pytest.mark.parametrize("ids", [{}, {"query_ids": ["q"], "gallery_ids": ["ä", "b", "0012"]}])
+def test_a_ranking_is_read_back_as_it_was(tmp_path, ids):
+    ranking = Ranking([[0.9, 0.1]], [[2, 0]], **ids)
+    path = write_ranking(ranking, tmp_path / "new" / "ranking")
+    assert path.name == "ranking.npz"
+    again = read_ranking(path)
+    for name in ("scores", "positions", "query_ids", "gallery_ids"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(ranking, name))
+    assert [file.name for file in path.parent.iterdir()] == ["ranking.npz"]
+
+
+def test_read_ranking_refuses_other_files(tmp_path):
+    (tmp_path / "text.npz").write_text("id,images\n")
+    np.savez(tmp_path / "other.npz", rows=np.eye(2))
+    np.savez(tmp_path / "wrong.npz", scores=[[0.1, 0.9]], positions=[[0, 1]])
+    for name in ("text", "other"):
+        with pytest.raises(ValueError, match=rf"expected a ranking in .*{name}.npz, found"):
+            read_ranking(tmp_path / f"{name}.npz")
+    with pytest.raises(ValueError, match="expected scores best first"):
+        read_ranking(tmp_path / "wrong.npz")
+    with pytest.raises(FileNotFoundError):
+        read_ranking(tmp_path / "missing.npz")
