@@ -27,7 +27,7 @@ class LandmarkDistances:
 
     Attributes:
         landmarks: (N, V) int64, distinct in a row, -1 beyond the last.
-        distances: (N, V) float64, infinite beyond the last; the nearest has its bonus off.
+        distances: (N, V) float64, infinite beyond the last.
     """
 
     landmarks: np.ndarray
@@ -46,7 +46,6 @@ def landmark_distances(
     neighbours: int = 300,
     per_landmark: int = 2,
     keep: int = 5,
-    bonus: float = 0.5,
     penalties: np.ndarray | None = None,
     index: ApproximateIndex | None = None,
     block: int = BLOCK,
@@ -63,7 +62,6 @@ def landmark_distances(
         neighbours: references looked at.
         per_landmark: references averaged.
         keep: landmarks kept per image.
-        bonus: taken off the distance of the nearest landmark.
         penalties: (R,) added to the distance of each reference (`likeness_to_strangers`).
         index: of the references that have a landmark; approximate, and prints its recall.
         block: references in memory at a time.
@@ -92,7 +90,6 @@ def landmark_distances(
         landmarks[part], distances[part] = _per_landmark(
             tags.landmarks[near], away, per_landmark, keep
         )
-    distances[:, 0] -= bonus
     return LandmarkDistances(landmarks, distances)
 
 
@@ -149,6 +146,7 @@ def bridged_rerank(
     query_distances: LandmarkDistances,
     gallery_distances: LandmarkDistances,
     *,
+    bonus: float = 0.5,
     power: int = 3,
 ) -> Ranking:
     """Rank by direct ** power + bridged ** power, confidences being 1 - distance.
@@ -163,10 +161,11 @@ def bridged_rerank(
         gallery: (N, D) unit rows.
         query_distances: of the queries.
         gallery_distances: of the gallery.
+        bonus: taken off the distance of every image's nearest landmark.
         power: an odd number; larger lets the better of the two decide.
 
     Raises:
-        ValueError: if numbers of rows differ or `power` is not odd.
+        ValueError: if numbers of rows differ, `power` is not odd or `bonus` not finite.
     """
     check_rows(
         ranking,
@@ -177,11 +176,17 @@ def bridged_rerank(
     )
     if power < 1 or power % 2 == 0:
         raise ValueError(f"expected an odd power from 1, found {power}; 3 was the winners'")
+    if not np.isfinite(bonus):
+        raise ValueError(f"expected a finite bonus, found {bonus}; 0.5 was the winners'")
+    asked_at, shown_at = (
+        np.concatenate([known.distances[:, :1] - bonus, known.distances[:, 1:]], axis=1)
+        for known in (query_distances, gallery_distances)
+    )
     index = TagIndex(gallery_distances.landmarks)
     scores, positions = np.empty(ranking.scores.shape), np.empty_like(ranking.positions)
     for row in range(len(ranking)):
         asked, images, shown = index.carriers(query_distances.landmarks[row])
-        halves = query_distances.distances[row, asked], gallery_distances.distances[images, shown]
+        halves = asked_at[row, asked], shown_at[images, shown]
         images, place = np.unique(images, return_inverse=True)
         bridge = np.full(len(images), np.inf)
         np.minimum.at(bridge, place, np.maximum(*halves))

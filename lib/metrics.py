@@ -218,10 +218,10 @@ def _hits(predictions: Predictions, solution: Solution, k: int) -> np.ndarray:
             raise ValueError(
                 f"expected relevant ids for query {query!r}, found none; leave the query out"
             )
-        seen = set()
-        for rank, found in enumerate(ranked[:k]):
-            hits[row, rank] = found in relevant and found not in seen
-            seen.add(found)
+        first = ranked[:k]
+        hits[row, : len(first)] = [found in relevant for found in first]
+        if len(set(first)) < len(first):  # a repeat earns nothing
+            hits[row, : len(first)] &= ~pd.Series(list(first)).duplicated().to_numpy()
     return hits
 
 

@@ -174,14 +174,16 @@ def score_pairs(queries: np.ndarray, gallery: Table, candidates: np.ndarray) -> 
 
 def _score_pairs(task: _Task, candidates: np.ndarray) -> np.ndarray:
     """`score_pairs` of a task, its bonus included."""
-    scores = np.empty(candidates.shape, dtype=np.float32)
+    exact = np.empty(candidates.shape)
     for part, some in task.parts(candidates.shape[1] * task.queries.shape[1], PAIR_ENTRIES):
         vectors = task.gallery[candidates[part]]
         if vectors.dtype != np.float16:
             vectors = vectors.astype(np.float32)  # as which every table counts
         vectors = vectors.astype(np.float64)
-        exact = (vectors @ some.queries[:, :, None].astype(np.float64))[:, :, 0]
-        scores[part] = exact + some.extra(candidates[part])
+        exact[part] = (vectors @ some.queries[:, :, None].astype(np.float64))[:, :, 0]
+    for part, some in task.parts(candidates.shape[1], DENSE_ENTRIES):
+        exact[part] += some.extra(candidates[part])
+    scores = exact.astype(np.float32)
     scores[candidates < 0] = -np.inf
     return scores
 

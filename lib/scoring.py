@@ -51,14 +51,11 @@ def score(ranking: Ranking, evaluation: Evaluation, *, k: int = 100) -> pd.DataF
         One row per query in the order of `evaluation.queries`: id, usage, country, continent,
         average_precision, first_hit (1-based, k + 1 when none).
     """
-    answers = {query: ids for part in evaluation.solution.values() for query, ids in part.items()}
-    predictions = ranking.predictions()
     queries = evaluation.queries[["id", "usage", "country", "continent"]].reset_index(drop=True)
-    precision = metrics.average_precisions(predictions, answers, k)
-    first = metrics.first_hit_positions(predictions, answers, k)
+    found = metrics.per_query(ranking.predictions(), evaluation.solution, k=k).set_index("query")
+    found = found.loc[queries["id"]]
     return queries.assign(
-        average_precision=precision.loc[queries["id"]].to_numpy(),
-        first_hit=first.loc[queries["id"]].to_numpy(),
+        average_precision=found[f"AP@{k}"].to_numpy(), first_hit=found["first hit"].to_numpy()
     )
 
 

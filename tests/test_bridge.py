@@ -31,9 +31,10 @@ SETTINGS = [
 
 
 def measure(case, settings, penalties=None):
+    options = {name: value for name, value in settings.items() if name != "bonus"}
     return [
         landmark_distances(
-            rows, case.references, case.landmarks, **settings, penalties=penalties, block=50
+            rows, case.references, case.landmarks, **options, penalties=penalties, block=50
         )
         for rows in (case.queries, case.gallery)
     ]
@@ -47,7 +48,7 @@ def test_landmark_distances_agree_with_naive_reference(monkeypatch, settings, wi
     penalties = np.random.default_rng(0).random(120) * with_penalties
     found = measure(case, settings, penalties)[1]
     for row, image in enumerate(case.gallery):
-        expected = naive_distances(case, image, settings, penalties)
+        expected = naive_distances(case, image, settings | {"bonus": 0.0}, penalties)
         kept = found.landmarks[row] != -1
         assert found.landmarks[row][kept].tolist() == list(expected)
         np.testing.assert_allclose(found.distances[row][kept], list(expected.values()), atol=1e-6)
@@ -73,7 +74,12 @@ def naive_rerank(case, settings, power):
 def test_bridged_rerank_agrees_with_the_dense_formula(settings, power, ties):
     case = random_case(2, ties=ties, landmarks=12)
     found = bridged_rerank(
-        case.ranking(), case.queries, case.gallery, *measure(case, settings), power=power
+        case.ranking(),
+        case.queries,
+        case.gallery,
+        *measure(case, settings),
+        bonus=settings["bonus"],
+        power=power,
     )
     final = naive_rerank(case, settings, power)
     order = np.argsort(-final, axis=1, kind="stable")[:, : case.k]
@@ -116,6 +122,8 @@ def test_bridge_refuses_bad_input():
         bridged_rerank(case.ranking(), case.queries, case.gallery, *distances[::-1])
     with pytest.raises(ValueError, match="an odd power from 1, found 2"):
         bridged_rerank(case.ranking(), case.queries, case.gallery, *distances, power=2)
+    with pytest.raises(ValueError, match="finite bonus, found inf"):
+        bridged_rerank(case.ranking(), case.queries, case.gallery, *distances, bonus=np.inf)
     with pytest.raises(ValueError, match="one penalty per reference, found 2 for 120"):
         measure(case, SETTINGS[0], np.zeros(2))
     with pytest.raises(ValueError, match="found 119 for 120 references"):

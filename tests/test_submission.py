@@ -157,21 +157,8 @@ def test_main_writes_a_submission_from_embedding_folders(folders, dataset, capsy
     assert f"{len(dataset.test)} rows of {len(dataset.index)} ids" in capsys.readouterr().out
     main(["check", str(path), str(dataset.root)])
     plain = read_submission(path)
-    main(
-        [
-            "write",
-            str(path),
-            *parts,
-            "--references",
-            str(folders / "train"),
-            "--data",
-            str(dataset.root),
-            "--alpha",
-            "3",
-            "-k",
-            "5",
-        ]
-    )
+    more = ["--references", str(folders / "train"), "--alpha", "3", "-k", "5"]
+    main(["write", str(path), *parts, *more, "--data", str(dataset.root)])
     main(["check", str(path), str(dataset.root), "-k", "5"])
     reranked = read_submission(path)
     assert list(reranked) == list(plain) == dataset.test.tolist()
