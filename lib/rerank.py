@@ -13,8 +13,8 @@ import pandas as pd
 
 from lib.approximate import ApproximateIndex
 from lib.bonus import NO_TAG, SumOfBonuses, TagBonus
-from lib.neighbours import nearest
-from lib.ranking import Ranking, check_count
+from lib.neighbours import best_of, nearest
+from lib.ranking import Ranking, check_count, check_rows
 from lib.reciprocal import Reciprocal
 from lib.rows import BLOCK
 from lib.votes import NO_COUNTRY, Tags, Votes, tag_gallery, vote
@@ -113,6 +113,32 @@ def apply_votes(
     return Ranking(scores, positions, query_ids, gallery_ids)
 
 
+def add_votes(
+    ranking: Ranking, votes: Votes, tags: Tags, *, alpha: float = 1.0, beta: float = 0.1
+) -> Ranking:
+    """Add the votes to the scores of any ranking, within its lists: the last link of a stack.
+
+    Where the scores are the similarities of `lib.search` and the lists hold the whole gallery this
+    is `apply_votes`; otherwise nothing new can come in. Ties by position.
+
+    Args:
+        ranking: from any search or reranker.
+        votes: of its queries.
+        tags: of its gallery.
+        alpha: weight of the landmark score.
+        beta: weight of the country score.
+
+    Raises:
+        ValueError: if votes or tags are not of this ranking, or a weight is not finite.
+    """
+    check_rows(ranking, query_votes=votes, tags=tags)
+    check_votes(votes, tags, len(ranking), len(tags), alpha, beta)
+    bonus = SumOfBonuses(tag_bonuses(votes, tags, alpha, beta))
+    added = bonus.at(np.arange(len(ranking))[:, None], ranking.positions)
+    final = (ranking.scores.astype(np.float64) + added).astype(np.float32)
+    return ranking.again(*best_of(final, ranking.positions, ranking.k))
+
+
 def check_votes(
     votes: Votes, tags: Tags, queries: int, images: int, alpha: float, beta: float
 ) -> None:
@@ -139,6 +165,7 @@ def explain(
     *,
     alpha: float = 1.0,
     beta: float = 0.1,
+    before: Ranking | None = None,
 ) -> pd.DataFrame:
     """Take the final scores of one query apart; `votes.of(ranking.row(query))` shows who voted.
 
@@ -149,13 +176,15 @@ def explain(
         query: id, or row number where the ranking has no ids.
         alpha: as in the reranking.
         beta: as in the reranking.
+        before: the ranking of plain search, to tell where each image came from.
 
     Returns:
         A row per ranked image, best first, indexed by rank: raw + landmark + country = final,
-        then the image's landmark_id and country_code, its position, and its id where known.
+        then the image's landmark_id and country_code, its position, and its id where known. With
+        `before` also rank_before (missing where it was not retrieved) and moved, in words.
 
     Raises:
-        ValueError: if there is no such query, or votes or tags are not of this ranking.
+        ValueError: if there is no such query, or votes, tags or `before` are not of this ranking.
     """
     row = ranking.row(query)
     table = ranking.of(query)
@@ -178,8 +207,29 @@ def explain(
             "country_code": tags.countries[positions],
         },
         index=table.index,
-    )
-    return explained.join(table)
+    ).join(table)
+    if before is not None:
+        listed = before.of(query)["position"]
+        known = pd.Series(listed.index, index=listed.to_numpy())
+        explained["rank_before"] = known.reindex(positions).astype("Int64").array
+        moves = zip(explained.index, explained["rank_before"], strict=True)
+        explained["moved"] = [move_in_words(now, then, before.k) for now, then in moves]
+    return explained
+
+
+def move_in_words(now: int, then: int | None, listed: int) -> str:
+    """Where an image of rank `now` came from, `then` being its rank in a list of `listed`.
+
+    >>> move_in_words(2, 57, 100), move_in_words(3, None, 100), move_in_words(4, 4, 100)
+    ('came from rank 57', 'not among the 100 before', 'stayed')
+    >>> move_in_words(7, 5, 100)
+    'fell from rank 5'
+    """
+    if then is None or pd.isna(then):
+        return f"not among the {listed} before"
+    if now == then:
+        return "stayed"
+    return f"{'came' if now < then else 'fell'} from rank {int(then)}"
 
 
 def tag_bonuses(votes: Votes, tags: Tags, alpha: float, beta: float) -> tuple[TagBonus, TagBonus]:

@@ -6,7 +6,7 @@ tags from its single nearest reference. How the two meet is in `lib.rerank`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import pandas as pd
@@ -83,6 +83,15 @@ class Votes:
     def __len__(self) -> int:
         """The number of queries."""
         return len(self.landmarks)
+
+    def only(self, row: int) -> "Votes":
+        """The votes about the query in this row alone."""
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        voters = arrays.pop("voters")
+        width = self.references.shape[1]
+        theirs = slice(row * width, (row + 1) * width)
+        voters = Tags(voters.landmarks[theirs], voters.countries[theirs])
+        return Votes(**{name: own[row : row + 1] for name, own in arrays.items()}, voters=voters)
 
     def nearest(self) -> tuple[np.ndarray, np.ndarray]:
         """(Q,) landmark and similarity of every query's nearest voter; -1 and 0 without one."""

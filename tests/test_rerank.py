@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from lib.metrics import mean_average_precision
-from lib.rerank import apply_votes, explain, landmark_country_rerank
+from lib.ranking import Ranking
+from lib.rerank import add_votes, apply_votes, explain, landmark_country_rerank
 from lib.search import search
 from lib.votes import Tags, Votes, tag_gallery, vote
 
@@ -256,3 +257,49 @@ def test_explain_refuses_what_it_does_not_know():
         explain(ranking, SLIDE_VOTES, SLIDE_TAGS, 3)
     with pytest.raises(ValueError, match="votes and tags of this ranking"):
         explain(ranking, SLIDE_VOTES, Tags([7], ["CN"]), 0)
+
+
+def test_explain_tells_what_the_rerank_moved():
+    ids = dict(query_ids=["q"], gallery_ids=["same", "india", "china", "side"])
+    plain = search(SLIDE_QUERY, SLIDE_GALLERY, 2, **ids)
+    ranking = apply_votes(SLIDE_QUERY, SLIDE_GALLERY, SLIDE_VOTES, SLIDE_TAGS, **ids)
+    table = explain(ranking, SLIDE_VOTES, SLIDE_TAGS, "q", before=plain).set_index("id")
+    assert table["rank_before"].fillna(0).tolist() == [1, 0, 2, 0]
+    assert table["moved"].tolist() == [
+        "stayed",
+        "not among the 2 before",
+        "fell from rank 2",
+        "not among the 2 before",
+    ]
+    full = search(SLIDE_QUERY, SLIDE_GALLERY, 4, **ids)
+    table = explain(ranking, SLIDE_VOTES, SLIDE_TAGS, "q", before=full)
+    assert table["rank_before"].tolist() == [1, 4, 2, 3]
+    assert table["moved"].iloc[1] == "came from rank 4"
+    with pytest.raises(ValueError, match="one of the 1 ranked queries, found 'q'"):
+        explain(ranking, SLIDE_VOTES, SLIDE_TAGS, "q", before=Ranking([[0.9]], [[0]], ["p"]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_add_votes_to_the_whole_gallery_is_apply_votes(seed):
+    case = random_case(seed)
+    labelled = [case[name] for name in ("references", "reference_landmarks", "reference_countries")]
+    votes, tags = vote(case["queries"], *labelled), tag_gallery(case["gallery"], *labelled)
+    whole = search(case["queries"], case["gallery"], 700)
+    found = add_votes(whole, votes, tags, alpha=0.7, beta=0.2)
+    expected = apply_votes(
+        case["queries"], case["gallery"], votes, tags, k=700, alpha=0.7, beta=0.2
+    )
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
+    np.testing.assert_array_equal(found.positions[:, :50], expected.positions[:, :50])
+
+
+def test_add_votes_reorders_a_list_and_brings_nothing_in():
+    ids = dict(query_ids=["q"], gallery_ids=["same", "india", "china", "side"])
+    plain = search(SLIDE_QUERY, SLIDE_GALLERY, 3, **ids)
+    found = add_votes(plain, SLIDE_VOTES, SLIDE_TAGS, alpha=1.0, beta=0.2)
+    assert found.predictions() == {"q": ["same", "china", "india"]}
+    assert found.scores[0].tolist() == pytest.approx([1.58, 0.68, 0.6])
+    with pytest.raises(ValueError, match="tags of the 4 gallery images, found 1"):
+        add_votes(plain, SLIDE_VOTES, Tags([7], ["CN"]))
+    with pytest.raises(ValueError, match="finite alpha and beta"):
+        add_votes(plain, SLIDE_VOTES, SLIDE_TAGS, alpha=np.inf)

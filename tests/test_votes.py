@@ -176,3 +176,25 @@ def test_vote_and_tag_gallery_refuse_bad_input(references, landmarks, countries,
     for stage in (vote, tag_gallery):
         with pytest.raises(ValueError, match=message):
             stage(QUERY, references, landmarks, countries)
+
+
+@pytest.mark.parametrize("reciprocal", [False, True])
+def test_votes_of_one_query_are_its_rows_of_all(reciprocal):
+    generator = np.random.default_rng(2)
+    queries, references = unit_rows(generator, 5, 4), unit_rows(generator, 40, 4)
+    labels = generator.integers(0, 6, 40), ["CN"] * 40
+    every = vote(queries, references, *labels, reciprocal=reciprocal)
+    for row in range(5):
+        alone = every.only(row)
+        assert len(alone) == 1
+        pd.testing.assert_frame_equal(alone.of(0), every.of(row))
+        np.testing.assert_array_equal(alone.landmark_scores[0], every.landmark_scores[row])
+        landmark, similarity = alone.nearest()
+        assert landmark[0] == every.of(row)["landmark"].iloc[0] == every.nearest()[0][row]
+        assert similarity[0] == every.nearest()[1][row]
+
+
+def test_nearest_voter_of_no_reference_is_nobody():
+    landmarks, similarities = vote(QUERY, np.ones((0, 2)), [], []).nearest()
+    assert landmarks.tolist() == [-1]
+    assert similarities.tolist() == [0.0]
