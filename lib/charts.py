@@ -73,12 +73,15 @@ def history(stages: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
-def steps(table: pd.DataFrame, *, title: str) -> Figure:
+def steps(
+    table: pd.DataFrame, *, title: str, gain_title: str = "gain on the row above (95 %)"
+) -> Figure:
     """mAP@100 step by step with intervals, and beside it each step's paired gain.
 
     Args:
-        table: from `lib.scoring.compare`.
+        table: from `lib.scoring.compare`, or columns like its own.
         title: of the left panel.
+        gain_title: of the right one.
     """
     figure, (left, right) = axes_of(9.2, 0.9 + 0.45 * len(table), columns=2)
     places = np.arange(len(table))
@@ -96,7 +99,7 @@ def steps(table: pd.DataFrame, *, title: str) -> Figure:
         right.plot([row["gain_low"], row["gain_high"]], [place, place], color=colour, linewidth=3)
         right.plot(row["gain"], place, "o", color=colour)
     right.set(yticks=[], ylim=left.get_ylim())
-    right.set_title("gain on the row above (95 %)", loc="left")
+    right.set_title(gain_title, loc="left")
     for axis in (left, right):
         axis.invert_yaxis()
         axis.grid(axis="y", visible=False)

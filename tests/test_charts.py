@@ -168,6 +168,8 @@ def test_steps_draws_scores_with_intervals():
     assert [text.get_text() for text in left.texts] == ["0.300", "0.400", "0.320", "0.330"]
     assert [label.get_text() for label in left.get_yticklabels()] == STEPS["step"].tolist()
     assert left.get_title("left") == "mAP"
+    _, right = charts.steps(STEPS, title="mAP", gain_title="over plain search").axes
+    assert right.get_title("left") == "over plain search"
 
 
 def test_steps_writes_scores_where_nothing_hides_them():
