@@ -1,10 +1,11 @@
 """Approximate nearest neighbours among millions of references, and how approximate they are.
 
 Exact search of 4.1 million references for each of 760,000 gallery images is 3 · 10¹⁵ operations.
-An inverted file (faiss IVF: rows grouped in cells by k-means, a query looks into the nearest few)
-needs a thousandth of them. Nothing here is silent: every search also searches a sample of its
-queries exactly, and prints the recall. Rows are kept as float16 and the found are scored again in
-double precision, so a score is the same as from the exact search.
+An inverted file of faiss needs a thousandth: rows are projected on the directions in which they
+differ most, grouped in cells by k-means and kept as half-byte codes (IVF, PQ fast scan); a query
+looks into the nearest cells, and the best hundred candidates are scored again with the rows
+themselves in double precision, so a score is the same as from the exact search. Nothing is silent:
+every search also searches a sample of its queries exactly, and prints the recall.
 """
 
 import hashlib
@@ -19,10 +20,13 @@ from lib.neighbours import best_of, check_tables, nearest, score_pairs
 from lib.rows import BLOCK, ChosenRows, Table, blocks, check_table
 from lib.runs import atomic_path, fingerprint, is_done, mark_done, progress, rng, start_over
 
-VERSION = 1  # of the stored form
+VERSION = 2  # of the stored form
 INDEX, TRAINED = "index.faiss", "trained"
+FEWEST = 64  # rows worth an index
 POINTS_PER_CELL = 40  # rows that k-means learns from; faiss asks for 39
+PROJECTED = 192  # dimensions kept
 AT_ONCE = 16_384  # queries
+LARGEST_EXACT = 300_000  # references: exact tags of as many gallery images take half an hour
 
 
 class Found(NamedTuple):
@@ -40,8 +44,8 @@ def build_index(
     """Train an index of `rows` and save it in `folder`, which is returned.
 
     Does nothing when the folder already holds the index of these rows, and does not train again
-    when a killed run had finished training. Takes about half as much memory again as the rows have
-    in float16, all of it released at the end; minutes for millions of rows.
+    when a killed run had finished training. Minutes for millions of rows; memory for what k-means
+    learns from (half a gigabyte then) and 56 bytes a row.
 
     Args:
         rows: (N, D) embeddings, may be a memory map.
@@ -51,14 +55,14 @@ def build_index(
         seed: chooses the rows that k-means learns from.
 
     Raises:
-        ValueError: if rows are no table of finite numbers, or there are fewer rows than cells.
+        ValueError: if rows are no table of finite numbers, or too few for an index or its cells.
     """
     check_table(rows, "rows to index")
-    cells = cells or min(len(rows), round(2 * len(rows) ** 0.5))
-    if not 1 <= cells <= len(rows):
+    cells = cells or round(2 * len(rows) ** 0.5)
+    if len(rows) < FEWEST or not 1 <= cells <= len(rows):
         raise ValueError(
-            f"expected 1 to {len(rows)} cells for {len(rows)} rows, found {cells}; search so few"
-            " exactly, or ask for fewer cells"
+            f"expected at least {FEWEST} rows and as many as cells, found {len(rows)} rows for"
+            f" {cells} cells; search so few exactly, or ask for fewer cells"
         )
     folder = Path(folder)
     key = fingerprint(VERSION, cells, iterations, seed, list(rows.shape), _digest(rows))
@@ -77,25 +81,44 @@ def build_index(
 
 def _trained(
     rows: Table, folder: Path, key: str, cells: int, iterations: int, seed: int
-) -> faiss.IndexIVF:
+) -> faiss.IndexPreTransform:
     """The index with its cells and no rows: read, or trained and kept."""
     if is_done(folder, key):
         return faiss.read_index(str(folder / INDEX))
     start_over(folder)
-    width = rows.shape[1]
-    index = faiss.index_factory(width, f"IVF{cells},SQfp16", faiss.METRIC_INNER_PRODUCT)
-    index.by_residual = False  # residuals in half precision would lose what float16 rows have
-    index.cp.niter, index.cp.seed, index.cp.spherical = iterations, seed, True
-    index.cp.min_points_per_centroid = 1
-    chosen = rng(seed, "rows that k-means learns from").permutation(len(rows))
-    chosen = np.sort(chosen[: POINTS_PER_CELL * cells])
+    generator = rng(seed, "rows that the index learns from")
+    chosen = np.sort(generator.permutation(len(rows))[: max(POINTS_PER_CELL * cells, FEWEST)])
     pieces = blocks(ChosenRows(rows, chosen), BLOCK, "rows to index")
     learned = np.concatenate([piece.copy() for _, piece, _ in pieces])
-    index.train(learned)
+    projection = _projection(learned, generator)
+    width = projection.d_out
+    codes = f"IVF{cells},PQ{max(1, width // 2)}x4fs"
+    inverted = faiss.index_factory(width, codes, faiss.METRIC_INNER_PRODUCT)
+    inverted.cp.niter, inverted.cp.seed, inverted.cp.spherical = iterations, seed, True
+    for settings in (inverted.cp, inverted.pq.cp):
+        settings.min_points_per_centroid = 1
+    inverted.train(projection.apply(learned))
+    index = faiss.IndexPreTransform(projection, inverted)
     with atomic_path(folder / INDEX) as temporary:
         faiss.write_index(index, str(temporary))
     mark_done(folder, key)
     return index
+
+
+def _projection(rows: np.ndarray, generator: np.random.Generator) -> faiss.LinearTransform:
+    """On the directions of largest second moment, turned at random so that codes share them evenly.
+
+    Without subtracting the mean, inner products of what is kept stay what they are.
+    """
+    width = rows.shape[1]
+    kept = max(1, min(PROJECTED, width) // 2 * 2)
+    _, directions = np.linalg.eigh((rows.T @ rows).astype(np.float64))
+    turned, _ = np.linalg.qr(generator.standard_normal((kept, kept)))
+    matrix = (turned @ directions[:, ::-1][:, :kept].T).astype(np.float32)
+    projection = faiss.LinearTransform(width, kept, False)
+    faiss.copy_array_to_vector(np.ascontiguousarray(matrix).ravel(), projection.A)
+    projection.is_trained = True
+    return projection
 
 
 def _digest(rows: Table) -> str:
@@ -112,15 +135,22 @@ class ApproximateIndex:
 
     Attributes:
         rows: (N, D) embeddings that it was built over.
-        index: faiss's inverted file, which stays on disk.
+        index: faiss's index.
         probes: cells that a query looks into; more find more and take longer.
+        candidates: rows scored again per query, at least twice as many as are asked for.
         sample: queries of every search that are searched exactly, too.
     """
 
     rows: Table
-    index: faiss.IndexIVF
-    probes: int = 8
+    index: faiss.IndexPreTransform
+    probes: int
+    candidates: int = 100
     sample: int = 500
+
+    @property
+    def cells(self) -> int:
+        """How many cells there are."""
+        return faiss.extract_index_ivf(self.index).nlist
 
     def __len__(self) -> int:
         """The number of rows."""
@@ -162,8 +192,9 @@ class ApproximateIndex:
         return Found(scores, positions, *self._recall(queries, scores, names, block))
 
     def _nearest(self, queries: np.ndarray, k: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-        settings = faiss.SearchParametersIVF(nprobe=self.probes)
-        wanted = min(k + k // 8 + 1, len(self))  # rounding may swap the last few
+        inside = faiss.SearchParametersIVF(nprobe=self.probes)
+        settings = faiss.SearchParametersPreTransform(index_params=inside)
+        wanted = min(max(self.candidates, 2 * k), len(self))
         candidates = self.index.search(queries, wanted, params=settings)[1]
         scores, positions = best_of(score_pairs(queries, self.rows, candidates), candidates, k)
         few = np.flatnonzero(positions[:, -1] < 0)
@@ -187,19 +218,22 @@ class ApproximateIndex:
         print(
             f"approximate search of {len(self):,} {names[1]}: recall@1 {at_1:.4f}{also}, measured"
             f" on {count:,} of {len(queries):,} {names[0]} ({self.probes} of"
-            f" {self.index.nlist:,} cells probed)",
+            f" {self.cells:,} cells probed)",
             flush=True,
         )
         return at_1, at_k
 
 
-def read_index(folder: str | Path, rows: Table, **options: int) -> ApproximateIndex:
-    """Open the index that `build_index` saved in `folder` for `rows`; it stays on disk.
+def read_index(
+    folder: str | Path, rows: Table, *, probes: int = 0, **options: int
+) -> ApproximateIndex:
+    """Open the index that `build_index` saved in `folder` for `rows`.
 
     Args:
         folder: of the index.
         rows: the embeddings it was built over.
-        options: `probes` and `sample` of `ApproximateIndex`.
+        probes: cells that a query looks into; 0 for a twelfth of them, at least 8.
+        options: `candidates` and `sample` of `ApproximateIndex`.
 
     Raises:
         ValueError: if there is no finished index, or it is of another number or width of rows.
@@ -207,13 +241,30 @@ def read_index(folder: str | Path, rows: Table, **options: int) -> ApproximateIn
     path = Path(folder) / INDEX
     if not path.is_file():
         raise ValueError(f"expected a finished index in {folder}, found none; build it first")
-    index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
+    index = faiss.read_index(str(path))
     if (index.ntotal, index.d) != tuple(rows.shape):
         raise ValueError(
             f"expected the index of {rows.shape[0]} rows of {rows.shape[1]} in {folder}, found one"
             f" of {index.ntotal} of {index.d}; build it for these rows"
         )
-    return ApproximateIndex(rows, index, **options)
+    cells = faiss.extract_index_ivf(index).nlist
+    return ApproximateIndex(rows, index, probes or min(cells, max(8, cells // 12)), **options)
+
+
+def index_if_large(
+    rows: Table, folder: str | Path, *, largest: int = LARGEST_EXACT, **options: int
+) -> ApproximateIndex | None:
+    """An index of `rows` kept in `folder`, or None where exact search is quick enough.
+
+    Args:
+        rows: (N, D) embeddings.
+        folder: where the index is, or will be.
+        largest: rows that are still searched exactly.
+        options: as `read_index`.
+    """
+    if len(rows) <= largest:
+        return None
+    return read_index(build_index(rows, folder), rows, **options)
 
 
 def find_nearest(

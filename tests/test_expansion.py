@@ -69,7 +69,7 @@ def test_augment_gallery_agrees_with_naive_reference(neighbours, last):
 
 def test_augment_gallery_writes_to_a_float16_map_and_takes_an_index(tmp_path, capsys):
     gallery = unit_rows(np.random.default_rng(4), 900, 8).astype(np.float16)
-    index = read_index(build_index(gallery, tmp_path, cells=6), gallery, probes=6)
+    index = read_index(build_index(gallery, tmp_path, cells=6), gallery, candidates=900)
     room = np.lib.format.open_memmap(tmp_path / "out.npy", "w+", np.float16, gallery.shape)
     found = augment_gallery(gallery, index=index, out=room)
     assert found is room
