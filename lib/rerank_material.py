@@ -21,6 +21,7 @@ from lib.expansion import augment_gallery, expand_queries
 from lib.ranking import Ranking
 from lib.reciprocal import Reciprocal, reciprocal_rerank
 from lib.rows import ChosenRows, Table
+from lib.runs import read_key
 from lib.search import search
 from lib.votes import Tags, Votes, tag_gallery, vote
 
@@ -190,20 +191,35 @@ def read_material(
         ValueError: if a folder is missing, or a reference has no embedding in it.
     """
     folder = Path(folder)
-    known = read_embeddings(folder / references)
-    rows = pd.Index(known.ids).get_indexer(labelled["id"])
-    if (rows < 0).any():
-        raise ValueError(
-            f"expected embeddings of all {len(labelled)} references in {folder / references}, found"
-            f" none of {labelled['id'].iloc[int((rows < 0).argmax())]}; embed that list"
-        )
-    in_order = np.array_equal(rows, np.arange(len(known)))
     return Material(
         read_embeddings(folder / "query"),
         read_embeddings(folder / "gallery"),
-        known.rows if in_order else ChosenRows(known.rows, rows),
+        rows_of(folder / references, labelled["id"]),
         labelled[["landmark_id", "country"]],
         k=k,
         index=index,
         second=second,
     )
+
+
+def read_second(folder: str | Path, labelled: pd.DataFrame, *, k: int = 100) -> Material | None:
+    """The same of a model that embedded the raw training images for cleaning, if there is one."""
+    is_there = read_key(Path(folder) / "raw") is not None
+    return read_material(folder, labelled, references="raw", k=k) if is_there else None
+
+
+def rows_of(folder: str | Path, ids: pd.Series) -> Table:
+    """The embeddings of some images, in their order.
+
+    Raises:
+        ValueError: if the folder holds no finished embeddings, or not one of each image.
+    """
+    known = read_embeddings(folder)
+    rows = pd.Index(known.ids).get_indexer(ids)
+    if (rows < 0).any():
+        raise ValueError(
+            f"expected embeddings of all {len(ids)} images in {folder}, found none of"
+            f" {ids.iloc[int((rows < 0).argmax())]}; embed that list"
+        )
+    in_order = np.array_equal(rows, np.arange(len(known)))
+    return known.rows if in_order else ChosenRows(known.rows, rows)

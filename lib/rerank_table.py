@@ -25,6 +25,30 @@ from lib.runs import progress, rng
 
 
 @dataclass(frozen=True, eq=False)
+class Tried:
+    """A reranker with the settings that were best on Public queries.
+
+    Attributes:
+        reranker: which.
+        settings: chosen.
+        tried: how many settings there were.
+        ranking: what it made of the evaluation's queries.
+        scores: the table of `lib.scoring.score`.
+    """
+
+    reranker: Reranker
+    settings: Mapping[str, Any]
+    tried: int
+    ranking: Ranking
+    scores: pd.DataFrame
+
+    def precision(self, usage: str) -> pd.Series:
+        """Average precision of the queries of one usage, by their id."""
+        own = self.scores[self.scores["usage"] == usage]
+        return own.set_index("id")["average_precision"]
+
+
+@dataclass(frozen=True, eq=False)
 class Comparison:
     """The finished comparison.
 
@@ -34,14 +58,17 @@ class Comparison:
             gain_high (paired difference from plain search on Private; NaN for itself).
         continents: one row per continent of Private queries: continent, queries, and the mAP of
             each reranker.
-        scores: reranker to its table of `lib.scoring.score`.
-        rankings: reranker to its ranking.
+        chosen: reranker to what was tried of it.
     """
 
     table: pd.DataFrame
     continents: pd.DataFrame
-    scores: Mapping[str, pd.DataFrame]
-    rankings: Mapping[str, Ranking]
+    chosen: Mapping[str, Tried]
+
+    def best(self) -> Tried:
+        """What is best on Public queries and needs one model only."""
+        alone = [one for one in self.chosen.values() if not one.reranker.is_ensemble]
+        return max(alone, key=lambda one: np.nan_to_num(one.precision("Public").mean()))
 
     def spread(self) -> pd.DataFrame:
         """Best and worst continent of every reranker and what lies between.
@@ -94,59 +121,52 @@ def compare(
         ValueError: if the evaluation has no Private query.
     """
     wanted = [one for one in rerankers if material.second is not None or not one.is_ensemble]
-    rows, scores, rankings = [], {}, {}
+    rows, chosen = [], {}
     for reranker in progress(wanted, "rerankers"):
-        settings, ranking, scored, tried = _choose(reranker, material, evaluation)
-        scores[reranker.name], rankings[reranker.name] = scored, ranking
-        private = _precision(scored, "Private")
-        if private.empty:
-            raise ValueError(
-                "expected Private queries to report, found none; give data of more landmarks or a"
-                " solution file"
-            )
-        interval = bootstrap_interval(private, generator=rng(seed, "interval"))
-        first = scores[wanted[0].name] if len(scores) > 1 else None
-        before = None if first is None else _precision(first, "Private")
-        rows.append(
-            (
-                reranker.name,
-                reranker.source,
-                _words(settings),
-                tried,
-                _precision(scored, "Public").mean(),
-                interval.mean,
-                interval.low,
-                interval.high,
-                *scoring.difference(private, before, seed=seed),
-            )
-        )
-    columns = ["reranker", "source", "settings", "tried", "public", "private", "low", "high"]
-    table = pd.DataFrame(rows, columns=[*columns, "gain", "gain_low", "gain_high"])
-    privately = {name: one[one["usage"] == "Private"] for name, one in scores.items()}
+        chosen[reranker.name] = _choose(reranker, material, evaluation)
+        rows.append(_row(chosen[reranker.name], chosen[wanted[0].name], seed))
+    privately = {name: one.scores[one.scores["usage"] == "Private"] for name, one in chosen.items()}
     continents = scoring.by_continent(privately, fewest=fewest)
-    return Comparison(table, continents, scores, rankings)
+    return Comparison(pd.DataFrame(rows), continents, chosen)
 
 
-def _choose(
-    reranker: Reranker, material: Material, evaluation: Evaluation
-) -> tuple[dict[str, Any], Ranking, pd.DataFrame, int]:
-    """The settings that are best on Public, their ranking and scores, and how many there were."""
-    best = None
+def _choose(reranker: Reranker, material: Material, evaluation: Evaluation) -> Tried:
+    """The settings that are best on Public; the first where several are, or where none is asked."""
     every = list(itertools.product(*reranker.grid.values()))
-    if not evaluation.solution.get("Public"):
-        every = every[:1]
-    for values in every:
+    asked = every if evaluation.solution.get("Public") else every[:1]
+    best, most = None, -1.0
+    for values in asked:
         settings = dict(zip(reranker.grid, values, strict=True))
         ranking = reranker.rerank(material, **settings)
-        scored = scoring.score(ranking, evaluation, k=material.k)
-        public = np.nan_to_num(_precision(scored, "Public").mean())
-        if best is None or public > best[0]:
-            best = public, settings, ranking, scored
-    return *best[1:], len(every)
+        scores = scoring.score(ranking, evaluation, k=material.k)
+        found = Tried(reranker, settings, len(asked), ranking, scores)
+        public = np.nan_to_num(found.precision("Public").mean())
+        if public > most:
+            best, most = found, public
+    return best
 
 
-def _precision(scored: pd.DataFrame, usage: str) -> pd.Series:
-    return scored[scored["usage"] == usage].set_index("id")["average_precision"]
+def _row(one: Tried, first: Tried, seed: int) -> dict[str, Any]:
+    private = one.precision("Private")
+    if private.empty:
+        raise ValueError(
+            "expected Private queries to report, found none; give data of more landmarks or a"
+            " solution file"
+        )
+    interval = bootstrap_interval(private, generator=rng(seed, "interval"))
+    before = None if one is first else first.precision("Private")
+    gain = scoring.difference(private, before, seed=seed)
+    return {
+        "reranker": one.reranker.name,
+        "source": one.reranker.source,
+        "settings": _words(one.settings),
+        "tried": one.tried,
+        "public": one.precision("Public").mean(),
+        "private": interval.mean,
+        "low": interval.low,
+        "high": interval.high,
+        **dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)),
+    }
 
 
 def _words(settings: Mapping[str, Any]) -> str:

@@ -6,7 +6,7 @@ from lib import rerank_material
 from lib.bridge import landmark_distances
 from lib.ensemble import concatenate
 from lib.expansion import augmented_search, expanded_search
-from lib.rerank_material import read_material
+from lib.rerank_material import read_material, read_second
 from lib.search import search
 from lib.votes import vote
 from tests.folders import write_folder
@@ -85,11 +85,23 @@ def test_read_material_takes_references_by_id_from_a_larger_folder(tmp_path):
     assert found.labelled[1].tolist() == [7, 9]
     assert found.labelled[2].tolist() == ["NA", "FR"]
     assert found.plain.positions.shape == (2, 2)
-    with pytest.raises(
-        ValueError, match=r"embeddings of all 3 references in .*raw, found none of z"
-    ):
+    with pytest.raises(ValueError, match=r"embeddings of all 3 images in .*raw, found none of z"):
         read_material(
             tmp_path,
             pd.concat([labelled, labelled.head(1).assign(id="z")]),
             references="raw",
         )
+
+
+def test_read_second_is_for_a_model_that_embedded_the_raw_images(tmp_path):
+    generator = np.random.default_rng(0)
+    for name, count in (("query", 2), ("gallery", 3)):
+        ids = [f"{name}{i}" for i in range(count)]
+        write_folder(tmp_path / name, ids, generator.normal(size=(count, 4)))
+    labelled = pd.DataFrame({"id": ["b"], "landmark_id": [7], "country": ["NA"]})
+    assert read_second(tmp_path, labelled) is None
+    rows = generator.normal(size=(2, 4)).astype(np.float16)
+    write_folder(tmp_path / "raw", ["a", "b"], rows)
+    found = read_second(tmp_path, labelled, k=2)
+    np.testing.assert_array_equal(found.references[:], rows[1:])
+    assert found.plain.k == 2

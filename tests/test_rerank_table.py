@@ -38,7 +38,7 @@ def test_compare_has_a_row_per_reranker(comparison):
     assert table[["gain", "gain_low", "gain_high"]].iloc[0].isna().all()
     assert (table["low"] <= table["private"]).all()
     assert (table["private"] <= table["high"]).all()
-    assert set(comparison.rankings) == set(comparison.scores) == set(table["reranker"])
+    assert set(comparison.chosen) == set(table["reranker"])
 
 
 def test_compare_chooses_on_public_and_reports_private(comparison, material, evaluation):
@@ -104,7 +104,7 @@ def test_compare_prefers_the_first_of_equally_good_settings(material, evaluation
 
 
 def test_continents_and_their_spread_are_those_of_private_queries(comparison):
-    scored = comparison.scores[PLAIN]
+    scored = comparison.chosen[PLAIN].scores
     private = scored[scored["usage"] == "Private"]
     expected = private.groupby("continent")["average_precision"].mean()
     table = comparison.continents.set_index("continent")
@@ -119,8 +119,16 @@ def test_spread_is_one_of_continents_and_other_is_none():
     continents = pd.DataFrame(
         {"continent": ["Asia", "OTHER", "Africa"], "queries": [9, 9, 9], "plain": [0.5, 0.1, 0.4]}
     )
-    found = Comparison(pd.DataFrame(), continents, {}, {}).spread()
+    found = Comparison(pd.DataFrame(), continents, {}).spread()
     assert found["worst"].tolist() == ["Africa"]
     assert found["spread"].tolist() == pytest.approx([0.1])
-    nowhere = Comparison(pd.DataFrame(), continents.iloc[[1]], {}, {}).spread()
+    nowhere = Comparison(pd.DataFrame(), continents.iloc[[1]], {}).spread()
     assert len(nowhere) == 0
+
+
+def test_best_is_the_one_of_one_model_that_is_best_on_public(comparison, material):
+    alone = comparison.table[comparison.table["reranker"] != "two models side by side"]
+    best = comparison.best()
+    assert best.reranker.name == alone.loc[alone["public"].idxmax(), "reranker"]
+    again = best.reranker.rerank(material, **best.settings)
+    assert again.predictions() == best.ranking.predictions()
