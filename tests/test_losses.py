@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -24,7 +26,7 @@ def random_case(seed, heads=5):
     ],
 )
 def test_build_head_follows_the_stage(loss, kind):
-    head = build_head(StageConfig(loss=loss, label_smoothing=0.1, scale=12.0), 7, 4)
+    head = build_head(StageConfig(loss=loss, label_smoothing=0.1, scale=12.0), torch.ones(7), 4)
     assert type(head) is kind
     assert (len(head.weight), head.weight.shape[-1]) == (7, 4)
     assert head.label_smoothing == 0.1
@@ -33,7 +35,7 @@ def test_build_head_follows_the_stage(loss, kind):
 
 def test_build_head_refuses_an_unknown_loss():
     with pytest.raises(ValueError, match="found 'hinge'"):
-        build_head(StageConfig(loss="hinge"), 7, 4)
+        build_head(StageConfig(loss="hinge"), torch.ones(7), 4)
 
 
 def test_grow_head_keeps_old_scores_and_new_rows():
@@ -82,9 +84,13 @@ def test_dual_stream_loss_with_a_second_head_is_the_published_code():
 
 def test_build_head_gives_subcenters_margins_by_class_size():
     counts = torch.tensor([1, 100, 10_000])
-    head = build_head(StageConfig(loss="subcenter"), 3, 4, image_counts=counts)
+    stage = StageConfig(loss="subcenter", centers=2, dynamic_margin=True)
+    head = build_head(stage, counts, 4)
+    assert head.weight.shape == (3, 2, 4)
     assert head.margin[0] > head.margin[1] > head.margin[2]
     assert head.margin[[0, 2]].tolist() == pytest.approx([0.5, 0.05])
+    plain = build_head(dataclasses.replace(stage, dynamic_margin=False), counts, 4)
+    assert plain.margin.tolist() == pytest.approx([0.3] * 3)
 
 
 @pytest.mark.parametrize("kind", [SoftmaxHead, ArcFaceHead, SubCenterArcFaceHead])
