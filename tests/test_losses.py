@@ -3,6 +3,9 @@ import dataclasses
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch_metric_learning.losses import TripletMarginLoss
+from pytorch_metric_learning.miners import BatchHardMiner
+from pytorch_metric_learning.reducers import MeanReducer
 
 from lib.config import StageConfig
 from lib.heads import ArcFaceHead, CosineHead, SoftmaxHead, SubCenterArcFaceHead
@@ -135,3 +138,14 @@ def test_batch_hard_triplet_has_a_finite_gradient_at_equal_rows():
     loss.backward()
     assert loss.item() == pytest.approx(0.3)
     assert rows.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_batch_hard_triplet_agrees_with_pytorch_metric_learning(seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(24, 8, generator=generator)
+    labels = torch.arange(6).repeat_interleave(4)
+    theirs = TripletMarginLoss(margin=0.3, reducer=MeanReducer())
+    hardest = BatchHardMiner()(rows, labels)
+    expected = theirs(rows, labels, hardest)
+    torch.testing.assert_close(batch_hard_triplet(rows, labels), expected)
