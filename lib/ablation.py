@@ -1,26 +1,44 @@
 """Tables that show by how much each trick helps: their rows trained and scored, seed by seed.
 
-A row is a chain of stages, or an ensemble of other rows. A killed table goes on where it stopped
-(`lib.bench`). What the tables hold is in `lib.paper_tables` and `lib.further_tables`, how rows are
-compared in `lib.ablation_statistics`.
+A row is a chain of stages, or an ensemble of other rows. Seeds share nothing, so on a machine
+without GPUs they run side by side, a process and a core each, which small networks use far better
+than several threads. A killed table goes on where it stopped (`lib.bench`). What the tables hold is
+in `lib.paper_tables` and `lib.further_tables`, how rows are compared in
+`lib.ablation_statistics`.
 """
 
+import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
+import torch
+from joblib import Parallel, delayed, parallel_config
 
 from lib.ablation_rows import AblationRow, AblationTable, unique_rows
 from lib.bench import Bench
 from lib.runs import fingerprint
 
+FINISHED = 5.0  # seconds; a row that takes less was trained before and only read
+
 
 def run(
-    tables: Iterable[AblationTable], bench: Bench, *, seeds: Sequence[int] = (0,)
+    tables: Iterable[AblationTable],
+    bench: Bench,
+    *,
+    seeds: Sequence[int] = (0,),
+    processes: int = 0,
 ) -> dict[str, pd.DataFrame]:
     """Train and score every row of the tables with every seed; finished ones are read.
 
-    After each row a line tells how far it is and about how long the rest takes.
+    After each row a line tells how far its seed is and about how long the rest takes.
+
+    Args:
+        tables: their rows, those that several tables share once.
+        bench: where they are trained.
+        seeds: of everything random in a row.
+        processes: seeds at a time; 0 for one per core, or one alone where there are GPUs, which a
+            single training then has to itself.
 
     Returns:
         Row name → scores of all its queries (`lib.scoring.score`) with the column `seed`.
@@ -29,42 +47,58 @@ def run(
         ValueError: if two different rows have one name.
     """
     rows = unique_rows(tables)
-    found: dict[str, list[pd.DataFrame]] = {name: [] for name in rows}
-    jobs = [(seed, row) for seed in seeds for row in rows.values()]
-    clock = _Clock(jobs, bench)
-    for seed, row in jobs:
-        found[row.name].append(bench.score(row, rows, seed).assign(seed=seed))
-        print(clock.line(seed, row), flush=True)
-    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+    at_once = processes or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
+    at_once = min(at_once, len(seeds))
+    if at_once == 1:
+        parts = [_run_seed(rows, bench, seed) for seed in seeds]
+    else:
+        with parallel_config("loky", inner_max_num_threads=1):
+            tasks = (delayed(_run_seed)(rows, bench, seed) for seed in seeds)
+            parts = Parallel(n_jobs=at_once)(tasks)
+    return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in rows}
+
+
+def _run_seed(rows: Mapping[str, AblationRow], bench: Bench, seed: int) -> dict[str, pd.DataFrame]:
+    """The scores of every row with one seed."""
+    found, clock = {}, _Clock(rows, bench, seed)
+    for name, row in rows.items():
+        found[name] = bench.score(row, rows, seed).assign(seed=seed)
+        print(clock.line(name), flush=True)
+    return found
 
 
 class _Clock:
     """Tells how long the rest takes, from the pixels that are still to be trained on."""
 
-    def __init__(self, jobs: Sequence[tuple[int, AblationRow]], bench: Bench) -> None:
-        sizes = {name: len(bench.training_list(name, 0)) for name in ("clean", "c2x", "full")}
+    def __init__(self, rows: Mapping[str, AblationRow], bench: Bench, seed: int) -> None:
+        sizes = {name: len(bench.training_list(name, seed)) for name in ("clean", "c2x", "full")}
         self.sizes = sizes | {"cluster": sizes["full"], "all": sizes["full"]}
-        self.bench = bench
+        self.bench, self.seed = bench, seed
         self.seen: set[str] = set()
-        self.work = [self._new_work(seed, row) for seed, row in jobs]
-        self.done, self.began = 0, time.monotonic()
+        self.waiting = {name: self._new_work(row) for name, row in rows.items()}
+        self.count = len(rows)
+        self.seconds = self.work = 0.0  # of what was trained by now
+        self.last = time.monotonic()
 
-    def _new_work(self, seed: int, row: AblationRow) -> float:
+    def _new_work(self, row: AblationRow) -> float:
         """Pixels of the row's stages that no row before it has trained on."""
         total = 0.0
-        stages = self.bench.stages(row, seed)
+        stages = self.bench.stages(row, self.seed)
         for place, stage in enumerate(stages, start=1):
-            chain = fingerprint(seed, row.model, stages[:place], row.cleaning)
+            chain = fingerprint(row.model, stages[:place], row.cleaning)
             if chain not in self.seen:
                 self.seen.add(chain)
                 images = stage.epochs * (stage.epoch_images or self.sizes[stage.train_list])
                 total += images * stage.size**2 * (2 if stage.cutmix else 1)
         return total
 
-    def line(self, seed: int, row: AblationRow) -> str:
-        """`row 3 of 12, seed 0, ResNet152 ArcFace clean: 250 s left`."""
-        self.done += 1
-        before, after = sum(self.work[: self.done]), sum(self.work[self.done :])
-        left = (time.monotonic() - self.began) / max(before, 1.0) * after
-        where = f"row {self.done} of {len(self.work)}, seed {seed}, {row.name}"
-        return f"{where}: about {left:.0f} s left"
+    def line(self, name: str) -> str:
+        """`seed 0, row 3 of 12, ResNet152 ArcFace clean: about 250 s left`."""
+        now = time.monotonic()
+        took, self.last = now - self.last, now
+        work = self.waiting.pop(name)
+        if took > FINISHED:
+            self.seconds, self.work = self.seconds + took, self.work + work
+        where = f"seed {self.seed}, row {self.count - len(self.waiting)} of {self.count}, {name}"
+        left = self.seconds / max(self.work, 1.0) * sum(self.waiting.values())
+        return f"{where}: about {left:.0f} s left" if self.work else f"{where}: done before"

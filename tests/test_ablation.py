@@ -93,7 +93,7 @@ def bench(tmp_path, trainer, ranked, monkeypatch):
 
 
 def test_run_trains_what_rows_share_once(bench, trainer):
-    ablation.run([TABLE_1, TABLE_1], bench, seeds=(0, 1))
+    ablation.run([TABLE_1, TABLE_1], bench, seeds=(0, 1), processes=1)
     names = [name for name, *_ in trainer.trained]
     assert len(trainer.trained) == len(set(trainer.trained)) == 2 * 5
     assert sorted(set(names)) == ["arcface", "cluster", "cutmix_paper", "softmax", "softmax_on"]
@@ -112,7 +112,7 @@ def test_run_a_second_time_only_reads(bench, trainer, ranked):
 
 def test_run_scores_every_row_with_every_seed(bench):
     table = dataclasses.replace(TABLE_1, rows=TABLE_1.rows[:2])
-    results = ablation.run([table], bench, seeds=(3, 5))
+    results = ablation.run([table], bench, seeds=(3, 5), processes=1)
     assert list(results) == [row.name for row in table.rows]
     for row in table.rows:
         parts = []
@@ -127,21 +127,27 @@ def test_run_scores_every_row_with_every_seed(bench):
 def test_run_goes_on_where_it_was_killed(bench, trainer, ranked):
     trainer.dies_at = 3  # in the third row
     with pytest.raises(KeyboardInterrupt):
-        ablation.run([TABLE_1], bench, seeds=(0, 1))
+        ablation.run([TABLE_1], bench, seeds=(0, 1), processes=1)
     assert len(ranked) == 2
     trainer.dies_at = None
-    results = ablation.run([TABLE_1], bench, seeds=(0, 1))
+    results = ablation.run([TABLE_1], bench, seeds=(0, 1), processes=1)
     assert len(trainer.trained) == len(set(trainer.trained)) == 10
     assert all(set(scores["seed"]) == {0, 1} for scores in results.values())
 
 
-def test_run_tells_how_far_it_is_and_how_long_the_rest_takes(bench, capsys):
-    ablation.run([TABLE_1], bench)
+def test_run_tells_how_far_it_is_and_how_long_the_rest_takes(bench, capsys, monkeypatch):
+    monkeypatch.setattr(ablation, "FINISHED", 0.0)
+    ablation.run([TABLE_1], bench, seeds=(0, 4), processes=1)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [
-        f"row {place} of 4, seed 0, {row.name}" for place, row in enumerate(TABLE_1.rows, start=1)
+        f"seed {seed}, row {place} of 4, {row.name}"
+        for seed in (0, 4)
+        for place, row in enumerate(TABLE_1.rows, start=1)
     ]
-    assert lines[-1].endswith("about 0 s left")
+    assert lines[3].endswith("about 0 s left")
+    monkeypatch.setattr(ablation, "FINISHED", 1e9)
+    ablation.run([TABLE_1], bench)
+    assert capsys.readouterr().out.splitlines()[0].endswith(": done before")
 
 
 def test_run_refuses_two_rows_of_one_name(bench):
@@ -218,13 +224,17 @@ def test_run_trains_for_real(stripes, dataset, evaluation, tiny_stage, tiny_mode
     )
     bench = Bench(profile, dataset, evaluation, tmp_path)
     table = AblationTable("t", "T", rows, has_times=True)
-    results = ablation.run([table], bench)
+    results = ablation.run([table], bench, seeds=(0, 1), processes=1)
     assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {
         "more", "scores", "start", "tiny",
     }  # fmt: skip
     for scores in results.values():
-        assert scores["id"].tolist() == evaluation.queries["id"].tolist()
+        assert scores["id"].tolist() == 2 * evaluation.queries["id"].tolist()
         assert scores["average_precision"].between(0, 1).all()
+    # Two seeds side by side give what one after the other gives.
+    pair = dataclasses.replace(bench, folder=tmp_path / "pair")
+    for name, scores in ablation.run([table], pair, seeds=(0, 1)).items():
+        pd.testing.assert_frame_equal(scores, results[name])
     times = bench.test_times(table, 0)
     assert list(times) == ["untrained", "trained"]
     assert all(0 < value < 1000 for value in times.values())
