@@ -51,3 +51,8 @@ def existing_folder(data_dir: str) -> Path:
             " give an existing one with --data-dir or leave it out for the miniature world"
         )
     return folder
+
+
+def caller_path(text: str | Path) -> Path:
+    """A path from the command line: relative to where `run_all.sh` was called from."""
+    return Path(os.environ.get("LANDMARK_CALLER", ".")) / Path(text).expanduser()

@@ -20,7 +20,7 @@ import papermill
 
 from lib.environment import USAGE
 from lib.parameters import declared_parameters
-from lib.paths import ROOT, existing_folder, run_folder
+from lib.paths import ROOT, caller_path, existing_folder, run_folder
 from lib.profiles import PROFILES
 from lib.profiles import profile as profile_of
 from lib.runs import read_records, write_csv
@@ -165,16 +165,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _value(name: str, text: str) -> Any:
     """A parameter's value as Python reads it (`1e-3` is a float); a path is the caller's."""
     if name in PATH_PARAMETERS:
-        path = _from_caller(text)
+        path = caller_path(text)
         return str(path.resolve()) if path.is_file() else text
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def _from_caller(text: str) -> Path:
-    return Path(os.environ.get("LANDMARK_CALLER", ".")) / Path(text).expanduser()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -188,7 +184,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         folder = run(
             chosen.profile,
-            data_dir=str(_from_caller(chosen.data_dir)) if chosen.data_dir else "",
+            data_dir=str(caller_path(chosen.data_dir)) if chosen.data_dir else "",
             recipe=chosen.recipe,
             first=chosen.first,
             only=chosen.only,
