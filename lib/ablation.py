@@ -1,233 +1,104 @@
-"""Tables that show by how much each trick helps: rows of training chains, cached and compared.
+"""Tables that show by how much each trick helps: their rows trained and scored, seed by seed.
 
-A row is a chain of stages. It is trained once per seed; chains share what they have in common,
-because every stage is kept under the fingerprint of all that decides it, and a killed table goes on
-where it stopped. Cells are means over seeds with an interval from a bootstrap over queries and
-seeds; each row is compared with its reference row query by query.
+A row is a chain of stages, or an ensemble of other rows. Seeds share nothing, so on a machine
+without GPUs they run side by side, a process and a core each, which small networks use far better
+than several threads. A killed table goes on where it stopped (`lib.bench`). What the tables hold is
+in `lib.paper_tables` and `lib.further_tables`, how rows are compared in
+`lib.ablation_statistics`.
 """
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
+import torch
+from joblib import Parallel, delayed, parallel_config
 
-from lib import scoring
-from lib.config import ModelConfig, Profile, StageConfig
-from lib.gldv2 import Evaluation
-from lib.runs import progress, read_key, rng, write_csv
-from lib.train import stage_key, train
+from lib.ablation_rows import AblationRow, AblationTable, unique_rows
+from lib.bench import Bench
+from lib.runs import fingerprint
 
-
-@dataclass(frozen=True)
-class AblationRow:
-    """One line of a table: how to train it, what it is compared with, what the paper reports."""
-
-    name: str
-    model: ModelConfig
-    stages: tuple[StageConfig, ...]
-    against: str = ""  # name of the reference row
-    paper_public: float = np.nan
-    paper_private: float = np.nan
-
-
-@dataclass(frozen=True)
-class Bench:
-    """Where rows are trained and scored.
-
-    Attributes:
-        lists: name of a training list → its table.
-        root: the data folder.
-        folder: receives a folder per trained stage.
-        evaluation: queries, gallery and solution.
-        size: pixels at inference.
-        flip: whether the mirrored image's embedding is added.
-        known: stage folders trained elsewhere, which rows may reuse.
-    """
-
-    lists: Callable[[str], pd.DataFrame]
-    root: Path
-    folder: Path
-    evaluation: Evaluation
-    size: int
-    flip: bool = False
-    known: Sequence[Path] = ()
-
-
-def table_1(profile: Profile) -> list[AblationRow]:
-    """[20] Table 1: softmax or ArcFace, clean or cluster list, Corner-Cutmix, three trunks.
-
-    The softmax row goes on with softmax where the others change to ArcFace, for as many epochs at
-    the same rates. As in the paper, the cluster rows go on from the clean rows and so train longer;
-    notebook 04 has the control of equal length.
-    """
-    first, second = profile.stage_one
-    softmax = dataclasses.replace(second, name="softmax_on", loss="softmax")
-    cluster = dataclasses.replace(profile.stage_two, cutmix="")
-    mixed = dataclasses.replace(profile.stage_two, name="cutmix", cutmix="paper")
-    small, middle, large = (
-        profile.trunks.get(name, profile.model)
-        for name in ("ResNeSt101", "ResNet152", "ResNeSt200")
-    )
-    a, b, c = "ResNeSt101", "ResNet152", "ResNeSt200"
-    rows = [
-        (f"{a} softmax clean", small, (first, softmax), "", 0.305, 0.266),
-        (f"{a} ArcFace clean", small, (first, second), f"{a} softmax clean", 0.315, 0.276),
-        (f"{b} ArcFace clean", middle, (first, second), f"{a} ArcFace clean", 0.329, 0.293),
-        (
-            f"{b} ArcFace cluster",
-            middle,
-            (first, second, cluster),
-            f"{b} ArcFace clean",
-            0.356,
-            0.321,
-        ),
-        (
-            f"{c} ArcFace cluster",
-            large,
-            (first, second, cluster),
-            f"{b} ArcFace cluster",
-            0.364,
-            0.327,
-        ),
-        (
-            f"{c} ArcFace cluster cutmix",
-            large,
-            (first, second, mixed),
-            f"{c} ArcFace cluster",
-            0.374,
-            0.334,
-        ),
-    ]
-    return [AblationRow(*row) for row in rows]
+FINISHED = 5.0  # seconds; a row that takes less was trained before and only read
 
 
 def run(
-    rows: Sequence[AblationRow], bench: Bench, *, seeds: Sequence[int] = (0,)
+    tables: Iterable[AblationTable],
+    bench: Bench,
+    *,
+    seeds: Sequence[int] = (0,),
+    processes: int = 0,
 ) -> dict[str, pd.DataFrame]:
-    """Train and score every row with every seed; finished ones are read.
+    """Train and score every row of the tables with every seed; finished ones are read.
+
+    After each row a line tells how far its seed is and about how long the rest takes.
+
+    Args:
+        tables: their rows, those that several tables share once.
+        bench: where they are trained.
+        seeds: of everything random in a row.
+        processes: seeds at a time; 0 for one per core, or one alone where there are GPUs, which a
+            single training then has to itself.
 
     Returns:
         Row name → scores of all its queries (`lib.scoring.score`) with the column `seed`.
+
+    Raises:
+        ValueError: if two different rows have one name.
     """
-    jobs = [(seed, row) for seed in seeds for row in rows]
-    found: dict[str, list[pd.DataFrame]] = {row.name: [] for row in rows}
-    for seed, row in progress(jobs, "ablation rows"):
-        checkpoint = train_chain(row, bench, seed)
-        found[row.name].append(_scores(checkpoint, bench).assign(seed=seed))
-    return {name: pd.concat(parts, ignore_index=True) for name, parts in found.items()}
+    rows = unique_rows(tables)
+    at_once = processes or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
+    at_once = min(at_once, len(seeds))
+    if at_once == 1:
+        parts = [_run_seed(rows, bench, seed) for seed in seeds]
+    else:
+        with parallel_config("loky", inner_max_num_threads=1):
+            tasks = (delayed(_run_seed)(rows, bench, seed) for seed in seeds)
+            parts = Parallel(n_jobs=at_once)(tasks)
+    return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in rows}
 
 
-def train_chain(row: AblationRow, bench: Bench, seed: int) -> Path:
-    """Train the stages of a row one after the other; the last checkpoint."""
-    known = {read_key(folder): folder for folder in bench.known}
-    checkpoint = None
-    for stage in row.stages:
-        table = bench.lists(stage.train_list)
-        key = stage_key(stage, row.model, table, start=checkpoint, seed=seed)
-        folder = known.get(key, bench.folder / f"{stage.name}-{key}")
-        checkpoint = train(stage, row.model, table, bench.root, folder, start=checkpoint, seed=seed)
-    return checkpoint
+def _run_seed(rows: Mapping[str, AblationRow], bench: Bench, seed: int) -> dict[str, pd.DataFrame]:
+    """The scores of every row with one seed."""
+    found, clock = {}, _Clock(rows, bench, seed)
+    for name, row in rows.items():
+        found[name] = bench.score(row, rows, seed).assign(seed=seed)
+        print(clock.line(name), flush=True)
+    return found
 
 
-def _scores(checkpoint: Path, bench: Bench) -> pd.DataFrame:
-    path = (
-        bench.folder
-        / "scores"
-        / f"{read_key(checkpoint.parent)}-{bench.size}{'-flip' * bench.flip}.csv"
-    )
-    if not path.is_file():
-        embeddings = checkpoint.parent / "embeddings"
-        ranking = scoring.rank(
-            checkpoint,
-            bench.evaluation,
-            bench.root,
-            embeddings,
-            size=bench.size,
-            flip=bench.flip,
-        )
-        write_csv(scoring.score(ranking, bench.evaluation), path)
-    return pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+class _Clock:
+    """Tells how long the rest takes, from the pixels that are still to be trained on."""
 
+    def __init__(self, rows: Mapping[str, AblationRow], bench: Bench, seed: int) -> None:
+        sizes = {name: len(bench.training_list(name, seed)) for name in ("clean", "c2x", "full")}
+        self.sizes = sizes | {"cluster": sizes["full"], "all": sizes["full"]}
+        self.bench, self.seed = bench, seed
+        self.seen: set[str] = set()
+        self.waiting = {name: self._new_work(row) for name, row in rows.items()}
+        self.count = len(rows)
+        self.seconds = self.work = 0.0  # of what was trained by now
+        self.last = time.monotonic()
 
-def table(
-    rows: Sequence[AblationRow],
-    results: Mapping[str, pd.DataFrame],
-    *,
-    usage: str = "Private",
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Rows with the paper's figures, ours, and the paired difference from the reference row.
+    def _new_work(self, row: AblationRow) -> float:
+        """Pixels of the row's stages that no row before it has trained on."""
+        total = 0.0
+        stages = self.bench.stages(row, self.seed)
+        for place, stage in enumerate(stages, start=1):
+            chain = fingerprint(row.model, stages[:place], row.cleaning)
+            if chain not in self.seen:
+                self.seen.add(chain)
+                images = stage.epochs * (stage.epoch_images or self.sizes[stage.train_list])
+                total += images * stage.size**2 * (2 if stage.cutmix else 1)
+        return total
 
-    Returns:
-        Columns name, seeds, paper_public, paper_private, public, private, low, high, against,
-        paper (difference), difference, difference_low, difference_high, verdict. A row without
-        results reads "not run".
-    """
-    papers = {row.name: row.paper_private for row in rows}
-    lines = []
-    for row in rows:
-        line = {
-            "name": row.name,
-            "against": row.against,
-            "paper_public": row.paper_public,
-            "paper_private": row.paper_private,
-            "paper": row.paper_private - papers.get(row.against, np.nan),
-            "verdict": "not run",
-        }
-        if row.name in results:
-            ours = results[row.name]
-            private = by_seed(ours, usage)
-            line |= {"seeds": len(private), "public": by_seed(ours, "Public").mean()}
-            line |= _interval(private, ("private", "low", "high"), seed)
-            line["verdict"] = ""
-        if row.name in results and row.against in results:
-            gain = by_seed(results[row.name], usage) - by_seed(results[row.against], usage)
-            names = ("difference", "difference_low", "difference_high")
-            line |= _interval(gain, names, seed)
-            line["verdict"] = verdict(
-                line["paper"], line["difference_low"], line["difference_high"]
-            )
-        lines.append(line)
-    order = [
-        *("name", "seeds", "paper_public", "paper_private", "public", "private", "low", "high"),
-        *("against", "paper", "difference", "difference_low", "difference_high", "verdict"),
-    ]
-    return pd.DataFrame(lines).reindex(columns=order)
-
-
-def by_seed(scores: pd.DataFrame, usage: str) -> np.ndarray:
-    """Average precisions as a matrix (seeds, queries), queries in the order of their ids."""
-    chosen = scores[scores["usage"] == usage]
-    return chosen.pivot(index="seed", columns="id", values="average_precision").to_numpy()
-
-
-def verdict(paper: float, low: float, high: float) -> str:
-    """What our interval says of the sign of the paper's difference.
-
-    >>> verdict(0.01, 0.002, 0.03), verdict(0.01, -0.01, 0.03), verdict(0.01, -0.03, -0.01)
-    ('agrees with the paper', 'not separable', 'contradicts it')
-    """
-    if low <= 0 <= high:
-        return "not separable"
-    if np.isnan(paper):
-        return "helps" if low > 0 else "harms"
-    return "agrees with the paper" if (low > 0) == (paper > 0) else "contradicts it"
-
-
-def _interval(values: np.ndarray, names: tuple[str, str, str], seed: int) -> dict[str, float]:
-    return dict(zip(names, two_way_interval(values, rng(seed, "ablation")), strict=True))
-
-
-def two_way_interval(
-    values: np.ndarray, generator: np.random.Generator, *, resamples: int = 4000
-) -> tuple[float, float, float]:
-    """Mean of (seeds, queries) values and its 95 % interval, both drawn again with replacement."""
-    seeds, queries = values.shape
-    seed_weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
-    query_weights = generator.multinomial(queries, np.full(queries, 1 / queries), resamples)
-    means = np.einsum("rs,sq,rq->r", seed_weights, values, query_weights / queries, optimize=True)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(values.mean()), float(low), float(high)
+    def line(self, name: str) -> str:
+        """`seed 0, row 3 of 12, ResNet152 ArcFace clean: about 250 s left`."""
+        now = time.monotonic()
+        took, self.last = now - self.last, now
+        work = self.waiting.pop(name)
+        if took > FINISHED:
+            self.seconds, self.work = self.seconds + took, self.work + work
+        where = f"seed {self.seed}, row {self.count - len(self.waiting)} of {self.count}, {name}"
+        left = self.seconds / max(self.work, 1.0) * sum(self.waiting.values())
+        return f"{where}: about {left:.0f} s left" if self.work else f"{where}: done before"

@@ -1,16 +1,19 @@
 """Augmentation of whole batches on their device, every draw from a generator that is passed in.
 
-[21]: flip, zero padding and random crop, Random Erasing after normalisation. [20]: colour, then
-rotation, random zoom and crop (`lib.distort`), and Corner-Cutmix (§2.1), which the training stage
-calls because it mixes two batches. Images are (B, 3, H, W), pixel values 0 to 255 until
-`normalise`. A generator on the CPU gives the same draws whatever device the images are on.
+[21]: flip, zero padding and random crop, Random Erasing after normalisation. [20]: colour
+(`lib.recolour`), flip or quarter turn, rotation, random zoom and crop (`lib.distort`), and
+Corner-Cutmix (§2.1), which the training stage calls because it mixes two batches. Images are
+(B, 3, H, W), pixel values 0 to 255 until `normalise`. A generator on the CPU gives the same draws
+whatever device the images are on.
 """
 
 import torch
 import torch.nn.functional as F
 
 from lib.config import AugmentConfig
-from lib.distort import colour_jitter, draw_uniform, random_affine
+from lib.distort import draw_uniform, random_affine
+from lib.imagewise import ImageChain
+from lib.recolour import colour_jitter, random_blur
 
 
 class Augment:
@@ -22,20 +25,30 @@ class Augment:
         self.config = config
         self.mean = mean
         self.std = std
+        self.chain: ImageChain | None = None  # built with the first batch, which tells its size
 
     def __call__(self, images: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Augment uint8 images (B, 3, H, W) and normalise them; the sides do not change."""
         c = self.config
-        images = random_flip(images, c.flip, generator=generator)
+        if c.chain:
+            self.chain = self.chain or ImageChain(images.shape[-1])
+            images = self.chain(images, generator)
+        flip = random_turn if c.quarter_turns else random_flip
+        images = flip(images, c.flip, generator=generator)
         images = pad_and_crop(images, c.pad, generator=generator)
-        if c.brightness or c.contrast or c.saturation:
+        if c.brightness or c.contrast or c.saturation or c.hue or c.permute:
             images = colour_jitter(
                 images,
                 brightness=c.brightness,
                 contrast=c.contrast,
                 saturation=c.saturation,
+                hue=c.hue,
+                permute=c.permute,
+                p=c.colour_p,
                 generator=generator,
             )
+        if c.blur:
+            images = random_blur(images.float(), c.blur, generator=generator)
         images = normalise(images, self.mean, self.std)
         # From here on 0 is the mean colour, which both papers' code shows beside and in the image.
         if c.rotate or c.scale != (1.0, 1.0) or c.aspect != (1.0, 1.0):
@@ -68,6 +81,27 @@ def random_flip(
         return images
     chosen = draw_uniform(images, generator, 0.0, 1.0) < p
     return torch.where(_per_image(chosen), images.flip(-1), images)
+
+
+def random_turn(
+    images: torch.Tensor, p: float = 0.5, *, generator: torch.Generator
+) -> torch.Tensor:
+    """With probability `p`, mirror a square image or turn it by 90 degrees either way ([20], code).
+
+    The three come with equal odds.
+
+    Raises:
+        ValueError: the images are not square.
+    """
+    if images.shape[-2] != images.shape[-1]:
+        raise ValueError(
+            f"expected square images to turn, found {tuple(images.shape)}; resize them first"
+        )
+    kind = (draw_uniform(images, generator, 0.0, 1.0) / max(p, 1e-9) * 3).floor()
+    views = images.flip(-1), images.rot90(1, (2, 3)), images.rot90(3, (2, 3))
+    for place, turned in enumerate(views):
+        images = torch.where(_per_image(kind == place), turned, images)
+    return images
 
 
 def pad_and_crop(images: torch.Tensor, pad: int, *, generator: torch.Generator) -> torch.Tensor:

@@ -11,6 +11,7 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -135,36 +136,46 @@ def heat(table: pd.DataFrame, *, title: str, label: str) -> Figure:
     return figure
 
 
-def forest(table: pd.DataFrame, *, title: str) -> Figure:
+def forest(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
     """Differences of ablation rows from their reference, ours with intervals beside the paper's.
 
     Args:
-        table: columns name, against, difference, difference_low, difference_high, and paper (NaN
-            where it has none).
+        tables: heading → rows with the columns name, against, difference, difference_low,
+            difference_high, and paper (NaN where it has none).
         title: above all.
     """
-    figure, (axis,) = axes_of(8.0, 1.1 + 0.42 * len(table))
+    rows = [max(len(table), 1) for table in tables.values()]
+    figure = Figure(
+        figsize=(9.0, 1.4 + 0.34 * sum(rows) + 0.5 * len(rows)),
+        layout="constrained",
+        facecolor="white",
+    )
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold", color=INK)
+    panels = figure.subplots(
+        max(len(rows), 1), 1, sharex=True, squeeze=False, height_ratios=rows or None
+    )[:, 0]
+    for axis, (heading, table) in zip(panels, tables.items(), strict=False):
+        _differences(axis, table)
+        axis.set_title(heading, loc="left", fontsize=9, color=INK)
+    panels[-1].set(xlabel="difference in private mAP@100")
+    panels[0].plot([], [], "o-", color=NEUTRAL, label="here, 95 % interval")
+    panels[0].plot([], [], "D", color=INK, markersize=4, label="in the paper")
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower right", ncols=2, frameon=False, fontsize=8)
+    return figure
+
+
+def _differences(axis: Axes, table: pd.DataFrame) -> None:
+    """One panel of `forest`."""
     axis.axvline(0, color=INK, linewidth=1)
-    places = np.arange(len(table))
-    for place, row in zip(places, table.to_dict("records"), strict=True):
-        colour = (
-            RIGHT if row["difference_low"] > 0 else WRONG if row["difference_high"] < 0 else NEUTRAL
-        )
-        axis.plot(
-            [row["difference_low"], row["difference_high"]],
-            [place, place],
-            color=colour,
-            linewidth=3,
-        )
+    for place, row in enumerate(table.to_dict("records")):
+        low, high = row["difference_low"], row["difference_high"]
+        colour = RIGHT if low > 0 else WRONG if high < 0 else NEUTRAL
+        axis.plot([low, high], [place, place], color=colour, linewidth=3)
         axis.plot(row["difference"], place, "o", color=colour)
         axis.plot(row["paper"], place + 0.22, "D", color=INK, markersize=4)
-    names = [f"{row['name']}\nagainst {row['against']}" for row in table.to_dict("records")]
-    axis.set_yticks(places, names)
-    axis.plot([], [], "o-", color=NEUTRAL, label="here, 95 % interval")
-    axis.plot([], [], "D", color=INK, label="in the paper")
-    axis.invert_yaxis()
-    axis.grid(axis="y", visible=False)
-    axis.set(xlabel="difference in private mAP@100")
-    axis.set_title(title, loc="left")
-    axis.legend(frameon=False, loc="best")
-    return figure
+    names = [f"{row['name']}, against {row['against']}" for row in table.to_dict("records")]
+    axis.set_yticks(range(len(table)), names, fontsize=8)
+    axis.set_ylim(len(table) - 0.4, -0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="x", alpha=0.25)

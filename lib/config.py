@@ -1,12 +1,13 @@
 """Every setting in one place: frozen dataclasses, from which `lib.profiles` builds experiments.
 
-Change one thing with `override(config, {"stage_two.epochs": 3})`, which refuses names and types
-that do not exist. Defaults follow [20] (3rd place 2020) and [21] (2nd place 2021) unless a comment
-says why not.
+Change one thing with `override(config, {"stages.cluster.epochs": 3})`, which refuses names and
+types that do not exist. Defaults follow [20] (3rd place 2020) and [21] (2nd place 2021) unless a
+comment says why not.
 """
 
 import dataclasses
 import difflib
+import itertools
 import types
 import typing
 from collections.abc import Mapping
@@ -39,20 +40,28 @@ class ModelConfig:
     gem_p: float = 3.0  # [21]: fixed
     gem_trained: bool = False
     embedding_dim: int = 512
+    mean: tuple[float, ...] = ()  # of pixels in [0, 1]; empty: what the trunk was trained with
+    std: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
     """What happens to a training batch on the device (`lib.augment`)."""
 
+    chain: bool = False  # first the whole chain of [20]'s code, image by image (`lib.imagewise`)
     flip: float = 0.5  # probability
+    quarter_turns: bool = False  # two of three flips are turns by 90 degrees [20]
     rotate: float = 0.0  # degrees either way, p 0.5; [20]: 30
     scale: tuple[float, float] = (1.0, 1.0)  # zoom drawn uniformly; [20]: 0.7 to 1.3
     aspect: tuple[float, float] = (1.0, 1.0)  # [20]: 0.9 to 1.1
     pad: int = 0  # zero padding before a random crop; [21]: 10 at 256 px
-    brightness: float = 0.0  # factor 1 +- this
-    contrast: float = 0.0
-    saturation: float = 0.0
+    brightness: float = 0.0  # factor 1 +- this; [20]: 32 of 255
+    contrast: float = 0.0  # [20]: 0.5
+    saturation: float = 0.0  # [20]: 0.5
+    hue: float = 0.0  # degrees either way; [20]: 18
+    colour_p: float = 1.0  # probability of each of these four; [20]: 0.5
+    permute: float = 0.0  # probability of another order of the channels; [20]: 0.5
+    blur: float = 0.0  # probability; [20]: 0.5
     erasing: float = 0.0  # probability of one erased rectangle; [21]: 1.0
     erasing_area: tuple[float, float] = (0.02, 0.20)  # [21], share of the image
     erasing_aspect: tuple[float, float] = (0.3, 1 / 0.3)  # [21]
@@ -64,10 +73,15 @@ class StageConfig:
 
     name: str = "stage_one"
     train_list: str = "clean"  # clean, c2x, full, all [21] or cluster [20]
-    loss: str = "arcface"  # softmax, cosine or arcface
+    loss: str = "arcface"  # softmax, cosine, arcface or subcenter
     margin: float = 0.3  # [20], [21]
     scale: float = 30.0  # [20], [21]
+    centers: int = 3  # per class, of the loss subcenter (2021 winner)
+    dynamic_margin: bool = False  # margins by class size instead, for subcenter (2021 winner)
     label_smoothing: float = 0.0  # harmful in [21]
+    loss_weight: float = 1.0  # of this loss in the sum
+    triplet_weight: float = 0.0  # of the batch-hard triplet loss; wants the sampler class_uniform
+    triplet_margin: float = 0.3  # [21], code
     cutmix: str = ""  # "" off, "paper" (one head, 0.5/0.5) or "code" (a head per stream, 1/1)
     epochs: int = 24  # passes over `epoch_images`
     epoch_images: int = 0  # images drawn per epoch; 0: as many as the list holds
@@ -76,6 +90,7 @@ class StageConfig:
     sampler: str = "shuffle"  # shuffle, continent [21], at_least [20] or class_uniform
     clean_share: float = 0.66  # of the continent-aware sampler [21]
     at_least: int = 5  # images per class and epoch of the at_least sampler [20]
+    images_per_class: int = 4  # K of the class_uniform sampler's P classes × K images
     learning_rate: float = 0.01  # of neck and head
     trunk_rate: float = 0.1  # the trunk's share of it [20]
     bias_rate: float = 1.0  # [21]: 2
@@ -85,6 +100,15 @@ class StageConfig:
     warmup: float = 0.0  # share of the steps
     frozen_trunk: float = 0.0  # share of the steps in which only neck and head move [20]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+@dataclass(frozen=True)
+class InferenceConfig:
+    """How an image is looked at when it is described (`lib.describe`)."""
+
+    size: int = 448  # pixels of the square it is stretched to
+    flip: bool = False  # add the mirrored image's embedding
+    scales: tuple[float, ...] = (1.0,)  # of `size`; their embeddings are averaged
 
 
 @dataclass(frozen=True)
@@ -115,28 +139,47 @@ class RerankConfig:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """A network, the stages it is trained in, and how it looks at images (`lib.recipes`)."""
+
+    name: str
+    source: str  # what it re-creates
+    model: ModelConfig
+    stages: tuple[StageConfig, ...]  # trained one after the other
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
+
+
+@dataclass(frozen=True)
 class Profile:
     """One complete experiment: what `./run_all.sh PROFILE` does."""
 
     name: str
+    recipe: str  # name of the recipe that model, stages and inference come from
     model: ModelConfig
-    stage_one: tuple[StageConfig, ...]  # trained one after the other on the clean list
-    stage_two: StageConfig  # on the cleaned list
+    stages: tuple[StageConfig, ...]  # trained one after the other, those on the clean list first
+    inference: InferenceConfig = field(default_factory=InferenceConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
     world: WorldConfig | None = None  # generated when no data folder is given
-    test_size: int = 448  # pixels at inference
-    flip: bool = False  # add the mirrored image's embedding at inference
     neighbours: int = 100  # ranked per query: mAP@100
-    # What stands for the trunks of [20] Table 1; without an entry, `model` does.
-    trunks: Mapping[str, ModelConfig] = field(default_factory=dict)
+    quick: float = 1.0  # share of the epochs in the first, quick table of ablations
     seed: int = 0
+
+    @property
+    def stage_one(self) -> tuple[StageConfig, ...]:
+        """The stages on the clean list that come before any other, whose network cleans."""
+        return tuple(itertools.takewhile(lambda stage: stage.train_list == "clean", self.stages))
+
+    @property
+    def stage_two(self) -> tuple[StageConfig, ...]:
+        """The stages after these."""
+        return self.stages[len(self.stage_one) :]
 
 
 def override(config: C, changes: Mapping[str, Any]) -> C:
     """A copy of `config` with dotted names set; integers are accepted where floats belong.
 
-    In a tuple of stages the next name is a stage's own: `stage_one.arcface.epochs`.
+    In a tuple of stages the next name is a stage's own: `stages.arcface.epochs`.
 
     Raises:
         ValueError: if a name does not exist (the nearest is named) or a value has another type.

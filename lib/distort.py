@@ -1,16 +1,13 @@
-"""Random geometry and colour of a batch: one resampling and one colour matrix per image ([20]).
+"""Random geometry of a batch: one resampling per image ([20], code).
 
-Rotation, zoom and crop compose into a single `grid_sample`, so nothing is interpolated twice;
-brightness, contrast and saturation are linear in the pixel, so they compose into a 3×3 matrix. Both
-cost a few milliseconds per batch on two cores.
+Rotation, zoom and crop compose into a single `grid_sample`, so nothing is interpolated twice; it
+costs a few milliseconds per batch on two cores. Colour is in `lib.recolour`.
 """
 
 import math
 
 import torch
 import torch.nn.functional as F
-
-GREY = (0.299, 0.587, 0.114)  # luma of ITU-R 601, as PIL and torchvision have it
 
 
 def draw_uniform(
@@ -73,33 +70,6 @@ def affine(
         [cos * x - sin * (height / width) * y, sin * (width / height) * x + cos * y], -1
     )
     return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
-
-
-def colour_jitter(
-    images: torch.Tensor,
-    *,
-    brightness: float = 0.0,
-    contrast: float = 0.0,
-    saturation: float = 0.0,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Multiply brightness, contrast and saturation, each by its own draw from 1 ± the given width.
-
-    Contrast is about the image's mean grey and saturation about each pixel's grey, as in
-    torchvision, in this order. All three are linear in the pixel, so one matrix per image does it;
-    values are clipped to 0 to 255 once, at the end.
-    """
-    images = images if images.is_floating_point() else images.float()
-    b, c, s = (
-        draw_uniform(images, generator, max(0.0, 1.0 - width), 1.0 + width)[:, None, None]
-        for width in (brightness, contrast, saturation)
-    )
-    grey = torch.tensor(GREY, device=images.device, dtype=images.dtype)
-    pixels = images.flatten(2)
-    matrix = b * c * (s * torch.eye(3, device=images.device) + (1 - s) * grey.expand(3, 3))
-    offset = (1 - c) * b * (pixels.mean(2) @ grey)[:, None, None]
-    jittered = torch.baddbmm(offset.expand(-1, 3, 1), matrix, pixels)
-    return jittered.clamp_(0.0, 255.0).view_as(images)
 
 
 def _pixel_centres(side: int, images: torch.Tensor) -> torch.Tensor:

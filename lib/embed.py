@@ -14,8 +14,9 @@ import torch
 from accelerate import Accelerator
 
 from lib import models
-from lib.augment import normalise
 from lib.batches import SquareImages, loader, report_bad
+from lib.config import InferenceConfig
+from lib.describe import describe, largest_size
 from lib.images import ImageSource
 from lib.runs import (
     atomic_path,
@@ -56,9 +57,8 @@ class EmbeddingJob:
     paths: tuple[str, ...]
     root: Path
     folder: Path
-    size: int
+    inference: InferenceConfig
     batch_size: int
-    flip: bool
     key: str
 
 
@@ -67,10 +67,9 @@ def embed(
     table: pd.DataFrame,
     root: str | Path,
     folder: str | Path,
+    inference: InferenceConfig,
     *,
-    size: int,
     batch_size: int = 128,
-    flip: bool = False,
 ) -> Path:
     """Embed the images of `table` (columns id, path) and return `folder`.
 
@@ -83,18 +82,18 @@ def embed(
         table: images in the order of the rows to be.
         root: the data folder that the paths are relative to.
         folder: receives `embeddings.npy` (N, D) float16 and `ids.csv`.
-        size: pixels of the square that images are stretched to.
+        inference: sizes and views of an image.
         batch_size: images per forward pass and process.
-        flip: add the mirrored image's embedding before normalising.
+
+    Raises:
+        ValueError: if `inference` has no scale, or one is not positive.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
     origin = read_key(checkpoint.parent) or [str(checkpoint), *_file_stamp(checkpoint)]
-    key = fingerprint(checkpoint.name, origin, table[["id", "path"]], size, flip)
+    key = fingerprint(checkpoint.name, origin, table[["id", "path"]], inference)
     if not is_done(folder, key):
         ids, paths = table["id"], tuple(table["path"])
-        _embed(
-            EmbeddingJob(checkpoint, ids, paths, Path(root), folder, size, batch_size, flip, key)
-        )
+        _embed(EmbeddingJob(checkpoint, ids, paths, Path(root), folder, inference, batch_size, key))
     return folder
 
 
@@ -131,7 +130,7 @@ def _embed(job: EmbeddingJob) -> None:
     accelerator.wait_for_everyone()
     rows = np.lib.format.open_memmap(partial / ROWS, "r+")
     is_block_done = np.lib.format.open_memmap(partial / BLOCKS_DONE, "r+")
-    source = ImageSource(job.root)
+    source, size = ImageSource(job.root), largest_size(job.inference)
     mine = [
         block
         for block in np.flatnonzero(~is_block_done)
@@ -139,11 +138,11 @@ def _embed(job: EmbeddingJob) -> None:
     ]
     for block in progress(mine, f"embedding {job.folder.name}"):
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
-        images = SquareImages(source, job.paths[first:last], job.size)
+        images = SquareImages(source, job.paths[first:last], size)
         starts = range(0, last - first, job.batch_size)
         batches = [list(range(s, min(s + job.batch_size, last - first))) for s in starts]
         for pixels, positions in loader(images, batches):
-            rows[first + positions.numpy()] = _rows(accelerator, model, pixels, job.flip)
+            rows[first + positions.numpy()] = _rows(accelerator, model, pixels, job.inference)
         rows.flush()
         is_block_done[block] = True
         is_block_done.flush()
@@ -173,18 +172,17 @@ def _finish(job: EmbeddingJob) -> None:
     (partial / ROWS).replace(job.folder / ROWS)
     write_csv(job.ids.to_frame("id"), job.folder / IDS)
     shutil.rmtree(partial)
-    mark_done(job.folder, job.key, images=len(job.paths), size=job.size)
+    mark_done(job.folder, job.key, images=len(job.paths), size=job.inference.size)
 
 
 @torch.inference_mode()
 def _rows(
-    accelerator: Accelerator, model: models.EmbeddingNetwork, pixels: torch.Tensor, flip: bool
+    accelerator: Accelerator,
+    model: models.EmbeddingNetwork,
+    pixels: torch.Tensor,
+    inference: InferenceConfig,
 ) -> np.ndarray:
     """Float16 unit rows (B, D) of uint8 images (B, 3, S, S)."""
-    images = normalise(pixels.to(accelerator.device), model.mean, model.std)
-    images = images.contiguous(memory_format=torch.channels_last)
     with accelerator.autocast():
-        rows = model.embed(images)
-        if flip:
-            rows = torch.nn.functional.normalize(rows + model.embed(images.flip(3)), dim=1)
+        rows = describe(model, pixels.to(accelerator.device), inference)
     return rows.to(torch.float16).cpu().numpy()

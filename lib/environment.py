@@ -11,6 +11,8 @@ from pathlib import Path
 USAGE = """\
 usage: ./run_all.sh [PROFILE] [options]     run the six notebooks (default profile: mini)
        ./run_all.sh test [pytest options]   run all tests
+       ./run_all.sh ablation [PROFILE]      all rows of notebook 05 with four seeds (2 h)
+       ./run_all.sh import FOLDERS DATA_DIR photographs in folders named after their landmark
        ./run_all.sh lab                     open the notebooks in Jupyter
        ./run_all.sh reference               refresh outputs/reference and the README's tables
 
@@ -22,6 +24,7 @@ profiles
 
 options
   --data-dir DIR    a folder in GLDv2's layout (data/README.md) instead of the miniature world
+  --recipe NAME     another recipe than the profile's, such as glr21-seresnet101-ibn
   --from NN         start at notebook NN (01 to 06); earlier results are taken as they lie
   --only NN         run notebook NN alone
   -p NAME VALUE     set a notebook parameter, for the notebooks that declare it (repeatable)

@@ -15,6 +15,7 @@ from lib.geography import OTHER
 from lib.layout import image_paths
 from lib.runs import rng
 
+FEWEST = 4  # landmarks held out
 Solution = dict[str, dict[str, set[str]]]
 
 
@@ -37,7 +38,8 @@ def evaluation(
     Args:
         dataset: From `read`.
         seed: Chooses what is held out.
-        share: Part of the landmarks to hold out.
+        share: Part of the landmarks to hold out; four where a third of them is as many, so that
+            a dozen folders have Public and Private queries too.
         most: Hold out no more landmarks than this.
 
     Raises:
@@ -89,7 +91,8 @@ def _held_out(
     clean = dataset.clean
     counts = clean["landmark_id"].value_counts().sort_index()
     large = counts.index[counts >= 4].to_numpy()
-    number = min(max(1, round(share * len(counts))), most, len(large))
+    few = max(1, min(FEWEST, len(large) // 3))
+    number = min(max(few, round(share * len(counts))), most, len(large))
     if number == 0:
         raise ValueError(
             f"{dataset.root} has no retrieval solution and no landmark with four images to hold "

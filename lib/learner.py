@@ -12,7 +12,7 @@ from torch import nn
 
 from lib import models
 from lib.config import ModelConfig, StageConfig
-from lib.losses import build_head, dual_stream_loss, grow_head
+from lib.losses import batch_hard_triplet, build_head, dual_stream_loss, grow_head
 from lib.runs import stream_seed
 from lib.schedules import learning_rate_factor
 
@@ -22,13 +22,15 @@ NESTED_LISTS = ("clean", "c2x", "full", "all")
 class Learner(nn.Module):
     """Network and head as one module whose forward is the loss, so that one wrapper serves both."""
 
-    def __init__(self, stage: StageConfig, model: nn.Module, class_count: int) -> None:
+    def __init__(self, stage: StageConfig, model: nn.Module, image_counts: torch.Tensor) -> None:
+        """`image_counts` (C,) tells how many training images each class has."""
         super().__init__()
+        self.stage = stage
         self.model = model
         dim = model.config.embedding_dim
-        self.head = build_head(stage, class_count, dim)
-        self.mixed_head = build_head(stage, class_count, dim) if stage.cutmix == "code" else None
-        self.weight = 1.0 if stage.cutmix == "code" else 0.5
+        self.head = build_head(stage, image_counts, dim)
+        has_two = stage.cutmix == "code"
+        self.mixed_head = build_head(stage, image_counts, dim) if has_two else None
 
     def forward(
         self,
@@ -38,32 +40,41 @@ class Learner(nn.Module):
         partner_labels: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """The mean loss of a batch (B, 3, H, W), with the mixed stream where there is one."""
+        stage = self.stage
         if mixed is None:
-            return self.head(self.model(images), labels)
-        base, both = self.model(torch.cat([images, mixed])).chunk(2)
-        return dual_stream_loss(
-            self.head,
-            base,
-            both,
-            labels,
-            partner_labels,
-            weight=self.weight,
-            mixed_head=self.mixed_head,
-        )
+            base = self.model(images)
+            loss = self.head(base, labels)
+        else:
+            base, both = self.model(torch.cat([images, mixed])).chunk(2)
+            weight = 0.5 if stage.cutmix == "paper" else 1.0
+            streams = base, both, labels, partner_labels
+            loss = dual_stream_loss(self.head, *streams, weight=weight, mixed_head=self.mixed_head)
+        if stage.loss_weight != 1.0:
+            loss = stage.loss_weight * loss
+        if stage.triplet_weight:
+            triplet = batch_hard_triplet(base, labels, margin=stage.triplet_margin)
+            loss = loss + stage.triplet_weight * triplet
+        return loss
 
 
 def build_learner(
-    stage: StageConfig, model: ModelConfig, class_count: int, *, start: Path | None, seed: int
+    stage: StageConfig,
+    model: ModelConfig,
+    image_counts: torch.Tensor,
+    *,
+    start: Path | None,
+    seed: int,
 ) -> Learner:
     """Network and head of a stage, from the checkpoint `start` or from random weights of `seed`.
 
     The head's rows come from the checkpoint too where its classes are the stage's first ones.
+    `image_counts` (C,) tells how many training images each class has.
     """
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(seed, "weights", stage.name))
         known = models.load(start) if start else None
         network = known.model if known else models.build_model(model)
-        learner = Learner(stage, network.train(), class_count)
+        learner = Learner(stage, network.train(), image_counts)
         if known and _same_classes(stage, known):
             grow_head(known.head, learner.head)
     return learner

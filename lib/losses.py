@@ -22,21 +22,18 @@ from lib.heads import (
 )
 
 
-def build_head(
-    stage: StageConfig, class_count: int, dim: int, *, image_counts: torch.Tensor | None = None
-) -> Head:
+def build_head(stage: StageConfig, image_counts: torch.Tensor, dim: int) -> Head:
     """The head that `stage.loss` names.
 
     Args:
-        stage: gives loss, margin, scale and label smoothing.
-        class_count: C.
+        stage: gives loss, margin, scale, centers and label smoothing.
+        image_counts: (C,) training images per class.
         dim: of the embeddings.
-        image_counts: (C,) training images per class; with them, "subcenter" has margins by class
-            size instead of `stage.margin`.
 
     Raises:
         ValueError: an unknown loss.
     """
+    class_count = len(image_counts)
     smoothing = {"label_smoothing": stage.label_smoothing}
     if stage.loss == "softmax":
         return SoftmaxHead(class_count, dim, **smoothing)
@@ -45,8 +42,9 @@ def build_head(
     if stage.loss == "arcface":
         return ArcFaceHead(class_count, dim, scale=stage.scale, margin=stage.margin, **smoothing)
     if stage.loss == "subcenter":
-        margin = stage.margin if image_counts is None else dynamic_margins(image_counts)
-        return SubCenterArcFaceHead(class_count, dim, scale=stage.scale, margin=margin, **smoothing)
+        margin = dynamic_margins(image_counts) if stage.dynamic_margin else stage.margin
+        options = {"centers": stage.centers, "scale": stage.scale, "margin": margin, **smoothing}
+        return SubCenterArcFaceHead(class_count, dim, **options)
     raise ValueError(
         f"expected loss 'softmax', 'cosine', 'arcface' or 'subcenter', found {stage.loss!r}; "
         "correct the stage"

@@ -9,7 +9,6 @@ files are written. `truth.csv` tells what each image really shows: only scoring 
 
 import dataclasses
 from pathlib import Path
-from urllib.parse import quote
 
 import cv2
 import joblib
@@ -17,13 +16,13 @@ import pandas as pd
 
 from lib.config import WorldConfig
 from lib.runs import atomic_path, fingerprint, progress, read_json, rng, write_csv, write_json
+from lib.tables import COMMONS, category_url
 from lib.world.junk import draw_junk
 from lib.world.places import make_place
 from lib.world.plan import EDITION, Plan, make_plan
 from lib.world.scenes import photograph
 
 MANIFEST = "world.json"
-COMMONS = "http://commons.wikimedia.org/wiki/Category:"
 # How far distance, crop and occlusion go; photographs to be found are harder than those to learn.
 HARDNESS = {"train": 0.4, "index": 0.6, "test": 0.65}
 
@@ -107,15 +106,6 @@ def _image_path(split: str, name: str) -> Path:
     return Path(split, *name[:3], f"{name}.jpg")
 
 
-def category_suffix(name: str) -> str:
-    """Encode a landmark's name as Wikimedia Commons writes it in category URLs.
-
-    >>> category_suffix("Växsjö kyrka, Småland")
-    'V%C3%A4xsj%C3%B6_kyrka,_Sm%C3%A5land'
-    """
-    return quote(name.replace(" ", "_"), safe=",'()")
-
-
 def _write_tables(folder: Path, plan: Plan, config: WorldConfig) -> None:
     places, images = plan.places, plan.images
     dice = rng(config.seed, "tables")
@@ -148,7 +138,7 @@ def _write_tables(folder: Path, plan: Plan, config: WorldConfig) -> None:
 
 def _write_categories(places: pd.DataFrame, column: str, path: Path) -> None:
     known = places[places[column] >= 0].sort_values(column)
-    urls = [COMMONS + category_suffix(name) for name in known["name"]]
+    urls = [category_url(name) for name in known["name"]]
     write_csv(pd.DataFrame({"landmark_id": known[column], "category": urls}), path)
 
 
@@ -158,7 +148,7 @@ def _write_countries(places: pd.DataFrame, folder: Path) -> None:
     for code in codes:
         rows = places[places["country"] == code]
         entries = [
-            {"id": int(number), "name": category_suffix(name)}
+            {"id": int(number), "name": category_url(name).removeprefix(COMMONS)}
             for number, name in zip(rows["train_id"], rows["name"], strict=True)
         ]
         write_json(entries, folder / "country" / f"{code}.json")

@@ -48,7 +48,8 @@ class EmbeddingNetwork(nn.Module):
     """Normalised images (B, 3, H, W) → raw embeddings (B, D), the output of the last BatchNorm.
 
     Attributes:
-        mean, std: per-channel values in [0, 1] that the trunk expects its images normalised with.
+        mean, std: per-channel values in [0, 1] that images are normalised with: the
+            configuration's, else those that the trunk was trained with.
         weight_report: what a local weight file gave the trunk; None without one.
         config: the `ModelConfig` that builds this network again.
     """
@@ -57,8 +58,8 @@ class EmbeddingNetwork(nn.Module):
         super().__init__()
         self.config = config
         self.weight_report: WeightReport | None = None
-        self.mean: tuple[float, ...] = tuple(trunk.pretrained_cfg["mean"])
-        self.std: tuple[float, ...] = tuple(trunk.pretrained_cfg["std"])
+        self.mean: tuple[float, ...] = config.mean or tuple(trunk.pretrained_cfg["mean"])
+        self.std: tuple[float, ...] = config.std or tuple(trunk.pretrained_cfg["std"])
         self.trunk = trunk
         # Some trunks widen the map once more after their last stage (MobileNetV3).
         self.channels = getattr(trunk, "head_hidden_size", None) or trunk.num_features
@@ -161,9 +162,14 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
 
 
 def _config(settings: dict[str, Any]) -> ModelConfig:
-    options = settings["trunk_options"]  # JSON has made lists of tuples
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}
-    return ModelConfig(**(settings | {"trunk_options": options}))
+    # JSON has made lists of tuples.
+    return ModelConfig(
+        **_with_tuples(settings | {"trunk_options": _with_tuples(settings["trunk_options"])})
+    )
+
+
+def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

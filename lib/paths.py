@@ -28,14 +28,14 @@ def world_root(profile: str) -> Path:
     return (KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT) / "data" / profile
 
 
-def run_folder(profile: str, data_dir: str = "") -> Path:
-    """The folder of everything a profile makes, one per data folder.
+def run_folder(profile: str, data_dir: str = "", recipe: str = "") -> Path:
+    """The folder of everything a profile makes, one per data folder and recipe.
 
     Real data named by `data_dir` gets a folder of its own, so that two datasets under one profile
-    never mix: `outputs/mini` and `outputs/mini-photos`.
+    never mix: `outputs/mini` and `outputs/mini-photos`. So does another recipe than the profile's.
     """
-    suffix = f"-{Path(data_dir).resolve().name}" if data_dir else ""
-    return outputs_root() / f"{profile}{suffix}"
+    parts = [profile, Path(data_dir).resolve().name if data_dir else "", recipe]
+    return outputs_root() / "-".join(filter(None, parts))
 
 
 def existing_folder(data_dir: str) -> Path:
@@ -51,3 +51,8 @@ def existing_folder(data_dir: str) -> Path:
             " give an existing one with --data-dir or leave it out for the miniature world"
         )
     return folder
+
+
+def caller_path(text: str | Path) -> Path:
+    """A path from the command line: relative to where `run_all.sh` was called from."""
+    return Path(os.environ.get("LANDMARK_CALLER", ".")) / Path(text).expanduser()

@@ -20,13 +20,21 @@ import papermill
 
 from lib.environment import USAGE
 from lib.parameters import declared_parameters
-from lib.paths import ROOT, existing_folder, run_folder
+from lib.paths import ROOT, caller_path, existing_folder, run_folder
 from lib.profiles import PROFILES
+from lib.profiles import profile as profile_of
 from lib.runs import read_records, write_csv
 
 PATH_PARAMETERS = ("WEIGHTS",)
+# What `./run_all.sh ablation` runs, and on how many queries where there is a world to draw.
+ABLATION = {"SEEDS": [0, 1, 2, 3], "TABLES": "all"}
+ABLATION_QUERIES = 600
 # Given otherwise, because they choose the run folder too.
-PLACES = {"PROFILE": "as the first argument", "DATA_DIR": "with --data-dir"}
+PLACES = {
+    "PROFILE": "as the first argument",
+    "DATA_DIR": "with --data-dir",
+    "RECIPE": "with --recipe",
+}
 
 
 def notebooks() -> list[Path]:
@@ -75,6 +83,7 @@ def run(
     profile: str,
     *,
     data_dir: str = "",
+    recipe: str = "",
     first: str = "",
     only: str = "",
     parameters: Mapping[str, Any] | None = None,
@@ -82,18 +91,17 @@ def run(
     """Execute the chosen notebooks and return the run folder.
 
     Raises:
-        ValueError: for an unknown profile, notebook, parameter or data folder.
+        ValueError: for an unknown profile, recipe, notebook, parameter or data folder.
         papermill.PapermillExecutionError: from the first notebook that fails.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"expected a profile among {', '.join(PROFILES)}, found {profile!r}")
+    profile_of(profile, recipe_name=recipe)  # refuses what there is not, before any work
     if data_dir:
         data_dir = str(existing_folder(data_dir))
     paths = chosen(first, only)
     parameters = dict(parameters or {})
     check_parameters(parameters, paths)
-    parameters |= {"PROFILE": profile, "DATA_DIR": data_dir}
-    folder = run_folder(profile, data_dir)
+    parameters |= {"PROFILE": profile, "DATA_DIR": data_dir, "RECIPE": recipe}
+    folder = run_folder(profile, data_dir, recipe)
     copies = folder / "notebooks"
     copies.mkdir(parents=True, exist_ok=True)
     os.environ["LANDMARK_HEADLESS"] = "1"
@@ -146,8 +154,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(usage=USAGE, add_help=False)
     parser.add_argument("profile", nargs="?", default="mini")
     parser.add_argument("--data-dir", default="")
+    parser.add_argument("--recipe", default="")
     parser.add_argument("--from", dest="first", default="")
     parser.add_argument("--only", default="")
+    parser.add_argument("--ablation", action="store_true")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[])
     return parser.parse_args(arguments)
 
@@ -155,7 +165,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 def _value(name: str, text: str) -> Any:
     """A parameter's value as Python reads it (`1e-3` is a float); a path is the caller's."""
     if name in PATH_PARAMETERS:
-        path = _from_caller(text)
+        path = caller_path(text)
         return str(path.resolve()) if path.is_file() else text
     try:
         return ast.literal_eval(text)
@@ -163,19 +173,19 @@ def _value(name: str, text: str) -> Any:
         return text
 
 
-def _from_caller(text: str) -> Path:
-    return Path(os.environ.get("LANDMARK_CALLER", ".")) / Path(text).expanduser()
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run what the command line asks for; 1 after a refusal or a failing notebook."""
     chosen = parse(arguments)
     values = {name: _value(name, text) for name, text in chosen.parameters}
+    if chosen.ablation:
+        chosen.only = "05"
+        values = ABLATION | _more_queries(chosen.profile, chosen.data_dir) | values
     began = time.monotonic()
     try:
         folder = run(
             chosen.profile,
-            data_dir=str(_from_caller(chosen.data_dir)) if chosen.data_dir else "",
+            data_dir=str(caller_path(chosen.data_dir)) if chosen.data_dir else "",
+            recipe=chosen.recipe,
             first=chosen.first,
             only=chosen.only,
             parameters=values,
@@ -189,6 +199,12 @@ def main(arguments: Sequence[str]) -> int:
     print(f"\n{read_records(folder).to_string(index=False)}")
     print(f"\nall of it in {time.monotonic() - began:.0f} s; results in {_short(folder)}")
     return 0
+
+
+def _more_queries(profile: str, data_dir: str) -> dict[str, int]:
+    """More queries than the miniature world usually has, because many differences are small."""
+    is_drawn = profile in PROFILES and PROFILES[profile]().world is not None and not data_dir
+    return {"QUERIES": ABLATION_QUERIES} if is_drawn else {}
 
 
 def _short(path: Path) -> str:

@@ -1,148 +1,101 @@
 """The named experiments: what `./run_all.sh PROFILE` does, as plain data.
 
-A profile says what to train, on which list, how to clean and how to rerank. `smoke` and `mini` live
-in the miniature world, `photos` in a few thousand photographs, `full` in GLDv2.
+A profile takes a recipe (`lib.recipes`: what to train, on which lists) and says where it lives, how
+to clean and how to rerank. `smoke` and `mini` live in the miniature world, where every recipe has a
+miniature relative, `photos` in a few thousand photographs, `full` in GLDv2.
 """
 
 import dataclasses
 from typing import Any
 
-from lib.config import (
-    AugmentConfig,
-    CleanConfig,
-    ModelConfig,
-    Profile,
-    RerankConfig,
-    StageConfig,
-    WorldConfig,
-    override,
-)
-
-# Strong, because a hundred images per class and scratch training overfit within minutes.
-_MINI_AUGMENT = AugmentConfig(
-    rotate=8.0,
-    scale=(0.7, 1.5),
-    aspect=(0.85, 1.15),
-    brightness=0.3,
-    contrast=0.3,
-    saturation=0.3,
-    erasing=1.0,
-)
-_MINI_STAGE = StageConfig(
-    size=64,
-    batch_size=32,
-    learning_rate=0.05,
-    trunk_rate=1.0,  # nothing pretrained to protect
-    schedule="poly",
-    warmup=0.1,  # without it ArcFace collapses to one point from scratch
-    augment=_MINI_AUGMENT,
-)
-
-
-def _mini_model(trunk: str, **options: Any) -> ModelConfig:
-    return ModelConfig(trunk=trunk, trunk_options={"stem_width": 16, **options})
+from lib.config import CleanConfig, Profile, RerankConfig, WorldConfig, override
+from lib.recipes import recipe
 
 
 def _mini() -> Profile:
-    stage = _MINI_STAGE
-    widths = {"channels": (32, 64, 128, 256)}
-    return Profile(
+    return _following(
+        "glr20-resnet152-mini",
         name="mini",
-        model=_mini_model("resnet10t", **widths),
-        stage_one=(
-            dataclasses.replace(stage, name="softmax", loss="softmax", epochs=4),
-            dataclasses.replace(stage, name="arcface", epochs=44),
-        ),
-        stage_two=dataclasses.replace(
-            stage, name="cluster", train_list="cluster", epochs=14, frozen_trunk=0.05
-        ),
         rerank=RerankConfig(reciprocal=True),
         clean=CleanConfig(min_samples=3, tighten=0.9, relaxation=1.05, suspects=True),
         world=WorldConfig(),
-        test_size=64,
-        flip=True,
-        trunks={
-            "ResNeSt101": ModelConfig(trunk="test_resnet"),  # a smaller relative
-            "ResNeSt200": _mini_model("resnet14t", **widths),  # a deeper one
-        },
+        quick=0.25,
     )
 
 
 def _smoke() -> Profile:
-    mini = _mini()
-    return override(
-        mini,
-        {
-            "name": "smoke",
-            "world": WorldConfig(
-                landmarks=20, raw_images=300, gallery_images=120, queries=30, image_size=64
-            ),
-            "stage_one": tuple(
-                dataclasses.replace(stage, epochs=2, size=48) for stage in mini.stage_one
-            ),
-            "stage_two.epochs": 2,
-            "stage_two.size": 48,
-            "test_size": 48,
-            "trunks": {},
-        },
-    )
+    small = _shortened(dataclasses.replace(_mini(), name="smoke"), epochs=2, size=48)
+    world = WorldConfig(landmarks=20, raw_images=300, gallery_images=120, queries=30, image_size=64)
+    return dataclasses.replace(small, world=world)
 
 
 def _photos() -> Profile:
-    """A few thousand photographs, a pretrained small trunk, two cores (weights given by -p)."""
-    stage = StageConfig(
-        size=128,
-        batch_size=32,
-        learning_rate=0.01,
-        trunk_rate=0.1,
-        schedule="poly",
-        augment=AugmentConfig(scale=(0.8, 1.2), erasing=0.5),
-    )
-    return Profile(
+    return _following(
+        "photos",
         name="photos",
-        model=ModelConfig(trunk="tf_efficientnet_lite0", weights="pretrained"),
-        stage_one=(
-            dataclasses.replace(stage, name="softmax", loss="softmax", epochs=1),
-            dataclasses.replace(stage, name="arcface", epochs=4),
-        ),
-        stage_two=dataclasses.replace(stage, name="cluster", train_list="cluster", epochs=2),
         clean=CleanConfig(suspects=True),
         rerank=RerankConfig(reciprocal=True),
-        test_size=160,
     )
 
 
 def _full() -> Profile:
-    """[20]: ResNet152 at 448 px on GLDv2, eight GPUs; 24 + 12 epochs."""
-    stage = StageConfig(augment=AugmentConfig(rotate=30.0, scale=(0.7, 1.3), aspect=(0.9, 1.1)))
+    return _following("glr20-resnet152", name="full")
+
+
+def _following(recipe_name: str, **settings: Any) -> Profile:
+    found = recipe(recipe_name)
     return Profile(
-        name="full",
-        model=ModelConfig(weights="pretrained"),
-        stage_one=(
-            dataclasses.replace(stage, name="softmax", loss="softmax", epochs=4),
-            dataclasses.replace(stage, name="arcface", epochs=20, warmup=0.025),
-        ),
-        stage_two=dataclasses.replace(
-            stage,
-            name="cluster",
-            train_list="cluster",
-            epochs=12,
-            cutmix="paper",
-            sampler="at_least",
-            frozen_trunk=0.05,
-        ),
+        recipe=found.name,
+        model=found.model,
+        stages=found.stages,
+        inference=found.inference,
+        **settings,
     )
+
+
+def _shortened(profile: Profile, *, epochs: int, size: int) -> Profile:
+    """Every stage for at most so many epochs, every image of at most this size."""
+    stages = tuple(
+        dataclasses.replace(stage, epochs=min(stage.epochs, epochs), size=min(stage.size, size))
+        for stage in profile.stages
+    )
+    inference = dataclasses.replace(profile.inference, size=size)
+    return dataclasses.replace(profile, stages=stages, inference=inference)
 
 
 PROFILES = {make().name: make for make in (_smoke, _mini, _photos, _full)}
 
 
-def profile(name: str, **changes: Any) -> Profile:
+def profile(name: str, *, recipe_name: str = "", **changes: Any) -> Profile:
     """The profile called `name`, with dotted settings changed: `profile("mini", seed=1)`.
 
+    Args:
+        name: one of `PROFILES`.
+        recipe_name: another recipe than the profile's; in the miniature world its relative.
+        changes: settings by their dotted names, as `lib.config.override` takes them.
+
     Raises:
-        ValueError: if there is no such profile, or `override` refuses a change.
+        ValueError: if there is no such profile or recipe, or `override` refuses a change.
     """
     if name not in PROFILES:
         raise ValueError(f"expected a profile among {', '.join(PROFILES)}, found {name!r}")
-    return override(PROFILES[name](), changes)
+    found = PROFILES[name]()
+    if recipe_name:
+        found = _with_recipe(found, recipe_name)
+    return override(found, changes)
+
+
+def _with_recipe(profile: Profile, recipe_name: str) -> Profile:
+    is_small = profile.world is not None
+    chosen = recipe(f"{recipe_name.removesuffix('-mini')}-mini" if is_small else recipe_name)
+    found = dataclasses.replace(
+        profile,
+        recipe=chosen.name,
+        model=chosen.model,
+        stages=chosen.stages,
+        inference=chosen.inference,
+    )
+    if profile.name == "smoke":
+        size = profile.inference.size
+        found = _shortened(found, epochs=2, size=size)
+    return found

@@ -7,11 +7,13 @@ README's blocks between their markers anew, so that no number there is typed by 
 import re
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 from PIL import Image
 
+from lib.ablation_statistics import agreement
 from lib.paths import ROOT, outputs_root
 from lib.runs import atomic_path, read_records, write_csv
 
@@ -22,12 +24,22 @@ FIGURES = (  # of the miniature world only: photographs of others are not ours t
     "03_split",
     "03_dropped",
     "03_flow",
-    "05_table_1",
+    "05_forest",
     "06_steps",
     "06_strips",
 )
-TABLES = ("05_table_1", "06_steps", "06_continents")
+TABLES = ("05_*", "06_steps", "06_continents")  # patterns of file names
 WIDEST = 1100  # pixels
+ABLATIONS = {  # tables of notebook 05 in the README's order, and their headings there
+    "glr20_table_1": "[20] Table 1",
+    "glr20_table_2": "[20] Table 2",
+    "glr21_tricks": "[21] bag of tricks",
+    "glr21_samplers": "[21] samplers",
+    "glr21_apart": "[21] sampler and data taken apart",
+    "networks": "beyond: network and loss",
+    "mixing": "beyond: Corner-Cutmix in both forms",
+    "cleaning": "beyond: cleaning, part by part, at equal length",
+}
 
 
 def copy_run(run: str, *, figures: bool) -> bool:
@@ -37,12 +49,13 @@ def copy_run(run: str, *, figures: bool) -> bool:
         return False
     write_csv(read_records(folder), REFERENCE / f"{run}_recorded.csv")
     shutil.copy(folder / "timings.csv", REFERENCE / f"{run}_timings.csv")
-    for name in TABLES:
-        path = folder / "tables" / f"{name}.csv"
-        if path.is_file():  # a run with --only may lack one
-            write_csv(pd.read_csv(path).round(4), REFERENCE / f"{run}_{name}.csv")
+    for pattern in TABLES:
+        for path in sorted((folder / "tables").glob(f"{pattern}.csv")):
+            write_csv(pd.read_csv(path).round(4), REFERENCE / f"{run}_{path.name}")
     for name in FIGURES if figures else ():
-        _shrink(folder / "figures" / f"{name}.png", REFERENCE / f"{run}_{name}.png")
+        path = folder / "figures" / f"{name}.png"
+        if path.is_file():  # the tables of `./run_all.sh ablation` may not be there yet
+            _shrink(path, REFERENCE / f"{run}_{name}.png")
     return True
 
 
@@ -81,21 +94,45 @@ def _cells(row: pd.Series) -> str:
     return f"{score} | {row['gain']:+.3f} ({row['gain_low']:+.3f} to {row['gain_high']:+.3f})"
 
 
-def ablation_block(reference: Path = REFERENCE) -> str:
-    """[20] Table 1, the paper's private score beside ours, as a Markdown table."""
-    path = reference / "mini_05_table_1.csv"
-    if not path.is_file():
+def ablation_block(run: str, reference: Path = REFERENCE) -> str:
+    """All tables of a run of `./run_all.sh ablation` below each other, as one Markdown table."""
+    tables = {name: reference / f"{run}_05_{name}.csv" for name in ABLATIONS}
+    tables = {name: pd.read_csv(path) for name, path in tables.items() if path.is_file()}
+    if not tables:
         return "No run yet."
-    lines = ["| row | paper | here | difference | verdict |", "|---|---|---|---|---|"]
-    for row in pd.read_csv(path).fillna({"against": "", "verdict": ""}).to_dict("records"):
-        difference = ""
-        if row["against"]:
-            low, high = row["difference_low"], row["difference_high"]
-            difference = f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
-        here = f"{row['private']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-        cells = [row["name"], f"{row['paper_private']:.3f}", here, difference, row["verdict"]]
-        lines.append("| " + " | ".join(cells) + " |")
+    lines = [
+        "| row | paper | here | against | paper | here | verdict |",
+        "|---" * 7 + "|",
+    ]
+    for name, table in tables.items():
+        lines.append(f"| **{ABLATIONS[name]}** | | | | | | |")
+        lines += [_ablation_line(row) for row in table.fillna({"against": ""}).to_dict("records")]
+    counts = agreement(list(tables.values()))
+    lines.append("")
+    lines.append(
+        f"Of {counts['directions']} directions that the papers tell, {counts['agree']} come out "
+        f"the same here with an interval that excludes zero, {counts['contradict']} the other way "
+        f"round, {counts['unclear']} cannot be told from chance."
+    )
     return "\n".join(lines)
+
+
+def _ablation_line(row: dict) -> str:
+    """Name, the paper's score and ours, the reference, the paper's difference and ours, verdict."""
+    verdict = "" if pd.isna(row["verdict"]) else row["verdict"]
+    cells = [row["name"], _number(row["paper_private"]), "", row["against"]]
+    if not pd.isna(row["private"]):
+        cells[2] = f"{row['private']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    cells.append(_number(row["paper"], "+"))
+    cells.append("")
+    if not pd.isna(row["difference"]):
+        low, high = row["difference_low"], row["difference_high"]
+        cells[-1] = f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+    return f"| {' | '.join([*cells, verdict])} |"
+
+
+def _number(value: float, sign: str = "") -> str:
+    return "" if pd.isna(value) else f"{value:{sign}.3f}"
 
 
 def timings_block(reference: Path = REFERENCE) -> str:
@@ -131,7 +168,8 @@ def cleaning_block(reference: Path = REFERENCE) -> str:
 
 BLOCKS = {
     "steps": steps_block,
-    "table 1": ablation_block,
+    "ablation mini": partial(ablation_block, "mini"),
+    "ablation photos": partial(ablation_block, "photos-photos"),
     "timings": timings_block,
     "cleaning": cleaning_block,
 }

@@ -26,7 +26,6 @@ CONTINENT_SHARES: Mapping[str, float] = {
     "Oceania": 0.01,
     "OTHER": 0.01,
 }
-IMAGES_PER_CLASS = 4  # K of the class-uniform batches, as re-identification has it
 
 
 @dataclass(frozen=True)
@@ -222,10 +221,9 @@ def build_sampler(
             clean_share=stage.clean_share,
         )
     if stage.sampler == "class_uniform":
-        classes = stage.batch_size // world_size // IMAGES_PER_CLASS
-        return ClassUniformSampler(
-            labels, draw, classes_per_batch=classes, images_per_class=IMAGES_PER_CLASS
-        )
+        images = stage.images_per_class
+        classes = stage.batch_size // world_size // images
+        return ClassUniformSampler(labels, draw, classes_per_batch=classes, images_per_class=images)
     raise ValueError(
         "expected sampler 'shuffle', 'at_least', 'continent' or 'class_uniform', found "
         f"{stage.sampler!r}; correct the stage"

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib import metrics
+from lib.config import InferenceConfig
 from lib.embed import embed, read_embeddings
 from lib.gldv2 import Evaluation
 from lib.intervals import bootstrap_interval, paired_difference
@@ -26,9 +27,8 @@ def rank(
     evaluation: Evaluation,
     root: str | Path,
     folder: str | Path,
+    inference: InferenceConfig,
     *,
-    size: int,
-    flip: bool = False,
     k: int = 100,
 ) -> Ranking:
     """The `k` nearest gallery images of every query, by a checkpoint's embeddings.
@@ -38,7 +38,7 @@ def rank(
     parts = {}
     for name, table in (("query", evaluation.queries), ("gallery", evaluation.gallery)):
         parts[name] = read_embeddings(
-            embed(checkpoint, table, root, Path(folder) / name, size=size, flip=flip)
+            embed(checkpoint, table, root, Path(folder) / name, inference)
         )
     queries, gallery = parts["query"], parts["gallery"]
     return search(queries.rows, gallery.rows, k, query_ids=queries.ids, gallery_ids=gallery.ids)

@@ -5,7 +5,8 @@ Papermill only logs a parameter that a notebook does not declare, and Jupyter ch
 DATA_DIR; without it the profile's miniature world is generated.
 """
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +34,7 @@ class Session:
         folder: the run folder that the notebooks of a profile share.
         root: the data folder.
         is_miniature: whether the data is the generated world, whose truth is known.
+        may_leak: whether lists that hold the queries may be trained on; such stages are marked.
     """
 
     notebook: str
@@ -40,6 +42,7 @@ class Session:
     folder: Path
     root: Path
     is_miniature: bool
+    may_leak: bool = False
 
     @cached_property
     def dataset(self) -> gldv2.Dataset:
@@ -67,13 +70,43 @@ class Session:
     def train(
         self, stage: config.StageConfig, *, start: Path | None = None, name: str = ""
     ) -> Path:
-        """Train a stage into its folder (`stage.name`, or `name`); the checkpoint's path."""
+        """Train a stage into its folder (`stage.name`, or `name`); the checkpoint's path.
+
+        Raises:
+            ValueError: if its list holds images that the evaluation asks for, unless `may_leak`.
+        """
         table = self.training_list(stage.train_list)
-        gldv2.refuse_leak(table, self.evaluation)
+        gldv2.refuse_leak(table, self.evaluation, allow=self.may_leak)
         folder = self.stage(name or stage.name)
         seed = self.profile.seed
         return train.train(
             stage, self.profile.model, table, self.root, folder, start=start, seed=seed
+        )
+
+    def train_chain(
+        self, stages: Sequence[config.StageConfig], *, start: Path | None = None
+    ) -> dict[str, Path]:
+        """Train stages one after the other; stage name → checkpoint, in their order.
+
+        The name of a stage whose list holds the queries says so: its scores mean nothing.
+        """
+        found = {}
+        for stage in stages:
+            start = self.train(stage, start=start)
+            leaked = gldv2.is_leaked(self.training_list(stage.train_list), self.evaluation)
+            found[f"{stage.name}{' (leaked)' * leaked}"] = start
+        return found
+
+    def controls(self, stages: Sequence[config.StageConfig]) -> tuple[config.StageConfig, ...]:
+        """The same stages on the clean list, at the same rates and with as many images."""
+        return tuple(
+            dataclasses.replace(
+                stage,
+                name=f"{stage.name}_on_clean",
+                train_list="clean",
+                epoch_images=stage.epoch_images or len(self.training_list(stage.train_list)),
+            )
+            for stage in stages
         )
 
     def checkpoint(self, stage: str) -> Path:
@@ -90,11 +123,20 @@ class Session:
             )
         return path
 
+    @property
+    def after_stage_one(self) -> Path:
+        """The checkpoint that notebook 02 ends with, whose embeddings clean."""
+        return self.checkpoint(self.profile.stage_one[-1].name)
+
+    @property
+    def after_stage_two(self) -> Path:
+        """The checkpoint that notebook 04 ends with, whose embeddings are submitted."""
+        return self.checkpoint(self.profile.stages[-1].name)
+
     def embed(self, checkpoint: Path, table: pd.DataFrame, what: str) -> Path:
         """Embed the images of `table` beside their checkpoint, in a folder called `what`."""
         folder = checkpoint.parent / "embeddings" / what
-        size, flip = self.profile.test_size, self.profile.flip
-        return embed.embed(checkpoint, table, self.root, folder, size=size, flip=flip)
+        return embed.embed(checkpoint, table, self.root, folder, self.profile.inference)
 
     def rank(self, checkpoint: Path) -> Ranking:
         """The gallery ranked for every query of the evaluation."""
@@ -103,8 +145,7 @@ class Session:
             self.evaluation,
             self.root,
             checkpoint.parent / "embeddings",
-            size=self.profile.test_size,
-            flip=self.profile.flip,
+            self.profile.inference,
             k=self.profile.neighbours,
         )
 
@@ -168,13 +209,14 @@ class Session:
 SETTINGS = {
     "TRUNK": "model.trunk",
     "WEIGHTS": "model.weights",
-    "SOFTMAX_EPOCHS": "stage_one.softmax.epochs",
-    "ARCFACE_EPOCHS": "stage_one.arcface.epochs",
-    "CLUSTER_EPOCHS": "stage_two.epochs",
+    "SOFTMAX_EPOCHS": "stages.softmax.epochs",
+    "ARCFACE_EPOCHS": "stages.arcface.epochs",
+    "CLUSTER_EPOCHS": "stages.cluster.epochs",
     "EPS": "clean.eps",
     "RELAXED_EPS": "clean.relaxed_eps",
     "MIN_SAMPLES": "clean.min_samples",
-    "TEST_SIZE": "test_size",
+    "TEST_SIZE": "inference.size",
+    "QUERIES": "world.queries",
 }
 
 
@@ -196,15 +238,20 @@ def start(notebook: str, names: Mapping[str, Any]) -> Session:
         for name, value in given.items()
         if name in SETTINGS and value != declared[name]
     }
-    profile = profiles.profile(given["PROFILE"], seed=given["SEED"], **changes)
-    data_dir = given["DATA_DIR"]
-    folder = run_folder(profile.name, data_dir)
+    recipe, data_dir = given["RECIPE"], given["DATA_DIR"]
+    profile = profiles.profile(given["PROFILE"], recipe_name=recipe, seed=given["SEED"], **changes)
+    folder = run_folder(profile.name, data_dir, recipe)
+    may_leak = given.get("LEAKED", False)
     if data_dir:
-        return Session(notebook, profile, folder, existing_folder(data_dir), is_miniature=False)
+        root = existing_folder(data_dir)
+        return Session(notebook, profile, folder, root, is_miniature=False, may_leak=may_leak)
     if profile.world is None:
         raise ValueError(
             f"expected a data folder for profile {profile.name!r}, found none; give one in GLDv2's "
             "layout with --data-dir (DATA_DIR in a notebook), or use the profile mini"
         )
-    root = miniworld.generate(world_root(profile.name), profile.world)
-    return Session(notebook, profile, folder, root, is_miniature=True)
+    place = profile.name
+    if "world.queries" in changes:  # the same training images and gallery, other queries
+        place = f"{place}-{profile.world.queries}-queries"
+    root = miniworld.generate(world_root(place), profile.world)
+    return Session(notebook, profile, folder, root, is_miniature=True, may_leak=may_leak)

@@ -7,10 +7,11 @@ never a missing value. What the tables mean together is left to `lib.dataset`.
 
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pandas as pd
 
+COMMONS = "http://commons.wikimedia.org/wiki/Category:"
 ID_PATTERN = r"[0-9A-Za-z_-]{3,}"  # three characters name the folders of an image
 
 
@@ -72,6 +73,15 @@ def category_name(url: str) -> str:
     'Marbäcks_kyrka,_Sweden'
     """
     return unquote(url.rpartition("/Category:")[2]).replace(" ", "_")
+
+
+def category_url(name: str) -> str:
+    """The Wikimedia Commons address of a landmark's category, as GLDv2's tables have it.
+
+    >>> category_url("Växsjö kyrka, Småland").rpartition("/")[2]
+    'Category:V%C3%A4xsj%C3%B6_kyrka,_Sm%C3%A5land'
+    """
+    return COMMONS + quote(name.replace(" ", "_"), safe=",'()")
 
 
 def first_of(values: pd.Series, most: int = 3) -> str:

@@ -130,7 +130,7 @@ def _train(job: TrainingJob) -> None:
     learner = build_learner(
         stage,
         job.model,
-        int(job.table["label"].max()) + 1,
+        torch.bincount(torch.tensor(job.table["label"].to_numpy())),
         start=job.start,
         seed=job.seed,
     )

@@ -1,6 +1,12 @@
 """Fixtures that several files share: a dataset of striped squares and settings that fit it."""
 
+import os
+
 import pytest
+
+# One thread, as `run_all.sh test` has it, or sums come out in an order of their own. Set before
+# anything below imports numpy or torch.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from lib import gldv2
 from lib.config import AugmentConfig, ModelConfig, StageConfig

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 import random
 
@@ -13,8 +14,11 @@ from lib.augment import (
     pad_and_crop,
     random_erasing,
     random_flip,
+    random_turn,
 )
 from lib.config import AugmentConfig
+from lib.imagewise import ImageChain
+from lib.recipes import GLR20_AUGMENT
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 EVERYTHING = AugmentConfig(
@@ -59,6 +63,44 @@ def test_random_flip_mirrors_some_images():
     assert 80 < mirrored.sum() < 160
     assert torch.equal(random_flip(images, 1.0, generator=seeded()), images.flip(-1))
     assert torch.equal(random_flip(images, 0.0, generator=seeded()), images)
+
+
+def test_random_turn_mirrors_or_turns_with_equal_odds():
+    images = pixels(600, 8, 8)
+    turned = random_turn(images, 0.6, generator=seeded())
+    views = [images, images.flip(-1), images.rot90(1, (2, 3)), images.rot90(3, (2, 3))]
+    counts = [int((turned == view).flatten(1).all(1).sum()) for view in views]
+    assert sum(counts) == 600
+    assert counts[0] == pytest.approx(240, abs=45)
+    assert counts[1:] == pytest.approx([120] * 3, abs=35)
+    assert torch.equal(random_turn(images, 0.0, generator=seeded()), images)
+
+
+def test_random_turn_asks_for_squares():
+    with pytest.raises(ValueError, match=r"square images to turn, found \(8, 3, 20, 16\)"):
+        random_turn(pixels(), generator=seeded())
+
+
+def test_augment_runs_the_chain_of_the_code_where_it_is_asked_to():
+    config = AugmentConfig(chain=True, flip=0.0)
+    images = pixels(6, 24, 24)
+    augment = Augment(config, MEAN, STD)
+    first, again, other = (augment(images, seeded(seed)) for seed in (1, 1, 2))
+    expected = normalise(ImageChain(24)(images, seeded(1)), MEAN, STD)
+    torch.testing.assert_close(first, expected)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_augment_takes_every_part_of_the_colour_and_geometry_of_2020():
+    images = pixels(6, 24, 24)
+    found = Augment(GLR20_AUGMENT, MEAN, STD)(images, seeded())
+    assert found.shape == images.shape
+    assert found.isfinite().all()
+    settings = {f.name: getattr(GLR20_AUGMENT, f.name) for f in dataclasses.fields(AugmentConfig)}
+    for name in ("quarter_turns", "hue", "permute", "blur"):
+        less = dataclasses.replace(GLR20_AUGMENT, **{name: type(settings[name])(0)})
+        assert not torch.equal(Augment(less, MEAN, STD)(images, seeded()), found), name
 
 
 def test_pad_and_crop_shows_a_window_of_the_padded_image():

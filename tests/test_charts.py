@@ -81,9 +81,10 @@ PICTURES = {
     "heat": lambda: charts.heat(GRID, title="t", label="l"),
     "heat of one column": lambda: charts.heat(GRID[[0.1]], title="t", label="l"),
     "heat with a gap": lambda: charts.heat(GRID.replace(0.1, np.nan), title="t", label="l"),
-    "forest": lambda: charts.forest(FOREST, title="t"),
-    "forest of what was not run": lambda: charts.forest(FOREST.tail(1), title="t"),
-    "forest of nothing": lambda: charts.forest(FOREST.head(0), title="t"),
+    "forest": lambda: charts.forest({"one": FOREST, "two": FOREST.head(1)}, title="t"),
+    "forest of what was not run": lambda: charts.forest({"one": FOREST.tail(1)}, title="t"),
+    "forest of no table": lambda: charts.forest({}, title="t"),
+    "forest of nothing": lambda: charts.forest({"one": FOREST.head(0)}, title="t"),
 }
 
 
@@ -226,7 +227,8 @@ def test_heat_frames_the_best_of_the_cells_that_are_known():
 
 
 def test_forest_draws_ours_and_the_papers():
-    (axis,) = charts.forest(FOREST, title="row against row").axes
+    figure = charts.forest({"[20] Table 1": FOREST, "other": FOREST.head(2)}, title="row by row")
+    axis, other = figure.axes
     drawn = axis.lines[1 : 1 + 3 * len(FOREST)]
     spans, dots, diamonds = drawn[::3], drawn[1::3], drawn[2::3]
     np.testing.assert_allclose(
@@ -237,6 +239,9 @@ def test_forest_draws_ours_and_the_papers():
     assert [dot.get_color() for dot in dots] == [RIGHT, WRONG, NEUTRAL, NEUTRAL]
     assert {mark.get_color() for mark in diamonds} == {INK}
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    assert labels[1] == "worse\nagainst better"
+    assert labels[1] == "worse, against better"
+    assert len(other.get_yticks()) == 2
+    assert axis.get_xlim() == other.get_xlim()
     assert [dot.get_ydata()[0] for dot in dots] == axis.get_yticks().tolist()
-    assert axis.get_title("left") == "row against row"
+    assert axis.get_title("left") == "[20] Table 1"
+    assert figure.get_suptitle() == "row by row"

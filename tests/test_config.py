@@ -19,10 +19,10 @@ from lib.profiles import PROFILES, profile
 def test_profile_of_every_name_builds(name):
     found = profile(name)
     assert found.name == name
-    stages = (*found.stage_one, found.stage_two)
-    assert [stage.name for stage in stages] == ["softmax", "arcface", "cluster"]
-    assert [stage.loss for stage in stages] == ["softmax", "arcface", "arcface"]
-    assert found.stage_two.train_list == "cluster"
+    assert [stage.name for stage in found.stages] == ["softmax", "arcface", "cluster"]
+    assert [stage.loss for stage in found.stages] == ["softmax", "arcface", "arcface"]
+    assert found.stage_one == found.stages[:2]
+    assert [stage.train_list for stage in found.stage_two] == ["cluster"]
     assert profile(name) == found
 
 
@@ -45,14 +45,14 @@ def test_profile_applies_dotted_settings():
     changes = {
         "seed": 3,
         "model.trunk": "resnet18",
-        "stage_one.arcface.epochs": 1,
-        "stage_two.augment.erasing": 0,
+        "stages.arcface.epochs": 1,
+        "stages.cluster.augment.erasing": 0,
         "clean.eps": 1,
     }
     found, plain = profile("mini", **changes), profile("mini")
     assert (found.seed, found.model.trunk, found.clean.eps) == (3, "resnet18", 1.0)
     assert isinstance(found.clean.eps, float)
-    assert found.stage_two.augment.erasing == 0.0
+    assert found.stages[-1].augment.erasing == 0.0
     assert [stage.epochs for stage in found.stage_one] == [plain.stage_one[0].epochs, 1]
     assert (
         dataclasses.replace(found.stage_one[1], epochs=plain.stage_one[1].epochs)
@@ -72,9 +72,9 @@ def test_profile_refuses_an_unknown_name():
         ("sead", 1, "Profile has no setting 'sead'; did you mean seed?"),
         ("model.trnk", "x", "ModelConfig has no setting 'trnk'; did you mean trunk?"),
         ("clean.zzz", 1, "CleanConfig has no setting 'zzz'; it has eps, tighten"),
-        ("stage_one.sofmax.epochs", 1, "a stage among softmax, arcface, found 'sofmax'"),
-        ("stage_one.softmax.epoch", 1, "no setting 'epoch'; did you mean epochs?"),
-        ("stage_one.softmax", 1, "StageConfig has no setting ''"),
+        ("stages.sofmax.epochs", 1, "a stage among softmax, arcface, cluster, found 'sofmax'"),
+        ("stages.softmax.epoch", 1, "no setting 'epoch'; did you mean epochs?"),
+        ("stages.softmax", 1, "StageConfig has no setting ''"),
         ("seed", "1", r"'seed' expects int, found '1' \(str\)"),
         ("seed", True, r"'seed' expects int, found True \(bool\)"),
         ("seed", 1.0, r"'seed' expects int, found 1.0 \(float\)"),
@@ -84,10 +84,10 @@ def test_profile_refuses_an_unknown_name():
         ("model.trunk", 18, r"'trunk' expects str, found 18 \(int\)"),
         ("model", "resnet18", r"'model' expects ModelConfig, found 'resnet18' \(str\)"),
         ("world", 5, r"'world' expects WorldConfig or None, found 5 \(int\)"),
-        ("stage_two.augment.scale", 0.7, r"'scale' expects tuple, found 0.7 \(float\)"),
-        ("stage_two.augment.scale", (0.7,), r"'scale' expects 2 values, found \(0.7,\)"),
+        ("stages.cluster.augment.scale", 0.7, r"'scale' expects tuple, found 0.7 \(float\)"),
+        ("stages.cluster.augment.scale", (0.7,), r"'scale' expects 2 values, found \(0.7,\)"),
         ("seed.x", 1, "'seed' is 0, which has no setting 'x'"),
-        ("stage_two.augment.aspect.low", 1, "'aspect' is .*, which has no setting 'low'"),
+        ("stages.cluster.augment.aspect.low", 1, "'aspect' is .*, which has no setting 'low'"),
     ],
 )
 def test_override_refuses_what_does_not_exist_or_fit(setting, value, message):
@@ -103,17 +103,15 @@ def test_override_explains_a_world_that_is_not_there():
 def test_override_sets_whole_parts():
     world = WorldConfig(landmarks=5)
     stages = (StageConfig(name="only"),)
-    found = override(
-        profile("full"), {"world": world, "stage_one": stages, "rerank": RerankConfig()}
-    )
+    found = override(profile("full"), {"world": world, "stages": stages, "rerank": RerankConfig()})
     assert found.world == world
-    assert found.stage_one == stages
+    assert found.stages == stages
     assert override(found, {"world": None}).world is None
 
 
 def test_override_leaves_the_original_as_it_was():
     original = profile("mini")
-    override(original, {"stage_one.softmax.epochs": 1, "world.seed": 9})
+    override(original, {"stages.softmax.epochs": 1, "world.seed": 9})
     assert original == profile("mini")
 
 
@@ -129,12 +127,25 @@ def test_profiles_that_run_alone_are_those_with_a_world():
     assert all(isinstance(profile(name), Profile) for name in PROFILES)
 
 
-def test_full_profile_follows_the_paper():
+def test_full_profile_is_the_network_of_the_paper():
     full = profile("full")
+    assert full.recipe == "glr20-resnet152"
     assert (full.model.trunk, full.model.embedding_dim) == ("resnet152", 512)
-    stages = (*full.stage_one, full.stage_two)
-    assert {(s.margin, s.scale, s.size, s.batch_size) for s in stages} == {(0.3, 30.0, 448, 192)}
-    assert sum(stage.epochs for stage in full.stage_one) == 24
-    assert full.stage_two.epochs == 12
-    assert full.stage_two.cutmix == "paper"
-    assert not any(stage.cutmix for stage in full.stage_one)
+    assert not any(stage.cutmix for stage in full.stages)
+
+
+def test_profile_takes_another_recipe_or_its_relative():
+    full = profile("full", recipe_name="glr21-seresnet101-ibn")
+    assert [stage.train_list for stage in full.stage_two] == ["c2x", "full", "all"]
+    mini = profile("mini", recipe_name="glr21-seresnet101-ibn")
+    assert mini.recipe == "glr21-seresnet101-ibn-mini"
+    assert mini == profile("mini", recipe_name="glr21-seresnet101-ibn-mini")
+    assert mini.clean == profile("mini").clean
+    smoke = profile("smoke", recipe_name="glr21-resnet50")
+    assert {stage.size for stage in smoke.stages} == {smoke.inference.size} == {48}
+    assert max(stage.epochs for stage in smoke.stages) == 2
+
+
+def test_profile_refuses_an_unknown_recipe():
+    with pytest.raises(ValueError, match=r"found 'glr20-resnet125'; did you mean glr20-resnet152"):
+        profile("full", recipe_name="glr20-resnet125")

@@ -11,10 +11,13 @@ import torch
 from lib import embed as embedding
 from lib import models
 from lib.batches import SquareImages
+from lib.config import InferenceConfig
 from lib.embed import embed, read_embeddings
 from lib.images import ImageSource
 from lib.launch import launch
 from lib.train import train
+
+SMALL = InferenceConfig(size=32)
 
 
 @pytest.fixture(autouse=True)
@@ -44,7 +47,8 @@ def run(checkpoint, images, stripes, tmp_path):
 
     def call(name="run", *, table=images, start=checkpoint, **options):
         folder = tmp_path / name
-        return embed(start, table, stripes, folder, **{"size": 32, "batch_size": 4} | options)
+        inference = InferenceConfig(**{"size": 32} | options)
+        return embed(start, table, stripes, folder, inference, batch_size=4)
 
     return call
 
@@ -58,9 +62,9 @@ def counted(monkeypatch):
     """The number of images of every forward pass."""
     counts, original = [], embedding._rows
 
-    def counting(accelerator, model, pixels, flip):
+    def counting(accelerator, model, pixels, inference):
         counts.append(len(pixels))
-        return original(accelerator, model, pixels, flip)
+        return original(accelerator, model, pixels, inference)
 
     monkeypatch.setattr(embedding, "_rows", counting)
     return counts
@@ -161,10 +165,10 @@ def test_embed_does_nothing_after_a_run_folder_was_moved(
     stage = dataclasses.replace(tiny_stage, epochs=0)
     here, there = tmp_path / "here", tmp_path / "there"
     checkpoint = train(stage, tiny_model, images, stripes, here / "stage")
-    embed(checkpoint, images, stripes, here / "rows", size=32)
+    embed(checkpoint, images, stripes, here / "rows", SMALL)
     here.rename(there)
     counted.clear()
-    embed(there / "stage" / checkpoint.name, images, stripes, there / "rows", size=32)
+    embed(there / "stage" / checkpoint.name, images, stripes, there / "rows", SMALL)
     assert counted == []
 
 
@@ -257,8 +261,8 @@ def test_embed_of_no_images_is_an_empty_matrix(run, images):
 def embed_job(job):
     """What every process that `accelerate launch` started does."""
     embedding.BLOCK = 10
-    embed(*job, size=32, batch_size=4)
-    embed(*job, size=32, batch_size=4, flip=True)
+    embed(*job, SMALL, batch_size=4)
+    embed(*job, dataclasses.replace(SMALL, flip=True), batch_size=4)
 
 
 def test_embed_in_two_processes_gives_the_same_rows(run, checkpoint, images, stripes, tmp_path):

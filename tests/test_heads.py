@@ -3,6 +3,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch_metric_learning.losses import (
+    ArcFaceLoss,
+    NormalizedSoftmaxLoss,
+    SubCenterArcFaceLoss,
+)
 
 from lib.heads import (
     ArcFaceHead,
@@ -186,3 +191,30 @@ def test_dynamic_margins_follow_the_published_formula(seed):
 def test_dynamic_margins_of_equal_and_empty_classes():
     assert dynamic_margins(torch.tensor([7, 7, 7])).tolist() == pytest.approx([0.275] * 3)
     assert dynamic_margins(torch.tensor([0, 1, 9])).tolist()[:2] == pytest.approx([0.5] * 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("margin", [0.3, 1.2])
+def test_arcface_head_agrees_with_pytorch_metric_learning(seed, margin):
+    rows, labels = random_case(seed)
+    ours = ArcFaceHead(5, 4, margin=margin, scale=30.0)
+    theirs = ArcFaceLoss(5, 4, margin=math.degrees(margin), scale=30.0)
+    theirs.W.data.copy_(ours.weight.T)
+    torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))
+
+
+def test_cosine_head_agrees_with_pytorch_metric_learning():
+    rows, labels = random_case(4)
+    ours, theirs = CosineHead(5, 4, scale=20.0), NormalizedSoftmaxLoss(5, 4, temperature=0.05)
+    theirs.W.data.copy_(ours.weight.T)
+    torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))
+
+
+def test_subcenter_head_agrees_with_pytorch_metric_learning():
+    rows, labels = random_case(5)
+    ours = SubCenterArcFaceHead(5, 4, centers=3, margin=0.5, scale=64.0)
+    theirs = SubCenterArcFaceLoss(
+        num_classes=5, embedding_size=4, margin=math.degrees(0.5), scale=64.0, sub_centers=3
+    )
+    theirs.W.data.copy_(ours.weight.flatten(0, 1).T)
+    torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))

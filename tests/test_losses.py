@@ -1,6 +1,11 @@
+import dataclasses
+
 import pytest
 import torch
 import torch.nn.functional as F
+from pytorch_metric_learning.losses import TripletMarginLoss
+from pytorch_metric_learning.miners import BatchHardMiner
+from pytorch_metric_learning.reducers import MeanReducer
 
 from lib.config import StageConfig
 from lib.heads import ArcFaceHead, CosineHead, SoftmaxHead, SubCenterArcFaceHead
@@ -24,7 +29,7 @@ def random_case(seed, heads=5):
     ],
 )
 def test_build_head_follows_the_stage(loss, kind):
-    head = build_head(StageConfig(loss=loss, label_smoothing=0.1, scale=12.0), 7, 4)
+    head = build_head(StageConfig(loss=loss, label_smoothing=0.1, scale=12.0), torch.ones(7), 4)
     assert type(head) is kind
     assert (len(head.weight), head.weight.shape[-1]) == (7, 4)
     assert head.label_smoothing == 0.1
@@ -33,7 +38,7 @@ def test_build_head_follows_the_stage(loss, kind):
 
 def test_build_head_refuses_an_unknown_loss():
     with pytest.raises(ValueError, match="found 'hinge'"):
-        build_head(StageConfig(loss="hinge"), 7, 4)
+        build_head(StageConfig(loss="hinge"), torch.ones(7), 4)
 
 
 def test_grow_head_keeps_old_scores_and_new_rows():
@@ -82,9 +87,13 @@ def test_dual_stream_loss_with_a_second_head_is_the_published_code():
 
 def test_build_head_gives_subcenters_margins_by_class_size():
     counts = torch.tensor([1, 100, 10_000])
-    head = build_head(StageConfig(loss="subcenter"), 3, 4, image_counts=counts)
+    stage = StageConfig(loss="subcenter", centers=2, dynamic_margin=True)
+    head = build_head(stage, counts, 4)
+    assert head.weight.shape == (3, 2, 4)
     assert head.margin[0] > head.margin[1] > head.margin[2]
     assert head.margin[[0, 2]].tolist() == pytest.approx([0.5, 0.05])
+    plain = build_head(dataclasses.replace(stage, dynamic_margin=False), counts, 4)
+    assert plain.margin.tolist() == pytest.approx([0.3] * 3)
 
 
 @pytest.mark.parametrize("kind", [SoftmaxHead, ArcFaceHead, SubCenterArcFaceHead])
@@ -129,3 +138,14 @@ def test_batch_hard_triplet_has_a_finite_gradient_at_equal_rows():
     loss.backward()
     assert loss.item() == pytest.approx(0.3)
     assert rows.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_batch_hard_triplet_agrees_with_pytorch_metric_learning(seed):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(24, 8, generator=generator)
+    labels = torch.arange(6).repeat_interleave(4)
+    theirs = TripletMarginLoss(margin=0.3, reducer=MeanReducer())
+    hardest = BatchHardMiner()(rows, labels)
+    expected = theirs(rows, labels, hardest)
+    torch.testing.assert_close(batch_hard_triplet(rows, labels), expected)

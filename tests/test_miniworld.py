@@ -117,7 +117,7 @@ def test_generate_tells_the_truth_about_every_image(world):
     assert 0.005 < shares["junk"] < 0.13
     names = _table(world, "train_label_to_category.csv").set_index("landmark_id")["category"]
     filed = names[_table(world, "train.csv").set_index("id")["landmark_id"][train.index]]
-    shown = miniworld.COMMONS + train["shows"].map(miniworld.category_suffix)
+    shown = train["shows"].map(miniworld.category_url)
     is_right = filed.to_numpy() == shown.to_numpy()
     np.testing.assert_array_equal(is_right, train["planted"] == "none")
 
@@ -143,7 +143,7 @@ def test_generate_numbers_gallery_landmarks_apart(world):
     assert set(labelled["id"]) < index
     categories = _table(world, "index_label_to_category.csv").set_index("landmark_id")["category"]
     shows = miniworld.read_truth(world).set_index("id")["shows"]
-    named = miniworld.COMMONS + shows[labelled["id"]].map(miniworld.category_suffix)
+    named = shows[labelled["id"]].map(miniworld.category_url)
     assert list(categories[labelled["landmark_id"]]) == list(named)
     train = _table(world, "train_label_to_category.csv").set_index("category")["landmark_id"]
     shared = [name for name in categories if name in train.index]

@@ -60,6 +60,8 @@ def test_parse_reads_the_command_line_of_the_usage():
     assert vars(found) == {
         "profile": "smoke",
         "data_dir": "x y",
+        "recipe": "",
+        "ablation": False,
         "first": "03",
         "only": "",
         "parameters": [["A", "1"], ["B", "-2"]],
@@ -67,6 +69,8 @@ def test_parse_reads_the_command_line_of_the_usage():
     assert vars(parse([])) == {
         "profile": "mini",
         "data_dir": "",
+        "recipe": "",
+        "ablation": False,
         "first": "",
         "only": "",
         "parameters": [],

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from lib import embed
+from lib.config import InferenceConfig
 from lib.gldv2 import Evaluation, training_list
 from lib.ranking import Ranking
 from lib.scoring import by_continent, compare, difference, mean_of, rank, score
@@ -143,7 +144,7 @@ def checkpoint(tiny_stage, tiny_model, dataset, stripes, tmp_path_factory):
 
 
 def test_rank_finds_each_query_its_landmark(checkpoint, evaluation, stripes, tmp_path):
-    ranking = rank(checkpoint, evaluation, stripes, tmp_path, size=32, k=5)
+    ranking = rank(checkpoint, evaluation, stripes, tmp_path, InferenceConfig(size=32), k=5)
     assert ranking.positions.shape == (12, 5)
     scores = score(ranking, evaluation)
     landmark = evaluation.gallery.set_index("id")["landmark_id"]
@@ -159,9 +160,9 @@ def test_rank_finds_each_query_its_landmark(checkpoint, evaluation, stripes, tmp
 
 
 def test_rank_embeds_only_what_is_missing(checkpoint, evaluation, stripes, tmp_path, monkeypatch):
-    first = rank(checkpoint, evaluation, stripes, tmp_path, size=32, k=5)
+    first = rank(checkpoint, evaluation, stripes, tmp_path, InferenceConfig(size=32), k=5)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["gallery", "query"]
     monkeypatch.setattr(embed, "_embed", None)
-    second = rank(checkpoint, evaluation, stripes, tmp_path, size=32, k=5)
+    second = rank(checkpoint, evaluation, stripes, tmp_path, InferenceConfig(size=32), k=5)
     np.testing.assert_array_equal(first.positions, second.positions)
     np.testing.assert_array_equal(first.scores, second.scores)

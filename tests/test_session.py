@@ -10,6 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from lib import session as sessions
+from lib.config import InferenceConfig
 from lib.gldv2 import Dataset
 from lib.paths import ROOT
 from lib.profiles import profile
@@ -20,12 +21,13 @@ PARAMETERS = """\
 # What a person may change.
 PROFILE: str = "smoke"  # smoke, mini, photos or full
 DATA_DIR: str = ""  # a folder in GLDv2's layout
+RECIPE: str = ""
 SEED: int = 0
 EPS: float = 0.0  # 0: the suggestion
 ROWS: list[int] = [1, 2]
 SOFTMAX_EPOCHS: int = -1
 """
-GIVEN = {"PROFILE": "smoke", "DATA_DIR": "", "SEED": 0, "EPS": 0.0, "ROWS": [1, 2]}
+GIVEN = {"PROFILE": "smoke", "DATA_DIR": "", "RECIPE": "", "SEED": 0, "EPS": 0.0, "ROWS": [1, 2]}
 GIVEN["SOFTMAX_EPOCHS"] = -1
 
 
@@ -95,7 +97,7 @@ def test_start_applies_what_differs_from_the_notebooks_defaults(begin):
     assert found.seed == 7
     assert found.clean.eps == 1.0
     assert found.stage_one[0].epochs == 3
-    expected = profile("smoke", seed=7, **{"clean.eps": 1.0, "stage_one.softmax.epochs": 3})
+    expected = profile("smoke", seed=7, **{"clean.eps": 1.0, "stages.softmax.epochs": 3})
     assert found == expected
 
 
@@ -108,7 +110,7 @@ def test_start_looks_at_parameters_only(begin):
     ("changes", "message"),
     [
         ({"SOFTMAX_EPOCH": 3}, "no parameter 'SOFTMAX_EPOCH'; did you mean SOFTMAX_EPOCHS?"),
-        ({"ZZZ": 3}, "no parameter 'ZZZ'; it declares PROFILE, DATA_DIR, SEED, EPS, ROWS"),
+        ({"ZZZ": 3}, "no parameter 'ZZZ'; it declares PROFILE, DATA_DIR, RECIPE, SEED, EPS, ROWS"),
         ({"NOT_A_PARAMETER": 1}, "no parameter 'NOT_A_PARAMETER'"),
         ({"SEED": "1"}, r"SEED expects int such as 0, found '1' \(str\)"),
         ({"EPS": "1e-3"}, r"EPS expects float such as 0.0, found '1e-3' \(str\)"),
@@ -129,7 +131,7 @@ def test_start_refuses_what_is_wrong(begin, outputs, changes, message):
 
 def test_settings_lead_to_settings_that_exist():
     for setting in SETTINGS.values():
-        for name in ("smoke", "mini", "photos", "full"):
+        for name in ("smoke", "mini", *(("photos", "full") if setting[:5] != "world" else ())):
             found = profile(name)
             for part in setting.split("."):
                 if isinstance(found, tuple):
@@ -142,14 +144,16 @@ def test_settings_lead_to_settings_that_exist():
 def test_every_notebook_declares_what_start_needs():
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         declared = declared_parameters(path)
-        assert [type(declared[name]) for name in ("PROFILE", "DATA_DIR", "SEED")] == [str, str, int]
+        kinds = [type(declared[name]) for name in ("PROFILE", "DATA_DIR", "RECIPE", "SEED")]
+        assert kinds == [str, str, str, int]
 
 
 @pytest.fixture
 def opened(stripes, tmp_path, tiny_model, tiny_stage):
     """A session over the stripes, with a network that trains in a moment."""
     stage = dataclasses.replace(tiny_stage, name="softmax", epochs=1)
-    settings = {"model": tiny_model, "stage_one": (stage,), "test_size": 32, "neighbours": 5}
+    settings = {"model": tiny_model, "stages": (stage,), "neighbours": 5}
+    settings |= {"inference": InferenceConfig(size=32)}
     return Session("02_test", profile("smoke", **settings), tmp_path / "run", stripes, True)
 
 

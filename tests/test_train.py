@@ -16,6 +16,7 @@ from lib.batches import SquareImages
 from lib.config import AugmentConfig, ModelConfig
 from lib.images import ImageSource
 from lib.learner import Learner, build_learner, parameter_groups, set_learning_rates
+from lib.losses import batch_hard_triplet
 from lib.runs import read_json, read_key
 from lib.train import train
 from lib.training_state import Progress
@@ -284,7 +285,7 @@ def test_frozen_trunk_keeps_its_weights_during_its_share(run, whole):
 
 def test_set_learning_rates_frees_the_trunk_after_its_share(tiny_stage, tiny_model):
     stage = dataclasses.replace(tiny_stage, frozen_trunk=0.25, trunk_rate=0.1, bias_rate=2.0)
-    learner = Learner(stage, models.build_model(tiny_model), 6)
+    learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
     optimizer = torch.optim.SGD(parameter_groups(stage, learner), lr=1.0)
     for t in (0.0, 0.2, 0.25, 0.75):
         factor = (1 - t) ** 0.9
@@ -297,7 +298,7 @@ def test_set_learning_rates_frees_the_trunk_after_its_share(tiny_stage, tiny_mod
 @pytest.mark.parametrize("loss", ["softmax", "arcface"])
 def test_parameter_groups_give_trunk_and_biases_their_rates(tiny_stage, tiny_model, loss):
     stage = dataclasses.replace(tiny_stage, loss=loss, trunk_rate=0.25, bias_rate=2.0)
-    learner = Learner(stage, models.build_model(tiny_model), 6)
+    learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
     rates = {id(p): g["peak"] for g in parameter_groups(stage, learner) for p in g["params"]}
     for name, parameter in learner.named_parameters():
         expected = 0.1
@@ -329,7 +330,7 @@ def test_corner_cutmix_reads_two_losses_off_the_mixed_stream(tiny_stage, tiny_mo
     labels, partners = torch.arange(6), torch.arange(6).flip(0)
     for cutmix, weight in (("paper", 0.5), ("code", 1.0)):
         stage = dataclasses.replace(tiny_stage, cutmix=cutmix)
-        learner = Learner(stage, models.build_model(tiny_model), 6)
+        learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
         rows = learner.model(torch.cat([images, mixed]))
         head = learner.head if cutmix == "paper" else learner.mixed_head
         expected = learner.head(rows[:6], labels)
@@ -339,12 +340,39 @@ def test_corner_cutmix_reads_two_losses_off_the_mixed_stream(tiny_stage, tiny_mo
         assert (learner.mixed_head is None) == (cutmix == "paper")
 
 
+@pytest.mark.parametrize("cutmix", ["", "paper"])
+def test_learner_sums_losses_by_their_weights(tiny_stage, tiny_model, cutmix):
+    generator = torch.Generator().manual_seed(0)
+    images, mixed = (torch.randn(6, 3, 32, 32, generator=generator) for _ in range(2))
+    labels, partners = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([1, 2, 2, 0, 0, 1])
+    inputs = (images, labels, mixed, partners) if cutmix else (images, labels)
+    stage = dataclasses.replace(tiny_stage, loss="arcface", cutmix=cutmix)
+    learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
+    head = learner(*inputs)
+    rows = learner.model(torch.cat([images, mixed]) if cutmix else images)[:6]
+    triplet = batch_hard_triplet(rows, labels, margin=0.2)
+    weights = {"loss_weight": 0.7, "triplet_weight": 0.4, "triplet_margin": 0.2}
+    learner.stage = dataclasses.replace(stage, **weights)
+    assert triplet.item() > 0
+    torch.testing.assert_close(learner(*inputs), 0.7 * head + 0.4 * triplet)
+
+
+def test_train_with_triplets_and_subcenters_learns(run, stripes, images):
+    checkpoint = run(
+        loss="subcenter", sampler="class_uniform", triplet_weight=1.0, dynamic_margin=True, epochs=8
+    )
+    table = history(checkpoint)
+    assert np.isfinite(table["loss"]).all()
+    assert table["loss"].iloc[-4:].mean() < 0.9 * table["loss"].iloc[:4].mean()
+    assert models.load(checkpoint).head["weight"].shape == (6, 3, 32)
+
+
 def test_build_learner_draws_weights_from_the_seed_alone(tiny_stage, tiny_model):
     torch.manual_seed(0)
-    first = build_learner(tiny_stage, tiny_model, 6, start=None, seed=4).state_dict()
+    first = build_learner(tiny_stage, tiny_model, torch.ones(6), start=None, seed=4).state_dict()
     torch.manual_seed(1)
-    again = build_learner(tiny_stage, tiny_model, 6, start=None, seed=4).state_dict()
-    other = build_learner(tiny_stage, tiny_model, 6, start=None, seed=5).state_dict()
+    again = build_learner(tiny_stage, tiny_model, torch.ones(6), start=None, seed=4).state_dict()
+    other = build_learner(tiny_stage, tiny_model, torch.ones(6), start=None, seed=5).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
 

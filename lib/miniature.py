@@ -1,0 +1,81 @@
+"""A relative of any recipe that trains on two cores in the miniature world.
+
+Kept is what makes the recipe: the kind of block, pooling, IBN and last stride, the losses, lists,
+samplers and mixing, which stage follows which and at what share of the first one's rate. Smaller
+are the network (a sixth of the depth, a quarter of the width), the images (64 px at the end), the
+batches, and the epochs. Weights are random, so rates are higher and trunks learn as fast as heads.
+"""
+
+import dataclasses
+from typing import Any
+
+from lib.config import AugmentConfig, InferenceConfig, ModelConfig, Recipe, StageConfig
+
+SIZE = 64  # pixels, where the recipe has its largest images
+RATE = 0.05
+# Strong, because a hundred images per class and scratch training overfit within minutes.
+AUGMENT = AugmentConfig(
+    rotate=8.0,
+    scale=(0.7, 1.5),
+    aspect=(0.85, 1.15),
+    brightness=0.3,
+    contrast=0.3,
+    saturation=0.3,
+)
+EPOCHS = {"softmax": 4, "clean": 44, "c2x": 8, "full": 4, "all": 4, "cluster": 14}
+# timm's name → the relative and the blocks of its four stages: a sixth of the original's, one at
+# least. Inception and EfficientNet have no such knobs; timm's own test networks stand in.
+TRUNKS: dict[str, tuple[str, tuple[int, ...]]] = {
+    "resnet50": ("resnet26d", (1, 1, 1, 1)),
+    "resnet101": ("resnet26d", (1, 1, 3, 1)),
+    "resnet152": ("resnet26d", (1, 2, 4, 1)),
+    "resnext101_32x4d": ("resnext50d_32x4d", (1, 1, 3, 1)),
+    "seresnet101": ("seresnet50", (1, 1, 3, 1)),
+    "seresnext101_32x4d": ("seresnext26d_32x4d", (1, 1, 3, 1)),
+    "resnest101e": ("resnest26d", (1, 1, 3, 1)),
+    "resnest200e": ("resnest26d", (1, 4, 5, 1)),
+    "resnest269e": ("resnest26d", (1, 5, 7, 1)),
+    "inception_v4": ("test_nfnet", ()),
+    "tf_efficientnet_b7": ("test_efficientnet", ()),
+}
+
+
+def miniature(recipe: Recipe) -> Recipe:
+    """The relative of a recipe, called `…-mini`; one that has no relative of its trunk keeps it."""
+    first = recipe.stages[0]
+    return dataclasses.replace(
+        recipe,
+        name=f"{recipe.name}-mini",
+        source=f"miniature of {recipe.source}",
+        model=_model(recipe.model),
+        stages=tuple(_stage(stage, first, recipe.inference.size) for stage in recipe.stages),
+        inference=InferenceConfig(size=SIZE, flip=True),
+    )
+
+
+def _model(model: ModelConfig) -> ModelConfig:
+    name, blocks = TRUNKS.get(model.trunk, (model.trunk, ()))
+    options: dict[str, Any] = dict(model.trunk_options)
+    if blocks:
+        options |= {"layers": blocks, "channels": (16, 32, 64, 128), "stem_width": 16}
+    if "32x4d" in name:  # groups as wide as the original's, within narrower blocks
+        options |= {"cardinality": 8, "base_width": 16}
+    return dataclasses.replace(
+        model, trunk=name, trunk_options=options, weights="", mean=(), std=()
+    )
+
+
+def _stage(stage: StageConfig, first: StageConfig, largest: int) -> StageConfig:
+    share = stage.learning_rate / first.learning_rate
+    return dataclasses.replace(
+        stage,
+        size=max(32, 16 * round(SIZE * stage.size / largest / 16)),
+        batch_size=32,
+        epochs=EPOCHS["softmax" if stage.loss == "softmax" else stage.train_list],
+        learning_rate=RATE * share,
+        trunk_rate=1.0,  # nothing pretrained to protect
+        schedule="poly" if stage.schedule == "lambda_poly" else stage.schedule,
+        # Without a warm-up ArcFace collapses to one point from scratch.
+        warmup=0.1 if share == 1.0 else stage.warmup,
+        augment=dataclasses.replace(AUGMENT, erasing=stage.augment.erasing),
+    )

@@ -1,0 +1,43 @@
+"""The training list that perfect cleaning would make: the upper bound of an ablation.
+
+Beside scoring this is the only reader of `truth.csv`, and it trains no network that anything else
+uses: a row of a table says what the truth would be worth.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from lib.cluster_list import true_classes
+from lib.runs import write_csv
+
+SMALLEST = 2  # images of a class
+
+
+def write_true_clusters(raw: pd.DataFrame, root: str | Path, path: str | Path) -> Path:
+    """Write `train_cluster.csv` as it would be if every wrong label and every view were known.
+
+    Args:
+        raw: training images with id and landmark_id.
+        root: the data folder with `truth.csv`.
+        path: of the file to write.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: if the data folder has no truth.
+    """
+    truth = Path(root) / "truth.csv"
+    if not truth.is_file():
+        raise ValueError(
+            f"expected truth.csv in {root} for the row of true labels, found none; leave that row "
+            "out of the tables"
+        )
+    known = pd.read_csv(truth, dtype={"id": str}, keep_default_na=False)
+    images = raw[["id", "landmark_id"]].assign(label=true_classes(raw, known))
+    images = images[images["label"] >= 0]
+    images = images[images.groupby("label")["id"].transform("size") >= SMALLEST]
+    groups = images.groupby("label", sort=True)
+    table = groups.agg(landmark_id=("landmark_id", "first"), images=("id", " ".join))
+    return write_csv(table.rename_axis("cluster_id").reset_index(), path)

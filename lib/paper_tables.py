@@ -1,0 +1,165 @@
+"""The tables of both papers as rows to be trained, with the papers' figures beside them.
+
+[20] Tables 1 and 2, [21]'s tricks and samplers. Where networks do not compete (`lib.table_rows`),
+rows that would differ in the network alone are left out. What goes beyond the papers is in
+`lib.further_tables`.
+"""
+
+import dataclasses
+
+from lib.ablation_rows import AblationRow, AblationTable
+from lib.config import ModelConfig, Profile
+from lib.further_tables import cleaning, glr21_apart, mixing, networks
+from lib.table_rows import (
+    BASELINE,
+    CONTINENT,
+    ID_UNIFORM,
+    clustered_row,
+    continued_row,
+    has_relatives,
+    label,
+    mixed,
+    on_clusters,
+    trained_row,
+    trained_size,
+)
+
+
+def paper_tables(profile: Profile) -> dict[str, AblationTable]:
+    """Every table that a profile can fill, by name.
+
+    Raises:
+        ValueError: if the profile's stages are not softmax, ArcFace and cluster, as in [20].
+    """
+    kinds = [(stage.loss, stage.train_list) for stage in profile.stages]
+    if kinds != [("softmax", "clean"), ("arcface", "clean"), ("arcface", "cluster")]:
+        raise ValueError(
+            f"expected the stages of [20], softmax, ArcFace and cluster, found those of "
+            f"{profile.recipe!r}; run the tables without --recipe"
+        )
+    makers = [glr20_table_1, glr20_table_2, glr21_tricks, glr21_samplers, glr21_apart]
+    tables = [make(profile) for make in (*makers, networks, mixing, cleaning)]
+    return {table.name: table for table in tables if len(table.rows) > 1}
+
+
+def chosen_tables(
+    profile: Profile, names: str, share: float = 0.0
+) -> tuple[Profile, dict[str, AblationTable]]:
+    """The tables called `names`, and the profile, at a share of its epochs, that fills them.
+
+    Args:
+        profile: of the run.
+        names: "quick" for [20] Table 1 alone, "all", or names between commas.
+        share: of every stage's epochs; 0 for the profile's own share with "quick", else for all.
+
+    Raises:
+        ValueError: an unknown name, a negative share, and as `paper_tables`.
+    """
+    if share < 0:
+        raise ValueError(f"expected a share of the epochs from 0, found {share}; 1 is all of them")
+    is_quick = names == "quick"
+    share = share or (profile.quick if is_quick else 1.0)
+    stages = tuple(
+        dataclasses.replace(stage, epochs=max(1, round(share * stage.epochs)))
+        for stage in profile.stages
+    )
+    profile = dataclasses.replace(profile, stages=stages)
+    tables = paper_tables(profile)
+    if names == "all":
+        return profile, tables
+    wanted = ["glr20_table_1"] if is_quick else [name.strip() for name in names.split(",")]
+    for name in wanted:
+        if name not in tables:
+            raise ValueError(
+                f"expected quick, all or tables among {', '.join(tables)}, found {name!r}; "
+                "correct TABLES"
+            )
+    return profile, {name: tables[name] for name in wanted}
+
+
+def glr20_table_1(profile: Profile) -> AblationTable:
+    """[20] Table 1: softmax or ArcFace, clean or cluster list, Corner-Cutmix, three networks.
+
+    The softmax row goes on with softmax where the others change to ArcFace, for as many epochs at
+    the same rates. As in the paper, the cluster rows go on from the clean rows and so train longer;
+    the table `cleaning` and notebook 04 have the controls of equal length.
+    """
+    softmax, arcface = profile.stages[:2]
+    on = dataclasses.replace(arcface, name="softmax_on", loss="softmax")
+    a, b, c = (label(profile, name) for name in ("ResNeSt101", "ResNet152", "ResNeSt200"))
+    clean, clusters = (softmax, arcface), on_clusters(profile)
+    rows = [
+        clustered_row(profile, f"{a}softmax clean", a, (softmax, on), "", (0.305, 0.266)),
+        clustered_row(profile, f"{a}ArcFace clean", a, clean, f"{a}softmax clean", (0.315, 0.276)),
+        clustered_row(profile, f"{b}ArcFace clean", b, clean, f"{a}ArcFace clean", (0.329, 0.293)),
+        clustered_row(profile, f"{b}cluster", b, clusters, f"{b}ArcFace clean", (0.356, 0.321)),
+        clustered_row(profile, f"{c}cluster", c, clusters, f"{b}cluster", (0.364, 0.327)),
+        clustered_row(
+            profile, f"{c}cluster cutmix", c, mixed(profile, "paper"), f"{c}cluster", (0.374, 0.334)
+        ),
+    ]
+    return AblationTable("glr20_table_1", "[20] Table 1", _without_repeats(rows))
+
+
+def glr20_table_2(profile: Profile) -> AblationTable:
+    """[20] Table 2: networks at one training, their ensemble by concatenation, a larger test size.
+
+    The last row's images are larger in the paper's proportion, 512 to 448.
+    """
+    if not has_relatives(profile):
+        return AblationTable("glr20_table_2", "[20] Table 2", ())
+    stages = on_clusters(profile)
+    best, deep = "ResNet152 cluster", "ResNeSt200 cluster"
+    rows = [
+        clustered_row(profile, f"{name} cluster", name, stages, against, paper)
+        for name, against, paper in (
+            ("ResNet152", "", (0.356, 0.321)),
+            ("SE-ResNeXt101", best, (0.344, 0.307)),
+            ("ResNeSt101", best, (0.328, 0.294)),
+            ("ResNeSt200", best, (0.364, 0.327)),
+        )
+    ]
+    usual = trained_size(profile)
+    larger = dataclasses.replace(usual, size=16 * round(usual.size * 512 / 448 / 16))
+    both, one = (best, deep), "ensemble of ResNet152 and ResNeSt200"
+    rows += [
+        AblationRow(one, ModelConfig(""), (), deep, 0.376, 0.342, members=both, inference=usual),
+        AblationRow(
+            f"{one}, larger images", ModelConfig(""), (), one, 0.381, 0.346,
+            members=both, inference=larger,
+        ),
+    ]  # fmt: skip
+    return AblationTable("glr20_table_2", "[20] Table 2", tuple(rows), has_times=True)
+
+
+def glr21_tricks(profile: Profile) -> AblationTable:
+    """[21], slide 3: Random Erasing and label smoothing, each added to the baseline."""
+    rows = (
+        trained_row(profile, BASELINE, "", (0.2844, 0.3059)),
+        trained_row(
+            profile, "+ Random Erasing", BASELINE, (0.2929, 0.3060), {"augment.erasing": 1.0}
+        ),
+        trained_row(
+            profile, "+ label smoothing", BASELINE, (0.2821, 0.2979), {"label_smoothing": 0.1}
+        ),
+    )
+    return AblationTable("glr21_tricks", "[21] Bag of tricks", rows)
+
+
+def glr21_samplers(profile: Profile) -> AblationTable:
+    """[21], slide 4: three samplers.
+
+    The paper's continent-aware row goes on with the list `all`, which holds the queries; here it
+    goes on with `full`, so that its numbers mean something.
+    """
+    rows = (
+        trained_row(profile, BASELINE, "", (0.2844, 0.3059)),
+        trained_row(profile, ID_UNIFORM, BASELINE, (0.2478, 0.2728), {"sampler": "class_uniform"}),
+        continued_row(profile, CONTINENT, BASELINE, (0.3137, 0.3244), {"sampler": "continent"}),
+    )
+    return AblationTable("glr21_samplers", "[21] Samplers", rows)
+
+
+def _without_repeats(rows: list[AblationRow]) -> tuple[AblationRow, ...]:
+    """Rows with different names; where networks do not compete, some rows are one and the same."""
+    return tuple({row.name: row for row in reversed(rows)}.values())[::-1]

@@ -1,0 +1,223 @@
+"""Recipes named after what they re-create, with every hyper-parameter that is known of it.
+
+`glr20-…` are networks of the 3rd place of 2020 ([20]), `glr21-…` those of the 2nd place of 2021
+([21]). Where a paper and its published code differ, the plain name is the paper's and `…-code` the
+code's. `…-mini` is a relative of either that trains on two cores in the miniature world
+(`lib.miniature`): the same kind of network, losses, lists, samplers and schedule, all smaller.
+"""
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+
+from lib.config import AugmentConfig, InferenceConfig, ModelConfig, Recipe, StageConfig
+from lib.miniature import miniature
+
+GPUS = 8  # of both systems
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+
+# [20], code: flip or quarter turn, rotation, zoom, then colour, each with probability 0.5.
+GLR20_AUGMENT = AugmentConfig(
+    quarter_turns=True,
+    rotate=30.0,
+    scale=(0.7, 1.3),
+    aspect=(0.9, 1.1),
+    brightness=32 / 255,
+    contrast=0.5,
+    saturation=0.5,
+    hue=18.0,
+    colour_p=0.5,
+    permute=0.5,
+    blur=0.5,
+)
+# timm's names of the networks of [20], images per GPU, epochs on the clean and the cluster list.
+GLR20 = {
+    "resnet152": ("resnet152", 24, 24, 12),
+    "resnest101": ("resnest101e", 24, 24, 12),
+    "resnest200": ("resnest200e", 12, 12, 6),
+    "seresnext101": ("seresnext101_32x4d", 24, 24, 12),
+    "inception-v4": ("inception_v4", 24, 24, 12),
+    "efficientnet-b7": ("tf_efficientnet_b7", 12, 12, 6),
+}
+# timm's names of the networks of [21], IBN, size of the first two stages, images per GPU at that
+# size and at 512 px, weight decay at 512 px.
+GLR21 = {
+    "seresnet101-ibn": ("seresnet101", True, 384, 40, 18, 1e-5),
+    "resnext101-ibn": ("resnext101_32x4d", True, 384, 40, 18, 1e-5),
+    "resnet101-ibn": ("resnet101", True, 384, 40, 18, 1e-5),
+    "resnest101": ("resnest101e", False, 384, 36, 40, 1e-5),
+    "resnest269": ("resnest269e", False, 448, 12, 6, 5e-4),
+}
+PADS = {256: 10, 384: 15, 448: 18, 512: 20}  # [21], code
+
+
+def recipe(name: str) -> Recipe:
+    """The recipe called `name`.
+
+    Raises:
+        ValueError: there is none; the nearest names are told.
+
+    >>> recipe("glr20-resnest200").stages[-1].cutmix
+    'paper'
+    >>> [(stage.train_list, stage.size) for stage in recipe("glr21-seresnet101-ibn").stages]
+    [('clean', 384), ('c2x', 384), ('full', 512), ('all', 512)]
+    """
+    base = name.removesuffix("-mini")
+    if base not in RECIPES:
+        near = difflib.get_close_matches(base, RECIPES, n=3)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(RECIPES)}"
+        raise ValueError(f"expected the name of a recipe, found {name!r}; {hint}")
+    found = RECIPES[base]()
+    return found if base == name else miniature(found)
+
+
+def _glr20(name: str, *, is_code: bool = False) -> Recipe:
+    trunk, per_gpu, on_clean, on_clusters = GLR20[name]
+    stage = StageConfig(
+        size=448,
+        batch_size=GPUS * per_gpu,
+        learning_rate=0.01,
+        trunk_rate=0.1,  # the code's; the paper has one rate
+        schedule="lambda_poly",
+        sampler="at_least",
+        at_least=5,
+        augment=GLR20_AUGMENT,
+    )
+    # The paper starts with softmax and keeps to itself for how long: a sixth of the epochs here.
+    softmax = max(1, on_clean // 6)
+    first = (
+        dataclasses.replace(stage, name="softmax", loss="softmax", epochs=softmax, warmup=0.15),
+        dataclasses.replace(stage, name="arcface", epochs=on_clean - softmax),
+    )
+    cluster = dataclasses.replace(
+        stage,
+        name="cluster",
+        train_list="cluster",
+        epochs=on_clusters,
+        frozen_trunk=0.05,  # the code's 20,000 of 400,000 steps
+        cutmix="paper" if name == "resnest200" else "",
+    )
+    if is_code:  # ArcFace from the start, warm-up of 5,000 in 200,000 steps, Corner-Cutmix its way
+        chain = AugmentConfig(chain=True, flip=0.0)
+        first = (
+            dataclasses.replace(
+                stage, name="arcface", epochs=on_clean, warmup=0.025, augment=chain
+            ),
+        )
+        cutmix = "code" if cluster.cutmix else ""
+        cluster = dataclasses.replace(cluster, cutmix=cutmix, augment=chain)
+    return Recipe(
+        f"glr20-{name}{'-code' * is_code}",
+        f"[20] §2.2, §3.1, {'published code' if is_code else 'paper'}: {trunk}",
+        ModelConfig(trunk=trunk, weights="pretrained"),
+        (*first, cluster),
+        InferenceConfig(size=512),  # Table 2 #6; 448 in the other rows
+    )
+
+
+def _glr21_stage(name: str, train_list: str, size: int, epochs: int, rate: float) -> StageConfig:
+    return StageConfig(
+        name=name,
+        train_list=train_list,
+        size=size,
+        epochs=epochs,
+        learning_rate=rate,
+        trunk_rate=1.0,
+        bias_rate=2.0,
+        schedule="cosine",
+        weight_decay=5e-4,
+        augment=AugmentConfig(pad=PADS[size], erasing=1.0),
+    )
+
+
+def _glr21_model(trunk: str, *, has_ibn: bool = False) -> ModelConfig:
+    return ModelConfig(
+        trunk=trunk,
+        trunk_options={"last_stride": 1, "ibn": has_ibn},
+        weights="pretrained",
+        pooling="gem",
+        gem_p=3.0,
+        mean=IMAGENET_MEAN,
+        std=(57 / 255,) * 3,
+    )
+
+
+def _glr21(name: str, *, is_code: bool = False) -> Recipe:
+    trunk, has_ibn, size, small_batch, large_batch, decay = GLR21[name]
+    base = 0.08 if is_code else 0.01  # the code scales the paper's rate with its eight GPUs
+    stages = (
+        dataclasses.replace(_glr21_stage("clean", "clean", size, 10, base), warmup=0.1),
+        _glr21_stage("c2x", "c2x", size, 6, base / 10),
+        _glr21_stage("full", "full", 512, 2, base / 100),
+        dataclasses.replace(
+            _glr21_stage("all", "all", 512, 2, base / 100), sampler="continent", clean_share=0.66
+        ),
+    )
+    batches = [GPUS * small_batch] * 2 + [GPUS * large_batch] * 2
+    stages = tuple(
+        dataclasses.replace(stage, batch_size=batch)
+        for stage, batch in zip(stages, batches, strict=True)
+    )
+    large = {"weight_decay": decay}
+    if name == "resnest269":  # its 512 px stages have no margin
+        large |= {"margin": 0.0, "scale": 60.0}
+    stages = (*stages[:2], *(dataclasses.replace(stage, **large) for stage in stages[2:]))
+    return Recipe(
+        f"glr21-{name}{'-code' * is_code}",
+        f"[21], {'published code' if is_code else 'paper'}: {trunk}{', IBN-a' * has_ibn}",
+        _glr21_model(trunk, has_ibn=has_ibn),
+        stages,
+        InferenceConfig(size=512),
+    )
+
+
+def _glr21_resnet50(*, is_code: bool = False) -> Recipe:
+    """The network of [21]'s ablations: 256 px, the clean list, then `all` by continents."""
+    base = 0.08 if is_code else 0.01
+    stages = (
+        dataclasses.replace(_glr21_stage("clean", "clean", 256, 10, base), warmup=0.1),
+        dataclasses.replace(_glr21_stage("all", "all", 256, 2, base / 10), sampler="continent"),
+    )
+    return Recipe(
+        f"glr21-resnet50{'-code' * is_code}",
+        f"[21], ablations, {'published code' if is_code else 'paper'}: resnet50",
+        _glr21_model("resnet50"),
+        tuple(dataclasses.replace(stage, batch_size=GPUS * 128) for stage in stages),
+        InferenceConfig(size=256),
+    )
+
+
+def _photos() -> Recipe:
+    stage = StageConfig(
+        size=128,
+        batch_size=32,
+        learning_rate=0.01,
+        trunk_rate=0.1,
+        schedule="poly",
+        augment=AugmentConfig(scale=(0.8, 1.2), erasing=0.5),
+    )
+    return Recipe(
+        "photos",
+        "no paper: a small pretrained network for a few thousand photographs, two cores",
+        ModelConfig(trunk="tf_efficientnet_lite0", weights="pretrained"),
+        (
+            dataclasses.replace(stage, name="softmax", loss="softmax", epochs=1),
+            dataclasses.replace(stage, name="arcface", epochs=4),
+            dataclasses.replace(stage, name="cluster", train_list="cluster", epochs=2),
+        ),
+        InferenceConfig(size=160),
+    )
+
+
+def _variants() -> dict[str, Callable[[], Recipe]]:
+    found: dict[str, Callable[[], Recipe]] = {}
+    for suffix, is_code in (("", False), ("-code", True)):
+        for name in GLR20:
+            found[f"glr20-{name}{suffix}"] = lambda n=name, c=is_code: _glr20(n, is_code=c)
+        for name in GLR21:
+            found[f"glr21-{name}{suffix}"] = lambda n=name, c=is_code: _glr21(n, is_code=c)
+        found[f"glr21-resnet50{suffix}"] = lambda c=is_code: _glr21_resnet50(is_code=c)
+    return found | {"photos": _photos}
+
+
+RECIPES = _variants()

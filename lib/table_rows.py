@@ -1,0 +1,106 @@
+"""How rows of the papers' tables are made from a profile.
+
+Where a profile follows a recipe of [20], the papers' networks compete (in the miniature world their
+relatives); elsewhere the profile's own network stands for all.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from lib.ablation_rows import AblationRow
+from lib.config import InferenceConfig, Profile, Recipe, StageConfig, override
+from lib.recipes import recipe
+
+BASELINE, ID_UNIFORM, CONTINENT = "baseline", "id-uniform", "continent-aware"
+NOT_TOLD = (math.nan, math.nan)  # where the papers have no figure
+
+
+def clustered_row(
+    profile: Profile,
+    name: str,
+    trunk: str,
+    stages: tuple[StageConfig, ...],
+    against: str = "",
+    paper: tuple[float, float] = NOT_TOLD,
+) -> AblationRow:
+    """A row of [20], tested at the size it is trained at where the paper's networks compete."""
+    model, inference = profile.model, None
+    if has_relatives(profile):
+        model = relative(profile, f"glr20-{trunk.strip().lower().replace('se-', 'se')}").model
+        inference = trained_size(profile)
+    return AblationRow(name, model, stages, against, *paper, inference=inference)
+
+
+def on_clusters(profile: Profile) -> tuple[StageConfig, ...]:
+    """Softmax, ArcFace, then the cluster list without Corner-Cutmix."""
+    return (*profile.stages[:2], dataclasses.replace(profile.stages[2], cutmix=""))
+
+
+def mixed(profile: Profile, form: str) -> tuple[StageConfig, ...]:
+    """Softmax, ArcFace, then the cluster list with Corner-Cutmix as the "paper" or the "code"."""
+    stage = dataclasses.replace(profile.stages[2], name=f"cutmix_{form}", cutmix=form)
+    return (*profile.stages[:2], stage)
+
+
+def trained_row(
+    profile: Profile,
+    name: str,
+    against: str,
+    paper: tuple[float, float],
+    changes: Mapping[str, Any] | None = None,
+) -> AblationRow:
+    """A row of [21]: one stage on the clean list, without Random Erasing unless changed.
+
+    [21]'s ablations are of ResNet50; elsewhere the profile's network takes its ArcFace stage.
+    """
+    if has_relatives(profile):
+        small = relative(profile, "glr21-resnet50")
+        model, stage, inference = small.model, small.stages[0], small.inference
+    else:
+        model, stage, inference = profile.model, profile.stages[1], None
+        stage = dataclasses.replace(stage, name="clean")
+    stage = override(stage, {"augment.erasing": 0.0, **(changes or {})})
+    return AblationRow(name, model, (stage,), against, *paper, inference=inference)
+
+
+def continued_row(
+    profile: Profile,
+    name: str,
+    against: str,
+    paper: tuple[float, float],
+    changes: Mapping[str, Any],
+) -> AblationRow:
+    """A row of [21] that goes on from the baseline, by default on the full list, shuffled.
+
+    Whatever the list, an epoch has as many images as the full one.
+    """
+    base = trained_row(profile, name, against, paper)
+    if has_relatives(profile):
+        stage = relative(profile, "glr21-resnet50").stages[1]
+    else:
+        stage = dataclasses.replace(profile.stages[2], cutmix="")
+    usual = {"name": "continued", "train_list": "full", "sampler": "shuffle"}
+    stage = override(stage, {**usual, "augment.erasing": 0.0, **changes})
+    return dataclasses.replace(base, stages=(*base.stages, stage), budget="full")
+
+
+def has_relatives(profile: Profile) -> bool:
+    """Whether the papers' networks stand behind the profile's, rather than one of its own."""
+    return profile.recipe.startswith("glr20-")
+
+
+def relative(profile: Profile, name: str) -> Recipe:
+    """The recipe called `name`, as small as the profile's."""
+    return recipe(f"{name}-mini" if profile.recipe.endswith("-mini") else name)
+
+
+def label(profile: Profile, trunk: str) -> str:
+    """How a row's name begins: the network, where networks compete."""
+    return f"{trunk} " if has_relatives(profile) else ""
+
+
+def trained_size(profile: Profile) -> InferenceConfig:
+    """The profile's way to look at images, at the size that its last stage trains at."""
+    return dataclasses.replace(profile.inference, size=profile.stages[-1].size)

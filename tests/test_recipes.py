@@ -1,0 +1,118 @@
+"""Recipes: every one can be built, and holds what is known of its system."""
+
+import dataclasses
+
+import pytest
+import timm
+import torch
+
+from lib.config import Recipe
+from lib.models import build_model
+from lib.recipes import GLR20_AUGMENT, RECIPES, recipe
+
+PLAIN = [name for name in RECIPES if not name.endswith("-code")]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_names_a_network_that_timm_has(name):
+    found = recipe(name)
+    assert isinstance(found, Recipe)
+    assert found.name == name
+    assert timm.is_model(found.model.trunk)
+    assert found.stages[0].train_list == "clean"
+    names = [stage.name for stage in found.stages]
+    assert len(set(names)) == len(names)
+    assert recipe(name) == found
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_every_recipe_has_a_relative_that_two_cores_can_train(name):
+    small = recipe(f"{name}-mini")
+    model = build_model(small.model).eval()
+    assert sum(parameter.numel() for parameter in model.parameters()) < 5e6
+    side = small.inference.size
+    with torch.no_grad():
+        assert model(torch.zeros(2, 3, side, side)).shape == (2, 512)
+    full = recipe(name)
+    for small_stage, stage in zip(small.stages, full.stages, strict=True):
+        kept = ("name", "train_list", "loss", "margin", "scale", "sampler", "cutmix", "bias_rate")
+        assert [getattr(small_stage, k) for k in kept] == [getattr(stage, k) for k in kept]
+        assert 32 <= small_stage.size <= side == 64
+        assert small_stage.augment.erasing == stage.augment.erasing
+    assert small.model.pooling == full.model.pooling
+    kept = ("last_stride", "ibn")
+    assert all(small.model.trunk_options.get(k) == full.model.trunk_options.get(k) for k in kept)
+
+
+def test_relatives_are_as_deep_in_proportion_as_the_networks():
+    depths = {
+        name: sum(recipe(f"glr20-{name}-mini").model.trunk_options["layers"])
+        for name in ("resnest101", "resnet152", "resnest200")
+    }
+    assert depths["resnest101"] < depths["resnet152"] < depths["resnest200"]
+
+
+def test_recipe_refuses_what_there_is_not_and_names_the_nearest():
+    with pytest.raises(ValueError, match="found 'glr21-resnest296'; did you mean glr21-resnest269"):
+        recipe("glr21-resnest296")
+    with pytest.raises(ValueError, match="found 'zzz'; there are glr20-resnet152, "):
+        recipe("zzz")
+
+
+@pytest.mark.parametrize(
+    ("name", "epochs", "batch"),
+    [("resnet152", (24, 12), 192), ("resnest101", (24, 12), 192), ("resnest200", (12, 6), 96)],
+)
+def test_glr20_recipes_follow_the_paper(name, epochs, batch):
+    found = recipe(f"glr20-{name}")
+    softmax, arcface, cluster = found.stages
+    assert [stage.loss for stage in found.stages] == ["softmax", "arcface", "arcface"]
+    assert (softmax.epochs + arcface.epochs, cluster.epochs) == epochs
+    settings = {(s.margin, s.scale, s.size, s.batch_size, s.schedule) for s in found.stages}
+    assert settings == {(0.3, 30.0, 448, batch, "lambda_poly")}
+    assert cluster.train_list == "cluster"
+    assert cluster.cutmix == ("paper" if name == "resnest200" else "")
+    assert found.model.pooling == "gap"
+    assert found.inference.size == 512
+    assert all(stage.augment == GLR20_AUGMENT for stage in found.stages)
+
+
+def test_glr20_code_starts_with_arcface_and_mixes_in_two_heads():
+    found = recipe("glr20-resnest200-code")
+    assert [stage.name for stage in found.stages] == ["arcface", "cluster"]
+    assert found.stages[1].cutmix == "code"
+    assert all(stage.augment.chain for stage in found.stages)
+
+
+@pytest.mark.parametrize("name", ["seresnet101-ibn", "resnext101-ibn", "resnest101", "resnest269"])
+def test_glr21_recipes_follow_the_paper(name):
+    found, code = recipe(f"glr21-{name}"), recipe(f"glr21-{name}-code")
+    assert [s.train_list for s in found.stages] == ["clean", "c2x", "full", "all"]
+    assert [s.epochs for s in found.stages] == [10, 6, 2, 2]
+    rates = [s.learning_rate for s in found.stages]
+    assert rates == pytest.approx([0.01, 0.001, 0.0001, 0.0001])
+    assert [s.learning_rate for s in code.stages] == pytest.approx([8 * rate for rate in rates])
+    assert [s.sampler for s in found.stages] == [*["shuffle"] * 3, "continent"]
+    assert [s.size for s in found.stages[2:]] == [512, 512]
+    assert {s.augment.erasing for s in found.stages} == {1.0}
+    assert (found.stages[0].warmup, found.stages[1].warmup) == (0.1, 0.0)
+    assert found.model.pooling == "gem"
+    assert found.model.gem_p == 3.0
+    assert not found.model.gem_trained
+    assert found.model.trunk_options == {"last_stride": 1, "ibn": name.endswith("ibn")}
+    assert found.model.std == pytest.approx((0.22353,) * 3, abs=1e-5)
+
+
+def test_glr21_resnest269_has_no_margin_at_512_pixels():
+    found = recipe("glr21-resnest269")
+    assert [(s.size, s.margin, s.scale) for s in found.stages] == [
+        *[(448, 0.3, 30.0)] * 2,
+        *[(512, 0.0, 60.0)] * 2,
+    ]
+    assert {s.weight_decay for s in found.stages} == {5e-4}
+
+
+def test_photos_recipe_is_small():
+    found = recipe("photos")
+    assert sum(stage.epochs for stage in found.stages) < 12
+    assert dataclasses.asdict(found)["inference"]["size"] == 160
