@@ -27,9 +27,19 @@ FIGURES = (  # of the miniature world only: photographs of others are not ours t
     "05_forest",
     "06_steps",
     "06_strips",
+    "06_rerankers",
+    "06_fairness",
+    "06_explained",
 )
-TABLES = ("05_*", "06_steps", "06_continents")  # patterns of file names
+TABLES = (
+    "05_*",
+    "06_steps",
+    "06_continents",
+    "06_rerankers",
+    "06_spread",
+)  # patterns of file names
 WIDEST = 1100  # pixels
+RUNS = {"miniature world": "mini", "photographs": "photos-photos"}  # heading → run folder
 ABLATIONS = {  # tables of notebook 05 in the README's order, and their headings there
     "glr20_table_1": "[20] Table 1",
     "glr20_table_2": "[20] Table 2",
@@ -69,10 +79,9 @@ def _shrink(source: Path, target: Path) -> None:
 
 def steps_block(reference: Path = REFERENCE) -> str:
     """mAP@100 step by step with intervals, one column pair per run, as a Markdown table."""
-    runs = {"miniature world": "mini", "photographs": "photos-photos"}
     tables = {
         title: pd.read_csv(reference / f"{run}_06_steps.csv")
-        for title, run in runs.items()
+        for title, run in RUNS.items()
         if (reference / f"{run}_06_steps.csv").is_file()
     }
     if not tables:
@@ -135,6 +144,31 @@ def _number(value: float, sign: str = "") -> str:
     return "" if pd.isna(value) else f"{value:{sign}.3f}"
 
 
+def rerankers_block(reference: Path = REFERENCE) -> str:
+    """Every reranker with its gain over plain search and its spread of continents, per run."""
+    tables = {}
+    for title, run in RUNS.items():
+        paths = [reference / f"{run}_06_{name}.csv" for name in ("rerankers", "spread")]
+        if all(path.is_file() for path in paths):
+            table, spread = (pd.read_csv(path).set_index("reranker") for path in paths)
+            tables[title] = table.join(spread["spread"])
+    if not tables:
+        return "No run yet."
+    lines = [
+        "| reranker | source | "
+        + " | ".join(f"{title} | gain over plain search | spread" for title in tables)
+        + " |",
+        "|---" * (2 + 3 * len(tables)) + "|",
+    ]
+    for name, row in next(iter(tables.values())).iterrows():
+        cells = [name, "" if pd.isna(row["source"]) else row["source"]]
+        for table in tables.values():
+            found = table.loc[name] if name in table.index else None
+            cells += ["", "", ""] if found is None else [_cells(found), _number(found["spread"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def timings_block(reference: Path = REFERENCE) -> str:
     """Seconds per notebook of each run, as a Markdown table."""
     found = {
@@ -170,6 +204,7 @@ BLOCKS = {
     "steps": steps_block,
     "ablation mini": partial(ablation_block, "mini"),
     "ablation photos": partial(ablation_block, "photos-photos"),
+    "rerankers": rerankers_block,
     "timings": timings_block,
     "cleaning": cleaning_block,
 }

@@ -36,6 +36,31 @@ def test_blocks_say_so_where_there_is_no_run(tmp_path):
     assert reference.ablation_block(tmp_path) == "No run yet."
 
 
+def test_rerankers_block_shows_gain_and_spread_of_every_run(tmp_path):
+    table = {
+        "reranker": ["plain search", "landmark-country"],
+        "source": [None, "[21]"],
+        "private": [0.5, 0.6],
+        "low": [0.45, 0.55],
+        "high": [0.55, 0.65],
+        "gain": [None, 0.1],
+        "gain_low": [None, 0.05],
+        "gain_high": [None, 0.15],
+    }
+    spread = {"reranker": table["reranker"], "spread": [0.2, 0.1]}
+    assert reference.rerankers_block(tmp_path) == "No run yet."
+    for run in ("mini", "photos-photos"):
+        write_csv(pd.DataFrame(table), tmp_path / f"{run}_06_rerankers.csv")
+        write_csv(pd.DataFrame(spread), tmp_path / f"{run}_06_spread.csv")
+    write_csv(pd.DataFrame(table).head(1), tmp_path / "photos-photos_06_rerankers.csv")
+    lines = reference.rerankers_block(tmp_path).splitlines()
+    title = "gain over plain search | spread"
+    assert lines[0] == f"| reranker | source | miniature world | {title} | photographs | {title} |"
+    assert lines[2].count("|") == lines[3].count("|") == lines[0].count("|")
+    assert "0.500 (0.450 to 0.550) |  | 0.200 | 0.500" in lines[2]
+    assert "[21] | 0.600 (0.550 to 0.650) | +0.100 (+0.050 to +0.150) | 0.100 |" in lines[3]
+
+
 def test_fill_replaces_what_is_between_the_markers_alone(tables):
     text = "above\n<!-- steps -->\nold\n<!-- end -->\nbelow\n"
     filled = reference.fill(text, tables)
