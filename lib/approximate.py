@@ -1,14 +1,12 @@
 """Approximate nearest neighbours among millions of references, and how approximate they are.
 
-Exact search of 4.1 million references for each of 760,000 gallery images is 3 · 10¹⁵ operations.
-An inverted file of faiss needs a thousandth: rows are projected on the directions in which they
-differ most, grouped in cells by k-means and kept as half-byte codes (IVF, PQ fast scan); a query
-looks into the nearest cells, and the best hundred candidates are scored again with the rows
-themselves in double precision, so a score is the same as from the exact search. Nothing is silent:
-every search also searches a sample of its queries exactly, and prints the recall.
+Exact search of 4.1 million references for each of 760,000 gallery images is 3 · 10¹⁵ operations. An
+inverted file (`lib.inverted_file`) needs a thousandth: a query looks into the nearest cells only,
+and the best hundred candidates are scored again with the rows themselves in double precision, so a
+score is the same as from the exact search. Nothing is silent: every search also searches a sample
+of its queries exactly, and prints the recall.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,15 +14,11 @@ from typing import NamedTuple
 import faiss
 import numpy as np
 
+from lib.inverted_file import INDEX, build_index
 from lib.neighbours import best_of, check_tables, nearest, score_pairs
-from lib.rows import BLOCK, ChosenRows, Table, blocks, check_table
-from lib.runs import atomic_path, fingerprint, is_done, mark_done, progress, rng, start_over
+from lib.rows import BLOCK, Table, blocks
+from lib.runs import progress
 
-VERSION = 2  # of the stored form
-INDEX, TRAINED = "index.faiss", "trained"
-FEWEST = 64  # rows worth an index
-POINTS_PER_CELL = 40  # rows that k-means learns from; faiss asks for 39
-PROJECTED = 192  # dimensions kept
 AT_ONCE = 16_384  # queries
 LARGEST_EXACT = 300_000  # references: exact tags of as many gallery images take half an hour
 
@@ -36,97 +30,6 @@ class Found(NamedTuple):
     positions: np.ndarray  # (Q, k) int64
     recall_at_1: float
     recall_at_k: float
-
-
-def build_index(
-    rows: Table, folder: str | Path, *, cells: int = 0, iterations: int = 8, seed: int = 0
-) -> Path:
-    """Train an index of `rows` and save it in `folder`, which is returned.
-
-    Does nothing when the folder already holds the index of these rows, and does not train again
-    when a killed run had finished training. Minutes for millions of rows; memory for what k-means
-    learns from (half a gigabyte then) and 56 bytes a row.
-
-    Args:
-        rows: (N, D) embeddings, may be a memory map.
-        folder: receives `index.faiss`.
-        cells: groups of rows; 0 for 2·√N.
-        iterations: of k-means.
-        seed: chooses the rows that k-means learns from.
-
-    Raises:
-        ValueError: if rows are no table of finite numbers, or too few for an index or its cells.
-    """
-    check_table(rows, "rows to index")
-    cells = cells or round(2 * len(rows) ** 0.5)
-    if len(rows) < FEWEST or not 1 <= cells <= len(rows):
-        raise ValueError(
-            f"expected at least {FEWEST} rows and as many as cells, found {len(rows)} rows for"
-            f" {cells} cells; search so few exactly, or ask for fewer cells"
-        )
-    folder = Path(folder)
-    key = fingerprint(VERSION, cells, iterations, seed, list(rows.shape), _digest(rows))
-    if is_done(folder, key):
-        return folder
-    start_over(folder)
-    index = _trained(rows, folder / TRAINED, key, cells, iterations, seed)
-    pieces = blocks(rows, BLOCK, "rows to index")
-    for _, piece, _ in progress(pieces, "indexing", -(-len(rows) // BLOCK)):
-        index.add(piece)
-    with atomic_path(folder / INDEX) as temporary:
-        faiss.write_index(index, str(temporary))
-    mark_done(folder, key, rows=len(rows), cells=cells)
-    return folder
-
-
-def _trained(
-    rows: Table, folder: Path, key: str, cells: int, iterations: int, seed: int
-) -> faiss.IndexPreTransform:
-    """The index with its cells and no rows: read, or trained and kept."""
-    if is_done(folder, key):
-        return faiss.read_index(str(folder / INDEX))
-    start_over(folder)
-    generator = rng(seed, "rows that the index learns from")
-    chosen = np.sort(generator.permutation(len(rows))[: max(POINTS_PER_CELL * cells, FEWEST)])
-    pieces = blocks(ChosenRows(rows, chosen), BLOCK, "rows to index")
-    learned = np.concatenate([piece.copy() for _, piece, _ in pieces])
-    projection = _projection(learned, generator)
-    width = projection.d_out
-    codes = f"IVF{cells},PQ{max(1, width // 2)}x4fs"
-    inverted = faiss.index_factory(width, codes, faiss.METRIC_INNER_PRODUCT)
-    inverted.cp.niter, inverted.cp.seed, inverted.cp.spherical = iterations, seed, True
-    for settings in (inverted.cp, inverted.pq.cp):
-        settings.min_points_per_centroid = 1
-    inverted.train(projection.apply(learned))
-    index = faiss.IndexPreTransform(projection, inverted)
-    with atomic_path(folder / INDEX) as temporary:
-        faiss.write_index(index, str(temporary))
-    mark_done(folder, key)
-    return index
-
-
-def _projection(rows: np.ndarray, generator: np.random.Generator) -> faiss.LinearTransform:
-    """On the directions of largest second moment, turned at random so that codes share them evenly.
-
-    Without subtracting the mean, inner products of what is kept stay what they are.
-    """
-    width = rows.shape[1]
-    kept = max(1, min(PROJECTED, width) // 2 * 2)
-    _, directions = np.linalg.eigh((rows.T @ rows).astype(np.float64))
-    turned, _ = np.linalg.qr(generator.standard_normal((kept, kept)))
-    matrix = (turned @ directions[:, ::-1][:, :kept].T).astype(np.float32)
-    projection = faiss.LinearTransform(width, kept, False)
-    faiss.copy_array_to_vector(np.ascontiguousarray(matrix).ravel(), projection.A)
-    projection.is_trained = True
-    return projection
-
-
-def _digest(rows: Table) -> str:
-    """A hash of all values: four seconds for four million rows of 512."""
-    found = hashlib.sha256(str(rows.dtype).encode())
-    for start in range(0, len(rows), BLOCK):
-        found.update(np.ascontiguousarray(rows[start : start + BLOCK]))
-    return found.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)

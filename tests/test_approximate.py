@@ -1,24 +1,15 @@
 import re
 
-import faiss
 import numpy as np
 import pytest
 
-from lib import approximate
-from lib.approximate import ApproximateIndex, build_index, find_nearest, index_if_large, read_index
+from lib.approximate import ApproximateIndex, find_nearest, index_if_large, read_index
+from lib.inverted_file import build_index
 from lib.neighbours import nearest
 from lib.rerank import landmark_country_rerank
-from lib.rows import ChosenRows
 from lib.search import search
 from lib.votes import tag_gallery, vote
-
-
-def rows_around_centres(seed, count, *, centres=60, width=24, spread=0.5):
-    generator = np.random.default_rng(seed)
-    middle = np.random.default_rng(99).standard_normal((centres, width))
-    rows = middle[generator.integers(centres, size=count)]
-    rows = rows + spread * generator.standard_normal((count, width))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+from tests.winners import rows_around_centres
 
 
 @pytest.fixture(scope="module")
@@ -93,53 +84,6 @@ def test_k_is_clipped_and_nothing_is_asked_of_nobody(rows, folder):
     index = read_index(folder, rows)
     assert index.nearest(rows[:2], 5000).positions.shape == (2, 3000)
     assert index.nearest(rows[:0], 5).positions.shape == (0, 5)
-
-
-def test_build_index_is_done_once_and_again_for_other_rows(rows, tmp_path, monkeypatch):
-    build_index(rows, tmp_path, cells=20)
-    monkeypatch.setattr(approximate, "_trained", None)  # calling it now would fail
-    build_index(rows, tmp_path, cells=20)
-    build_index(ChosenRows(rows, np.arange(3000)), tmp_path, cells=20)  # the same values
-    other = rows.copy()
-    other[2999, 3] += 0.5
-    for changed, options in ((other, {}), (rows, {"cells": 21}), (rows, {"seed": 1})):
-        with pytest.raises(TypeError):
-            build_index(changed, tmp_path, **({"cells": 20} | options))
-
-
-def test_build_index_goes_on_after_a_kill_without_training_again(rows, tmp_path, monkeypatch):
-    write = faiss.write_index
-
-    def killed(index, path):
-        if index.ntotal:
-            raise KeyboardInterrupt
-        write(index, path)
-
-    monkeypatch.setattr(faiss, "write_index", killed)
-    with pytest.raises(KeyboardInterrupt):
-        build_index(rows, tmp_path, cells=20)
-    with pytest.raises(ValueError, match=r"expected a finished index in .*, found none"):
-        read_index(tmp_path, rows)
-    monkeypatch.setattr(faiss, "write_index", write)
-    monkeypatch.setattr(faiss.IndexIVFPQFastScan, "train", None)
-    build_index(rows, tmp_path, cells=20)
-    assert len(read_index(tmp_path, rows)) == 3000
-    assert not [path for path in tmp_path.rglob("*") if ".part" in path.name]
-
-
-@pytest.mark.parametrize(
-    ("wrong", "options", "message"),
-    [
-        (np.ones(4), {}, r"rows to index as an \(N, D\) array"),
-        (np.ones((70, 2)), {"cells": 71}, "found 70 rows for 71 cells"),
-        (np.ones((63, 2)), {}, "at least 64 rows and as many as cells, found 63 rows"),
-        (np.ones((0, 2)), {}, "found 0 rows"),
-        (np.array([[1, 0]] * 99 + [[np.nan, 1]]), {}, "finite rows to index, .* row 99"),
-    ],
-)
-def test_build_index_refuses_bad_input(tmp_path, wrong, options, message):
-    with pytest.raises(ValueError, match=message):
-        build_index(wrong, tmp_path, **options)
 
 
 def test_an_index_of_other_rows_is_refused(rows, folder):

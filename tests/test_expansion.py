@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from lib.approximate import build_index, read_index
+from lib.approximate import read_index
 from lib.expansion import augment_gallery, augmented_search, expand_queries, expanded_search
+from lib.inverted_file import build_index
 from lib.metrics import mean_average_precision
 from lib.search import search
 from tests.winners import random_case, unit_rows

@@ -15,6 +15,15 @@ def unit_rows(generator: np.random.Generator, count: int, width: int) -> np.ndar
     return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
 
 
+def rows_around_centres(seed, count, *, centres=60, width=24, spread=0.5):
+    """Float16 unit rows in groups that are the same for every seed."""
+    generator = np.random.default_rng(seed)
+    middle = np.random.default_rng(99).standard_normal((centres, width))
+    rows = middle[generator.integers(centres, size=count)]
+    rows = rows + spread * generator.standard_normal((count, width))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
+
+
 @dataclass
 class Case:
     """Queries, gallery and labelled references; few distinct rows where there are to be ties."""

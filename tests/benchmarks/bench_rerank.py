@@ -19,8 +19,9 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_info
 
-from lib.approximate import ApproximateIndex, build_index, read_index
+from lib.approximate import ApproximateIndex, read_index
 from lib.intervals import paired_difference
+from lib.inverted_file import build_index
 from lib.neighbours import nearest
 from lib.rerank import apply_votes
 from lib.rows import BLOCK, blocks
