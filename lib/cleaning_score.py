@@ -65,3 +65,21 @@ def _alone(classes: np.ndarray) -> np.ndarray:
 
 def _share(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")
+
+
+def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
+    """What each cleaned image truly is, for `score_cleaning`: a view of its landmark, or noise.
+
+    Args:
+        images: with id and landmark_id.
+        truth: `truth.csv`: id, planted ("none" for a right label) and, where views are known, view.
+
+    Returns:
+        (N,) int64 in the order of `images`, -1 for planted noise.
+    """
+    known = truth.set_index("id").loc[images["id"]]
+    views = np.full(len(images), "")
+    if "view" in known:  # a close-up shows a part of the front
+        views = known["view"].replace("detail", "front").to_numpy()
+    codes = pd.MultiIndex.from_arrays([images["landmark_id"], views]).factorize()[0]
+    return np.where(known["planted"].to_numpy() == "none", codes, -1)

@@ -7,6 +7,7 @@ product. What runs where, and on which rows, is `lib.groups`' business.
 """
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
 from typing import Protocol
 
 import numpy as np
@@ -40,10 +41,15 @@ def check_settings(eps: float, min_samples: int) -> None:
     Raises:
         ValueError: unless eps is in (0, 2] and min_samples is an integer of at least 1.
     """
-    if not 0 < eps <= 2:
-        raise ValueError(f"expected a cosine distance in (0, 2] as eps, found {eps}")
-    if not isinstance(min_samples, int | np.integer) or min_samples < 1:
-        raise ValueError(f"expected an integer of at least 1 as min_samples, found {min_samples}")
+    if not isinstance(eps, Real) or isinstance(eps, bool) or not 0 < eps <= 2:
+        raise ValueError(
+            f"expected a cosine distance in (0, 2] as eps, found {eps!r}: 0.3 to 0.6 are usual"
+        )
+    if not isinstance(min_samples, Integral) or isinstance(min_samples, bool) or min_samples < 1:
+        raise ValueError(
+            f"expected an integer of at least 1 as min_samples, found {min_samples!r}: "
+            "2 to 5 are usual"
+        )
 
 
 def dbscan(

@@ -28,6 +28,8 @@ _MINI_AUGMENT = AugmentConfig(
     saturation=0.3,
     erasing=1.0,
 )
+# Suspects go first, so the second pass may be generous with what is left.
+_CLEAN = CleanConfig(suspects=True, faces=True, relaxation=2.0)
 _MINI_STAGE = StageConfig(
     size=64,
     batch_size=32,
@@ -57,7 +59,7 @@ def _mini() -> Profile:
             stage, name="cluster", train_list="cluster", epochs=14, frozen_trunk=0.05
         ),
         rerank=RerankConfig(reciprocal=True),
-        clean=CleanConfig(min_samples=3, tighten=0.9, relaxation=1.05, suspects=True),
+        clean=_CLEAN,
         world=WorldConfig(),
         test_size=64,
         flip=True,
@@ -106,7 +108,7 @@ def _photos() -> Profile:
             dataclasses.replace(stage, name="arcface", epochs=4),
         ),
         stage_two=dataclasses.replace(stage, name="cluster", train_list="cluster", epochs=2),
-        clean=CleanConfig(suspects=True),
+        clean=_CLEAN,
         rerank=RerankConfig(reciprocal=True),
         test_size=160,
     )

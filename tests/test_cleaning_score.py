@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from lib.cleaning_score import score_cleaning
+from lib.cleaning_score import score_cleaning, true_classes
 
 
 def images(labels) -> pd.DataFrame:
@@ -53,3 +53,28 @@ def test_score_cleaning_of_nothing_dropped_has_no_precision():
 def test_score_cleaning_refuses_a_truth_of_another_length():
     with pytest.raises(ValueError, match="each of the 3 images"):
         score_cleaning(images([0, 0, 1]), np.array([0, 0]))
+
+
+def test_true_classes_are_views_of_a_landmark_and_noise_is_none():
+    images = pd.DataFrame({"id": list("abcdefg"), "landmark_id": [1, 1, 1, 1, 2, 2, 1]})
+    truth = pd.DataFrame(
+        {
+            "id": list("gfedcbaz"),
+            "planted": ["none", "junk", "none", "none", "wrong", "none", "none", "none"],
+            "view": ["detail", "", "front", "back", "front", "front", "front", "front"],
+        }
+    )
+    found = true_classes(images, truth)
+    assert found[[2, 5]].tolist() == [-1, -1]
+    a, b, d, e, g = found[[0, 1, 3, 4, 6]]
+    assert a == b == g  # a detail is a part of the front
+    assert len({a, d, e}) == 3  # another view, another landmark
+    assert min(a, d, e) >= 0
+
+
+def test_true_classes_are_landmarks_where_views_are_not_known():
+    images = pd.DataFrame({"id": list("abcd"), "landmark_id": [8, 3, 8, 3]})
+    truth = pd.DataFrame({"id": list("abcd"), "planted": ["none", "none", "none", "junk"]})
+    a, b, c, d = true_classes(images, truth)
+    assert a == c != b
+    assert d == -1

@@ -71,7 +71,7 @@ def test_profile_refuses_an_unknown_name():
     [
         ("sead", 1, "Profile has no setting 'sead'; did you mean seed?"),
         ("model.trnk", "x", "ModelConfig has no setting 'trnk'; did you mean trunk?"),
-        ("clean.zzz", 1, "CleanConfig has no setting 'zzz'; it has eps, tighten"),
+        ("clean.zzz", 1, "CleanConfig has no setting 'zzz'; it has eps, min_samples"),
         ("stage_one.sofmax.epochs", 1, "a stage among softmax, arcface, found 'sofmax'"),
         ("stage_one.softmax.epoch", 1, "no setting 'epoch'; did you mean epochs?"),
         ("stage_one.softmax", 1, "StageConfig has no setting ''"),
