@@ -67,21 +67,20 @@ def _distances(
     key = (2 * owner[held] + is_rescued[held]) * len(cluster) + cluster[held]
     _, which, count = np.unique(key, return_inverse=True, return_counts=True)
     large = count[which] >= config.smallest
-    held, group = held[large], which[large] if config.split else owner[held[large]]
-    parts = [slice(start, start + TASK_ROWS) for start in range(0, len(held), TASK_ROWS)]
-    centres = np.zeros((group.max(initial=-1) + 1, 1), dtype=np.float32)
-    for part in parts:
-        centres = centres + _sums(rows[held[part]], group[part], len(centres))
+    group = np.full(len(cluster), -1)
+    group[held[large]] = which[large] if config.split else owner[held[large]]
+    parts = [slice(start, start + TASK_ROWS) for start in range(0, len(rows), TASK_ROWS)]
+    centres = sum(_sums(rows[part], group[part], group.max() + 1) for part in parts)
     centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
     distance = np.full(len(cluster), np.nan, dtype=np.float32)
-    for part in parts:
-        near = np.einsum("ij,ij->i", rows[held[part]], centres[group[part]])
-        distance[held[part]] = 1 - near
+    for part in parts if len(centres) else ():
+        near = np.einsum("ij,ij->i", rows[part], centres[group[part]])
+        distance[part] = np.where(group[part] >= 0, 1 - near, np.nan)
     return distance
 
 
 def _sums(rows: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
     """(G, D) sums of the rows of each group; as a sparse product, far faster than `reduceat`."""
-    ones = np.ones(len(rows), dtype=np.float32)
-    member = csr_array((ones, (group, np.arange(len(rows)))), shape=(groups, len(rows)))
-    return member @ rows
+    held = np.flatnonzero(group >= 0)
+    ones = np.ones(len(held), dtype=np.float32)
+    return csr_array((ones, (group[held], held)), shape=(groups, len(rows))) @ rows
