@@ -151,3 +151,28 @@ def count_by_landmark(images: pd.DataFrame) -> pd.DataFrame:
     table.insert(1, "images", counts.sum(axis=1))
     table.insert(2, "clusters", clusters)
     return table
+
+
+def count_flow(images: pd.DataFrame) -> pd.DataFrame:
+    """Count the images on every way through both passes: what each pass said of them.
+
+    Args:
+        images: `CleaningResult.images`.
+
+    Returns:
+        Rows of `first` (what the first pass made of them: kept, split, noise, small or suspect),
+        `last` (their status) and `images`, in the order of a picture; empty ways are left out.
+
+    >>> images = pd.DataFrame(
+    ...     {"status": ["kept", "rescued", "dropped"], "dropped_as": ["", "", "noise"]}
+    ... )
+    >>> count_flow(images).to_numpy().tolist()
+    [['kept', 'kept', 1], ['noise', 'rescued', 1], ['noise', 'dropped', 1]]
+    """
+    last, fate = images["status"].astype(str), images["dropped_as"].astype(str)
+    first = fate.where(last == "dropped", last.replace("rescued", "noise"))
+    ways = pd.DataFrame({"first": first, "last": last}).value_counts().rename("images")
+    order = pd.MultiIndex.from_product(
+        [["kept", "split", "noise", "small", "suspect"], STATUSES], names=["first", "last"]
+    )
+    return ways.reindex(order).dropna().astype(int).reset_index()

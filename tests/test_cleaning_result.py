@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.clean import clean
-from lib.cleaning_result import CleaningResult, count_by_landmark, tell_images
+from lib.cleaning_result import CleaningResult, count_by_landmark, count_flow, tell_images
 from lib.config import CleanConfig
 
 STATUSES = ["kept", "split", "rescued", "dropped"]
@@ -81,6 +81,24 @@ def test_kept_is_the_largest_cluster_of_the_first_pass_and_the_first_of_equals()
         ["kept"] * 2 + ["split"] * 2 + ["rescued"] * 4 + ["dropped"]
     )
     assert images["dropped_as"].tolist() == [""] * 8 + ["small"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_count_flow_counts_every_image_once(seed: int):
+    result, *_ = random_result(np.random.default_rng(seed))
+    ways = count_flow(result.images)
+    assert ways["images"].sum() == len(result.images)
+    assert (ways["images"] > 0).all()
+    last = ways.groupby("last")["images"].sum().to_dict()
+    assert last == result.images["status"].astype(str).value_counts().to_dict()
+    dropped = ways[ways["last"] == "dropped"].set_index("first")["images"].to_dict()
+    fates = result.images["dropped_as"].astype(str).value_counts().drop("", errors="ignore")
+    assert dropped == fates.to_dict()
+
+
+def test_count_flow_of_nothing_is_empty():
+    nothing = clean(np.empty((0, 4), np.float32), np.empty(0, int), CleanConfig(eps=0.1)).images
+    assert count_flow(nothing).empty
 
 
 def test_counts_reconcile_with_the_input_of_a_whole_cleaning():
