@@ -167,9 +167,9 @@ def _label_blocks(rows: Rows, radii: list[np.float32], min_samples: int) -> np.n
     size = len(rows)
     counts = np.zeros((len(radii), size), dtype=np.int64)
     for k, left, right, near in _near_blocks(rows, radii):
-        counts[k, left] += near.sum(axis=1)
+        counts[k, left] += np.count_nonzero(near, axis=1)
         if left != right:
-            counts[k, right] += near.sum(axis=0)
+            counts[k, right] += np.count_nonzero(near, axis=0)
     core = counts >= min_samples
 
     component = np.tile(np.arange(size), (len(radii), 1))
@@ -223,7 +223,8 @@ def _near_blocks(
     for first, left in enumerate(parts):
         own = rows[left]
         for right in parts[first:]:
-            distance = np.subtract(1, own @ rows[right].T)
+            distance = own @ rows[right].T
+            np.subtract(1, distance, out=distance)
             if left == right:
                 np.fill_diagonal(distance, 0)
             for k, limit in enumerate(radii):

@@ -2,9 +2,9 @@
 
 Makes its own data in GLDv2's shape (heavy-tailed landmark sizes, rows in random order), and prints
 tables: scikit-learn's loop, `cluster_landmarks` and the bare product-and-threshold loop on the same
-landmarks; time against the sum of squared sizes; what a sweep and the options cost; with `--huge`
-one landmark of 100,000 images; with `--full` all of cleaning over a memory map of 4,132,914 float16
-rows (4.2 GB in a temporary folder). Run it where nothing else runs; CPU seconds tell more if not.
+landmarks; what a sweep and the options cost; time against the sum of squared sizes. Instead, with
+`--huge`, one landmark of 100,000 images, and with `--full` all of cleaning over a memory map of
+4,132,914 float16 rows (4.2 GB in a temporary folder). Run each where nothing else runs.
 """
 
 import argparse
@@ -225,14 +225,16 @@ def main() -> None:
     given = parser.parse_args()
     generator = np.random.default_rng(0)
     print(f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}")
-    with tempfile.TemporaryDirectory(dir=given.folder) as folder:
-        ids = compare(given.images, given.images // 20, generator, Path(folder))
-        run_options(ids, Path(folder))
-        grow(131_072, generator, Path(folder))
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
         if given.huge:
-            run_huge(100_000, generator, Path(folder))
+            run_huge(100_000, generator, folder)
         if given.full:
-            run_full(generator, Path(folder))
+            run_full(generator, folder)
+        if not (given.huge or given.full):
+            ids = compare(given.images, given.images // 20, generator, folder)
+            run_options(ids, folder)
+            grow(131_072, generator, folder)
 
 
 if __name__ == "__main__":
