@@ -87,11 +87,9 @@ def over_groups(
     Warns:
         UserWarning: if rows are not of unit length; they are normalised.
     """
-    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    order = np.lexsort((inverse, -counts[inverse]))
+    order, sizes = _arrange(groups)
     rows_of = order if positions is None else positions[order]
     beside = () if marks is None else (marks[order],)
-    sizes = np.sort(counts)[::-1]
     ends = np.cumsum(sizes)
     off_unit = 0
 
@@ -102,17 +100,14 @@ def over_groups(
         off_unit += rows.count_off_unit()
         yield order[part], work(rows, np.array([size]), *(own[part] for own in beside))
 
+    def task(part: slice, own_sizes: np.ndarray) -> tuple:
+        raw, own_marks = embeddings[rows_of[part]], (own[part] for own in beside)
+        return delayed(_run)(work, raw, rows_of[part], own_sizes, *own_marks)
+
     tasks = list(_tasks(sizes, ends, huge))
     with threadpool_limits(1, user_api="blas"):  # one core per task; tasks are many
         results = Parallel(n_jobs=jobs, prefer="threads")(
-            delayed(_run)(
-                work,
-                embeddings[rows_of[part]],
-                rows_of[part],
-                task_sizes,
-                *(own[part] for own in beside),
-            )
-            for part, task_sizes in (progress(tasks, what) if what else tasks)
+            task(*one) for one in (progress(tasks, what) if what else tasks)
         )
     for (part, _), (count, result) in zip(tasks, results, strict=True):
         off_unit += count
@@ -123,6 +118,12 @@ def over_groups(
             "normalise embeddings when they are made",
             stacklevel=3,
         )
+
+
+def _arrange(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) positions, group after group from the largest on, and the sizes of the groups."""
+    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.lexsort((inverse, -counts[inverse])), np.sort(counts)[::-1]
 
 
 def _tasks(sizes: np.ndarray, ends: np.ndarray, first: int) -> Iterator[tuple[slice, np.ndarray]]:

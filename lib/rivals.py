@@ -71,7 +71,7 @@ def find_rivals(
     """Compare every image with its own landmark and with the landmarks most like it.
 
     The rivals are found among the landmarks' means: N images times L landmarks products (seconds
-    for thousands of landmarks; for GLDv2's 203,094 about an hour on two cores, or a minute on a
+    for thousands of landmarks; for GLDv2's 203,094 about two hours on two cores, or minutes on a
     GPU, which is used if there is one). Then images are compared with the images of their rivals,
     which takes about `candidates` times as long as one pass of DBSCAN, and some 32 bytes of memory
     per image and rival.
