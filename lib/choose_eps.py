@@ -17,7 +17,6 @@ from lib.groups import check_embeddings, over_groups
 from lib.k_distances import kth_nearest
 from lib.sweep import sweep
 
-RELAXATION = 1.2  # relaxed eps as a multiple of eps
 SAMPLE_IMAGES = 50_000  # enough for a suggestion
 SAMPLE_LARGEST = 4_096  # images of one landmark that enter the sample
 MOVES, ROUNDS = 20_000, 10  # images moved; small datasets take rounds, up to ten
@@ -26,10 +25,9 @@ STEPS = np.arange(11, 31) / 20  # the sweep around a suggestion: 0.55 to 1.5 tim
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Radii for both passes, why, and what radii around the first would do."""
+    """A radius for the first pass, why, and what radii around it would do."""
 
     eps: float
-    relaxed_eps: float
     reason: str
     sweep: pd.DataFrame
 
@@ -38,16 +36,16 @@ def suggest(
     embeddings: np.ndarray,
     landmark_ids: np.ndarray,
     *,
-    min_samples: int = 4,
+    min_samples: int = 3,
+    without: np.ndarray | None = None,
     generator: np.random.Generator | None = None,
     jobs: int = -1,
 ) -> Suggestion:
-    """Suggest radii for both passes from the distances alone.
+    """Suggest the radius of the first pass from the distances alone.
 
     With s(eps) the share of images that have `min_samples - 1` others of their landmark within
     eps, and m(eps) the share of images moved to a random other landmark that would have as many
-    there, the suggestion maximises s - m (Youden's index). The second radius is 1.2 times the
-    first.
+    there, the suggestion maximises s - m (Youden's index).
 
     Up to 50,000 images of whole landmarks are looked at, of the largest landmarks 4,096 each.
 
@@ -55,6 +53,7 @@ def suggest(
         embeddings: (N, D) unit rows as for `lib.clean.cluster_landmarks`.
         landmark_ids: (N,) integers.
         min_samples: of the first pass.
+        without: (N,) bool; images to leave out, such as suspects.
         generator: draws landmarks and moves images; a fixed one by default.
         jobs: joblib's `n_jobs`.
 
@@ -65,7 +64,9 @@ def suggest(
     check_settings(1, min_samples)
     generator = np.random.default_rng(0) if generator is None else generator
     k = max(min_samples - 1, 1)
-    positions, ids = sample_landmarks(landmark_ids, k + 1, generator)
+    considered = np.arange(len(landmark_ids)) if without is None else np.flatnonzero(~without)
+    positions, ids = sample_landmarks(landmark_ids[considered], k + 1, generator)
+    positions = considered[positions]
     rounds = min(-(-MOVES // len(positions)), ROUNDS)
     measured = [
         measure_moves(embeddings, positions, ids, k, generator, jobs) for _ in range(rounds)
@@ -80,7 +81,7 @@ def suggest(
     steps = np.unique(np.minimum(eps * STEPS, 2).round(4))
     rows = np.asarray(embeddings[positions])
     tried = sweep(rows, ids, steps, min_samples=min_samples, jobs=jobs)
-    return Suggestion(eps, round(min(RELAXATION * eps, 2.0), 4), reason, tried)
+    return Suggestion(eps, reason, tried)
 
 
 def sample_landmarks(
@@ -96,7 +97,7 @@ def sample_landmarks(
     if len(order) < 2:
         raise ValueError(
             f"expected at least two landmarks of {smallest} images or more, found {len(order)}: "
-            "give a smaller min_samples, or eps and relaxed_eps"
+            "give a smaller min_samples, or eps"
         )
     sizes = np.minimum(counts[order], SAMPLE_LARGEST)
     chosen = order[: max(2, np.searchsorted(np.cumsum(sizes), SAMPLE_IMAGES))]

@@ -2,8 +2,9 @@
 
 [20] §2.1: DBSCAN per landmark on the first model's embeddings splits indoor from outdoor views and
 finds noise; the noise is clustered once more with a relaxed radius, which wins back long-tail
-classes; what is noise even then is dropped. Which radius to take is `lib.choose_eps`' question,
-the clustering itself is `lib.dbscan`'s.
+classes; what is noise even then is dropped (`lib.passes`). Which radius to take is
+`lib.choose_eps`' question, the clustering itself is `lib.dbscan`'s. The command
+`python -m lib.clean_files` does all this to files.
 """
 
 import dataclasses
@@ -13,12 +14,13 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from lib.choose_eps import suggest
-from lib.cleaning_result import CleaningResult, count_by_landmark, number_classes
+from lib.choose_eps import Suggestion, suggest
+from lib.cleaning_result import CleaningResult, count_by_landmark, tell_images
 from lib.config import CleanConfig
-from lib.dbscan import Rows, check_settings, dbscan
-from lib.groups import TASK_ROWS, check_embeddings, over_groups
-from lib.rivals import find_suspects
+from lib.dbscan import check_settings, dbscan
+from lib.groups import check_embeddings, over_groups
+from lib.passes import both_passes
+from lib.rivals import find_rivals
 
 
 def cluster_landmarks(
@@ -61,7 +63,12 @@ def cluster_landmarks(
     [0, 0, -1, -1]
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
-    return _cluster(embeddings, landmark_ids, None, eps, min_samples, jobs)
+    check_settings(eps, min_samples)
+    labels = np.full(len(landmark_ids), -1, dtype=np.int64)
+    work = partial(dbscan, eps_values=(eps,), min_samples=min_samples)
+    for at, found in over_groups(work, embeddings, landmark_ids, jobs=jobs):
+        labels[at] = found[0]
+    return labels
 
 
 def clean(
@@ -78,16 +85,16 @@ def clean(
     The first pass clusters each landmark, the second each landmark's noise with the relaxed
     settings; clusters of fewer than `config.smallest` images are dropped. Labels ascend with the
     landmark id and, within a landmark, with the cluster. Without `config.split` the clusters of a
-    landmark share one class.
+    landmark share one class. Every landmark's rows are read once.
 
     Args:
         embeddings: (N, D) unit rows as for `cluster_landmarks`.
         landmark_ids: (N,) integers.
-        config: the settings. An `eps` of 0 is replaced by `lib.choose_eps.suggest`'s times
-            `tighten`, a `relaxed_eps` of 0 by eps times `relaxation`.
+        config: the settings. An `eps` of 0 is replaced by `lib.choose_eps.suggest`'s, a
+            `relaxed_eps` of 0 by eps times `relaxation`.
         ids: (N,) unique names of the images, for the tables.
         suspects: (N,) bool; images to drop before both passes. With `config.suspects`, which the
-            paper does not know, they are what `lib.rivals.find_suspects` finds, unless given.
+            paper does not know, they are what `lib.rivals.find_rivals` finds, unless given.
         jobs: joblib's `n_jobs`.
 
     Returns:
@@ -95,83 +102,57 @@ def clean(
         dropped and there are no classes; empty input gives empty tables.
 
     Raises:
-        ValueError: as `cluster_landmarks`; if `ids` do not fit, or if `relaxed_eps < eps`.
+        ValueError: as `cluster_landmarks`; if `ids` do not fit, if `relaxed_eps < eps`, or if there
+            is too little to suggest a radius from.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     names = _check_ids(ids, len(embeddings))
-    config = _with_radii(embeddings, landmark_ids, config, jobs)
-    if config.rescue and config.relaxed_eps < config.eps:
-        raise ValueError(
-            f"expected relaxed_eps to be at least eps = {config.eps}, found {config.relaxed_eps}: "
-            "the second pass relaxes the first"
-        )
+    reasons = []
+    if config.suspects and suspects is None:
+        rivalry = find_rivals(embeddings, landmark_ids, jobs=jobs)
+        suspects, reasons = rivalry.suspects, [rivalry.reason]
+    suspects = _check_suspects(suspects, len(embeddings))
+    config, advice = _with_radii(embeddings, landmark_ids, config, suspects, jobs)
+    trusted = np.flatnonzero(~suspects)
     cluster = np.full(len(landmark_ids), -1, dtype=np.int64)
     is_rescued = np.zeros(len(cluster), dtype=bool)
-    if config.suspects and suspects is None and len(landmark_ids):
-        suspects = find_suspects(embeddings, landmark_ids, jobs=jobs)
-    trusted = np.flatnonzero(~_check_suspects(suspects, len(cluster)))
-    settings = config.eps, config.min_samples
-    cluster[trusted] = _cluster(embeddings, landmark_ids[trusted], trusted, *settings, jobs)
-    if config.rescue:
-        noise = trusted[cluster[trusted] < 0]
-        settings = config.relaxed_eps, config.relaxed_min_samples
-        cluster[noise] = _cluster(embeddings, landmark_ids[noise], noise, *settings, jobs)
-        is_rescued[noise] = cluster[noise] >= 0
-    images = number_classes(landmark_ids, cluster, is_rescued, config)
-    images["distance"] = _centre_distances(embeddings, images["label"].to_numpy(), jobs)
+    distance = np.full(len(cluster), np.nan, dtype=np.float32)
+    options = {"positions": trusted, "what": "cleaning", "jobs": jobs}
+    work = partial(both_passes, config=config)
+    for at, found in over_groups(work, embeddings, landmark_ids[trusted], **options):
+        at = trusted[at]
+        cluster[at], is_rescued[at], distance[at] = found
+    images = tell_images(landmark_ids, cluster, is_rescued, suspects, config)
+    images["distance"] = distance
     images.insert(0, "position", np.arange(len(images)))
     if names is not None:
         images.insert(0, "id", names)
-    return CleaningResult(images, count_by_landmark(images), config)
+    reason = "; ".join([*reasons, advice.reason])
+    return CleaningResult(images, count_by_landmark(images), config, reason, advice.sweep)
 
 
 def _with_radii(
-    embeddings: np.ndarray, landmark_ids: np.ndarray, config: CleanConfig, jobs: int
-) -> CleanConfig:
-    eps = config.eps
-    if not eps and len(landmark_ids):
-        advice = suggest(embeddings, landmark_ids, min_samples=config.min_samples, jobs=jobs)
-        eps = round(config.tighten * advice.eps, 4)
-    relaxed_eps = config.relaxed_eps or round(min(config.relaxation * eps, 2.0), 4)
-    return dataclasses.replace(config, eps=eps, relaxed_eps=relaxed_eps)
-
-
-def _cluster(
     embeddings: np.ndarray,
     landmark_ids: np.ndarray,
-    positions: np.ndarray | None,
-    eps: float,
-    min_samples: int,
+    config: CleanConfig,
+    suspects: np.ndarray,
     jobs: int,
-) -> np.ndarray:
-    """(M,) labels of the rows at `positions`, whose landmarks are `landmark_ids`."""
-    check_settings(eps, min_samples)
-    labels = np.full(len(landmark_ids), -1, dtype=np.int64)
-    work = partial(dbscan, eps_values=(eps,), min_samples=min_samples)
-    for at, found in over_groups(work, embeddings, landmark_ids, positions=positions, jobs=jobs):
-        labels[at] = found[0]
-    return labels
-
-
-def _centre_distances(embeddings: np.ndarray, labels: np.ndarray, jobs: int) -> np.ndarray:
-    """(N,) cosine distance of every image to the mean of its class; NaN where there is none."""
-    held = np.flatnonzero(labels >= 0)
-    distances = np.full(len(labels), np.nan, dtype=np.float32)
-    for at, found in over_groups(
-        _distance_task, embeddings, labels[held], positions=held, jobs=jobs
-    ):
-        distances[held[at]] = found
-    return distances
-
-
-def _distance_task(rows: Rows, sizes: np.ndarray) -> np.ndarray:
-    if len(sizes) > 1:
-        centres = np.add.reduceat(rows, np.cumsum(sizes) - sizes, axis=0)
-        centres /= np.linalg.norm(centres, axis=1, keepdims=True)
-        return 1 - np.einsum("ij,ij->i", rows, np.repeat(centres, sizes, axis=0))
-    parts = [slice(start, start + TASK_ROWS) for start in range(0, len(rows), TASK_ROWS)]
-    centre = sum(rows[part].sum(axis=0) for part in parts)
-    return np.hstack([1 - rows[part] @ (centre / np.linalg.norm(centre)) for part in parts])
+) -> tuple[CleanConfig, Suggestion]:
+    """The settings with both radii, and where the first comes from."""
+    if config.eps or not len(landmark_ids):
+        advice = Suggestion(config.eps or 1.0, "eps was given", pd.DataFrame({"eps": []}))
+    else:
+        options = {"min_samples": config.min_samples, "without": suspects, "jobs": jobs}
+        advice = suggest(embeddings, landmark_ids, **options)
+    relaxed_eps = config.relaxed_eps or round(min(config.relaxation * advice.eps, 2.0), 4)
+    check_settings(advice.eps, config.min_samples)
+    check_settings(relaxed_eps, config.relaxed_min_samples)
+    if config.rescue and relaxed_eps < advice.eps:
+        raise ValueError(
+            f"expected relaxed_eps to be at least eps = {advice.eps}, found {relaxed_eps}: "
+            "the second pass relaxes the first"
+        )
+    return dataclasses.replace(config, eps=advice.eps, relaxed_eps=relaxed_eps), advice
 
 
 def _check_ids(ids: Sequence[str] | None, count: int) -> np.ndarray | None:

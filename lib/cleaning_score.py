@@ -5,9 +5,18 @@ noise. Classes are judged as pairs of images put together (adjusted Rand index) 
 what was dropped by precision and recall against the noise.
 """
 
+import dataclasses
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
+
+from lib.clean import clean
+from lib.config import CleanConfig
+from lib.rivals import find_rivals
+
+SCORES = ("ari", "purity", "noise_precision", "noise_recall", "noise_f1", "kept")
 
 
 def score_cleaning(images: pd.DataFrame, truth: np.ndarray) -> dict[str, float]:
@@ -65,3 +74,51 @@ def _alone(classes: np.ndarray) -> np.ndarray:
 
 def _share(part: float, whole: float) -> float:
     return float(part / whole) if whole else float("nan")
+
+
+def score_radii(
+    rows: np.ndarray,
+    landmark_ids: np.ndarray,
+    truth: np.ndarray,
+    config: CleanConfig,
+    eps_values: Sequence[float],
+) -> pd.DataFrame:
+    """Score cleanings with other radii against the truth; all else stays as in `config`.
+
+    Suspects are looked for once, as they do not depend on eps. The second radius follows the first.
+
+    Args:
+        rows: (N, D) unit rows.
+        landmark_ids: (N,) integers.
+        truth: (N,) as for `score_cleaning`.
+        config: the settings.
+        eps_values: radii of the first pass.
+
+    Returns:
+        One row per radius: `eps` and the scores of `score_cleaning`.
+    """
+    suspects = find_rivals(rows, landmark_ids).suspects if config.suspects else None
+    found = []
+    for eps in eps_values:
+        changed = dataclasses.replace(config, eps=float(eps), relaxed_eps=0.0)
+        images = clean(rows, landmark_ids, changed, suspects=suspects).images
+        found.append({"eps": float(eps), **score_cleaning(images, truth)})
+    return pd.DataFrame(found, columns=["eps", *SCORES])
+
+
+def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
+    """What each cleaned image truly is, for `score_cleaning`: a view of its landmark, or noise.
+
+    Args:
+        images: with id and landmark_id.
+        truth: `truth.csv`: id, planted ("none" for a right label) and, where views are known, view.
+
+    Returns:
+        (N,) int64 in the order of `images`, -1 for planted noise.
+    """
+    known = truth.set_index("id").loc[images["id"]]
+    views = np.full(len(images), "")
+    if "view" in known:  # a close-up shows a part of the front
+        views = known["view"].replace("detail", "front").to_numpy()
+    codes = pd.MultiIndex.from_arrays([images["landmark_id"], views]).factorize()[0]
+    return np.where(known["planted"].to_numpy() == "none", codes, -1)

@@ -2,22 +2,21 @@
 
 Writes `train_cluster.csv`, which the second stage trains on, and beside it what became of every
 image (`images.csv`), of every landmark (`landmarks.csv`), and how eps was found (`sweep.csv`).
+Cleaning a second time, as [20] tried, is the same stage with the embeddings of the new model.
 """
 
-import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from lib.choose_eps import suggest
 from lib.clean import clean
+from lib.cleaning_result import CleaningResult
 from lib.config import CleanConfig
 from lib.embed import read_embeddings
 from lib.runs import fingerprint, is_done, mark_done, read_json, read_key, start_over, write_csv
 
-VERSION = 1
+VERSION = 2
 CLUSTERS = "train_cluster.csv"
 
 
@@ -27,12 +26,12 @@ class ClusterList:
 
     Attributes:
         path: of `train_cluster.csv`.
-        images: one row per raw image: id, landmark_id, cluster, label, status, distance, path.
+        images: `CleaningResult.images` of the raw images, with their paths.
         landmarks: one row per landmark: images, clusters, and its images by status.
         sweep: one row per eps that was tried; empty if eps was given.
         eps: radius of the first pass.
         relaxed_eps: radius of the second pass.
-        reason: why these radii.
+        reason: why these radii, and these suspects.
     """
 
     path: Path
@@ -64,7 +63,14 @@ def make_cluster_list(
     folder = Path(folder)
     key = fingerprint(VERSION, read_key(embeddings), table[["id", "landmark_id"]], config)
     if not is_done(folder, key):
-        _make(embeddings, table, config, start_over(folder), key)
+        found = read_embeddings(embeddings)
+        if found.ids.tolist() != table["id"].tolist():
+            raise ValueError(
+                f"expected embeddings of the {len(table):,} images to be cleaned, found "
+                f"{len(found):,} of others in {embeddings}; embed this list first"
+            )
+        result = clean(found.rows, table["landmark_id"].to_numpy(), config, ids=found.ids)
+        write_cleaning(result, folder, key)
     return read_cluster_list(folder, table)
 
 
@@ -91,88 +97,22 @@ def read_cluster_list(folder: str | Path, table: pd.DataFrame) -> ClusterList:
     )
 
 
-def _make(
-    embeddings: str | Path, table: pd.DataFrame, config: CleanConfig, folder: Path, key: str
-) -> None:
-    found = read_embeddings(embeddings)
-    if found.ids.tolist() != table["id"].tolist():
-        raise ValueError(
-            f"expected embeddings of the {len(table):,} images to be cleaned, found "
-            f"{len(found):,} of others in {embeddings}; embed this list first"
-        )
-    landmark_ids = table["landmark_id"].to_numpy()
-    tried, reason = pd.DataFrame({"eps": []}), "set by hand"
-    if not config.eps or not config.relaxed_eps:
-        advice = suggest(found.rows, landmark_ids, min_samples=config.min_samples)
-        tried, reason = advice.sweep, advice.reason
-        eps = config.eps or round(config.tighten * advice.eps, 4)
-        relaxed = config.relaxed_eps or round(min(config.relaxation * eps, 2.0), 4)
-        config = dataclasses.replace(config, eps=eps, relaxed_eps=relaxed)
-    result = clean(found.rows, landmark_ids, config, ids=found.ids)
-    clusters = result.train_cluster()
+def write_cleaning(result: CleaningResult, folder: str | Path, key: str) -> None:
+    """Write the tables of a cleaning, and sign the folder with `key`.
+
+    Raises:
+        ValueError: if nothing is left.
+    """
+    clusters, config = result.train_cluster(), result.config
     if clusters.empty:
         raise ValueError(
             f"expected clusters at eps {config.eps:.2f}, found none: every image was dropped; "
             "give a larger EPS or fewer MIN_SAMPLES"
         )
-    write_csv(tried, folder / "sweep.csv")
+    folder = start_over(folder)
+    write_csv(result.sweep, folder / "sweep.csv")
     write_csv(result.images, folder / "images.csv")
     write_csv(result.landmarks, folder / "landmarks.csv")
     write_csv(clusters, folder / CLUSTERS)
-    facts = {"eps": config.eps, "relaxed_eps": config.relaxed_eps, "reason": reason}
+    facts = {"eps": config.eps, "relaxed_eps": config.relaxed_eps, "reason": result.reason}
     mark_done(folder, key, **facts, **result.summary())
-
-
-def sample_distances(
-    embeddings: str | Path,
-    landmark_ids: np.ndarray,
-    *,
-    generator: np.random.Generator,
-    pairs: int = 20_000,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine distances of random pairs of images: of one landmark, and of different ones.
-
-    Args:
-        embeddings: folder written by `lib.embed`.
-        landmark_ids: (N,) in the order of the rows.
-        generator: draws the pairs.
-        pairs: how many of each kind, at most.
-    """
-    rows = read_embeddings(embeddings).rows
-    first = generator.integers(len(rows), size=pairs)
-    order = np.argsort(landmark_ids, kind="stable")
-    place = np.argsort(order)
-    start = np.searchsorted(landmark_ids[order], landmark_ids)
-    size = np.searchsorted(landmark_ids[order], landmark_ids, side="right") - start
-    step = 1 + np.floor(generator.random(pairs) * (size[first] - 1)).astype(int)
-    inside = start[first] + (place[first] - start[first] + step) % size[first]
-    partner, other = order[inside], generator.integers(len(rows), size=pairs)
-    same = size[first] > 1
-    apart = landmark_ids[first] != landmark_ids[other]
-    return (
-        _distances(rows, first[same], partner[same]),
-        _distances(rows, first[apart], other[apart]),
-    )
-
-
-def _distances(rows: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    pairs = np.asarray(rows[left], np.float32), np.asarray(rows[right], np.float32)
-    return 1 - np.einsum("ij,ij->i", *pairs)
-
-
-def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
-    """What each cleaned image truly is, for `lib.cleaning_score`: a view of its landmark, or noise.
-
-    Args:
-        images: with id and landmark_id.
-        truth: `truth.csv`: id, planted ("none" for a right label) and, where views are known, view.
-
-    Returns:
-        (N,) int64 in the order of `images`, -1 for planted noise.
-    """
-    known = truth.set_index("id").loc[images["id"]]
-    views = np.full(len(images), "")
-    if "view" in known:  # a close-up shows a part of the front
-        views = known["view"].replace("detail", "front").to_numpy()
-    codes = pd.MultiIndex.from_arrays([images["landmark_id"], views]).factorize()[0]
-    return np.where(known["planted"].to_numpy() == "none", codes, -1)

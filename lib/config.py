@@ -113,18 +113,21 @@ class InferenceConfig:
 
 @dataclass(frozen=True)
 class CleanConfig:
-    """Both DBSCAN passes of [20] (`lib.clean`); the paper keeps its values to itself."""
+    """Both DBSCAN passes of [20] (`lib.clean`), whose values the paper keeps to itself.
 
-    eps: float = 0.0  # cosine distance; 0: the suggestion made from the distances, tightened
-    tighten: float = 1.0  # multiplies the suggestion; below 1 more is dropped
-    min_samples: int = 4
+    The defaults are its two passes and nothing else; `suspects` and `faces` go beyond them.
+    """
+
+    eps: float = 0.0  # cosine distance; 0: what `lib.choose_eps` suggests
+    min_samples: int = 3  # small, as GLDv2's median landmark has six images
     relaxed_eps: float = 0.0  # for the noise of the first pass; 0: eps times `relaxation`
     relaxation: float = 1.2
     relaxed_min_samples: int = 2
     smallest: int = 2  # images; smaller clusters are dropped
     rescue: bool = True  # False: no second pass
     split: bool = True  # False: a landmark's clusters stay one class
-    suspects: bool = False  # drop images nearer to other landmarks first (`lib.rivals`, not [20])
+    suspects: bool = False  # first drop images that another landmark explains (`lib.rivals`)
+    faces: bool = False  # split clusters that show two things (`lib.faces`)
 
 
 @dataclass(frozen=True)

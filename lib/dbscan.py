@@ -7,6 +7,7 @@ product. What runs where, and on which rows, is `lib.groups`' business.
 """
 
 from collections.abc import Iterator, Sequence
+from numbers import Integral, Real
 from typing import Protocol
 
 import numpy as np
@@ -40,10 +41,15 @@ def check_settings(eps: float, min_samples: int) -> None:
     Raises:
         ValueError: unless eps is in (0, 2] and min_samples is an integer of at least 1.
     """
-    if not 0 < eps <= 2:
-        raise ValueError(f"expected a cosine distance in (0, 2] as eps, found {eps}")
-    if not isinstance(min_samples, int | np.integer) or min_samples < 1:
-        raise ValueError(f"expected an integer of at least 1 as min_samples, found {min_samples}")
+    if not isinstance(eps, Real) or isinstance(eps, bool) or not 0 < eps <= 2:
+        raise ValueError(
+            f"expected a cosine distance in (0, 2] as eps, found {eps!r}: 0.3 to 0.6 are usual"
+        )
+    if not isinstance(min_samples, Integral) or isinstance(min_samples, bool) or min_samples < 1:
+        raise ValueError(
+            f"expected an integer of at least 1 as min_samples, found {min_samples!r}: "
+            "2 to 5 are usual"
+        )
 
 
 def dbscan(
@@ -157,38 +163,52 @@ def _walk(near: np.ndarray, min_samples: int) -> np.ndarray:
 
 
 def _label_blocks(rows: Rows, radii: list[np.float32], min_samples: int) -> np.ndarray:
-    """Any number of rows of one landmark to (K, n) labels; products are made two or three times."""
+    """Any number of rows of one landmark to (K, n) labels; every product is made twice."""
     size = len(rows)
     counts = np.zeros((len(radii), size), dtype=np.int64)
     for k, left, right, near in _near_blocks(rows, radii):
-        counts[k, left] += near.sum(axis=1)
+        counts[k, left] += np.count_nonzero(near, axis=1)
         if left != right:
-            counts[k, right] += near.sum(axis=0)
+            counts[k, right] += np.count_nonzero(near, axis=0)
     core = counts >= min_samples
 
     component = np.tile(np.arange(size), (len(radii), 1))
+    beside: list[list[np.ndarray]] = [[] for _ in radii]  # pairs of a row outside and a core row
     for k, left, right, near in _near_blocks(rows, radii):
-        of = component[k]
-        new = near & core[k, left, None] & core[k, right] & (of[left, None] != of[right])
-        i, j = np.nonzero(new)
-        if i.size:  # rare once the large components have met
-            links = coo_array((np.ones(i.size), (of[left][i], of[right][j])), shape=(size, size))
-            component[k] = connected_components(links, directed=False)[1][of]
+        component[k] = _join(component[k], core[k], left, right, near)
+        beside[k].append(_outside_pairs(core[k], left, right, near))
+        if left != right:
+            beside[k].append(_outside_pairs(core[k], right, left, near.T))
 
-    labels = np.empty((len(radii), size), dtype=np.int64)
-    for k, limit in enumerate(radii):
-        number = np.full(size, size)  # larger than any cluster's: not a core row
-        number[core[k]] = _by_first_appearance(component[k, core[k]])
-        lowest = number.copy()
-        outside = np.flatnonzero(~core[k])
-        for at in np.split(outside, range(2 * BLOCK, len(outside), 2 * BLOCK)):
-            own = rows[at]
-            for part in _parts(size):
-                near = np.subtract(1, own @ rows[part].T) <= limit
-                found = np.where(near, number[part], size).min(axis=1)
-                lowest[at] = np.minimum(lowest[at], found)
-        labels[k] = np.where(lowest < size, lowest, -1)
-    return labels
+    labels = np.full((len(radii), size), size)  # larger than any cluster's number
+    for own, is_core, joined, pairs in zip(labels, core, component, beside, strict=True):
+        own[is_core] = _by_first_appearance(joined[is_core])
+        outside, inside = np.concatenate(pairs, axis=1)
+        np.minimum.at(own, outside, own[inside])
+    return np.where(labels < size, labels, -1)
+
+
+def _join(
+    component: np.ndarray, core: np.ndarray, left: slice, right: slice, near: np.ndarray
+) -> np.ndarray:
+    """Join the components of core rows that are near each other in one block."""
+    apart = component[left, None] != component[right]
+    i, j = np.nonzero(near & core[left, None] & core[right] & apart)
+    if not i.size:  # usual, once the large components have met
+        return component
+    links = np.ones(i.size), (component[left][i], component[right][j])
+    links = coo_array(links, shape=(len(component), len(component)))
+    return connected_components(links, directed=False)[1][component]
+
+
+def _outside_pairs(core: np.ndarray, left: slice, right: slice, near: np.ndarray) -> np.ndarray:
+    """(2, P) rows of the left that are no core rows, and core rows of the right near them.
+
+    They are few: whoever has `min_samples` neighbours is a core row.
+    """
+    outside, inside = np.flatnonzero(~core[left]), np.flatnonzero(core[right])
+    i, j = np.nonzero(near[np.ix_(outside, inside)])
+    return np.stack([left.start + outside[i], right.start + inside[j]])
 
 
 def _parts(size: int) -> list[slice]:
@@ -203,7 +223,8 @@ def _near_blocks(
     for first, left in enumerate(parts):
         own = rows[left]
         for right in parts[first:]:
-            distance = np.subtract(1, own @ rows[right].T)
+            distance = own @ rows[right].T
+            np.subtract(1, distance, out=distance)
             if left == right:
                 np.fill_diagonal(distance, 0)
             for k, limit in enumerate(radii):

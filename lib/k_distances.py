@@ -55,12 +55,23 @@ def kth_nearest(queries: Rows, rows: Rows, k: int, *, is_same: bool = False) -> 
         for start in range(0, len(rows), 8 * BLOCK):
             distance = np.subtract(1, block @ rows[start : start + 8 * BLOCK].T)
             if is_same:
-                own = np.arange(low, low + len(block)) - start
-                here = np.flatnonzero((own >= 0) & (own < distance.shape[1]))
-                distance[here, own[here]] = np.inf
+                hide_itself(distance, low - start, np.inf)
             nearest = smallest(np.hstack([nearest, distance]), k)
         found.append(nearest[:, k - 1])
     return np.concatenate(found)
+
+
+def hide_itself(block: np.ndarray, offset: int, value: float) -> None:
+    """Overwrite the pairs of a row with itself in a block whose rows begin at `offset`.
+
+    >>> block = np.zeros((2, 3))
+    >>> hide_itself(block, 1, 9)
+    >>> block.tolist()
+    [[0.0, 9.0, 0.0], [0.0, 0.0, 9.0]]
+    """
+    own = np.arange(offset, offset + len(block))
+    here = np.flatnonzero((own >= 0) & (own < block.shape[1]))
+    block[here, own[here]] = value
 
 
 def smallest(values: np.ndarray, k: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.cluster_list import true_classes
+from lib.cleaning_score import true_classes
 from lib.runs import write_csv
 
 SMALLEST = 2  # images of a class

@@ -11,13 +11,16 @@ from typing import Any
 from lib.config import CleanConfig, Profile, RerankConfig, WorldConfig, override
 from lib.recipes import recipe
 
+# Suspects go first, so the second pass may be generous with what is left.
+CLEAN = CleanConfig(suspects=True, faces=True, relaxation=2.0)
+
 
 def _mini() -> Profile:
     return _following(
         "glr20-resnet152-mini",
         name="mini",
         rerank=RerankConfig(reciprocal=True),
-        clean=CleanConfig(min_samples=3, tighten=0.9, relaxation=1.05, suspects=True),
+        clean=CLEAN,
         world=WorldConfig(),
         quick=0.25,
     )
@@ -33,7 +36,7 @@ def _photos() -> Profile:
     return _following(
         "photos",
         name="photos",
-        clean=CleanConfig(suspects=True),
+        clean=CLEAN,
         rerank=RerankConfig(reciprocal=True),
     )
 

@@ -8,9 +8,12 @@ from joblib import parallel_config
 from sklearn.cluster import DBSCAN
 
 import lib.groups
+from lib.choose_eps import suggest
 from lib.clean import clean, cluster_landmarks
 from lib.config import CleanConfig
-from lib.rivals import find_suspects
+from lib.k_distances import k_distances
+from lib.rivals import find_rivals
+from lib.sweep import sweep
 
 CONFIG = CleanConfig(eps=0.2, min_samples=4, relaxed_eps=0.4, relaxed_min_samples=2)
 
@@ -75,6 +78,72 @@ def test_cluster_landmarks_of_one_image_each_are_noise_or_singletons():
     assert cluster_landmarks(rows, ids, eps=0.1, min_samples=1).tolist() == [0] * 9
 
 
+CALLS = {
+    "cluster_landmarks": lambda rows, ids: cluster_landmarks(rows, ids, eps=0.3, min_samples=3),
+    "clean": lambda rows, ids: clean(rows, ids, CONFIG),
+    "clean with all options": lambda rows, ids: clean(
+        rows, ids, dataclasses.replace(CONFIG, eps=0.0, relaxed_eps=0.0, suspects=True, faces=True)
+    ),
+    "suggest": suggest,
+    "sweep": lambda rows, ids: sweep(rows, ids, [0.2, 0.4], min_samples=3),
+    "k_distances": lambda rows, ids: k_distances(rows, ids, 2),
+    "find_rivals": find_rivals,
+}
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_bad_rows_and_ids_are_refused_by_all_alike(name: str):
+    generator = np.random.default_rng(12)
+    for _ in range(8):
+        rows, ids = blobs(generator, int(generator.integers(20, 80)), 3)
+        bad = int(generator.integers(len(rows)))
+        for value, what in ((np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "NaN"), (0, "zero")):
+            spoilt = rows.copy()
+            spoilt[bad, int(generator.integers(16)) if value else slice(None)] = value
+            with pytest.raises(ValueError, match=f"row {bad} .*{what}"):
+                CALLS[name](spoilt, ids)
+        for wrong in (ids[:-1], np.append(ids, 1), ids[:, None], ids.astype(float), ids > 0):
+            with pytest.raises(ValueError, match=r"expected .*, found"):
+                CALLS[name](rows, wrong)
+        for wrong in (rows[0], rows[None], (9 * rows).astype(int), rows.astype(complex)):
+            with pytest.raises(ValueError, match=r"expected .*, found"):
+                CALLS[name](wrong, ids)
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_rows_that_are_not_of_unit_length_are_normalised_with_a_warning(name: str):
+    rows, ids = blobs(np.random.default_rng(13), 90, 3)
+    longer = rows * np.random.default_rng(14).uniform(0.1, 9, (90, 1)).astype(np.float32)
+    expected = CALLS[name](rows, ids)
+    with pytest.warns(UserWarning, match="not of unit length and were normalised"):
+        found = CALLS[name](longer, ids)
+    if isinstance(expected, np.ndarray):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_clean_takes_rows_of_any_type_and_layout(dtype, order: str):
+    rows, ids = blobs(np.random.default_rng(15), 200, 7)
+    rows = rows.astype(np.float16)  # numbers that all types hold
+    expected = clean(rows, ids, CONFIG).images
+    found = clean(np.asarray(rows, dtype, order=order), list(ids), CONFIG).images
+    assert found.drop(columns="distance").equals(expected.drop(columns="distance"))
+    np.testing.assert_allclose(found["distance"], expected["distance"], atol=1e-6)
+
+
+def test_clean_of_many_duplicates_and_single_images():
+    # given landmarks of one image, of copies of one image, and of copies of two
+    rows = np.eye(5, dtype=np.float32)[[0, 1, *[2] * 30, *[3] * 20, *[4] * 20]]
+    ids = np.array([1, 2, *[3] * 30, *[4] * 40])
+    result = clean(rows, ids, CleanConfig(eps=0.1, faces=True, suspects=True))
+    assert result.landmarks["kept"].tolist() == [0, 0, 30, 20]
+    assert result.landmarks["split"].tolist() == [0, 0, 0, 20]
+    assert result.images["distance"].dropna().abs().max() < 1e-6
+    alone = clean(rows, ids, CleanConfig(eps=0.1, min_samples=1, smallest=1))
+    assert alone.landmarks["kept"].tolist() == [1, 1, 30, 20]
+
+
 def test_clean_follows_the_paper_by_hand():
     # given landmark 8: five images, four others across, a pair far from both, one astray;
     # landmark 3: two images; landmark 5: one
@@ -122,45 +191,6 @@ def test_clean_calls_the_largest_cluster_kept_wherever_it_comes():
     assert result.images["status"].tolist() == ["split"] * 4 + ["kept"] * 5
 
 
-def test_clean_tables_add_up_on_random_input():
-    generator = np.random.default_rng(3)
-    for _ in range(25):
-        rows, ids = blobs(generator, int(generator.integers(1, 250)), 10)
-        config = CleanConfig(
-            eps=generator.uniform(0.05, 0.4),
-            relaxed_eps=generator.uniform(0.4, 0.7),
-            smallest=int(generator.integers(1, 6)),
-            rescue=bool(generator.integers(2)),
-            split=bool(generator.integers(2)),
-        )
-        result = clean(rows, ids, config)
-        images, held = result.images, result.images[result.images["label"] >= 0]
-        assert images["landmark_id"].tolist() == ids.tolist()
-        assert result.landmarks["images"].sum() == len(images)
-        counts = result.landmarks[["kept", "split", "rescued", "dropped"]]
-        assert (counts.sum(axis=1) == result.landmarks["images"]).all()
-        assert counts.sum().to_dict() == images["status"].value_counts().to_dict()
-        assert ((images["label"] < 0) == (images["status"] == "dropped")).all()
-        assert ((images["label"] < 0) == images["distance"].isna()).all()
-        assert sorted(held["label"].unique()) == list(range(result.summary()["classes"]))
-        assert (held.groupby("label")["landmark_id"].nunique() == 1).all()
-        if len(held):
-            assert held.groupby(["landmark_id", "cluster"]).size().min() >= config.smallest
-        listed = " ".join(result.train_cluster()["images"]).split()
-        assert sorted(map(int, listed)) == held["position"].tolist()
-
-
-def test_clean_statuses_come_from_two_passes_of_scikit_learn():
-    rows, ids = blobs(np.random.default_rng(4), 400, 9)
-    images = clean(rows, ids, CONFIG).images
-    first = reference(rows, ids, CONFIG.eps, CONFIG.min_samples)
-    noise = first < 0
-    second = reference(rows[noise], ids[noise], CONFIG.relaxed_eps, CONFIG.relaxed_min_samples)
-    assert images["status"].isin(["kept", "split"]).tolist() == (~noise).tolist()
-    assert (images["status"][noise] == "rescued").tolist() == (second >= 0).tolist()
-    assert {"kept", "split", "rescued", "dropped"} == set(images["status"])
-
-
 def test_clean_gives_each_image_its_class_whatever_the_order_of_landmarks():
     generator = np.random.default_rng(5)
     rows, ids = blobs(generator, 200, 9)
@@ -187,11 +217,17 @@ def test_clean_without_rescue_drops_all_noise_and_without_split_keeps_landmarks_
 
 
 def test_clean_finds_suspects_itself_when_told_to():
-    rows, ids = blobs(np.random.default_rng(11), 300, 3)
-    found = clean(rows, ids, dataclasses.replace(CONFIG, suspects=True)).images
-    told = clean(rows, ids, CONFIG, suspects=find_suspects(rows, ids)).images
-    assert found.equals(told)
-    assert found["label"].tolist() != clean(rows, ids, CONFIG).images["label"].tolist()
+    # given twelve landmarks, of which a few images show another one
+    generator = np.random.default_rng(11)
+    shows = np.repeat(np.arange(12), 40)
+    ids = np.where(generator.random(480) < 0.1, generator.integers(0, 12, 480), shows)
+    rows = generator.standard_normal((12, 64))[shows] + 0.3 * generator.standard_normal((480, 64))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    rivalry = find_rivals(rows, ids)
+    found = clean(rows, ids, dataclasses.replace(CONFIG, suspects=True))
+    assert found.images.equals(clean(rows, ids, CONFIG, suspects=rivalry.suspects).images)
+    assert ((found.images["dropped_as"] == "suspect") == (shows != ids)).mean() > 0.95
+    assert found.reason == f"{rivalry.reason}; eps was given"
 
 
 def test_clean_drops_suspects_before_both_passes():
@@ -208,16 +244,6 @@ def test_clean_drops_suspects_before_both_passes():
 def test_clean_refuses_suspects_that_do_not_fit(suspects: np.ndarray):
     with pytest.raises(ValueError, match="2 booleans"):
         clean(directions(0, 90), np.zeros(2, int), CONFIG, suspects=suspects)
-
-
-def test_clean_distance_is_to_the_mean_of_the_class(monkeypatch):
-    monkeypatch.setattr(lib.groups, "WHOLE", 40)  # some classes are read in slices
-    rows, ids = blobs(np.random.default_rng(7), 300, 3)
-    images = clean(rows, ids, CleanConfig(eps=0.5, min_samples=3, relaxed_eps=0.6)).images
-    for label, members in images[images["label"] >= 0].groupby("label"):
-        centre = rows[members.index].mean(axis=0)
-        expected = 1 - rows[members.index] @ (centre / np.linalg.norm(centre))
-        np.testing.assert_allclose(members["distance"], expected, atol=1e-6, err_msg=str(label))
 
 
 def test_clean_leaves_nothing_when_all_images_are_far_apart():
@@ -265,15 +291,27 @@ def test_clean_refuses_what_does_not_fit(config: CleanConfig, ids, what: str):
         clean(directions(0, 90), np.zeros(2, int), config, ids=ids)
 
 
-def test_cluster_landmarks_gives_the_same_on_a_dask_cluster(monkeypatch):
+@pytest.mark.filterwarnings("error")
+def test_cleaning_gives_the_same_on_a_dask_cluster(tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
-    rows, ids = blobs(np.random.default_rng(10), 500, 40)
-    expected = cluster_landmarks(rows, ids, eps=0.3, min_samples=3)
-    monkeypatch.setattr(lib.groups, "TASK_ROWS", 50)
+    # given rows on disk that make several tasks of a megabyte or more
+    monkeypatch.setattr(lib.groups, "TASK_ROWS", 4_096)
+    rows, ids = blobs(np.random.default_rng(10), 9_000, 900)
+    np.save(tmp_path / "rows.npy", np.tile(rows / 4, 16).astype(np.float16))
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    config = CleanConfig(eps=0.3, suspects=True, faces=True)
+    expected = cluster_landmarks(mapped, ids, eps=0.3, min_samples=3), clean(mapped, ids, config)
     with (
-        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as two,
+        distributed.LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            processes=True,
+            dashboard_address=None,
+        ) as two,
         distributed.Client(two),
         parallel_config(backend="dask"),
     ):
-        found = cluster_landmarks(rows.astype(np.float32), ids, eps=0.3, min_samples=3)
-    assert found.tolist() == expected.tolist()
+        found = cluster_landmarks(mapped, ids, eps=0.3, min_samples=3), clean(mapped, ids, config)
+    assert found[0].tolist() == expected[0].tolist()
+    assert found[1].images.equals(expected[1].images)
+    assert found[1].reason == expected[1].reason

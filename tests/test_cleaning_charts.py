@@ -5,8 +5,7 @@ import pandas as pd
 import pytest
 
 from lib import cleaning_charts
-from lib.viz import CLUSTERS, RESCUED, RIGHT, WRONG
-from tests.figures import bars, check_picture, colours, legend_of
+from tests.figures import check_picture, legend_of
 
 # What spoils a picture is a warning in matplotlib and numpy: all are errors here.
 pytestmark = pytest.mark.filterwarnings("error")
@@ -14,8 +13,6 @@ pytestmark = pytest.mark.filterwarnings("error")
 SWEEP = pd.DataFrame({"eps": [0.1, 0.2, 0.3], "kept": [0.2, 0.6, 0.9], "classes": [4, 9, 3]})
 
 SIZES = pd.Series([40, 12, 12, 3, 1])
-
-FLOW = {"kept": 60, "split": 25, "rescued": 13, "dropped": 2}
 
 PICTURES = {
     "distances": lambda: cleaning_charts.distances(
@@ -37,12 +34,24 @@ PICTURES = {
     "sweep not made": lambda: cleaning_charts.sweep(
         pd.DataFrame({"eps": []}), {"kept": "kept", "classes": "classes"}, chosen=0.1
     ),
-    "flow": lambda: cleaning_charts.flow(FLOW),
-    "flow with zeros": lambda: cleaning_charts.flow(
-        {"kept": 5, "split": 0, "rescued": 0, "dropped": 0}
+    "k_distance_curve": lambda: cleaning_charts.k_distance_curve(
+        np.array([0.3, 0.1, np.inf]), k=2, marks={"eps": 0.2, "knee": 0.25}
     ),
-    "flow of zeros": lambda: cleaning_charts.flow(dict.fromkeys(FLOW, 0)),
-    "flow of nothing": lambda: cleaning_charts.flow({}),
+    "k_distance_curve of single images": lambda: cleaning_charts.k_distance_curve(
+        np.full(3, np.inf), k=1, marks={"eps": 0.2}
+    ),
+    "margins": lambda: cleaning_charts.margins(
+        np.array([-0.5, 0.3, np.nan]), np.array([0.4, 0.5]), wrong=0.3, threshold=0.1
+    ),
+    "margins of nothing": lambda: cleaning_charts.margins(
+        np.array([np.nan]), np.array([]), wrong=0, threshold=np.inf
+    ),
+    "radii_against_truth": lambda: cleaning_charts.radii_against_truth(
+        SWEEP, {"kept": "kept"}, chosen=0.25
+    ),
+    "radii without truth": lambda: cleaning_charts.radii_against_truth(
+        pd.DataFrame({"eps": [], "ari": []}), {"ari": "ARI"}, chosen=0.25
+    ),
     "sizes_before_after": lambda: cleaning_charts.sizes_before_after(SIZES, SIZES.tail(3)),
     "sizes of one": lambda: cleaning_charts.sizes_before_after(SIZES.tail(1), SIZES.tail(1)),
 }
@@ -87,30 +96,42 @@ def test_sweep_draws_a_panel_per_column_with_the_choice():
         assert set(mark.get_xdata()) == {0.2}
 
 
-def test_flow_cuts_one_bar_into_parts():
-    (axis,) = cleaning_charts.flow(FLOW).axes
-    found = bars(axis)
-    np.testing.assert_array_equal(found[:, 2], [60, 25, 13, 2])
-    np.testing.assert_array_equal(found[:, 0], [0, 60, 85, 98])
-    assert colours([bar for part in axis.containers for bar in part]) == [
-        RIGHT,
-        CLUSTERS[0],
-        RESCUED,
-        WRONG,
+def test_k_distance_curve_ascends_and_says_how_many_are_core_images():
+    distances = np.append(np.random.default_rng(0).permutation(np.arange(1, 11) / 10), np.inf)
+    (axis,) = cleaning_charts.k_distance_curve(distances, k=2, marks={"eps": 0.45, "knee": 2}).axes
+    curve, eps, knee = axis.lines
+    np.testing.assert_allclose(curve.get_ydata(), np.arange(1, 11) / 10)
+    assert set(eps.get_ydata()) == {0.45}
+    assert set(knee.get_ydata()) == {2}
+    assert legend_of(axis) == [
+        "eps = 0.45: 40% are core images",
+        "knee = 2.00: 100% are core images",
     ]
-    # The last part is too narrow for words; the legend names it.
-    assert [text.get_text() for text in axis.texts] == [
-        "kept\n60 (60%)",
-        "split\n25 (25%)",
-        "rescued\n13 (13%)",
-    ]
-    assert legend_of(axis) == list(FLOW)
-    assert axis.get_xlim() == (0, 100)
+    assert "1 images have fewer" in axis.get_xlabel()
 
 
-def test_flow_needs_no_legend_where_every_part_has_room():
-    (axis,) = cleaning_charts.flow({"kept": 50, "dropped": 50}).axes
-    assert axis.get_legend() is None
+def test_margins_draws_wrong_ones_as_high_as_their_share():
+    generator = np.random.default_rng(0)
+    margins = np.append(generator.normal(-0.5, 0.3, 300), [np.nan] * 7)
+    moved = generator.normal(0.7, 0.3, 5000)
+    (axis,) = cleaning_charts.margins(margins, moved, wrong=0.25, threshold=0.1).axes
+    images, wrong = axis.containers[0], axis.patches[-1]
+    assert sum(bar.get_height() for bar in images) == 300
+    edges, heights = wrong.get_xy()[1:-1].T
+    assert heights.max() > 0
+    assert edges[heights.argmax()] == pytest.approx(0.7, abs=0.25)
+    assert axis.lines[0].get_xdata()[0] == 0.1
+    assert legend_of(axis)[-1] == f"suspects right of here: {(margins[:300] > 0.1).sum()}"
+
+
+def test_radii_against_truth_marks_the_best_and_the_chosen():
+    (axis,) = cleaning_charts.radii_against_truth(
+        SWEEP, {"classes": "how many", "kept": "how much"}, chosen=0.25
+    ).axes
+    classes, kept, best, chosen = axis.lines
+    np.testing.assert_array_equal(classes.get_xydata(), SWEEP[["eps", "classes"]])
+    np.testing.assert_array_equal(kept.get_xydata(), SWEEP[["eps", "kept"]])
+    assert (best.get_xdata()[0], chosen.get_xdata()[0]) == (0.2, 0.25)
 
 
 def test_sizes_before_after_counts_every_class():

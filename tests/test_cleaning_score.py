@@ -1,5 +1,6 @@
 """Scores of a cleaning: by hand, and at their limits."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -7,7 +8,9 @@ import pandas as pd
 import pytest
 from sklearn.metrics import adjusted_rand_score
 
-from lib.cleaning_score import score_cleaning
+from lib.clean import clean
+from lib.cleaning_score import score_cleaning, score_radii, true_classes
+from lib.config import CleanConfig
 
 
 def images(labels) -> pd.DataFrame:
@@ -53,3 +56,48 @@ def test_score_cleaning_of_nothing_dropped_has_no_precision():
 def test_score_cleaning_refuses_a_truth_of_another_length():
     with pytest.raises(ValueError, match="each of the 3 images"):
         score_cleaning(images([0, 0, 1]), np.array([0, 0]))
+
+
+def test_true_classes_are_views_of_a_landmark_and_noise_is_none():
+    images = pd.DataFrame({"id": list("abcdefg"), "landmark_id": [1, 1, 1, 1, 2, 2, 1]})
+    truth = pd.DataFrame(
+        {
+            "id": list("gfedcbaz"),
+            "planted": ["none", "junk", "none", "none", "wrong", "none", "none", "none"],
+            "view": ["detail", "", "front", "back", "front", "front", "front", "front"],
+        }
+    )
+    found = true_classes(images, truth)
+    assert found[[2, 5]].tolist() == [-1, -1]
+    a, b, d, e, g = found[[0, 1, 3, 4, 6]]
+    assert a == b == g  # a detail is a part of the front
+    assert len({a, d, e}) == 3  # another view, another landmark
+    assert min(a, d, e) >= 0
+
+
+def test_true_classes_are_landmarks_where_views_are_not_known():
+    images = pd.DataFrame({"id": list("abcd"), "landmark_id": [8, 3, 8, 3]})
+    truth = pd.DataFrame({"id": list("abcd"), "planted": ["none", "none", "none", "junk"]})
+    a, b, c, d = true_classes(images, truth)
+    assert a == c != b
+    assert d == -1
+
+
+def test_score_radii_are_cleanings_one_after_the_other():
+    generator = np.random.default_rng(0)
+    truth = np.repeat(np.arange(12), 15)
+    rows = generator.standard_normal((12, 32))[truth] + 0.7 * generator.standard_normal((180, 32))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    ids = np.where(generator.random(180) < 0.15, (truth + 5) % 12, truth)
+    truth = np.where(ids == truth, truth, -1)
+    for config in (CleanConfig(relaxation=1.5), CleanConfig(suspects=True, split=False)):
+        table = score_radii(rows, ids, truth, config, [0.2, 0.5])
+        alone = [clean(rows, ids, dataclasses.replace(config, eps=eps)) for eps in (0.2, 0.5)]
+        expected = [score_cleaning(one.images, truth) for one in alone]
+        pd.testing.assert_frame_equal(table.drop(columns="eps"), pd.DataFrame(expected))
+
+
+def test_score_radii_of_no_radius_is_an_empty_table():
+    table = score_radii(np.eye(2), np.zeros(2, int), np.zeros(2, int), CleanConfig(), [])
+    assert table.empty
+    assert list(table)[:2] == ["eps", "ari"]

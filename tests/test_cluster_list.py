@@ -5,18 +5,14 @@ import dataclasses
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
 
 from lib import cluster_list
+from lib.choose_eps import Suggestion
 from lib.clean import clean
-from lib.cluster_list import (
-    make_cluster_list,
-    read_cluster_list,
-    sample_distances,
-    true_classes,
-)
+from lib.cluster_list import make_cluster_list, read_cluster_list
 from lib.config import CleanConfig
 from lib.embed import IDS, ROWS
+from lib.rivals import Rivalry
 from lib.runs import fingerprint, mark_done, read_json
 
 CONFIG = CleanConfig(eps=0.1, relaxed_eps=0.3, min_samples=3)
@@ -79,26 +75,17 @@ def cleanings(monkeypatch):
     return made
 
 
-@dataclasses.dataclass
-class Advice:
-    eps: float = 0.1
-    relaxed_eps: float = 0.3
-    reason: str = "because the test says so"
-    sweep: pd.DataFrame = dataclasses.field(
-        default_factory=lambda: pd.DataFrame({"eps": [0.1, 0.2], "kept": [0.5, 0.75]})
-    )
-
-
 @pytest.fixture
 def advised(monkeypatch):
-    """How often the radii were suggested."""
+    """A fixed suggestion; which settings of the first pass it was asked for."""
     asked = []
 
-    def suggest(rows, landmark_ids, *, min_samples):
+    def suggest(rows, landmark_ids, *, min_samples, without, jobs):
         asked.append(min_samples)
-        return Advice()
+        tried = pd.DataFrame({"eps": [0.1, 0.2], "kept": [0.5, 0.75]})
+        return Suggestion(0.1, "because the test says so", tried)
 
-    monkeypatch.setattr(cluster_list, "suggest", suggest)
+    monkeypatch.setattr("lib.clean.suggest", suggest)
     return asked
 
 
@@ -112,12 +99,12 @@ def test_make_cluster_list_writes_what_cleaning_found(table, embeddings, tmp_pat
     )
     pd.testing.assert_frame_equal(
         found.images,
-        expected.images.assign(status=expected.images["status"].astype(str), path=table["path"]),
+        expected.images.astype({"status": str, "dropped_as": str}).assign(path=table["path"]),
         check_dtype=False,
     )
     pd.testing.assert_frame_equal(found.landmarks, expected.landmarks, check_dtype=False)
     assert found.sweep.empty
-    assert (found.eps, found.relaxed_eps, found.reason) == (0.1, 0.3, "set by hand")
+    assert (found.eps, found.relaxed_eps, found.reason) == (0.1, 0.3, "eps was given")
 
 
 def test_make_cluster_list_splits_rescues_and_drops_as_drawn(table, embeddings, tmp_path):
@@ -208,10 +195,10 @@ def test_make_cluster_list_takes_no_half_of_one_cleaning_for_a_whole_of_another(
     ("given", "used"),
     [
         ({}, (0.1, 0.12)),
-        ({"tighten": 0.5, "relaxation": 4.0}, (0.05, 0.2)),
+        ({"relaxation": 4.0}, (0.1, 0.4)),
         ({"relaxed_eps": 0.25}, (0.1, 0.25)),
         # A radius that is given is taken as it is, and the second follows the one that is used.
-        ({"eps": 0.2, "tighten": 0.5}, (0.2, 0.24)),
+        ({"eps": 0.2}, (0.2, 0.24)),
         ({"eps": 1.9}, (1.9, 2.0)),
     ],
 )
@@ -221,17 +208,10 @@ def test_make_cluster_list_takes_suggestions_where_no_radius_is_given(
     config = CleanConfig(min_samples=3, **given)
     found = make_cluster_list(embeddings, table, config, tmp_path / "cleaning")
     assert (found.eps, found.relaxed_eps) == used
-    assert (cleanings[0].eps, cleanings[0].relaxed_eps) == used
-    assert found.reason == Advice().reason
-    pd.testing.assert_frame_equal(found.sweep, Advice().sweep)
-    assert advised == [3]
-
-
-def test_make_cluster_list_asks_for_no_suggestion_where_both_radii_are_given(
-    table, embeddings, tmp_path, advised
-):
-    make_cluster_list(embeddings, table, CONFIG, tmp_path / "cleaning")
-    assert advised == []
+    is_advised = "eps" not in given
+    assert found.reason == ("because the test says so" if is_advised else "eps was given")
+    assert found.sweep["eps"].tolist() == ([0.1, 0.2] if is_advised else [])
+    assert advised == [3] * is_advised
 
 
 def test_make_cluster_list_suggests_radii_that_separate_the_groups(tmp_path):
@@ -261,7 +241,8 @@ def test_make_cluster_list_drops_suspects_where_it_is_asked_to(
     table, embeddings, tmp_path, monkeypatch, is_asked
 ):
     suspects = (table["landmark_id"] == 2).to_numpy()
-    monkeypatch.setattr("lib.clean.find_suspects", lambda rows, landmark_ids, jobs: suspects)
+    rivalry = Rivalry(suspects.astype(np.float32), np.empty(0, np.float32), 0.3, 0.5)
+    monkeypatch.setattr("lib.clean.find_rivals", lambda rows, landmark_ids, jobs: rivalry)
     config = dataclasses.replace(CONFIG, suspects=is_asked)
     images = make_cluster_list(embeddings, table, config, tmp_path / "cleaning").images
     assert (images.loc[suspects, "status"] == ("dropped" if is_asked else "kept")).all()
@@ -308,113 +289,3 @@ def test_read_cluster_list_keeps_distances_missing_where_images_were_dropped(
     assert found["distance"].dtype.kind == "f"
     np.testing.assert_array_equal(found["distance"].isna(), found["status"] == "dropped")
     assert found["id"].tolist() == table["id"].tolist()
-
-
-def naive_distances(rows, landmark_ids):
-    """Cosine distances of all pairs of one landmark, and of all pairs of two."""
-    rows = rows.astype(np.float64)
-    within, between = [], []
-    for i in range(len(rows)):
-        for j in range(i):
-            same = landmark_ids[i] == landmark_ids[j]
-            (within if same else between).append(1 - rows[i] @ rows[j])
-    return np.array(within), np.array(between)
-
-
-@pytest.fixture
-def scattered(tmp_path):
-    """Landmarks of 1, 2, 3 and 4 images in disorder, all distances different."""
-    generator = np.random.default_rng(3)
-    landmark_ids = generator.permutation(np.repeat([40, 7, 12, 3], [1, 2, 3, 4]))
-    rows = generator.normal(size=(10, 4))
-    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
-    folder = write_embeddings(tmp_path / "raw", [str(i) for i in range(10)], rows)
-    return folder, rows, landmark_ids
-
-
-def which(found, expected):
-    """For every found distance the place of the expected one, which must be there."""
-    gaps = np.abs(found[:, None] - expected[None, :])
-    assert gaps.min(axis=1).max() < 1e-5
-    return gaps.argmin(axis=1)
-
-
-def test_sample_distances_draws_every_pair_and_no_other(scattered):
-    folder, rows, landmark_ids = scattered
-    found = sample_distances(folder, landmark_ids, generator=np.random.default_rng(0), pairs=4000)
-    expected = naive_distances(rows, landmark_ids)
-    for sample, pairs in zip(found, expected, strict=True):
-        assert np.diff(np.sort(pairs)).min() > 1e-4
-        assert set(which(sample, pairs)) == set(range(len(pairs)))
-
-
-def test_sample_distances_draws_images_and_partners_evenly(scattered):
-    folder, rows, landmark_ids = scattered
-    within, between = sample_distances(
-        folder, landmark_ids, generator=np.random.default_rng(1), pairs=20_000
-    )
-    pairs_within, pairs_between = naive_distances(rows, landmark_ids)
-    # Nine of ten images have a partner; a pair {i, j} of a landmark of n images is drawn as often
-    # as one of its two images, times 1 / (n - 1). Pairs of two landmarks are all alike.
-    sizes = pd.Series(landmark_ids).map(pd.Series(landmark_ids).value_counts()).to_numpy()
-    weights = [
-        2 / (sizes[i] - 1)
-        for i in range(10)
-        for j in range(i)
-        if landmark_ids[i] == landmark_ids[j]
-    ]
-    assert len(within) == pytest.approx(20_000 * 0.9, rel=0.05)
-    unlike = 2 * len(pairs_between) / 100
-    assert len(between) == pytest.approx(20_000 * unlike, rel=0.05)
-    for sample, pairs, share in (
-        (within, pairs_within, np.array(weights) / np.sum(weights)),
-        (between, pairs_between, np.full(len(pairs_between), 1 / len(pairs_between))),
-    ):
-        counts = np.bincount(which(sample, pairs), minlength=len(pairs))
-        assert stats.chisquare(counts, share * len(sample)).pvalue > 1e-3
-
-
-def test_sample_distances_of_one_landmark_or_of_single_images(scattered):
-    folder, _, _ = scattered
-    generator = np.random.default_rng(2)
-    within, between = sample_distances(folder, np.full(10, 5), generator=generator, pairs=50)
-    assert (len(within), len(between)) == (50, 0)
-    within, between = sample_distances(folder, np.arange(10), generator=generator, pairs=50)
-    assert len(within) == 0
-    assert 0 < len(between) <= 50
-
-
-def test_sample_distances_repeats_with_its_generator(scattered):
-    folder, _, landmark_ids = scattered
-    first, second, other = (
-        sample_distances(folder, landmark_ids, generator=np.random.default_rng(seed), pairs=100)
-        for seed in (1, 1, 2)
-    )
-    np.testing.assert_array_equal(first[0], second[0])
-    np.testing.assert_array_equal(first[1], second[1])
-    assert not np.array_equal(first[0], other[0])
-
-
-def test_true_classes_are_views_of_a_landmark_and_noise_is_none():
-    images = pd.DataFrame({"id": list("abcdefg"), "landmark_id": [1, 1, 1, 1, 2, 2, 1]})
-    truth = pd.DataFrame(
-        {
-            "id": list("gfedcbaz"),
-            "planted": ["none", "junk", "none", "none", "wrong", "none", "none", "none"],
-            "view": ["detail", "", "front", "back", "front", "front", "front", "front"],
-        }
-    )
-    found = true_classes(images, truth)
-    assert found[[2, 5]].tolist() == [-1, -1]
-    a, b, d, e, g = found[[0, 1, 3, 4, 6]]
-    assert a == b == g  # a detail is a part of the front
-    assert len({a, d, e}) == 3  # another view, another landmark
-    assert min(a, d, e) >= 0
-
-
-def test_true_classes_are_landmarks_where_views_are_not_known():
-    images = pd.DataFrame({"id": list("abcd"), "landmark_id": [8, 3, 8, 3]})
-    truth = pd.DataFrame({"id": list("abcd"), "planted": ["none", "none", "none", "junk"]})
-    a, b, c, d = true_classes(images, truth)
-    assert a == c != b
-    assert d == -1

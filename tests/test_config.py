@@ -71,7 +71,7 @@ def test_profile_refuses_an_unknown_name():
     [
         ("sead", 1, "Profile has no setting 'sead'; did you mean seed?"),
         ("model.trnk", "x", "ModelConfig has no setting 'trnk'; did you mean trunk?"),
-        ("clean.zzz", 1, "CleanConfig has no setting 'zzz'; it has eps, tighten"),
+        ("clean.zzz", 1, "CleanConfig has no setting 'zzz'; it has eps, min_samples"),
         ("stages.sofmax.epochs", 1, "a stage among softmax, arcface, cluster, found 'sofmax'"),
         ("stages.softmax.epoch", 1, "no setting 'epoch'; did you mean epochs?"),
         ("stages.softmax", 1, "StageConfig has no setting ''"),

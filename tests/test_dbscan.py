@@ -92,6 +92,20 @@ def test_dbscan_labels_landmarks_of_any_sizes_as_if_alone():
         assert dbscan(rows, sizes, [0.2, 0.6], 3).tolist() == np.hstack(alone).tolist()
 
 
+def test_dbscan_is_the_same_on_either_side_of_a_threshold(monkeypatch):
+    # given landmarks one row below, at and above the sizes where the path changes
+    monkeypatch.setattr(lib.dbscan, "SMALL", 12)
+    monkeypatch.setattr(lib.dbscan, "WHOLE", 24)
+    monkeypatch.setattr(lib.dbscan, "BLOCK", 4)
+    generator = np.random.default_rng(6)
+    for size in (1, 2, 7, 8, 9, 11, 12, 13, 16, 23, 24, 25, 31, 32, 33, 64, 65):
+        rows = blobs(generator, size, 8)
+        for min_samples in (1, 2, 5):
+            found = dbscan(rows, [size], [0.3, 0.7], min_samples)
+            for eps, labels in zip((0.3, 0.7), found, strict=True):
+                assert labels.tolist() == reference(rows, eps, min_samples).tolist()
+
+
 def test_equal_runs_cover_the_rows_in_order():
     generator = np.random.default_rng(5)
     for _ in range(30):
@@ -104,8 +118,17 @@ def test_equal_runs_cover_the_rows_in_order():
 
 
 @pytest.mark.parametrize(
-    ("eps", "min_samples"), [(0, 2), (-1, 2), (2.01, 2), (np.nan, 2), (0.5, 0), (0.5, 2.5)]
+    ("eps", "min_samples"),
+    [
+        *((eps, 2) for eps in (0, -1, 2.01, np.nan, np.inf, True, None, "0.5", 1j)),
+        *((0.5, count) for count in (0, -1, 2.5, 3.0, True, None, "3")),
+    ],
 )
-def test_check_settings_refuses_what_means_nothing(eps: float, min_samples: int):
-    with pytest.raises(ValueError, match="expected"):
+def test_check_settings_refuses_what_means_nothing(eps, min_samples):
+    with pytest.raises(ValueError, match=r"expected .* found"):
         check_settings(eps, min_samples)
+
+
+def test_check_settings_takes_numbers_of_any_kind():
+    for eps in (1, 2, 1e-9, np.float32(0.5), np.float16(2), np.int64(1)):
+        check_settings(eps, np.int32(3))

@@ -5,7 +5,7 @@ import pytest
 from joblib import parallel_config
 
 import lib.groups
-from lib.groups import check_embeddings, over_groups
+from lib.groups import LazyRows, check_embeddings, chosen, over_groups
 
 
 def unit(generator: np.random.Generator, count: int, dimensions: int = 4) -> np.ndarray:
@@ -92,6 +92,47 @@ def test_over_groups_normalises_with_one_warning(count: int):
     assert len(caught) == 1
     for at, value in found:
         assert value == pytest.approx(rows[at, 0], abs=1e-6)
+
+
+def marks_and_firsts(rows, sizes: np.ndarray, marks: np.ndarray) -> np.ndarray:
+    return np.stack([marks, rows[:][:, 0]])
+
+
+@pytest.mark.usefixtures("tiny_tasks")
+def test_over_groups_hands_marks_beside_their_rows():
+    generator = np.random.default_rng(5)
+    for _ in range(20):
+        groups = generator.integers(0, 8, int(generator.integers(1, 150)))
+        positions = generator.integers(0, 90, len(groups))  # some rows several times
+        rows, marks = unit(generator, 90), generator.random(len(groups))
+        options = {"positions": positions, "marks": marks}
+        for at, (beside, first) in over_groups(marks_and_firsts, rows, groups, **options):
+            np.testing.assert_allclose(beside, marks[at], atol=1e-7)
+            np.testing.assert_allclose(first, rows[positions[at], 0], atol=1e-6)
+
+
+def test_over_groups_tells_how_far_it_is(monkeypatch, capsys):
+    monkeypatch.setenv("LANDMARK_HEADLESS", "1")
+    monkeypatch.setattr(lib.groups, "TASK_ROWS", 16)
+    monkeypatch.setattr("lib.runs.time.monotonic", iter(range(0, 10**6, 20)).__next__)
+    rows, groups = unit(np.random.default_rng(6), 200), np.arange(200) // 10
+    list(over_groups(first_column, rows, groups, jobs=1))
+    assert not capsys.readouterr().out
+    list(over_groups(first_column, rows, groups, what="cleaning", jobs=1))
+    assert "cleaning: 2 of 13 (15%)" in capsys.readouterr().out
+
+
+def test_chosen_rows_of_a_huge_group_stay_unread(monkeypatch):
+    monkeypatch.setattr(lib.groups, "WHOLE", 10)
+    rows = unit(np.random.default_rng(7), 60)
+    lazy = LazyRows(rows, np.arange(60)[::-1])
+    few, many = np.array([3, 1, 59]), np.arange(0, 60, 2)
+    np.testing.assert_allclose(chosen(lazy, few), rows[::-1][few], atol=1e-6)
+    later = chosen(lazy, many)
+    assert isinstance(later, LazyRows)
+    assert len(later) == 30
+    np.testing.assert_allclose(later[5:9], rows[::-1][many][5:9], atol=1e-6)
+    np.testing.assert_array_equal(chosen(rows, many), rows[many])
 
 
 def test_over_groups_of_nothing_yields_nothing():

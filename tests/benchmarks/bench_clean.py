@@ -1,12 +1,14 @@
-"""How fast cleaning is: `python -m tests.benchmarks.bench_clean [--full]` from the root.
+"""How fast cleaning is: `python -m tests.benchmarks.bench_clean [--full] [--huge]` from the root.
 
 Makes its own data in GLDv2's shape (heavy-tailed landmark sizes, rows in random order), and prints
-three tables: scikit-learn's loop, `cluster_landmarks` and the bare product-and-threshold loop on
-the same landmarks; time against the sum of squared sizes; and with `--full` both passes over a
-memory map of 4,132,914 float16 rows (4.2 GB in a temporary folder).
+tables: scikit-learn's loop, `cluster_landmarks` and the bare product-and-threshold loop on the same
+landmarks; what a sweep and the options cost; time against the sum of squared sizes. Instead, with
+`--huge`, one landmark of 100,000 images, and with `--full` all of cleaning over a memory map of
+4,132,914 float16 rows (4.2 GB in a temporary folder). Run each where nothing else runs.
 """
 
 import argparse
+import dataclasses
 import os
 import platform
 import tempfile
@@ -20,8 +22,11 @@ import numpy as np
 import pandas as pd
 from sklearn.cluster import DBSCAN
 
+from lib.choose_eps import suggest
 from lib.clean import clean, cluster_landmarks
 from lib.config import CleanConfig
+from lib.rivals import find_rivals
+from lib.sweep import sweep
 
 DIMENSIONS = 512
 LARGEST = 6_272
@@ -95,8 +100,14 @@ def _own_memory() -> float:
     return int(line.split()[1]) / 2**20
 
 
-def compare(images: int, landmarks: int, generator: np.random.Generator, folder: Path) -> None:
-    """Time the three loops on the same landmarks, and count labels that differ."""
+def compare(
+    images: int, landmarks: int, generator: np.random.Generator, folder: Path
+) -> np.ndarray:
+    """Time the three loops on the same landmarks, and count labels that differ.
+
+    Returns:
+        (N,) landmark of every row of `rows.npy`.
+    """
     sizes = draw_sizes(landmarks, images, generator)
     ids = make_rows(folder / "rows.npy", sizes, generator)
     rows = np.load(folder / "rows.npy").astype(np.float32)
@@ -129,8 +140,10 @@ def compare(images: int, landmarks: int, generator: np.random.Generator, folder:
     print(
         f"\n{len(ids):,} images in {landmarks:,} landmarks (median {np.median(sizes):.0f}, mean "
         f"{sizes.mean():.1f}, largest {sizes.max():,}); labels that differ from scikit-learn's: "
-        f"{(labels != expected).sum()}\n{frame.round(2).to_string(index=False)}"
+        f"{(labels != expected).sum()}\n{frame.round(2).to_string(index=False)}",
+        flush=True,
     )
+    return ids
 
 
 def grow(images: int, generator: np.random.Generator, folder: Path) -> None:
@@ -152,6 +165,38 @@ def grow(images: int, generator: np.random.Generator, folder: Path) -> None:
     print(f"\n{pd.DataFrame(table, columns=columns).round(2).to_string(index=False)}")
 
 
+def run_options(ids: np.ndarray, folder: Path) -> None:
+    """Time what goes beyond one clustering, on the rows that `compare` left."""
+    rows = np.load(folder / "rows.npy", mmap_mode="r")
+    radii = np.linspace(0.3, 0.6, 20).tolist()
+    plain = CleanConfig(eps=EPS, relaxed_eps=RELAXED_EPS, min_samples=MIN_SAMPLES)
+    work = {
+        "cluster_landmarks": lambda: cluster_landmarks(rows, ids, eps=EPS, min_samples=MIN_SAMPLES),
+        "sweep of twenty radii": lambda: sweep(rows, ids, radii, min_samples=MIN_SAMPLES),
+        "suggest": lambda: suggest(rows, ids, min_samples=MIN_SAMPLES),
+        "clean, as in [20]": lambda: clean(rows, ids, plain),
+        "clean, with faces": lambda: clean(rows, ids, dataclasses.replace(plain, faces=True)),
+        "find_rivals": lambda: find_rivals(rows, ids),
+    }
+    table = [(name, *measure(task)[1:]) for name, task in work.items()]
+    frame = pd.DataFrame(table, columns=["what", "seconds", "CPU seconds", "peak GiB"])
+    print(f"\n{len(ids):,} images\n{frame.round(2).to_string(index=False)}", flush=True)
+
+
+def run_huge(images: int, generator: np.random.Generator, folder: Path) -> None:
+    """One landmark, block by block, from a memory map."""
+    ids = make_rows(folder / "huge.npy", np.array([images]), generator)
+    rows = np.load(folder / "huge.npy", mmap_mode="r")
+    _, seconds, cpu, peak = measure(
+        lambda: cluster_landmarks(rows, ids, eps=EPS, min_samples=MIN_SAMPLES)
+    )
+    print(
+        f"\none landmark of {images:,} images: {seconds:.1f} s, {cpu:.1f} CPU s, {peak:.2f} GiB "
+        "beyond the page cache",
+        flush=True,
+    )
+
+
 def run_full(generator: np.random.Generator, folder: Path) -> None:
     """Both passes, numbering and distances at GLDv2's size, from a memory map."""
     sizes = draw_sizes(203_094, 4_132_914, generator)
@@ -163,24 +208,33 @@ def run_full(generator: np.random.Generator, folder: Path) -> None:
     figures = measure(lambda: cluster_landmarks(rows, ids, eps=EPS, min_samples=MIN_SAMPLES))[1:]
     print(said.format("cluster_landmarks", *figures), flush=True)
     config = CleanConfig(eps=EPS, relaxed_eps=RELAXED_EPS, min_samples=MIN_SAMPLES)
-    result, *figures = measure(lambda: clean(rows, ids, config))
-    print(said.format("clean, both passes", *figures))
+    names = np.char.mod("%016x", np.arange(len(ids)))
+    result, *figures = measure(lambda: clean(rows, ids, config, ids=names))
+    print(said.format("clean: both passes, relabelling, tables", *figures), flush=True)
+    table, *figures = measure(result.train_cluster)
+    print(said.format(f"train_cluster: {len(table):,} classes", *figures))
     print(result.summary())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--full", action="store_true", help="GLDv2's size, 4.2 GB on disk")
+    parser.add_argument("--huge", action="store_true", help="one landmark of 100,000 images")
     parser.add_argument("--images", type=int, default=200_000, help="of the comparison")
     parser.add_argument("--folder", help="for the temporary files")
-    options = parser.parse_args()
+    given = parser.parse_args()
     generator = np.random.default_rng(0)
     print(f"{os.cpu_count()} cores, {platform.processor() or platform.machine()}")
-    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        compare(options.images, options.images // 20, generator, Path(folder))
-        grow(131_072, generator, Path(folder))
-        if options.full:
-            run_full(generator, Path(folder))
+    with tempfile.TemporaryDirectory(dir=given.folder) as name:
+        folder = Path(name)
+        if given.huge:
+            run_huge(100_000, generator, folder)
+        if given.full:
+            run_full(generator, folder)
+        if not (given.huge or given.full):
+            ids = compare(given.images, given.images // 20, generator, folder)
+            run_options(ids, folder)
+            grow(131_072, generator, folder)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,161 @@
+"""Cleaning as a command: `python -m lib.clean_files EMBEDDINGS LABELS.csv --out FOLDER`.
+
+EMBEDDINGS is a folder that `lib.embed` wrote, or any `.npy` file of rows in the order of the
+labels; LABELS.csv has the columns id and landmark_id, as GLDv2's `train.csv` does. FOLDER receives
+`train_cluster.csv`, `images.csv`, `landmarks.csv` and `sweep.csv`, as `lib.cluster_list` says.
+Every setting of `lib.config.CleanConfig` is an option; work done already is not done again.
+"""
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.clean import clean
+from lib.cluster_list import CLUSTERS, VERSION, write_cleaning
+from lib.config import CleanConfig
+from lib.embed import read_embeddings
+from lib.runs import MANIFEST, fingerprint, is_done, read_json, read_key
+from lib.tables import first_of, read_table
+
+HELP = {
+    "eps": "cosine distance of the first pass; 0: suggested from the distances",
+    "min_samples": "neighbours of a core image, itself included",
+    "relaxed_eps": "cosine distance of the second pass; 0: eps times --relaxation",
+    "relaxation": "what relaxes the second pass",
+    "relaxed_min_samples": "neighbours of a core image in the second pass",
+    "smallest": "images; smaller clusters are dropped",
+    "rescue": "no second pass",
+    "split": "a landmark's clusters stay one class",
+    "suspects": "first drop images that another landmark explains better",
+    "faces": "split clusters that show two things",
+}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Clean what the command line names; 1 after a refusal."""
+    given = parse(arguments)
+    names = [field.name for field in dataclasses.fields(CleanConfig)]
+    config = CleanConfig(**{name: getattr(given, name) for name in names})
+    try:
+        facts = clean_files(given.embeddings, given.labels, config, given.out, jobs=given.jobs)
+    except (ValueError, OSError) as error:
+        print(f"clean_files: {error}", file=sys.stderr)
+        return 1
+    print(summary(facts))
+    print(f"wrote {CLUSTERS}, images.csv, landmarks.csv and sweep.csv into {given.out}")
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """The command line, with an option for every setting."""
+    about = __doc__.partition("\n\n")[2]
+    parser = argparse.ArgumentParser("python -m lib.clean_files", description=about)
+    parser.add_argument("embeddings", help="folder of lib.embed, or a .npy file (N, D)")
+    parser.add_argument("labels", help="CSV with id and landmark_id")
+    parser.add_argument("--out", required=True, help="folder for the tables")
+    parser.add_argument("--jobs", type=int, default=-1, help="cores; all by default")
+    for field in dataclasses.fields(CleanConfig):
+        word, text = field.name.replace("_", "-"), HELP[field.name]
+        if field.type is bool:
+            action = "store_false" if field.default else "store_true"
+            name = f"--no-{word}" if field.default else f"--{word}"
+            parser.add_argument(name, dest=field.name, action=action, help=text)
+        else:
+            text += f" (default {field.default:g})"
+            parser.add_argument(f"--{word}", type=field.type, default=field.default, help=text)
+    return parser.parse_args(arguments)
+
+
+def clean_files(
+    embeddings: str | Path,
+    labels: str | Path,
+    config: CleanConfig,
+    folder: str | Path,
+    *,
+    jobs: int = -1,
+) -> dict[str, int | float | str]:
+    """Clean a file of embeddings by a file of labels, and tell the result's facts.
+
+    Does nothing but read when the folder already holds the result of the same files and settings.
+
+    Args:
+        embeddings: folder of `lib.embed`, or a `.npy` file of (N, D) rows in the labels' order.
+        labels: CSV with id and landmark_id.
+        config: the settings.
+        folder: receives the tables.
+        jobs: joblib's `n_jobs`.
+
+    Raises:
+        ValueError: if the files do not fit each other or `lib.clean.clean`, or nothing is left.
+    """
+    rows, table, origin = read_input(Path(embeddings), Path(labels))
+    key = fingerprint(VERSION, origin, table, config)
+    if not is_done(folder, key):
+        landmark_ids = table["landmark_id"].to_numpy()
+        result = clean(rows, landmark_ids, config, ids=table["id"].to_numpy(), jobs=jobs)
+        write_cleaning(result, folder, key)
+    return read_json(Path(folder) / MANIFEST)
+
+
+def read_input(embeddings: Path, labels: Path) -> tuple[np.ndarray, pd.DataFrame, list]:
+    """The rows (a memory map), id and landmark_id of each, and what tells this file from others.
+
+    Raises:
+        ValueError: if a file is missing or of the wrong form, or one lacks images of the other.
+    """
+    table = read_table(labels, {"id": str, "landmark_id": int}, key="id")
+    if embeddings.is_dir():
+        found = read_embeddings(embeddings)
+        at = pd.Index(table["id"]).get_indexer(found.ids)
+        if (at < 0).any():
+            lacking = pd.Series(found.ids[at < 0])
+            raise ValueError(
+                f"expected a label for each of the {len(found):,} embedded images, found none in "
+                f"{labels} for {len(lacking):,} ({first_of(lacking)}); give the list they are from"
+            )
+        return found.rows, table.iloc[at].reset_index(drop=True), [read_key(embeddings)]
+    if embeddings.suffix != ".npy" or not embeddings.is_file():
+        raise ValueError(
+            f"expected a folder of embeddings or a .npy file, found neither at {embeddings}; "
+            "give what lib.embed or numpy.save wrote"
+        )
+    rows = np.load(embeddings, mmap_mode="r")
+    if len(rows) != len(table):
+        raise ValueError(
+            f"expected as many rows in {embeddings} as in {labels}, found {len(rows):,} and "
+            f"{len(table):,}; give both in the same order"
+        )
+    stat = embeddings.stat()
+    return rows, table, [str(embeddings.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+def summary(facts: dict[str, int | float | str]) -> str:
+    """What cleaning did, in four lines.
+
+    >>> counts = {"images": 10, "landmarks": 2, "kept": 5, "split": 2, "rescued": 2, "dropped": 1}
+    >>> radii = {"classes": 4, "landmarks_lost": 0, "eps": 0.3, "relaxed_eps": 0.4}
+    >>> print(summary(counts | radii | {"reason": "eps was given"}))
+    10 images in 2 landmarks became 9 images in 4 classes (0 landmarks lost)
+    kept 5 (50.0%), split 2 (20.0%), rescued 2 (20.0%), dropped 1 (10.0%)
+    eps 0.300, relaxed eps 0.400: eps was given
+    """
+    left = facts["images"] - facts["dropped"]
+    statuses = [
+        f"{name} {facts[name]:,} ({facts[name] / facts['images']:.1%})"
+        for name in ("kept", "split", "rescued", "dropped")
+    ]
+    return (
+        f"{facts['images']:,} images in {facts['landmarks']:,} landmarks became {left:,} images "
+        f"in {facts['classes']:,} classes ({facts['landmarks_lost']:,} landmarks lost)\n"
+        f"{', '.join(statuses)}\n"
+        f"eps {facts['eps']:.3f}, relaxed eps {facts['relaxed_eps']:.3f}: {facts['reason']}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
