@@ -200,6 +200,12 @@ def cleaning_block(reference: Path = REFERENCE) -> str:
     return "\n".join([head, "|---" * (1 + table.shape[1]) + "|", *rows])
 
 
+def bench_block(name: str, reference: Path = REFERENCE) -> str:
+    """What a benchmark printed, as it was kept in `bench_NAME.txt`."""
+    path = reference / f"bench_{name}.txt"
+    return f"```\n{path.read_text().strip()}\n```" if path.is_file() else "No run yet."
+
+
 BLOCKS = {
     "steps": steps_block,
     "ablation mini": partial(ablation_block, "mini"),
@@ -207,6 +213,8 @@ BLOCKS = {
     "rerankers": rerankers_block,
     "timings": timings_block,
     "cleaning": cleaning_block,
+    "bench clean": partial(bench_block, "clean"),
+    "bench rerank": partial(bench_block, "rerank"),
 }
 
 
