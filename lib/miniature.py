@@ -77,7 +77,9 @@ def _stage(stage: StageConfig, first: StageConfig, largest: int) -> StageConfig:
         trunk_rate=1.0,  # nothing pretrained to protect
         schedule="poly" if stage.schedule == "lambda_poly" else stage.schedule,
         # With a shorter warm-up ArcFace collapses to one point from scratch, deep networks first.
-        warmup=0.2 if share == 1.0 else stage.warmup,
+        warmup=0.2 if stage.train_list == "clean" else stage.warmup,
+        # A new head needs so many steps, and all of [20]'s stages are longer.
+        frozen_trunk=0.1 if stage.frozen_trunk else 0.0,
         augment=_augment(stage),
     )
 
