@@ -37,8 +37,8 @@ def run(
         tables: their rows, those that several tables share once.
         bench: where they are trained.
         seeds: of everything random in a row.
-        processes: seeds at a time; 0 for one per core, or one alone where there are GPUs, which a
-            single training then has to itself.
+        processes: seeds at a time; 0 for about one per core, or one alone where there are GPUs,
+            which a single training then has to itself.
 
     Returns:
         Row name → scores of all its queries (`lib.scoring.score`) with the column `seed`.
@@ -47,8 +47,7 @@ def run(
         ValueError: if two different rows have one name.
     """
     rows = unique_rows(tables)
-    at_once = processes or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
-    at_once = min(at_once, len(seeds))
+    at_once = processes or (1 if torch.cuda.is_available() else _at_once(len(seeds)))
     if at_once == 1:
         parts = [_run_seed(rows, bench, seed) for seed in seeds]
     else:
@@ -56,6 +55,16 @@ def run(
             tasks = (delayed(_run_seed)(rows, bench, seed) for seed in seeds)
             parts = Parallel(n_jobs=at_once)(tasks)
     return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in rows}
+
+
+def _at_once(seeds: int, cores: int | None = None) -> int:
+    """How many seeds run at a time: rounds of equal size, so that no core waits for the last seed.
+
+    >>> [_at_once(seeds, cores=2) for seeds in range(1, 6)]
+    [1, 2, 3, 2, 3]
+    """
+    rounds = max(1, seeds // (cores or os.cpu_count() or 1))
+    return -(-seeds // rounds)
 
 
 def _run_seed(rows: Mapping[str, AblationRow], bench: Bench, seed: int) -> dict[str, pd.DataFrame]:
