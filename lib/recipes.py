@@ -205,7 +205,7 @@ def _photos() -> Recipe:
             dataclasses.replace(stage, name="arcface", epochs=4),
             dataclasses.replace(stage, name="cluster", train_list="cluster", epochs=2),
         ),
-        InferenceConfig(size=160),
+        InferenceConfig(size=160, flip=True),
     )
 
 
