@@ -1,11 +1,12 @@
 """One cluster that shows two things becomes two: an option beyond [20].
 
 DBSCAN follows chains, and in a landmark of a hundred photographs a few odd ones are enough to chain
-its front to its interior. So every cluster of the first pass is cut in two where that is easiest
-(2-means on the sphere), and the cut stays if both parts stand on their own: if the mean silhouette
-of each is at least one half, where Kaufman and Rousseeuw (1990) begin to speak of structure that is
-reasonable. With unit rows the silhouette needs no distances between pairs, only sums of rows. A
-view that changes along one line without a gap looks like two things to it.
+its front to its interior. So every cluster of the first pass is cut in two across the direction in
+which it is longest (a principal component, then 2-means on the sphere), and the cut stays if the
+parts stand on their own by the scale of Kaufman and Rousseeuw (1990): a mean silhouette of at least
+0.5 is a reasonable structure, and a part whose own mean is at most 0.25 has none. With unit rows
+the silhouette needs no distances between pairs, only sums of rows. A view that changes along one
+line without a gap looks like two things to it.
 """
 
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ import numpy as np
 
 from lib.dbscan import WHOLE, Rows
 
-LEAST = 0.5  # mean silhouette of each part
-ROUNDS = 20  # of 2-means; it settles within a few
+REASONABLE, NONE = 0.5, 0.25  # mean silhouettes, of all rows and of each part
+ROUNDS = 20  # of 2-means, which settles within a few, and of the search for the direction
 
 
 def split_faces(rows: Rows, sizes: np.ndarray, cluster: np.ndarray, smallest: int) -> np.ndarray:
@@ -73,22 +74,32 @@ def two_faces(rows: np.ndarray, smallest: int) -> np.ndarray | None:
         rows: (n, D) float32 unit rows.
         smallest: rows that each part must have, at least 1.
     """
-    pole = rows[np.argmin(rows @ rows.sum(axis=0))]
-    poles = np.stack([pole, rows[np.argmin(rows @ pole)]])
-    is_other = None
+    found = _across(rows)
     for _ in range(ROUNDS):
-        before, is_other = is_other, np.argmax(rows @ poles.T, axis=1).astype(bool)
+        is_other = found
         count = int(np.count_nonzero(is_other))
         if not smallest <= count <= len(rows) - smallest:
             return None
-        if before is not None and (before == is_other).all():
-            break
         poles = np.stack([rows[~is_other].sum(axis=0), rows[is_other].sum(axis=0)])
         poles /= np.maximum(np.linalg.norm(poles, axis=1, keepdims=True), 1e-12)
+        found = np.argmax(rows @ poles.T, axis=1).astype(bool)
+        if (found == is_other).all():
+            break
     silhouette = two_part_silhouette(rows, is_other)
-    if min(silhouette[is_other].mean(), silhouette[~is_other].mean()) < LEAST:
+    parts = silhouette[is_other], silhouette[~is_other]
+    if silhouette.mean() < REASONABLE or min(part.mean() for part in parts) <= NONE:
         return None
     return is_other != is_other[0]
+
+
+def _across(rows: np.ndarray) -> np.ndarray:
+    """(n,) bool, the side of the mean that a row is on along the first principal component."""
+    centred = rows - rows.mean(axis=0)
+    direction = centred[np.argmax((centred**2).sum(axis=1))]
+    for _ in range(ROUNDS):  # power iteration; the cut only has to begin near the right place
+        direction = centred.T @ (centred @ direction)
+        direction /= max(float(np.linalg.norm(direction)), 1e-12)
+    return centred @ direction > 0
 
 
 def two_part_silhouette(rows: np.ndarray, is_other: np.ndarray) -> np.ndarray:

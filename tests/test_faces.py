@@ -42,6 +42,17 @@ def test_two_faces_tells_two_directions_apart_and_leaves_one_alone():
         assert two_faces(rows[is_inside], 2) is None
 
 
+def test_two_faces_are_cut_apart_although_a_few_odd_rows_lie_further_out():
+    generator, axes = np.random.default_rng(4), np.eye(64)
+    front, inside = axes[0], 0.8 * axes[0] + 0.6 * axes[1]
+    odd = 0.4 * front + axes[2]  # farther from both than they are from each other
+    counts = {40: front, 30: inside, 2: odd}
+    rows = np.concatenate([around(generator, face, count) for count, face in counts.items()])
+    found = two_faces(rows, 3)
+    assert not found[:40].any()
+    assert found[40:70].all()
+
+
 @pytest.mark.parametrize("rows", [np.ones((1, 3)), np.ones((6, 3)), np.eye(3), [[1, 0], [-1, 0]]])
 def test_two_faces_of_copies_or_of_strangers_are_one(rows):
     rows = np.asarray(rows, dtype=np.float32)
