@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 from accelerate import Accelerator
+from torch import nn
 
 from lib import models
 from lib.augment import Augment, corner_cutmix
@@ -35,7 +36,7 @@ from lib.runs import (
 from lib.samplers import build_sampler
 from lib.training_state import Progress
 
-VERSION = 1  # raise it when the same settings would train another network
+VERSION = 2  # raise it when the same settings would train another network
 CHECKPOINT = "model.safetensors"
 
 
@@ -124,9 +125,19 @@ def precision() -> str:
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
 
 
+def training_precision(trunk: nn.Module) -> str:
+    """That of `precision`, but float32 for depthwise convolutions on a CPU.
+
+    Their gradients are slow there in bfloat16: EfficientNet-Lite0 trains half again as fast in
+    float32, at 44 instead of 29 images of 128 pixels per second and core.
+    """
+    convolutions = (module for module in trunk.modules() if isinstance(module, nn.Conv2d))
+    is_depthwise = any(1 < layer.groups == layer.in_channels for layer in convolutions)
+    return "no" if is_depthwise and not torch.cuda.is_available() else precision()
+
+
 def _train(job: TrainingJob) -> None:
     stage, folder = job.stage, job.folder
-    accelerator = Accelerator(mixed_precision=precision())
     learner = build_learner(
         stage,
         job.model,
@@ -135,6 +146,7 @@ def _train(job: TrainingJob) -> None:
         seed=job.seed,
     )
     learner = learner.to(memory_format=torch.channels_last)
+    accelerator = Accelerator(mixed_precision=training_precision(learner.model.trunk))
     optimizer = torch.optim.SGD(
         parameter_groups(stage, learner),
         lr=stage.learning_rate,

@@ -424,6 +424,17 @@ def test_train_augments_every_step_with_draws_of_its_own(run, monkeypatch):
     assert drawn[16:] == drawn[:8]
 
 
+@pytest.mark.parametrize(("has_gpu", "expected"), [(False, ["bf16", "no"]), (True, ["bf16"] * 2)])
+def test_training_precision_is_float32_for_depthwise_convolutions_on_a_cpu(
+    monkeypatch, has_gpu, expected
+):
+    monkeypatch.setattr(training, "precision", lambda: "bf16")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    grouped = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 8, 3, groups=4))
+    depthwise = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 16, 3, groups=8))
+    assert [training.training_precision(trunk) for trunk in (grouped, depthwise)] == expected
+
+
 def test_train_prints_a_line_per_epoch(run, capsys):
     run()
     lines = capsys.readouterr().out.splitlines()
