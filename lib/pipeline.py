@@ -87,8 +87,11 @@ def run(
     first: str = "",
     only: str = "",
     parameters: Mapping[str, Any] | None = None,
+    is_timed: bool = True,
 ) -> Path:
     """Execute the chosen notebooks and return the run folder.
+
+    With `is_timed`, `timings.csv` there tells how long each took.
 
     Raises:
         ValueError: for an unknown profile, recipe, notebook, parameter or data folder.
@@ -127,7 +130,8 @@ def run(
             raise
         seconds = time.monotonic() - began
         print(f"{path.stem} done in {seconds:.0f} s", flush=True)
-        _keep_timing(folder, path.stem, seconds)
+        if is_timed:
+            _keep_timing(folder, path.stem, seconds)
     return folder
 
 
@@ -189,6 +193,7 @@ def main(arguments: Sequence[str]) -> int:
             first=chosen.first,
             only=chosen.only,
             parameters=values,
+            is_timed=not chosen.ablation,  # the usual chain's notebook 05 is another amount of work
         )
     except ValueError as error:
         print(f"run_all.sh: {error}", file=sys.stderr)

@@ -164,6 +164,15 @@ def test_run_keeps_the_seconds_of_every_notebook(calls, outputs):
     assert len(calls) == 4
 
 
+@pytest.mark.usefixtures("house", "calls")
+def test_run_leaves_the_seconds_of_the_chain_alone_where_it_is_another_amount_of_work(outputs):
+    run("smoke")
+    path = outputs / "smoke" / "timings.csv"
+    path.write_text(path.read_text().replace("_mib", "_MIB"))  # a mark
+    run("smoke", only="02", is_timed=False)
+    assert "_MIB" in path.read_text()
+
+
 @pytest.mark.usefixtures("house")
 @pytest.mark.parametrize(
     ("text", "value"),
