@@ -424,15 +424,28 @@ def test_train_augments_every_step_with_draws_of_its_own(run, monkeypatch):
     assert drawn[16:] == drawn[:8]
 
 
-@pytest.mark.parametrize(("has_gpu", "expected"), [(False, ["bf16", "no"]), (True, ["bf16"] * 2)])
-def test_training_precision_is_float32_for_depthwise_convolutions_on_a_cpu(
-    monkeypatch, has_gpu, expected
-):
-    monkeypatch.setattr(training, "precision", lambda: "bf16")
+@pytest.mark.parametrize(("has_gpu", "expected"), [(False, [False, True]), (True, [False, False])])
+def test_is_slow_in_half_means_depthwise_convolutions_on_a_cpu(monkeypatch, has_gpu, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     grouped = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 8, 3, groups=4))
     depthwise = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 16, 3, groups=8))
-    assert [training.training_precision(trunk) for trunk in (grouped, depthwise)] == expected
+    assert [training.is_slow_in_half(trunk) for trunk in (grouped, depthwise)] == expected
+
+
+@pytest.mark.skipif(training.precision() == "no", reason="this machine has float32 alone")
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_train_leaves_half_precision_out_for_trunks_that_are_slow_in_it(run, monkeypatch, is_slow):
+    seen = []
+
+    def watch(learner, *inputs):
+        seen.append(learner.model(inputs[0]).dtype)
+        return forward(learner, *inputs)
+
+    forward = Learner.forward
+    monkeypatch.setattr(training, "is_slow_in_half", lambda trunk: is_slow)
+    monkeypatch.setattr(Learner, "forward", watch)
+    run(epochs=1)
+    assert (set(seen) == {torch.float32}) == is_slow
 
 
 def test_train_prints_a_line_per_epoch(run, capsys):
