@@ -24,7 +24,7 @@ from lib.neighbours import nearest
 
 CANDIDATES = 10  # rivals of an image, by the landmarks' means
 MOVES, ROUNDS = 50_000, 10  # images moved; small datasets take rounds, up to ten
-ODDS = 2.0  # wrong against right, from which an image is a suspect
+ODDS = 4.0  # wrong against right, from which an image is a suspect
 MOST_WRONG = 0.5  # no dataset is believed to be worse: a useless descriptor looks like that
 
 
