@@ -275,7 +275,9 @@ def main() -> None:
     options = parser.parse_args()
     sizes = (1_129, 761_757, 4_132_914) if options.full else (1_129, 80_000, 200_000)
     threads = max(pool["num_threads"] for pool in threadpool_info())
-    print(f"{os.cpu_count()} cores, {threads} threads, {platform.processor() or 'no name'}")
+    print(
+        f"{os.cpu_count()} cores, {threads} threads, {platform.processor() or platform.machine()}"
+    )
     print("queries {:,}, gallery {:,}, references {:,}".format(*sizes), flush=True)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         began = time.perf_counter()
