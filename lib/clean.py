@@ -109,7 +109,7 @@ def clean(
     names = _check_ids(ids, len(embeddings))
     reasons = []
     if config.suspects and suspects is None:
-        rivalry = find_rivals(embeddings, landmark_ids, jobs=jobs)
+        rivalry = find_rivals(embeddings, landmark_ids, odds=config.odds, jobs=jobs)
         suspects, reasons = rivalry.suspects, [rivalry.reason]
     suspects = _check_suspects(suspects, len(embeddings))
     config, advice = _with_radii(embeddings, landmark_ids, config, suspects, jobs)

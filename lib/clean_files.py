@@ -32,6 +32,7 @@ HELP = {
     "rescue": "no second pass",
     "split": "a landmark's clusters stay one class",
     "suspects": "first drop images that another landmark explains better",
+    "odds": "wrong against right, from which an image is a suspect",
     "faces": "split clusters that show two things",
 }
 

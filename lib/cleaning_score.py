@@ -97,7 +97,9 @@ def score_radii(
     Returns:
         One row per radius: `eps` and the scores of `score_cleaning`.
     """
-    suspects = find_rivals(rows, landmark_ids).suspects if config.suspects else None
+    suspects = None
+    if config.suspects:
+        suspects = find_rivals(rows, landmark_ids, odds=config.odds).suspects
     found = []
     for eps in eps_values:
         changed = dataclasses.replace(config, eps=float(eps), relaxed_eps=0.0)

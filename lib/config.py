@@ -127,6 +127,7 @@ class CleanConfig:
     rescue: bool = True  # False: no second pass
     split: bool = True  # False: a landmark's clusters stay one class
     suspects: bool = False  # first drop images that another landmark explains (`lib.rivals`)
+    odds: float = 2.0  # wrong against right, from which an image is such a suspect
     faces: bool = False  # split clusters that show two things (`lib.faces`)
 
 

@@ -24,7 +24,7 @@ from lib.neighbours import nearest
 
 CANDIDATES = 10  # rivals of an image, by the landmarks' means
 MOVES, ROUNDS = 50_000, 10  # images moved; small datasets take rounds, up to ten
-ODDS = 4.0  # wrong against right, from which an image is a suspect
+ODDS = 2.0  # wrong against right, from which an image is a suspect
 MOST_WRONG = 0.5  # no dataset is believed to be worse: a useless descriptor looks like that
 
 
@@ -38,12 +38,14 @@ class Rivalry:
         moved: (M,) float32 margins of images moved to random landmarks.
         wrong: estimated share of wrong labels among all.
         threshold: margin from which an image is a suspect.
+        odds: wrong against right, that the threshold stands for.
     """
 
     margins: np.ndarray
     moved: np.ndarray
     wrong: float
     threshold: float
+    odds: float = ODDS
 
     @property
     def suspects(self) -> np.ndarray:
@@ -55,7 +57,7 @@ class Rivalry:
         """One sentence for people."""
         return (
             f"another landmark explains {self.suspects.mean():.1%} of the images so much better "
-            f"that they are at least {ODDS:g} times as likely wrong as right, "
+            f"that they are at least {self.odds:g} times as likely wrong as right, "
             f"where {self.wrong:.0%} of the labels are estimated to be wrong"
         )
 
@@ -65,6 +67,7 @@ def find_rivals(
     landmark_ids: np.ndarray,
     *,
     candidates: int = CANDIDATES,
+    odds: float = ODDS,
     generator: np.random.Generator | None = None,
     jobs: int = -1,
 ) -> Rivalry:
@@ -80,6 +83,7 @@ def find_rivals(
         embeddings: (N, D) unit rows as for `lib.clean.cluster_landmarks`.
         landmark_ids: (N,) integers.
         candidates: rivals of each image.
+        odds: how many times as likely wrong as right a suspect is; more odds, fewer suspects.
         generator: moves images; a fixed one by default.
         jobs: joblib's `n_jobs`.
 
@@ -87,9 +91,11 @@ def find_rivals(
         Margins and the threshold. With one landmark, or none of two images, nobody is a suspect.
 
     Raises:
-        ValueError: as `cluster_landmarks`.
+        ValueError: as `cluster_landmarks`; if `odds` are not positive.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
+    if not odds > 0:
+        raise ValueError(f"expected positive odds of wrong against right, found {odds}; give 2")
     generator = np.random.default_rng(0) if generator is None else generator
     owner, counts = np.unique(landmark_ids, return_inverse=True, return_counts=True)[1:]
     if len(counts) < 2 or counts.max() < 2:
@@ -109,14 +115,14 @@ def find_rivals(
     margins = np.where(counts[owner] > 1, by_rival.max(axis=1) - own, np.float32(np.nan))
     hidden = np.where(rivals[moved] == hosts[:, None], -np.inf, by_rival[moved])
     strange = hidden.max(axis=1) - by_host
-    return judge(margins, strange[np.isfinite(strange)])
+    return judge(margins, strange[np.isfinite(strange)], odds)
 
 
-def judge(margins: np.ndarray, moved: np.ndarray) -> Rivalry:
+def judge(margins: np.ndarray, moved: np.ndarray, odds: float = ODDS) -> Rivalry:
     """Estimate how many labels are wrong, and from which margin on an image is a suspect.
 
     If a share w of the labels is wrong, at least w times the moved images' share lies above any
-    margin: so w is at most the smallest quotient of the two. An image is `ODDS` times as likely
+    margin: so w is at most the smallest quotient of the two. An image is `odds` times as likely
     wrong as right where w times the density of the moved is that many times the density of the
     right ones.
 
@@ -127,14 +133,14 @@ def judge(margins: np.ndarray, moved: np.ndarray) -> Rivalry:
     """
     known = np.sort(margins[np.isfinite(margins)])
     if not len(known) or not len(moved):
-        return Rivalry(margins, moved, 0.0, np.inf)
+        return Rivalry(margins, moved, 0.0, np.inf, odds)
     above = 1 - np.arange(len(known)) / len(known)
     above_moved = 1 - np.searchsorted(np.sort(moved), known) / len(moved)
     is_low = above_moved >= 0.5  # higher up, wrong images that came in groups are missing
     quotients = above[is_low] / above_moved[is_low]
     wrong = float(min(quotients.min(initial=1.0), MOST_WRONG))
-    threshold = best_threshold(known, moved, wrong * (1 + ODDS) / ODDS)[0]
-    return Rivalry(margins, moved, wrong, threshold)
+    threshold = best_threshold(known, moved, wrong * (1 + odds) / odds)[0]
+    return Rivalry(margins, moved, wrong, threshold, odds)
 
 
 def landmark_means(embeddings: np.ndarray, owner: np.ndarray, *, jobs: int = -1) -> np.ndarray:

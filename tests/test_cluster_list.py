@@ -242,7 +242,7 @@ def test_make_cluster_list_drops_suspects_where_it_is_asked_to(
 ):
     suspects = (table["landmark_id"] == 2).to_numpy()
     rivalry = Rivalry(suspects.astype(np.float32), np.empty(0, np.float32), 0.3, 0.5)
-    monkeypatch.setattr("lib.clean.find_rivals", lambda rows, landmark_ids, jobs: rivalry)
+    monkeypatch.setattr("lib.clean.find_rivals", lambda *given, **options: rivalry)
     config = dataclasses.replace(CONFIG, suspects=is_asked)
     images = make_cluster_list(embeddings, table, config, tmp_path / "cleaning").images
     assert (images.loc[suspects, "status"] == ("dropped" if is_asked else "kept")).all()

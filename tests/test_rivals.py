@@ -131,14 +131,21 @@ def test_find_rivals_never_suspects_the_only_image_of_a_landmark():
     assert not rivalry.suspects[:3].any()
 
 
-def test_judge_finds_the_margin_where_wrong_is_twice_as_likely():
+@pytest.mark.parametrize("odds", [1.0, 2.0, 4.0])
+def test_judge_finds_the_margin_where_wrong_is_so_much_likelier(odds: float):
     # given right margins around -1 and wrong ones around 1, a quarter of all
     generator = np.random.default_rng(9)
     margins = np.concatenate([generator.normal(-1, 1, 75_000), generator.normal(1, 1, 25_000)])
-    rivalry = judge(margins, generator.normal(1, 1, 100_000))
+    rivalry = judge(margins, generator.normal(1, 1, 100_000), odds)
     assert rivalry.wrong == pytest.approx(0.25, abs=0.05)
-    # then 0.25 N(t; 1) = 2 · 0.75 N(t; -1), so 2 t = log 6
-    assert rivalry.threshold == pytest.approx(np.log(6) / 2, abs=0.15)
+    # then 0.25 N(t; 1) = odds · 0.75 N(t; -1), so 2 t = log(3 odds)
+    assert rivalry.threshold == pytest.approx(np.log(3 * odds) / 2, abs=0.25)
+
+
+@pytest.mark.parametrize("odds", [0.0, -1.0, float("nan")])
+def test_find_rivals_refuses_odds_that_are_none(odds: float):
+    with pytest.raises(ValueError, match="expected positive odds"):
+        find_rivals(np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1]), odds=odds)
 
 
 def test_judge_without_moved_images_suspects_nobody():
