@@ -49,9 +49,12 @@ def _cells(row: pd.Series) -> str:
     return f"{score} | {row['gain']:+.3f} ({row['gain_low']:+.3f} to {row['gain_high']:+.3f})"
 
 
-def ablation_block(run: str, reference: Path = REFERENCE) -> str:
-    """All tables of a run of `./run_all.sh ablation` below each other, as one Markdown table."""
-    tables = {name: reference / f"{run}_05_{name}.csv" for name in ABLATIONS}
+def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -> str:
+    """All tables of a run of notebook 05 below each other, as one Markdown table.
+
+    With the suffix "_quick" those of `./run_all.sh`, else those of `./run_all.sh ablation`.
+    """
+    tables = {name: reference / f"{run}_05_{name}{suffix}.csv" for name in ABLATIONS}
     tables = {name: pd.read_csv(path) for name, path in tables.items() if path.is_file()}
     if not tables:
         return "No run yet."
@@ -72,7 +75,8 @@ def ablation_block(run: str, reference: Path = REFERENCE) -> str:
         ]
     if "cleaning" in tables:
         lines += _won_back(tables["cleaning"])
-    if missing := [title for name, title in ABLATIONS.items() if name not in tables]:
+    missing = [title for name, title in ABLATIONS.items() if name not in tables]
+    if missing and not suffix:
         lines += ["", f"Not run: {'; '.join(missing)}."]
     return "\n".join(lines)
 
@@ -176,6 +180,7 @@ def bench_block(name: str, reference: Path = REFERENCE) -> str:
 
 BLOCKS = {
     "steps": steps_block,
+    "ablation quick": partial(ablation_block, "mini", suffix="_quick"),
     "ablation mini": partial(ablation_block, "mini"),
     "ablation photos": partial(ablation_block, "photos-photos"),
     "rerankers": rerankers_block,

@@ -21,6 +21,7 @@ FIGURES = (  # of the miniature world only: photographs of others are not ours t
     "03_split",
     "03_dropped",
     "03_flow",
+    "05_forest_quick",
     "05_forest",
     "06_steps",
     "06_strips",

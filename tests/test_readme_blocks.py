@@ -72,6 +72,11 @@ def test_ablation_block_tells_what_was_not_run_and_what_cleaning_wins_back(tmp_p
     assert "wins back 75% of the distance" in text
     assert "Not run: [20] Table 1; [20] Table 2;" in text
     assert "directions" not in text
+    assert readme_blocks.ablation_block("mini", tmp_path, suffix="_quick") == "No run yet."
+    write_csv(table.assign(**scores), tmp_path / "mini_05_glr20_table_1_quick.csv")
+    text = readme_blocks.ablation_block("mini", tmp_path, suffix="_quick")
+    assert "**[20] Table 1**" in text
+    assert "Not run" not in text
 
 
 def test_fill_replaces_what_is_between_the_markers_alone(tables):
