@@ -17,6 +17,7 @@ from joblib import Parallel, delayed, parallel_config
 
 from lib.ablation_rows import AblationRow, AblationTable, unique_rows
 from lib.bench import Bench
+from lib.launch import end_with
 from lib.runs import fingerprint
 
 FINISHED = 5.0  # seconds; a row that takes less was trained before and only read
@@ -52,7 +53,7 @@ def run(
         parts = [_run_seed(rows, bench, seed) for seed in seeds]
     else:
         with parallel_config("loky", inner_max_num_threads=1):
-            tasks = (delayed(_run_seed)(rows, bench, seed) for seed in seeds)
+            tasks = (delayed(_run_apart)(os.getpid(), rows, bench, seed) for seed in seeds)
             parts = Parallel(n_jobs=at_once)(tasks)
     return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in rows}
 
@@ -65,6 +66,13 @@ def _at_once(seeds: int, cores: int | None = None) -> int:
     """
     rounds = max(1, seeds // (cores or os.cpu_count() or 1))
     return -(-seeds // rounds)
+
+
+def _run_apart(
+    parent: int, rows: Mapping[str, AblationRow], bench: Bench, seed: int
+) -> dict[str, pd.DataFrame]:
+    end_with(parent)
+    return _run_seed(rows, bench, seed)
 
 
 def _run_seed(rows: Mapping[str, AblationRow], bench: Bench, seed: int) -> dict[str, pd.DataFrame]:

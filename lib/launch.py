@@ -1,4 +1,4 @@
-"""Start a stage's processes from wherever we are: a notebook, a script, a test.
+"""Start a stage's processes from wherever we are, a notebook, a script, a test; and end with them.
 
 `accelerate launch` starts them on a cluster; then there is nothing left to do here. Otherwise they
 are spawned, not forked as by accelerate's own launchers: by then this process may have used the GPU
@@ -8,6 +8,8 @@ or OpenMP threads to embed, and neither survives a fork (the children raise or h
 import os
 import socket
 import sys
+import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -44,6 +46,22 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
     kind = DistributedType.MULTI_GPU if wanted <= gpus else DistributedType.MULTI_CPU
     with patch_environment(**place):
         start_processes(PrepareForLaunch(work, kind), (job,), wanted, start_method="spawn")
+
+
+def end_with(parent: int) -> None:
+    """From now on, end this process within a second after the process `parent`, which started it.
+
+    A worker otherwise goes on for hours after its notebook was killed, and writes what the next
+    run writes too. Does nothing in the process `parent` itself.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    if os.getpid() != parent:
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def _free_port() -> int:

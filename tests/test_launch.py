@@ -1,12 +1,17 @@
 """Several processes: each gets its place and finds the others, and an error comes back."""
 
 import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
 from accelerate import Accelerator, PartialState
 
 from lib.launch import launch
+from lib.paths import ROOT
 
 COUNT = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
 
@@ -46,3 +51,26 @@ def test_launch_gives_processes_their_places_and_hands_errors_back(tmp_path):
     assert dict(os.environ) == before
     places = [(tmp_path / str(rank)).read_text() for rank in range(COUNT)]
     assert set(places) == {f"{COUNT} {list(range(COUNT))} cpu"}
+
+
+def test_end_with_ends_a_worker_after_the_process_that_started_it_was_killed():
+    worker = "import os, time; from lib.launch import end_with; end_with(os.getppid()); "
+    worker += "print(os.getpid(), flush=True); time.sleep(60)"
+    starter = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
+    with subprocess.Popen(
+        [sys.executable, "-c", starter], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as process:
+        pid = int(process.stdout.readline())
+        process.kill()
+        give_up = time.monotonic() + 30
+        while _is_alive(pid) and time.monotonic() < give_up:
+            time.sleep(0.1)
+    assert not _is_alive(pid)
+
+
+def _is_alive(pid):
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().split()[2]
+    except FileNotFoundError:
+        return False
+    return state != "Z"  # ended, but nobody has asked yet
