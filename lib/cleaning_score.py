@@ -6,7 +6,7 @@ what was dropped by precision and recall against the noise.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -106,6 +106,32 @@ def score_radii(
         images = clean(rows, landmark_ids, changed, suspects=suspects).images
         found.append({"eps": float(eps), **score_cleaning(images, truth)})
     return pd.DataFrame(found, columns=["eps", *SCORES])
+
+
+def score_descriptors(
+    descriptors: Mapping[str, np.ndarray],
+    landmark_ids: np.ndarray,
+    truth: np.ndarray,
+    cleanings: Mapping[str, CleanConfig],
+) -> pd.DataFrame:
+    """Score every cleaning by every descriptor, at the radii that are suggested for each.
+
+    Args:
+        descriptors: name → (N, D) unit rows.
+        landmark_ids: (N,) integers.
+        truth: (N,) as for `score_cleaning`.
+        cleanings: name → settings.
+
+    Returns:
+        One row per pair: `descriptor`, `cleaning`, `eps` and the scores of `score_cleaning`.
+    """
+    found = []
+    for descriptor, rows in descriptors.items():
+        for name, config in cleanings.items():
+            result = clean(rows, landmark_ids, config)
+            line = {"descriptor": descriptor, "cleaning": name, "eps": result.config.eps}
+            found.append(line | score_cleaning(result.images, truth))
+    return pd.DataFrame(found, columns=["descriptor", "cleaning", "eps", *SCORES])
 
 
 def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:

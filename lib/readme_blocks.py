@@ -172,6 +172,24 @@ def cleaning_block(reference: Path = REFERENCE) -> str:
     return "\n".join([head, "|---" * (1 + table.shape[1]) + "|", *rows])
 
 
+def descriptors_block(reference: Path = REFERENCE) -> str:
+    """Noise found by cleaning with each descriptor, per run, as a Markdown table."""
+    paths = {title: reference / f"{run}_03_descriptors.csv" for title, run in RUNS.items()}
+    tables = {title: pd.read_csv(path) for title, path in paths.items() if path.is_file()}
+    if not tables:
+        return "No run yet."
+    columns = {"noise_precision": "precision", "noise_recall": "recall", "ari": "ARI"}
+    head = "".join(f" {title}: {' | '.join(columns.values())} |" for title in tables)
+    lines = [f"| descriptor | cleaning |{head}", "|---" * (2 + 3 * len(tables)) + "|"]
+    first = next(iter(tables.values()))
+    for place, row in first.iterrows():
+        cells = [row["descriptor"], row["cleaning"]]
+        for table in tables.values():
+            cells += [f"{value:.2f}" for value in table.loc[place, list(columns)]]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def bench_block(name: str, reference: Path = REFERENCE) -> str:
     """What a benchmark printed, as it was kept in `bench_NAME.txt`."""
     path = reference / f"bench_{name}.txt"
@@ -186,6 +204,7 @@ BLOCKS = {
     "rerankers": rerankers_block,
     "timings": timings_block,
     "cleaning": cleaning_block,
+    "descriptors": descriptors_block,
     "bench clean": partial(bench_block, "clean"),
     "bench rerank": partial(bench_block, "rerank"),
 }

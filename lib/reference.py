@@ -30,6 +30,7 @@ FIGURES = (  # of the miniature world only: photographs of others are not ours t
     "06_explained",
 )
 TABLES = (
+    "03_descriptors",
     "05_*",
     "06_steps",
     "06_continents",

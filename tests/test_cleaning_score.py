@@ -9,7 +9,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from lib.clean import clean
-from lib.cleaning_score import score_cleaning, score_radii, true_classes
+from lib.cleaning_score import score_cleaning, score_descriptors, score_radii, true_classes
 from lib.config import CleanConfig
 
 
@@ -83,18 +83,35 @@ def test_true_classes_are_landmarks_where_views_are_not_known():
     assert d == -1
 
 
-def test_score_radii_are_cleanings_one_after_the_other():
+def noisy_landmarks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows, landmark ids of which some are wrong, and the truth."""
     generator = np.random.default_rng(0)
     truth = np.repeat(np.arange(12), 15)
     rows = generator.standard_normal((12, 32))[truth] + 0.7 * generator.standard_normal((180, 32))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
     ids = np.where(generator.random(180) < 0.15, (truth + 5) % 12, truth)
-    truth = np.where(ids == truth, truth, -1)
+    return rows, ids, np.where(ids == truth, truth, -1)
+
+
+def test_score_radii_are_cleanings_one_after_the_other():
+    rows, ids, truth = noisy_landmarks()
     for config in (CleanConfig(relaxation=1.5), CleanConfig(suspects=True, split=False)):
         table = score_radii(rows, ids, truth, config, [0.2, 0.5])
         alone = [clean(rows, ids, dataclasses.replace(config, eps=eps)) for eps in (0.2, 0.5)]
         expected = [score_cleaning(one.images, truth) for one in alone]
         pd.testing.assert_frame_equal(table.drop(columns="eps"), pd.DataFrame(expected))
+
+
+def test_score_descriptors_are_cleanings_of_each():
+    rows, ids, truth = noisy_landmarks()
+    cleanings = {"plain": CleanConfig(), "sure": CleanConfig(suspects=True)}
+    blind = np.roll(rows, 1, axis=0)
+    table = score_descriptors({"seeing": rows, "blind": blind}, ids, truth, cleanings)
+    assert table["descriptor"].tolist() == ["seeing", "seeing", "blind", "blind"]
+    assert table["cleaning"].tolist() == ["plain", "sure"] * 2
+    expected = score_cleaning(clean(blind, ids, cleanings["sure"]).images, truth)
+    assert table.iloc[3][list(expected)].to_dict() == expected
+    assert score_descriptors({}, ids, truth, cleanings).empty
 
 
 def test_score_radii_of_no_radius_is_an_empty_table():

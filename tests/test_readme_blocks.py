@@ -79,6 +79,16 @@ def test_ablation_block_tells_what_was_not_run_and_what_cleaning_wins_back(tmp_p
     assert "Not run" not in text
 
 
+def test_descriptors_block_has_a_row_for_each_descriptor_and_cleaning(tmp_path):
+    assert readme_blocks.descriptors_block(tmp_path) == "No run yet."
+    scores = {"noise_precision": [0.5, 0.75], "noise_recall": [0.25, 1.0], "ari": [0.125, 0.875]}
+    names = {"descriptor": ["before", "after"], "cleaning": ["[20] alone"] * 2}
+    write_csv(pd.DataFrame(names | scores), tmp_path / "mini_03_descriptors.csv")
+    lines = readme_blocks.descriptors_block(tmp_path).splitlines()
+    assert lines[0] == "| descriptor | cleaning | miniature world: precision | recall | ARI |"
+    assert lines[3] == "| after | [20] alone | 0.75 | 1.00 | 0.88 |"
+
+
 def test_fill_replaces_what_is_between_the_markers_alone(tables):
     text = "above\n<!-- steps -->\nold\n<!-- end -->\nbelow\n"
     filled = readme_blocks.fill(text, tables)
