@@ -17,7 +17,7 @@ from lib import gldv2, scoring
 from lib.ablation_rows import AblationRow, AblationTable
 from lib.cluster_list import CLUSTERS, make_cluster_list
 from lib.config import CleanConfig, InferenceConfig, Profile, StageConfig
-from lib.embed import embed, read_embeddings
+from lib.embed import embed
 from lib.ensemble import concatenate
 from lib.latency import milliseconds_per_image
 from lib.oracle import write_true_clusters
@@ -126,21 +126,21 @@ class Bench:
         }
 
     def _rank(self, checkpoints: Sequence[Path], inference: InferenceConfig) -> Ranking:
-        parts = {"query": self.evaluation.queries, "gallery": self.evaluation.gallery}
-        rows, ids = {}, {}
-        for part, table in parts.items():
-            found = []
-            for checkpoint in checkpoints:
-                name = f"{part}-{fingerprint(inference, table['id'])}"
-                folder = checkpoint.parent / "embeddings" / name
-                embed(checkpoint, table, self.dataset.root, folder, inference)
-                found.append(read_embeddings(folder))
-            rows[part] = concatenate([member.rows for member in found])
-            ids[part] = found[0].ids
+        asked = fingerprint(inference, self.evaluation.queries["id"], self.evaluation.gallery["id"])
+        seen = [
+            scoring.embed_evaluation(
+                path,
+                self.evaluation,
+                self.dataset.root,
+                path.parent / "embeddings" / asked,
+                inference,
+            )
+            for path in checkpoints
+        ]
         return search(
-            rows["query"],
-            rows["gallery"],
+            concatenate([queries.rows for queries, _ in seen]),
+            concatenate([gallery.rows for _, gallery in seen]),
             self.profile.neighbours,
-            query_ids=ids["query"],
-            gallery_ids=ids["gallery"],
+            query_ids=seen[0][0].ids,
+            gallery_ids=seen[0][1].ids,
         )

@@ -12,7 +12,7 @@ import pandas as pd
 
 from lib import metrics
 from lib.config import InferenceConfig
-from lib.embed import embed, read_embeddings
+from lib.embed import Embeddings, embed, read_embeddings
 from lib.gldv2 import Evaluation
 from lib.intervals import bootstrap_interval, paired_difference
 from lib.ranking import Ranking
@@ -35,13 +35,23 @@ def rank(
 
     Embeddings are kept under `folder` (`query` and `gallery`) and made only when they are missing.
     """
-    parts = {}
-    for name, table in (("query", evaluation.queries), ("gallery", evaluation.gallery)):
-        parts[name] = read_embeddings(
-            embed(checkpoint, table, root, Path(folder) / name, inference)
-        )
-    queries, gallery = parts["query"], parts["gallery"]
+    queries, gallery = embed_evaluation(checkpoint, evaluation, root, folder, inference)
     return search(queries.rows, gallery.rows, k, query_ids=queries.ids, gallery_ids=gallery.ids)
+
+
+def embed_evaluation(
+    checkpoint: str | Path,
+    evaluation: Evaluation,
+    root: str | Path,
+    folder: str | Path,
+    inference: InferenceConfig,
+) -> tuple[Embeddings, Embeddings]:
+    """Queries and gallery, embedded under `folder` as `query` and `gallery` if not there yet."""
+    queries, gallery = (
+        read_embeddings(embed(checkpoint, table, root, Path(folder) / name, inference))
+        for name, table in (("query", evaluation.queries), ("gallery", evaluation.gallery))
+    )
+    return queries, gallery
 
 
 def score(ranking: Ranking, evaluation: Evaluation, *, k: int = 100) -> pd.DataFrame:
