@@ -7,6 +7,7 @@ what was dropped by precision and recall against the noise.
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,6 @@ from sklearn.metrics import adjusted_rand_score
 
 from lib.clean import clean
 from lib.config import CleanConfig
-from lib.rivals import find_rivals
 
 SCORES = ("ari", "purity", "noise_precision", "noise_recall", "noise_f1", "kept")
 
@@ -82,10 +82,12 @@ def score_radii(
     truth: np.ndarray,
     config: CleanConfig,
     eps_values: Sequence[float],
+    *,
+    suspects: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Score cleanings with other radii against the truth; all else stays as in `config`.
 
-    Suspects are looked for once, as they do not depend on eps. The second radius follows the first.
+    The second radius follows the first.
 
     Args:
         rows: (N, D) unit rows.
@@ -93,13 +95,12 @@ def score_radii(
         truth: (N,) as for `score_cleaning`.
         config: the settings.
         eps_values: radii of the first pass.
+        suspects: (N,) bool, to drop first; they do not depend on eps, so whoever knows them saves
+            looking for them at every radius.
 
     Returns:
         One row per radius: `eps` and the scores of `score_cleaning`.
     """
-    suspects = None
-    if config.suspects:
-        suspects = find_rivals(rows, landmark_ids, odds=config.odds).suspects
     found = []
     for eps in eps_values:
         changed = dataclasses.replace(config, eps=float(eps), relaxed_eps=0.0)
@@ -132,6 +133,17 @@ def score_descriptors(
             line = {"descriptor": descriptor, "cleaning": name, "eps": result.config.eps}
             found.append(line | score_cleaning(result.images, truth))
     return pd.DataFrame(found, columns=["descriptor", "cleaning", "eps", *SCORES])
+
+
+def read_truth(root: str | Path) -> pd.DataFrame | None:
+    """`truth.csv` of a data folder, what each image really shows; None where there is none.
+
+    Columns id, planted, shows, and split and view in the miniature world. For scoring only.
+    """
+    path = Path(root) / "truth.csv"
+    if not path.is_file():
+        return None
+    return pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
 
 
 def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:

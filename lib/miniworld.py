@@ -152,8 +152,3 @@ def _write_countries(places: pd.DataFrame, folder: Path) -> None:
             for number, name in zip(rows["train_id"], rows["name"], strict=True)
         ]
         write_json(entries, folder / "country" / f"{code}.json")
-
-
-def read_truth(root: str | Path) -> pd.DataFrame:
-    """Read what every image really shows: id, split, planted, shows, view. For scoring only."""
-    return pd.read_csv(Path(root) / "truth.csv", keep_default_na=False)

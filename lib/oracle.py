@@ -1,6 +1,6 @@
 """The training list that perfect cleaning would make: the upper bound of an ablation.
 
-Beside scoring this is the only reader of `truth.csv`, and it trains no network that anything else
+Beside scoring this alone asks for `truth.csv`, and it trains no network that anything else
 uses: a row of a table says what the truth would be worth.
 """
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.cleaning_score import true_classes
+from lib.cleaning_score import read_truth, true_classes
 from lib.runs import write_csv
 
 SMALLEST = 2  # images of a class
@@ -28,14 +28,13 @@ def write_true_clusters(raw: pd.DataFrame, root: str | Path, path: str | Path) -
     Raises:
         ValueError: if the data folder has no truth.
     """
-    truth = Path(root) / "truth.csv"
-    if not truth.is_file():
+    truth = read_truth(root)
+    if truth is None:
         raise ValueError(
             f"expected truth.csv in {root} for the row of true labels, found none; leave that row "
             "out of the tables"
         )
-    known = pd.read_csv(truth, dtype={"id": str}, keep_default_na=False)
-    images = raw[["id", "landmark_id"]].assign(label=true_classes(raw, known))
+    images = raw[["id", "landmark_id"]].assign(label=true_classes(raw, truth))
     images = images[images["label"] >= 0]
     images = images[images.groupby("label")["id"].transform("size") >= SMALLEST]
     groups = images.groupby("label", sort=True)

@@ -17,6 +17,7 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from lib import config, embed, gldv2, miniworld, profiles, runs, scoring, train
+from lib.cleaning_score import read_truth
 from lib.embed import Embeddings
 from lib.images import ImageSource
 from lib.parameters import check_parameters, declared_parameters
@@ -76,12 +77,14 @@ class Session:
             ValueError: if its list holds images that the evaluation asks for, unless `may_leak`.
         """
         table = self.training_list(stage.train_list)
+        return self._train_on(table, stage, start, name or stage.name)
+
+    def _train_on(
+        self, table: pd.DataFrame, stage: config.StageConfig, start: Path | None, name: str
+    ) -> Path:
         gldv2.refuse_leak(table, self.evaluation, allow=self.may_leak)
-        folder = self.stage(name or stage.name)
-        seed = self.profile.seed
-        return train.train(
-            stage, self.profile.model, table, self.root, folder, start=start, seed=seed
-        )
+        model, folder, seed = self.profile.model, self.stage(name), self.profile.seed
+        return train.train(stage, model, table, self.root, folder, start=start, seed=seed)
 
     def train_chain(
         self, stages: Sequence[config.StageConfig], *, start: Path | None = None
@@ -92,8 +95,9 @@ class Session:
         """
         found = {}
         for stage in stages:
-            start = self.train(stage, start=start)
-            leaked = gldv2.is_leaked(self.training_list(stage.train_list), self.evaluation)
+            table = self.training_list(stage.train_list)
+            start = self._train_on(table, stage, start, stage.name)
+            leaked = gldv2.is_leaked(table, self.evaluation)
             found[f"{stage.name}{' (leaked)' * leaked}"] = start
         return found
 
@@ -177,10 +181,7 @@ class Session:
     @property
     def truth(self) -> pd.DataFrame | None:
         """What each image really shows, where the data comes with it; only for scoring."""
-        path = self.root / "truth.csv"
-        if not path.is_file():
-            return None
-        return pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+        return read_truth(self.root)
 
     def stage(self, name: str) -> Path:
         """The folder of a stage's results."""

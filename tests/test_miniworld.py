@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from lib import miniworld
+from lib.cleaning_score import read_truth
 from lib.config import WorldConfig
 
 TINY = WorldConfig(
@@ -102,12 +103,12 @@ def test_generate_makes_a_clean_list_that_is_smaller_and_purer(world):
     assert all(train["landmark_id"][i] == landmark for i, landmark in listed.items())
     assert 0.30 <= len(listed) / len(train) <= 0.50
     assert len(clean) / train["landmark_id"].nunique() == pytest.approx(0.4, abs=0.05)
-    planted = miniworld.read_truth(world).set_index("id")["planted"]
+    planted = read_truth(world).set_index("id")["planted"]
     assert (planted[list(listed)] != "none").mean() < 0.3 * (planted[train.index] != "none").mean()
 
 
 def test_generate_tells_the_truth_about_every_image(world):
-    truth = miniworld.read_truth(world).set_index("id")
+    truth = read_truth(world).set_index("id")
     listed = [_table(world, f"{split}.csv")["id"] for split in ("train", "index", "test")]
     assert set(truth.index) == set(pd.concat(listed))
     assert (truth["shows"] != "").all()
@@ -129,7 +130,7 @@ def test_generate_asks_queries_that_the_gallery_answers(world):
     assert set(solution["Usage"]) == {"Public", "Private", "Ignored"}
     ignored = solution["Usage"] == "Ignored"
     assert (solution["images"][ignored] == "None").all()
-    shows = miniworld.read_truth(world).set_index("id")["shows"]
+    shows = read_truth(world).set_index("id")["shows"]
     index = _table(world, "index.csv")["id"]
     for row in solution[~ignored].itertuples():
         relevant = row.images.split()
@@ -142,7 +143,7 @@ def test_generate_numbers_gallery_landmarks_apart(world):
     index = set(_table(world, "index.csv")["id"])
     assert set(labelled["id"]) < index
     categories = _table(world, "index_label_to_category.csv").set_index("landmark_id")["category"]
-    shows = miniworld.read_truth(world).set_index("id")["shows"]
+    shows = read_truth(world).set_index("id")["shows"]
     named = shows[labelled["id"]].map(miniworld.category_url)
     assert list(categories[labelled["landmark_id"]]) == list(named)
     train = _table(world, "train_label_to_category.csv").set_index("category")["landmark_id"]
