@@ -96,9 +96,7 @@ def steps(
     right.axvline(0, color=INK, linewidth=1)
     gains = table[table["gain"].notna()]
     for place, row in gains.iterrows():
-        colour = RIGHT if row["gain_low"] > 0 else WRONG if row["gain_high"] < 0 else NEUTRAL
-        right.plot([row["gain_low"], row["gain_high"]], [place, place], color=colour, linewidth=3)
-        right.plot(row["gain"], place, "o", color=colour)
+        _gain(right, place, row["gain"], row["gain_low"], row["gain_high"])
     right.set(yticks=[], ylim=left.get_ylim())
     right.set_title(gain_title, loc="left")
     for axis in (left, right):
@@ -169,13 +167,17 @@ def _differences(axis: Axes, table: pd.DataFrame) -> None:
     """One panel of `forest`."""
     axis.axvline(0, color=INK, linewidth=1)
     for place, row in enumerate(table.to_dict("records")):
-        low, high = row["difference_low"], row["difference_high"]
-        colour = RIGHT if low > 0 else WRONG if high < 0 else NEUTRAL
-        axis.plot([low, high], [place, place], color=colour, linewidth=3)
-        axis.plot(row["difference"], place, "o", color=colour)
+        _gain(axis, place, row["difference"], row["difference_low"], row["difference_high"])
         axis.plot(row["paper"], place + 0.22, "D", color=INK, markersize=4)
     names = [f"{row['name']}, against {row['against']}" for row in table.to_dict("records")]
     axis.set_yticks(range(len(table)), names, fontsize=8)
     axis.set_ylim(len(table) - 0.4, -0.6)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", alpha=0.25)
+
+
+def _gain(axis: Axes, place: float, value: float, low: float, high: float) -> None:
+    """A difference and its interval, coloured by the side of zero on which all of it lies."""
+    colour = RIGHT if low > 0 else WRONG if high < 0 else NEUTRAL
+    axis.plot([low, high], [place, place], color=colour, linewidth=3)
+    axis.plot(value, place, "o", color=colour)

@@ -2,8 +2,8 @@
 
 Colour first, its operations in random order, then flip or quarter turn, rotation, zoom and a random
 crop or pad; new borders take the mean colour. `lib.augment` does most of this much faster on whole
-batches; hue, channel permutation, blur and quarter turns exist only here. This is the only module
-that imports albumentations, and it does so when first used (the import takes seconds).
+batches, in one order. This is the only module that imports albumentations, and it does so when
+first used (the import takes seconds).
 """
 
 import os
