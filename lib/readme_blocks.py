@@ -23,13 +23,15 @@ ABLATIONS = {  # tables of notebook 05 in the README's order, and their headings
 }
 
 
+def _read(reference: Path, name: str) -> dict[str, pd.DataFrame]:
+    """One table of every run that has it, by the run's heading."""
+    paths = {title: reference / f"{run}_{name}.csv" for title, run in RUNS.items()}
+    return {title: pd.read_csv(path) for title, path in paths.items() if path.is_file()}
+
+
 def steps_block(reference: Path = REFERENCE) -> str:
     """mAP@100 step by step with intervals, one column pair per run, as a Markdown table."""
-    tables = {
-        title: pd.read_csv(reference / f"{run}_06_steps.csv")
-        for title, run in RUNS.items()
-        if (reference / f"{run}_06_steps.csv").is_file()
-    }
+    tables = _read(reference, "06_steps")
     if not tables:
         return "No run yet."
     lines = [
@@ -118,12 +120,12 @@ def _number(value: float, sign: str = "") -> str:
 
 def rerankers_block(reference: Path = REFERENCE) -> str:
     """Every reranker with its gain over plain search and its spread of continents, per run."""
-    tables = {}
-    for title, run in RUNS.items():
-        paths = [reference / f"{run}_06_{name}.csv" for name in ("rerankers", "spread")]
-        if all(path.is_file() for path in paths):
-            table, spread = (pd.read_csv(path).set_index("reranker") for path in paths)
-            tables[title] = table.join(spread["spread"])
+    spreads = _read(reference, "06_spread")
+    tables = {
+        title: table.merge(spreads[title][["reranker", "spread"]], how="left").set_index("reranker")
+        for title, table in _read(reference, "06_rerankers").items()
+        if title in spreads
+    }
     if not tables:
         return "No run yet."
     lines = [
@@ -143,10 +145,7 @@ def rerankers_block(reference: Path = REFERENCE) -> str:
 
 def timings_block(reference: Path = REFERENCE) -> str:
     """Seconds per notebook of each run, as a Markdown table."""
-    found = {
-        path.name.removesuffix("_timings.csv"): pd.read_csv(path)
-        for path in sorted(reference.glob("*_timings.csv"))
-    }
+    found = _read(reference, "timings")
     lines = [f"| notebook | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]
     names = sorted({name for table in found.values() for name in table["notebook"]})
     for name in names:
@@ -161,12 +160,13 @@ def timings_block(reference: Path = REFERENCE) -> str:
 
 def cleaning_block(reference: Path = REFERENCE) -> str:
     """Cleaning against the truth, per run, as a Markdown table."""
-    lines = {}
-    for path in sorted(reference.glob("*_recorded.csv")):
-        records = pd.read_csv(path)
-        own = records[records["notebook"] == "03_dbscan_cleaning"].set_index("name")["value"]
-        lines[path.name.removesuffix("_recorded.csv")] = own
-    table = pd.DataFrame(lines)
+    records = _read(reference, "recorded").items()
+    table = pd.DataFrame(
+        {
+            title: own[own["notebook"] == "03_dbscan_cleaning"].set_index("name")["value"]
+            for title, own in records
+        }
+    )
     rows = [f"| {name} | {' | '.join(f'{v:g}' for v in row)} |" for name, row in table.iterrows()]
     head = f"| | {' | '.join(table.columns)} |"
     return "\n".join([head, "|---" * (1 + table.shape[1]) + "|", *rows])
@@ -174,8 +174,7 @@ def cleaning_block(reference: Path = REFERENCE) -> str:
 
 def descriptors_block(reference: Path = REFERENCE) -> str:
     """Noise found by cleaning with each descriptor, per run, as a Markdown table."""
-    paths = {title: reference / f"{run}_03_descriptors.csv" for title, run in RUNS.items()}
-    tables = {title: pd.read_csv(path) for title, path in paths.items() if path.is_file()}
+    tables = _read(reference, "03_descriptors")
     if not tables:
         return "No run yet."
     columns = {"noise_precision": "precision", "noise_recall": "recall", "ari": "ARI"}

@@ -12,10 +12,11 @@ import pandas as pd
 from PIL import Image
 
 from lib.paths import ROOT, outputs_root
-from lib.readme_blocks import REFERENCE, fill
+from lib.readme_blocks import REFERENCE, RUNS, fill
 from lib.runs import atomic_path, read_records, write_csv
 
-FIGURES = (  # of the miniature world only: photographs of others are not ours to publish
+PUBLIC = "mini"  # the run with figures: photographs of others are not ours to publish
+FIGURES = (
     "01_continents",
     "01_noise",
     "03_split",
@@ -67,10 +68,7 @@ def _shrink(source: Path, target: Path) -> None:
 
 def main() -> int:
     """Copy what there is and fill the README; 1 if there is no run to copy."""
-    copied = {
-        "mini": copy_run("mini", figures=True),
-        "photos-photos": copy_run("photos-photos", figures=False),
-    }
+    copied = {run: copy_run(run, figures=run == PUBLIC) for run in RUNS.values()}
     for run, is_there in copied.items():
         print(f"{run}: {'copied' if is_there else 'no finished run, left as it was'}")
     readme = ROOT / "README.md"
