@@ -109,3 +109,9 @@ def test_readme_pictures_are_committed():
     pictures = [line.split("](")[1].split(")")[0] for line in text.splitlines() if "![" in line]
     assert pictures
     assert all((ROOT / picture).is_file() for picture in pictures)
+
+
+def test_readme_names_every_module():
+    text = (ROOT / "README.md").read_text()
+    modules = {path.stem for path in (ROOT / "lib").glob("*.py")} - {"__init__"}
+    assert not {module for module in modules if f"`{module}`" not in text}
