@@ -38,24 +38,34 @@ TABLES = (
     "06_rerankers",
     "06_spread",
 )  # patterns of file names
+ABLATION = "05_"  # how the names of notebook 05's begin
 WIDEST = 1100  # pixels
 
 
-def copy_run(run: str, *, figures: bool) -> bool:
-    """Copy recorded numbers, tables and (if wanted) figures of one run; False if there is none."""
+def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
+    """Copy numbers, tables and (if wanted) figures of one run; False if there is nothing.
+
+    Of a run whose chain is not finished only what `./run_all.sh ablation` made, which needs no
+    other notebook.
+    """
     folder = outputs_root() / run
-    if not (folder / "recorded" / "06_submission_reranking.json").is_file():
-        return False
-    write_csv(read_records(folder), REFERENCE / f"{run}_recorded.csv")
-    shutil.copy(folder / "timings.csv", REFERENCE / f"{run}_timings.csv")
-    for pattern in TABLES:
-        for path in sorted((folder / "tables").glob(f"{pattern}.csv")):
-            write_csv(pd.read_csv(path).round(4), REFERENCE / f"{run}_{path.name}")
-    for name in FIGURES if figures else ():
-        path = folder / "figures" / f"{name}.png"
-        if path.is_file():  # the tables of `./run_all.sh ablation` may not be there yet
-            _shrink(path, REFERENCE / f"{run}_{name}.png")
-    return True
+    is_whole = (folder / "recorded" / "06_submission_reranking.json").is_file()
+    if is_whole:
+        write_csv(read_records(folder), reference / f"{run}_recorded.csv")
+        shutil.copy(folder / "timings.csv", reference / f"{run}_timings.csv")
+    tables = [path for pattern in TABLES for path in (folder / "tables").glob(f"{pattern}.csv")]
+    pictures = [folder / "figures" / f"{name}.png" for name in FIGURES if figures]
+    chosen = [
+        path
+        for path in (*sorted(tables), *pictures)
+        if path.is_file() and (is_whole or path.name.startswith(ABLATION))
+    ]
+    for path in chosen:
+        if path.suffix == ".csv":
+            write_csv(pd.read_csv(path).round(4), reference / f"{run}_{path.name}")
+        else:
+            _shrink(path, reference / f"{run}_{path.name}")
+    return bool(chosen)
 
 
 def _shrink(source: Path, target: Path) -> None:

@@ -1,11 +1,46 @@
-"""The reference is copied from finished runs alone."""
+"""The reference is copied from finished runs, and from ablations that were run alone."""
+
+import pandas as pd
+import pytest
 
 from lib import reference
-from lib.runs import record
+from lib.runs import record, write_csv
 
 
-def test_copy_run_refuses_an_unfinished_run(tmp_path, monkeypatch):
-    monkeypatch.setenv("LANDMARK_OUTPUTS", str(tmp_path))
-    assert not reference.copy_run("mini", figures=True)
-    record(tmp_path / "mini", "01_eda", images_raw=3)
-    assert not reference.copy_run("mini", figures=True)
+@pytest.fixture
+def outputs(tmp_path, monkeypatch):
+    monkeypatch.setenv("LANDMARK_OUTPUTS", str(tmp_path / "outputs"))
+    (tmp_path / "reference").mkdir()
+    return tmp_path / "outputs"
+
+
+def copied(tmp_path):
+    """Whether there was something to copy, and what is there now."""
+    folder = tmp_path / "reference"
+    found = reference.copy_run("mini", figures=True, reference=folder)
+    return found, sorted(path.name for path in folder.iterdir())
+
+
+def test_copy_run_finds_nothing_in_an_unfinished_run(outputs, tmp_path):
+    assert copied(tmp_path) == (False, [])
+    record(outputs / "mini", "01_eda", images_raw=3)
+    write_csv(pd.DataFrame({"step": ["a"]}), outputs / "mini" / "tables" / "06_steps.csv")
+    assert copied(tmp_path) == (False, [])
+
+
+def test_copy_run_takes_an_ablation_without_its_chain(outputs, tmp_path):
+    tables = outputs / "mini" / "tables"
+    for name in ("05_cleaning", "03_descriptors"):
+        write_csv(pd.DataFrame({"private": [0.12345]}), tables / f"{name}.csv")
+    assert copied(tmp_path) == (True, ["mini_05_cleaning.csv"])
+    kept = pd.read_csv(tmp_path / "reference" / "mini_05_cleaning.csv")
+    assert kept["private"].tolist() == [0.1234]
+
+
+def test_copy_run_takes_everything_of_a_finished_run(outputs, tmp_path):
+    record(outputs / "mini", "06_submission_reranking", map=0.5)
+    write_csv(pd.DataFrame({"notebook": []}), outputs / "mini" / "timings.csv")
+    write_csv(pd.DataFrame({"step": ["a"]}), outputs / "mini" / "tables" / "06_steps.csv")
+    assert copied(tmp_path) == (
+        True, ["mini_06_steps.csv", "mini_recorded.csv", "mini_timings.csv"],
+    )  # fmt: skip
