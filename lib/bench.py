@@ -27,7 +27,8 @@ from lib.search import search
 from lib.train import stage_key, train
 
 # What a row may change in the profile's cleaning. "twice" cleans again by the network that was
-# fine-tuned on the first cluster list, of which [20] §2.1 warns; "truth" is perfect cleaning.
+# fine-tuned on the first cluster list, of which [20] §2.1 warns; "truth" is perfect cleaning, which
+# may know landmarks alone or their views too.
 CLEANINGS: Mapping[str, Mapping[str, object]] = {
     "": {},
     "paper": {"suspects": False, "faces": False, "relaxation": CleanConfig.relaxation},
@@ -35,6 +36,7 @@ CLEANINGS: Mapping[str, Mapping[str, object]] = {
     "no split": {"split": False},
     "twice": {},
     "truth": {},
+    "truth no split": {"split": False},
 }
 
 
@@ -85,8 +87,10 @@ class Bench:
     def _clusters(self, seed: int, cleaning: str) -> Path:
         profile, raw = self.profile, self.training_list("full", seed)
         place = self.folder / "cleaning" / f"{cleaning.replace(' ', '_') or 'profile'}-{seed}"
-        if cleaning == "truth":
-            return write_true_clusters(raw, self.dataset.root, place / CLUSTERS)
+        config = dataclasses.replace(profile.clean, **CLEANINGS[cleaning])
+        if cleaning.startswith("truth"):
+            root = self.dataset.root
+            return write_true_clusters(raw, root, place / CLUSTERS, split=config.split)
         stages = profile.stage_one
         if cleaning == "twice":
             stages += tuple(stage for stage in profile.stages if stage.train_list == "cluster")
@@ -94,7 +98,6 @@ class Bench:
         checkpoint = self.train(cleaner, seed)
         folder = checkpoint.parent / "embeddings" / "raw"
         embed(checkpoint, raw, self.dataset.root, folder, profile.inference)
-        config = dataclasses.replace(profile.clean, **CLEANINGS[cleaning])
         return make_cluster_list(folder, raw, config, place).path
 
     def score(self, row: AblationRow, rows: Mapping[str, AblationRow], seed: int) -> pd.DataFrame:

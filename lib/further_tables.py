@@ -97,7 +97,7 @@ def cleaning(profile: Profile) -> AblationTable:
         found = clustered_row(profile, f"{b}{name}", b, (*start, last), against and f"{b}{against}")
         return dataclasses.replace(found, cleaning=variant, budget="full")
 
-    rows = (
+    rows = [
         row("raw labels", "", "full"),
         row("clean list", "raw labels", "clean"),
         row("cleaned", "raw labels"),
@@ -106,5 +106,7 @@ def cleaning(profile: Profile) -> AblationTable:
         row("cleaned, no splitting", "cleaned", variant="no split"),
         row("cleaned twice", "cleaned", variant="twice"),
         row("true labels", "raw labels", variant="truth"),
-    )
-    return AblationTable("cleaning", "Cleaning, part by part, at equal length", rows)
+    ]
+    if profile.world:  # where views are known
+        rows.append(row("true labels, no splitting", "raw labels", variant="truth no split"))
+    return AblationTable("cleaning", "Cleaning, part by part, at equal length", tuple(rows))

@@ -14,13 +14,16 @@ from lib.runs import write_csv
 SMALLEST = 2  # images of a class
 
 
-def write_true_clusters(raw: pd.DataFrame, root: str | Path, path: str | Path) -> Path:
+def write_true_clusters(
+    raw: pd.DataFrame, root: str | Path, path: str | Path, *, split: bool = True
+) -> Path:
     """Write `train_cluster.csv` as it would be if every wrong label and every view were known.
 
     Args:
         raw: training images with id and landmark_id.
         root: the data folder with `truth.csv`.
         path: of the file to write.
+        split: whether the views of a landmark are classes of their own, as far as they are known.
 
     Returns:
         `path`.
@@ -34,6 +37,7 @@ def write_true_clusters(raw: pd.DataFrame, root: str | Path, path: str | Path) -
             f"expected truth.csv in {root} for the row of true labels, found none; leave that row "
             "out of the tables"
         )
+    truth = truth if split else truth.drop(columns="view", errors="ignore")
     images = raw[["id", "landmark_id"]].assign(label=true_classes(raw, truth))
     images = images[images["label"] >= 0]
     images = images[images.groupby("label")["id"].transform("size") >= SMALLEST]

@@ -85,19 +85,22 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
 
 def _won_back(table: pd.DataFrame) -> list[str]:
     """How much of the distance from raw to true labels the cleaned list wins back, in words."""
-    score = {
-        end: float(table.loc[table["name"].str.endswith(end), "private"].iloc[0])
-        for end in ("raw labels", "cleaned", "true labels")
-    }
-    distance = score["true labels"] - score["raw labels"]
-    if not distance > 0:
-        return []
-    share = (score["cleaned"] - score["raw labels"]) / distance
-    return [
-        "",
-        f"Trained equally long, the cleaned list wins back {share:.0%} of the distance from raw to "
-        f"true labels, {score['raw labels']:.3f} to {score['true labels']:.3f}.",
-    ]
+    raw = table["name"].str.endswith("raw labels")
+    network = table.loc[raw, "name"].iloc[0].removesuffix("raw labels")
+    score = table.set_index("name")["private"]
+    found = []
+    for way in ("", ", no splitting"):
+        names = [
+            f"{network}{name}" for name in ("raw labels", f"cleaned{way}", f"true labels{way}")
+        ]
+        start, cleaned, end = score.reindex(names)
+        if end > start:  # neither is there a distance where a row is missing
+            found.append(
+                f"Trained equally long{way and ' and without splitting'}, the cleaned list wins "
+                f"back {(cleaned - start) / (end - start):.0%} of the distance from raw to true "
+                f"labels, {start:.3f} to {end:.3f}."
+            )
+    return ["", " ".join(found)] if found else []
 
 
 def _ablation_line(row: dict) -> str:

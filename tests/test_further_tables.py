@@ -48,7 +48,9 @@ def test_cleaning_compares_lists_at_one_length():
     rows = cleaning(MINI).rows
     assert {row.budget for row in rows} == {"full"}
     lists = [row.stages[-1].train_list for row in rows]
-    assert lists == ["full", "clean", *["cluster"] * 6]
+    assert lists == ["full", "clean", *["cluster"] * 7]
     kinds = [row.cleaning for row in rows]
-    assert kinds == ["", "", "", "paper", "no rescue", "no split", "twice", "truth"]
+    parts = ["", "", "", "paper", "no rescue", "no split", "twice", "truth"]
+    assert kinds == [*parts, "truth no split"]
     assert len({row.stages[:2] for row in rows}) == 1
+    assert [row.cleaning for row in cleaning(PHOTOS).rows] == parts  # no views are known there

@@ -20,6 +20,8 @@ def test_write_true_clusters_drops_noise_and_parts_views(tmp_path):
     # The back and landmark 9 have one image each, which is no class.
     assert found.to_numpy().tolist() == [[0, 7, "a b"], [1, 7, "d e"]]
     assert found.columns.tolist() == ["cluster_id", "landmark_id", "images"]
+    whole = write_true_clusters(raw, tmp_path, tmp_path / "whole.csv", split=False)
+    assert pd.read_csv(whole).to_numpy().tolist() == [[0, 7, "a b d e f"]]
 
 
 def test_write_true_clusters_needs_no_views(tmp_path):

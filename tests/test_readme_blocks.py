@@ -72,6 +72,13 @@ def test_ablation_block_tells_what_was_not_run_and_what_cleaning_wins_back(tmp_p
     assert "wins back 75% of the distance" in text
     assert "Not run: [20] Table 1; [20] Table 2;" in text
     assert "directions" not in text
+    assert "without splitting" not in text
+    whole = [f"ResNet152 {name}, no splitting" for name in ("cleaned", "true labels")]
+    more = pd.DataFrame({"name": whole, "against": names[0], **nothing, "private": [0.54, 0.58]})
+    rows = pd.concat([table.assign(**scores), more])
+    write_csv(rows, tmp_path / "mini_05_cleaning.csv")
+    text = readme_blocks.ablation_block("mini", tmp_path)
+    assert "equally long and without splitting, the cleaned list wins back 50% of the" in text
     assert readme_blocks.ablation_block("mini", tmp_path, suffix="_quick") == "No run yet."
     write_csv(table.assign(**scores), tmp_path / "mini_05_glr20_table_1_quick.csv")
     text = readme_blocks.ablation_block("mini", tmp_path, suffix="_quick")
