@@ -26,6 +26,10 @@ from lib.profiles import profile as profile_of
 from lib.runs import read_records, write_csv
 
 PATH_PARAMETERS = ("WEIGHTS",)
+KERNEL = (
+    "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port
+    "--IPKernelApp.capture_fd_output=False",  # else what worker processes print comes twice
+)
 # What `./run_all.sh ablation` runs, and on how many queries where there is a world to draw.
 ABLATION = {"SEEDS": [0, 1, 2], "TABLES": "all"}
 ABLATION_QUERIES = 600
@@ -121,7 +125,7 @@ def run(
                 cwd=ROOT,
                 progress_bar=False,
                 log_output=False,
-                extra_arguments=["--IPKernelApp.log_level=ERROR"],  # no warning of a local TCP port
+                extra_arguments=list(KERNEL),
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
             )
