@@ -119,6 +119,18 @@ def test_check_parameters_refuses_what_no_notebook_declares():
         check_parameters({"ROWS": 1}, chosen(first="02"))
 
 
+def test_run_shows_what_processes_of_a_notebook_print_once(house, outputs, capfd, monkeypatch):
+    monkeypatch.delenv("PYTEST_CURRENT_TEST")  # under pytest ipykernel would leave it alone
+    path = house / "notebooks" / "01_look.ipynb"
+    notebook = nbformat.read(path, 4)
+    notebook.cells[1].source = "import os; print('cell'); os.system('echo process')"
+    nbformat.write(notebook, path)
+    run("smoke", only="01")
+    lines = capfd.readouterr().out.splitlines()
+    assert (lines.count("cell"), lines.count("process")) == (1, 1)
+    assert (outputs / "smoke" / "notebooks" / "01_look.ipynb").is_file()
+
+
 def test_run_gives_each_notebook_what_it_declares(house, calls, stripes, outputs):
     folder = run("smoke", data_dir=str(stripes), parameters={"ROWS": 5, "RATE": 0.5})
     assert folder == outputs / f"smoke-{stripes.name}"
