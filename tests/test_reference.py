@@ -1,22 +1,15 @@
 """The reference is copied from finished runs, and from ablations that were run alone."""
 
 import pandas as pd
-import pytest
 
 from lib import reference
 from lib.runs import record, write_csv
 
 
-@pytest.fixture
-def outputs(tmp_path, monkeypatch):
-    monkeypatch.setenv("LANDMARK_OUTPUTS", str(tmp_path / "outputs"))
-    (tmp_path / "reference").mkdir()
-    return tmp_path / "outputs"
-
-
 def copied(tmp_path):
     """Whether there was something to copy, and what is there now."""
     folder = tmp_path / "reference"
+    folder.mkdir(exist_ok=True)
     found = reference.copy_run("mini", figures=True, reference=folder)
     return found, sorted(path.name for path in folder.iterdir())
 
