@@ -8,7 +8,7 @@ rows that would differ in the network alone are left out. What goes beyond the p
 import dataclasses
 
 from lib.ablation_rows import AblationRow, AblationTable
-from lib.config import ModelConfig, Profile
+from lib.config import ModelConfig, Profile, StageConfig
 from lib.further_tables import cleaning, glr21_apart, mixing, networks
 from lib.table_rows import (
     BASELINE,
@@ -59,12 +59,16 @@ def chosen_tables(
         raise ValueError(f"expected a share of the epochs from 0, found {share}; 1 is all of them")
     is_quick = names == "quick"
     share = share or (profile.quick if is_quick else 1.0)
-    stages = tuple(
-        dataclasses.replace(stage, epochs=max(1, round(share * stage.epochs)))
-        for stage in profile.stages
-    )
-    profile = dataclasses.replace(profile, stages=stages)
-    tables = paper_tables(profile)
+    tables = {
+        name: dataclasses.replace(
+            table,
+            rows=tuple(
+                dataclasses.replace(row, stages=_shortened(row.stages, share)) for row in table.rows
+            ),
+        )
+        for name, table in paper_tables(profile).items()
+    }
+    profile = dataclasses.replace(profile, stages=_shortened(profile.stages, share))
     if names == "all":
         return profile, tables
     wanted = ["glr20_table_1"] if is_quick else [name.strip() for name in names.split(",")]
@@ -75,6 +79,12 @@ def chosen_tables(
                 "correct TABLES"
             )
     return profile, {name: tables[name] for name in wanted}
+
+
+def _shortened(stages: tuple[StageConfig, ...], share: float) -> tuple[StageConfig, ...]:
+    return tuple(
+        dataclasses.replace(stage, epochs=max(1, round(share * stage.epochs))) for stage in stages
+    )
 
 
 def glr20_table_1(profile: Profile) -> AblationTable:

@@ -114,6 +114,7 @@ def test_samplers_never_train_on_what_they_are_asked():
         ("quick", 0.0, ["glr20_table_1"], 0.25),
         ("quick", 0.5, ["glr20_table_1"], 0.5),
         ("glr21_tricks, cleaning", 0.0, ["glr21_tricks", "cleaning"], 1.0),
+        ("glr21_tricks, cleaning", 0.5, ["glr21_tricks", "cleaning"], 0.5),
         ("all", 0.0, list(MINI), 1.0),
     ],
 )
@@ -122,8 +123,10 @@ def test_chosen_tables_takes_names_and_a_share_of_the_epochs(names, share, found
     assert list(tables) == found
     before = [stage.epochs for stage in PROFILES["mini"].stages]
     assert [s.epochs for s in shortened.stages] == [max(1, round(epochs * e)) for e in before]
-    if names == "quick":
-        assert tables["glr20_table_1"].rows[2].stages == shortened.stages[:2]
+    for name, table in tables.items():
+        for row, usual in zip(table.rows, MINI[name].rows, strict=True):
+            wanted = [max(1, round(epochs * stage.epochs)) for stage in usual.stages]
+            assert [stage.epochs for stage in row.stages] == wanted
 
 
 def test_chosen_tables_refuses_what_there_is_not():
