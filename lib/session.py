@@ -218,6 +218,8 @@ SETTINGS = {
     "MIN_SAMPLES": "clean.min_samples",
     "TEST_SIZE": "inference.size",
     "QUERIES": "world.queries",
+    "LANDMARKS": "world.landmarks",
+    "RAW_IMAGES": "world.raw_images",
 }
 
 
@@ -251,8 +253,9 @@ def start(notebook: str, names: Mapping[str, Any]) -> Session:
             f"expected a data folder for profile {profile.name!r}, found none; give one in GLDv2's "
             "layout with --data-dir (DATA_DIR in a notebook), or use the profile mini"
         )
-    place = profile.name
-    if "world.queries" in changes:  # the same training images and gallery, other queries
-        place = f"{place}-{profile.world.queries}-queries"
-    root = miniworld.generate(world_root(place), profile.world)
+    # A world of another size lies beside the profile's. With other queries alone it has the same
+    # training images and gallery.
+    sizes = {name: value for name, value in changes.items() if name.startswith("world.")}
+    parts = [f"{value}-{name.split('.')[1].replace('_', '-')}" for name, value in sizes.items()]
+    root = miniworld.generate(world_root("-".join([profile.name, *parts])), profile.world)
     return Session(notebook, profile, folder, root, is_miniature=True, may_leak=may_leak)

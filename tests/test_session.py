@@ -84,6 +84,22 @@ def test_start_generates_the_world_of_its_profile(begin, outputs, monkeypatch):
     assert asked == [(outputs / "data" / "mini", profile("mini").world)]
 
 
+def test_start_gives_a_world_of_another_size_a_place_of_its_own(
+    begin, tmp_path, outputs, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(sessions.miniworld, "generate", lambda *values: asked.append(values))
+    sizes = "QUERIES: int = 0\nLANDMARKS: int = 0\n"
+    write_notebook(tmp_path / "notebooks" / "01_test.ipynb", PARAMETERS + sizes)
+    for changes in ({}, {"QUERIES": 600}, {"QUERIES": 600, "LANDMARKS": 800}):
+        begin(PROFILE="mini", **{"QUERIES": 0, "LANDMARKS": 0} | changes)
+    assert [place.name for place, _ in asked] == [
+        "mini", "mini-600-queries", "mini-600-queries-800-landmarks",
+    ]  # fmt: skip
+    assert [world.landmarks for _, world in asked] == [150, 150, 800]
+    assert all(place.parent == outputs / "data" for place, _ in asked)
+
+
 def test_start_opens_a_data_folder(begin, stripes, outputs, monkeypatch):
     monkeypatch.setattr(sessions.miniworld, "generate", None)
     found = begin(DATA_DIR=str(stripes), PROFILE="full")
