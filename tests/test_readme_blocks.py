@@ -66,19 +66,23 @@ def test_ablation_block_tells_what_was_not_run_and_what_cleaning_wins_back(tmp_p
     nothing = dict.fromkeys(("paper_private", "paper", "difference", "verdict"))
     table = pd.DataFrame({"name": names, "against": ["", names[0], names[0]], **nothing})
     scores = {"private": [0.5, 0.575, 0.6], "low": [0.4] * 3, "high": [0.7] * 3}
+    scores["public"] = [0.6, 0.62, 0.65]
     write_csv(table.assign(**scores), tmp_path / "mini_05_cleaning.csv")
     text = readme_blocks.ablation_block("mini", tmp_path)
     assert "| ResNet152 cleaned |  | 0.575 (0.400 to 0.700) | ResNet152 raw labels |" in text
     assert "wins back 75% of the distance" in text
+    assert "The best on Public queries, 'cleaned', wins back 75%." in text
     assert "Not run: [20] Table 1; [20] Table 2;" in text
     assert "directions" not in text
     assert "without splitting" not in text
     whole = [f"ResNet152 {name}, no splitting" for name in ("cleaned", "true labels")]
     more = pd.DataFrame({"name": whole, "against": names[0], **nothing, "private": [0.54, 0.58]})
+    more["public"] = [0.64, 0.66]
     rows = pd.concat([table.assign(**scores), more])
     write_csv(rows, tmp_path / "mini_05_cleaning.csv")
     text = readme_blocks.ablation_block("mini", tmp_path)
     assert "equally long and without splitting, the cleaned list wins back 50% of the" in text
+    assert "The best on Public queries, 'cleaned, no splitting', wins back 40%." in text
     assert readme_blocks.ablation_block("mini", tmp_path, suffix="_quick") == "No run yet."
     write_csv(table.assign(**scores), tmp_path / "mini_05_glr20_table_1_quick.csv")
     text = readme_blocks.ablation_block("mini", tmp_path, suffix="_quick")
