@@ -7,9 +7,10 @@ rows that would differ in the network alone are left out. What goes beyond the p
 
 import dataclasses
 import math
+from typing import TypeVar
 
 from lib.ablation_rows import AblationRow, AblationTable
-from lib.config import ModelConfig, Profile, StageConfig
+from lib.config import ModelConfig, Profile
 from lib.further_tables import cleaning, glr21_apart, mixing, networks
 from lib.table_rows import (
     BASELINE,
@@ -25,6 +26,7 @@ from lib.table_rows import (
     trained_size,
 )
 
+Staged = TypeVar("Staged", Profile, AblationRow)
 STRIDE = 32  # pixels of an image per cell of the last map of [20]'s networks
 
 
@@ -61,33 +63,33 @@ def chosen_tables(
     if share < 0:
         raise ValueError(f"expected a share of the epochs from 0, found {share}; 1 is all of them")
     is_quick = names == "quick"
-    share = share or (profile.quick if is_quick else 1.0)
-    tables = {
-        name: dataclasses.replace(
-            table,
-            rows=tuple(
-                dataclasses.replace(row, stages=_shortened(row.stages, share)) for row in table.rows
-            ),
-        )
-        for name, table in paper_tables(profile).items()
-    }
-    profile = dataclasses.replace(profile, stages=_shortened(profile.stages, share))
-    if names == "all":
-        return profile, tables
+    tables = paper_tables(profile)
     wanted = ["glr20_table_1"] if is_quick else [name.strip() for name in names.split(",")]
+    if names == "all":
+        wanted = list(tables)
     for name in wanted:
         if name not in tables:
             raise ValueError(
                 f"expected quick, all or tables among {', '.join(tables)}, found {name!r}; "
                 "correct TABLES"
             )
-    return profile, {name: tables[name] for name in wanted}
+    share = share or (profile.quick if is_quick else 1.0)
+    shorter = {name: _shortened_table(tables[name], share) for name in wanted}
+    return _shortened(profile, share), shorter
 
 
-def _shortened(stages: tuple[StageConfig, ...], share: float) -> tuple[StageConfig, ...]:
-    return tuple(
-        dataclasses.replace(stage, epochs=max(1, round(share * stage.epochs))) for stage in stages
+def _shortened_table(table: AblationTable, share: float) -> AblationTable:
+    rows = tuple(_shortened(row, share) for row in table.rows)
+    return dataclasses.replace(table, rows=rows)
+
+
+def _shortened(staged: Staged, share: float) -> Staged:
+    """A profile, or a row, that takes a share of the epochs of its stages."""
+    stages = tuple(
+        dataclasses.replace(stage, epochs=max(1, round(share * stage.epochs)))
+        for stage in staged.stages
     )
+    return dataclasses.replace(staged, stages=stages)
 
 
 def glr20_table_1(profile: Profile) -> AblationTable:

@@ -1,4 +1,4 @@
-"""A notebook's parameters: read from its tagged cell, and checked before anything runs.
+"""A notebook's parameters: read from its tagged cell, checked, and what they set in a profile.
 
 Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing.
 """
@@ -10,6 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
+
+# The profile's setting behind each parameter. Left at its default, it keeps the profile's value.
+SETTINGS = {
+    "TRUNK": "model.trunk",
+    "WEIGHTS": "model.weights",
+    "SOFTMAX_EPOCHS": "stages.softmax.epochs",
+    "ARCFACE_EPOCHS": "stages.arcface.epochs",
+    "CLUSTER_EPOCHS": "stages.cluster.epochs",
+    "EPS": "clean.eps",
+    "RELAXED_EPS": "clean.relaxed_eps",
+    "MIN_SAMPLES": "clean.min_samples",
+    "TEST_SIZE": "inference.size",
+    "QUERIES": "world.queries",
+    "LANDMARKS": "world.landmarks",
+    "RAW_IMAGES": "world.raw_images",
+}
 
 
 def declared_parameters(path: str | Path) -> dict[str, Any]:
@@ -52,3 +68,16 @@ def check_parameters(given: Mapping[str, Any], declared: Mapping[str, Any]) -> N
                 f"parameter {name} expects {expected.__name__} such as {declared[name]!r}, "
                 f"found {value!r} ({type(value).__name__})"
             )
+
+
+def changed_settings(given: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
+    """The profile's settings, by dotted name, that were given other values than a notebook's own.
+
+    >>> changed_settings({"EPS": 0.4, "QUERIES": 0, "ROWS": 5}, {"EPS": 0.0, "QUERIES": 0})
+    {'clean.eps': 0.4}
+    """
+    return {
+        SETTINGS[name]: value
+        for name, value in given.items()
+        if name in SETTINGS and value != declared[name]
+    }

@@ -85,8 +85,7 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
 
 def _won_back(table: pd.DataFrame) -> list[str]:
     """How much of the distance from raw to true labels cleaned lists win back, in words."""
-    raw = table["name"].str.endswith("raw labels")
-    network = table.loc[raw, "name"].iloc[0].removesuffix("raw labels")
+    network = table["name"].iloc[0].removesuffix("raw labels")
     scores = table.set_index(table["name"].str.removeprefix(network))
     private = scores["private"]
     found = []

@@ -38,7 +38,6 @@ TABLES = (
     "06_rerankers",
     "06_spread",
 )  # patterns of file names
-ABLATION = "05_"  # how the names of notebook 05's begin
 WIDEST = 1100  # pixels
 
 
@@ -58,7 +57,7 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
     chosen = [
         path
         for path in (*sorted(tables), *pictures)
-        if path.is_file() and (is_whole or path.name.startswith(ABLATION))
+        if path.is_file() and (is_whole or _is_of_ablation(path))
     ]
     for path in chosen:
         if path.suffix == ".csv":
@@ -66,6 +65,10 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
         else:
             _shrink(path, reference / f"{run}_{path.name}")
     return bool(chosen)
+
+
+def _is_of_ablation(path: Path) -> bool:
+    return path.name.startswith("05_") and not path.stem.endswith("_quick")
 
 
 def _shrink(source: Path, target: Path) -> None:

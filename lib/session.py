@@ -20,7 +20,7 @@ from lib import config, embed, gldv2, miniworld, profiles, runs, scoring, train
 from lib.cleaning_score import read_truth
 from lib.embed import Embeddings
 from lib.images import ImageSource
-from lib.parameters import check_parameters, declared_parameters
+from lib.parameters import changed_settings, check_parameters, declared_parameters
 from lib.paths import ROOT, existing_folder, run_folder, world_root
 from lib.ranking import Ranking
 
@@ -206,23 +206,6 @@ class Session:
         return table
 
 
-# The profile's setting behind each parameter. Left at its default, it keeps the profile's value.
-SETTINGS = {
-    "TRUNK": "model.trunk",
-    "WEIGHTS": "model.weights",
-    "SOFTMAX_EPOCHS": "stages.softmax.epochs",
-    "ARCFACE_EPOCHS": "stages.arcface.epochs",
-    "CLUSTER_EPOCHS": "stages.cluster.epochs",
-    "EPS": "clean.eps",
-    "RELAXED_EPS": "clean.relaxed_eps",
-    "MIN_SAMPLES": "clean.min_samples",
-    "TEST_SIZE": "inference.size",
-    "QUERIES": "world.queries",
-    "LANDMARKS": "world.landmarks",
-    "RAW_IMAGES": "world.raw_images",
-}
-
-
 def start(notebook: str, names: Mapping[str, Any]) -> Session:
     """Check a notebook's parameters and open its session.
 
@@ -236,11 +219,7 @@ def start(notebook: str, names: Mapping[str, Any]) -> Session:
     declared = declared_parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
     given = {name: value for name, value in names.items() if name.isupper() and name[0] != "_"}
     check_parameters(given, declared)
-    changes = {
-        SETTINGS[name]: value
-        for name, value in given.items()
-        if name in SETTINGS and value != declared[name]
-    }
+    changes = changed_settings(given, declared)
     recipe, data_dir = given["RECIPE"], given["DATA_DIR"]
     profile = profiles.profile(given["PROFILE"], recipe_name=recipe, seed=given["SEED"], **changes)
     folder = run_folder(profile.name, data_dir, recipe)

@@ -123,6 +123,8 @@ def test_chosen_tables_takes_names_and_a_share_of_the_epochs(names, share, found
     assert list(tables) == found
     before = [stage.epochs for stage in PROFILES["mini"].stages]
     assert [s.epochs for s in shortened.stages] == [max(1, round(epochs * e)) for e in before]
+    if names == "quick":
+        assert tables["glr20_table_1"].rows[2].stages == shortened.stages[:2]
     for name, table in tables.items():
         for row, usual in zip(table.rows, MINI[name].rows, strict=True):
             wanted = [max(1, round(epochs * stage.epochs)) for stage in usual.stages]

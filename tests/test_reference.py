@@ -23,7 +23,7 @@ def test_copy_run_finds_nothing_in_an_unfinished_run(outputs, tmp_path):
 
 def test_copy_run_takes_an_ablation_without_its_chain(outputs, tmp_path):
     tables = outputs / "mini" / "tables"
-    for name in ("05_cleaning", "03_descriptors"):
+    for name in ("05_cleaning", "05_glr20_table_1_quick", "03_descriptors"):
         write_csv(pd.DataFrame({"private": [0.12345]}), tables / f"{name}.csv")
     assert copied(tmp_path) == (True, ["mini_05_cleaning.csv"])
     kept = pd.read_csv(tmp_path / "reference" / "mini_05_cleaning.csv")

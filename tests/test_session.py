@@ -12,10 +12,11 @@ from matplotlib.figure import Figure
 from lib import session as sessions
 from lib.config import InferenceConfig
 from lib.gldv2 import Dataset
+from lib.parameters import SETTINGS
 from lib.paths import ROOT
 from lib.profiles import profile
 from lib.runs import read_records
-from lib.session import SETTINGS, Session, declared_parameters, start
+from lib.session import Session, declared_parameters, start
 
 PARAMETERS = """\
 # What a person may change.
