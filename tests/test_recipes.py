@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import timm
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from lib.config import Recipe
 from lib.models import build_model
@@ -50,6 +51,23 @@ def test_relatives_are_as_deep_in_proportion_as_the_networks():
         for name in ("resnest101", "resnet152", "resnest200")
     }
     assert depths["resnest101"] < depths["resnet152"] < depths["resnest200"]
+
+
+def test_relatives_of_table_2_cost_as_much_in_proportion_as_the_networks():
+    def cost(name: str, **options) -> int:
+        """Operations for images of the size that makes the same number of cells of every map."""
+        with torch.device("meta"), FlopCounterMode(display=False) as count:
+            timm.create_model(name, num_classes=0, **options).eval()(torch.zeros(1, 3, 64, 64))
+        return count.get_total_flops()
+
+    full, small = {}, {}
+    for name in ("resnet152", "seresnext101", "resnest101", "resnest200"):
+        full[name] = cost(recipe(f"glr20-{name}").model.trunk)
+        model = recipe(f"glr20-{name}-mini").model
+        small[name] = cost(model.trunk, **model.trunk_options)
+    for name in full:
+        proportion = full[name] / full["resnet152"]
+        assert small[name] / small["resnet152"] == pytest.approx(proportion, rel=0.1)
 
 
 def test_recipe_refuses_what_there_is_not_and_names_the_nearest():
