@@ -13,6 +13,8 @@ import pandas as pd
 from lib.ablation_rows import AblationRow
 from lib.runs import rng
 
+NONE = 0.0005  # a difference of the paper's that rounds to 0.000 has no direction
+
 
 def table(
     rows: Sequence[AblationRow],
@@ -84,10 +86,12 @@ def verdict(paper: float, low: float, high: float) -> str:
 
     >>> verdict(0.01, 0.002, 0.03), verdict(0.01, -0.01, 0.03), verdict(0.01, -0.03, -0.01)
     ('agrees with the paper', 'not separable', 'contradicts it')
+    >>> verdict(0.0001, 0.002, 0.03)
+    'helps'
     """
     if low <= 0 <= high:
         return "not separable"
-    if np.isnan(paper):
+    if not abs(paper) >= NONE:
         return "helps" if low > 0 else "harms"
     return "agrees with the paper" if (low > 0) == (paper > 0) else "contradicts it"
 
@@ -112,13 +116,14 @@ def agreement(tables: Sequence[pd.DataFrame]) -> dict[str, int]:
     """How many directions the papers tell of, and what became of them here.
 
     Args:
-        tables: from `table`; a comparison that several of them have counts once.
+        tables: from `table`; a comparison that several of them have counts once, and a difference
+            that rounds to 0.000 is no direction.
 
     Returns:
         `directions`, `agree`, `contradict`, `unclear` (not separable) and `not_run`.
     """
     rows = pd.concat(tables, ignore_index=True)
-    told = rows[rows["paper"].notna()].drop_duplicates(["name", "against"])
+    told = rows[rows["paper"].abs() >= NONE].drop_duplicates(["name", "against"])
     count = told["verdict"].value_counts()
     return {
         "directions": len(told),

@@ -190,6 +190,7 @@ def test_agreement_counts_each_direction_of_the_papers_once():
         ("d", "a", 0.1, "not separable"),
         ("e", "a", 0.1, "not run"),
         ("f", "a", np.nan, "helps"),
+        ("g", "a", 0.0001, "not separable"),
     ]
     found = agreement([pd.DataFrame(rows, columns=columns) for rows in (first, second)])
     assert found == {
