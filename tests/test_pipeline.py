@@ -248,6 +248,28 @@ def test_main_ends_with_the_recorded_numbers(calls, outputs, capsys):
     assert len(calls) == 3
 
 
+def test_main_runs_tables_in_a_larger_world_where_the_usual_one_would_be_drawn(
+    house, calls, stripes
+):
+    declared = "SEEDS: list[int] = [0]\nTABLES: str = ''\nQUERIES: int = 0\nLANDMARKS: int = 0\n"
+    path = house / "notebooks" / "01_look.ipynb"
+    notebook = nbformat.read(path, 4)
+    notebook.cells[0].source = f"{HEAD}{declared}RAW_IMAGES: int = 0\nSHARE: float = 0.0"
+    nbformat.write(notebook, path.with_name("05_tables.ipynb"))
+    usual = {"SEEDS": [0, 1, 2], "TABLES": "all"}
+    for asked, expected in (
+        (["mini"], usual | pipeline.ABLATION_WORLD),
+        (["-p", "LANDMARKS", "9"], usual | pipeline.ABLATION_WORLD | {"LANDMARKS": 9}),
+        (["smoke"], usual),
+        (["photos", "--data-dir", str(stripes), "-p", "SEEDS", "[4]"], usual | {"SEEDS": [4]}),
+    ):
+        assert main(["--ablation", *asked]) == 0
+        name, _, given, _ = calls.pop()
+        assert name == "05_tables"
+        assert {key: given[key] for key in given if key not in ("PROFILE", "DATA_DIR")} == expected
+        assert not calls
+
+
 def test_main_stops_at_the_first_failing_notebook_and_keeps_it(house, outputs, tmp_path, capsys):
     before = {path: path.read_bytes() for path in (house / "notebooks").iterdir()}
     assert main(["smoke", "-p", "RATE", "2", "-p", "ROWS", "7"]) == 1
