@@ -31,11 +31,17 @@ from lib.train import stage_key, train
 # may know landmarks alone or their views too.
 CLEANINGS: Mapping[str, Mapping[str, object]] = {
     "": {},
-    "paper": {"suspects": False, "faces": False, "relaxation": CleanConfig.relaxation},
+    "paper": {
+        "suspects": False,
+        "faces": False,
+        "relaxation": CleanConfig.relaxation,
+        "split": True,
+    },
     "no rescue": {"rescue": False},
     "no split": {"split": False},
+    "split": {"split": True},
     "twice": {},
-    "truth": {},
+    "truth": {"split": True},
     "truth no split": {"split": False},
 }
 

@@ -97,13 +97,14 @@ def cleaning(profile: Profile) -> AblationTable:
         found = clustered_row(profile, f"{b}{name}", b, (*start, last), against and f"{b}{against}")
         return dataclasses.replace(found, cleaning=variant, budget="full")
 
+    other = ("no splitting", "no split") if profile.clean.split else ("with splitting", "split")
     rows = [
         row("raw labels", "", "full"),
         row("clean list", "raw labels", "clean"),
         row("cleaned", "raw labels"),
         row("cleaned, nothing beyond [20]", "cleaned", variant="paper"),
         row("cleaned, no rescue pass", "cleaned", variant="no rescue"),
-        row("cleaned, no splitting", "cleaned", variant="no split"),
+        row(f"cleaned, {other[0]}", "cleaned", variant=other[1]),
         row("cleaned twice", "cleaned", variant="twice"),
         row("true labels", "raw labels", variant="truth"),
     ]

@@ -36,7 +36,8 @@ def _photos() -> Profile:
     return _following(
         "photos",
         name="photos",
-        clean=dataclasses.replace(CLEAN, odds=4.0),  # few images, so that a right one lost counts
+        # Few images and classes: a right one lost counts, and a class cut in two is two poor ones.
+        clean=dataclasses.replace(CLEAN, odds=4.0, split=False),
         rerank=RerankConfig(reciprocal=True),
     )
 
