@@ -51,13 +51,24 @@ def _cells(row: pd.Series) -> str:
     return f"{score} | {row['gain']:+.3f} ({row['gain_low']:+.3f} to {row['gain_high']:+.3f})"
 
 
-def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -> str:
-    """All tables of a run of notebook 05 below each other, as one Markdown table.
+def ablation_tables(
+    run: str, reference: Path = REFERENCE, *, suffix: str = ""
+) -> dict[str, pd.DataFrame]:
+    """The committed tables of a run of notebook 05, by name, in the README's order.
 
     With the suffix "_quick" those of `./run_all.sh`, else those of `./run_all.sh ablation`.
     """
-    tables = {name: reference / f"{run}_05_{name}{suffix}.csv" for name in ABLATIONS}
-    tables = {name: pd.read_csv(path) for name, path in tables.items() if path.is_file()}
+    paths = {name: reference / f"{run}_05_{name}{suffix}.csv" for name in ABLATIONS}
+    return {
+        name: pd.read_csv(path).fillna({"against": ""})
+        for name, path in paths.items()
+        if path.is_file()
+    }
+
+
+def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -> str:
+    """All tables of a run of notebook 05 below each other, as one Markdown table."""
+    tables = ablation_tables(run, reference, suffix=suffix)
     if not tables:
         return "No run yet."
     lines = [
@@ -66,7 +77,7 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
     ]
     for name, table in tables.items():
         lines.append(f"| **{ABLATIONS[name]}** | | | | | | |")
-        lines += [_ablation_line(row) for row in table.fillna({"against": ""}).to_dict("records")]
+        lines += [_ablation_line(row) for row in table.to_dict("records")]
     counts = agreement(list(tables.values()))
     if counts["directions"]:
         lines += [

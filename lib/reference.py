@@ -11,8 +11,9 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+from lib.charts import forest
 from lib.paths import ROOT, outputs_root
-from lib.readme_blocks import REFERENCE, RUNS, fill
+from lib.readme_blocks import ABLATIONS, REFERENCE, RUNS, ablation_tables, fill
 from lib.runs import atomic_path, read_records, write_csv
 
 PUBLIC = "mini"  # the run with figures: photographs of others are not ours to publish
@@ -23,7 +24,6 @@ FIGURES = (
     "03_dropped",
     "03_flow",
     "05_forest_quick",
-    "05_forest",
     "06_steps",
     "06_strips",
     "06_rerankers",
@@ -67,6 +67,21 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
     return bool(chosen)
 
 
+def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
+    """Draw the differences of all committed ablation tables of a run; False if there are none.
+
+    Notebook 05 draws those of one call, and whoever has patience for two hours may make several.
+    """
+    tables = ablation_tables(run, reference)
+    compared = {ABLATIONS[name]: table[table["against"] != ""] for name, table in tables.items()}
+    if compared:
+        figure = forest(compared, title="Row against row: by how much, and how surely")
+        with atomic_path(reference / f"{run}_05_forest.png") as temporary:
+            figure.savefig(temporary, dpi=100, bbox_inches="tight")
+            _shrink(temporary, temporary)
+    return bool(compared)
+
+
 def _is_of_ablation(path: Path) -> bool:
     return path.name.startswith("05_") and not path.stem.endswith("_quick")
 
@@ -84,6 +99,7 @@ def main() -> int:
     copied = {run: copy_run(run, figures=run == PUBLIC) for run in RUNS.values()}
     for run, is_there in copied.items():
         print(f"{run}: {'copied' if is_there else 'no finished run, left as it was'}")
+    draw_forest(PUBLIC)
     readme = ROOT / "README.md"
     with atomic_path(readme) as temporary:
         temporary.write_text(fill(readme.read_text()))

@@ -1,6 +1,7 @@
 """The reference is copied from finished runs, and from ablations that were run alone."""
 
 import pandas as pd
+from PIL import Image
 
 from lib import reference
 from lib.runs import record, write_csv
@@ -28,6 +29,19 @@ def test_copy_run_takes_an_ablation_without_its_chain(outputs, tmp_path):
     assert copied(tmp_path) == (True, ["mini_05_cleaning.csv"])
     kept = pd.read_csv(tmp_path / "reference" / "mini_05_cleaning.csv")
     assert kept["private"].tolist() == [0.1234]
+
+
+def test_draw_forest_shows_every_committed_table_of_a_run(tmp_path):
+    assert not reference.draw_forest("mini", reference=tmp_path)
+    row = {"difference": 0.02, "difference_low": -0.01, "difference_high": 0.05, "paper": 0.01}
+    sizes = []
+    for name in ("cleaning", "glr20_table_1"):
+        rows = [{"name": "a"}, {"name": "b", "against": "a", **row}]
+        write_csv(pd.DataFrame(rows), tmp_path / f"mini_05_{name}.csv")
+        assert reference.draw_forest("mini", reference=tmp_path)
+        sizes.append(Image.open(tmp_path / "mini_05_forest.png").size)
+    assert sizes[1][1] > sizes[0][1]  # a panel each
+    assert sizes[0][0] <= reference.WIDEST
 
 
 def test_copy_run_takes_everything_of_a_finished_run(outputs, tmp_path):
