@@ -70,7 +70,7 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
 def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
     """Draw the differences of all committed ablation tables of a run; False if there are none.
 
-    Notebook 05 draws those of one call, and whoever has patience for two hours may make several.
+    Notebook 05 draws those of one call, and whoever waits for hours may make several.
     """
     tables = ablation_tables(run, reference)
     compared = {ABLATIONS[name]: table[table["against"] != ""] for name, table in tables.items()}
