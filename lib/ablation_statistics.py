@@ -13,7 +13,7 @@ import pandas as pd
 from lib.ablation_rows import AblationRow
 from lib.runs import rng
 
-NONE = 0.0005  # a difference of the paper's that rounds to 0.000 has no direction
+TOLD = 0.0005  # a smaller difference of the paper's rounds to 0.000 and has no direction
 
 
 def table(
@@ -91,7 +91,7 @@ def verdict(paper: float, low: float, high: float) -> str:
     """
     if low <= 0 <= high:
         return "not separable"
-    if not abs(paper) >= NONE:
+    if not abs(paper) >= TOLD:
         return "helps" if low > 0 else "harms"
     return "agrees with the paper" if (low > 0) == (paper > 0) else "contradicts it"
 
@@ -123,7 +123,7 @@ def agreement(tables: Sequence[pd.DataFrame]) -> dict[str, int]:
         `directions`, `agree`, `contradict`, `unclear` (not separable) and `not_run`.
     """
     rows = pd.concat(tables, ignore_index=True)
-    told = rows[rows["paper"].abs() >= NONE].drop_duplicates(["name", "against"])
+    told = rows[rows["paper"].abs() >= TOLD].drop_duplicates(["name", "against"])
     count = told["verdict"].value_counts()
     return {
         "directions": len(told),

@@ -139,9 +139,10 @@ def forest(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
 
     Args:
         tables: heading → rows with the columns name, against, difference, difference_low,
-            difference_high, and paper (NaN where it has none).
+            difference_high, and paper (NaN where it has none). Rows against nothing are left out.
         title: above all.
     """
+    tables = {heading: table[table["against"] != ""] for heading, table in tables.items()}
     rows = [max(len(table), 1) for table in tables.values()]
     figure = Figure(
         figsize=(9.0, 1.4 + 0.34 * sum(rows) + 0.5 * len(rows)),

@@ -97,14 +97,15 @@ def cleaning(profile: Profile) -> AblationTable:
         found = clustered_row(profile, f"{b}{name}", b, (*start, last), against and f"{b}{against}")
         return dataclasses.replace(found, cleaning=variant, budget="full")
 
-    other = ("no splitting", "no split") if profile.clean.split else ("with splitting", "split")
+    is_split = profile.clean.split
+    other, variant = ("no splitting", "no split") if is_split else ("with splitting", "split")
     rows = [
         row("raw labels", "", "full"),
         row("clean list", "raw labels", "clean"),
         row("cleaned", "raw labels"),
         row("cleaned, nothing beyond [20]", "cleaned", variant="paper"),
         row("cleaned, no rescue pass", "cleaned", variant="no rescue"),
-        row(f"cleaned, {other[0]}", "cleaned", variant=other[1]),
+        row(f"cleaned, {other}", "cleaned", variant=variant),
         row("cleaned twice", "cleaned", variant="twice"),
         row("true labels", "raw labels", variant="truth"),
     ]

@@ -32,7 +32,7 @@ KERNEL = (
     "--IPKernelApp.capture_fd_output=False",  # else what worker processes print comes twice
 )
 # What `./run_all.sh ablation` runs. Instead of the usual miniature world it draws one of four times
-# the images and queries, seen a quarter as often: the same work, and seeds differ a third as much.
+# the raw images and queries, seen a quarter as often: the same work, and seeds differ less.
 ABLATION = {"SEEDS": [0, 1, 2], "TABLES": "all"}
 ABLATION_WORLD = {"LANDMARKS": 800, "RAW_IMAGES": 16_000, "QUERIES": 600, "SHARE": 0.25}
 # Given otherwise, because they choose the run folder too.

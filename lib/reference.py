@@ -73,13 +73,13 @@ def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
     Notebook 05 draws those of one call, and whoever waits for hours may make several.
     """
     tables = ablation_tables(run, reference)
-    compared = {ABLATIONS[name]: table[table["against"] != ""] for name, table in tables.items()}
-    if compared:
-        figure = forest(compared, title="Row against row: by how much, and how surely")
+    if tables:
+        titled = {ABLATIONS[name]: table for name, table in tables.items()}
+        figure = forest(titled, title="Row against row: by how much, and how surely")
         with atomic_path(reference / f"{run}_05_forest.png") as temporary:
             figure.savefig(temporary, dpi=100, bbox_inches="tight")
             _shrink(temporary, temporary)
-    return bool(compared)
+    return bool(tables)
 
 
 def _is_of_ablation(path: Path) -> bool:

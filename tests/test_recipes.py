@@ -55,7 +55,7 @@ def test_relatives_are_as_deep_in_proportion_as_the_networks():
 
 def test_relatives_of_table_2_cost_as_much_in_proportion_as_the_networks():
     def cost(name: str, **options) -> int:
-        """Operations for images of the size that makes the same number of cells of every map."""
+        """Operations for one image of 64 px."""
         with torch.device("meta"), FlopCounterMode(display=False) as count:
             timm.create_model(name, num_classes=0, **options).eval()(torch.zeros(1, 3, 64, 64))
         return count.get_total_flops()

@@ -67,6 +67,10 @@ def main() -> None:
         if (known := labelled(found, roots)) is not None:
             rows.append({"descriptor": folder.parts[-3], **judge(found, *known, name)})
             print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1))
+    if not rows:
+        parser.error(
+            f"expected raw images embedded in {outputs_root() / name}; run that chain first"
+        )
     lost = pd.DataFrame(rows)["lost"]
     print(
         f"\nARI lost to the best radius: {lost.mean():.3f} on average of {len(rows)} trainings, "
