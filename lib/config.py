@@ -23,6 +23,7 @@ class WorldConfig:
 
     landmarks: int = 150  # with training images
     raw_images: int = 4000  # labelled training images before cleaning
+    spread: float = 1.25  # of the logarithm of a landmark's training images; GLDv2's is 1.6
     gallery_images: int = 1500
     queries: int = 150
     image_size: int = 128  # pixels, square JPEGs

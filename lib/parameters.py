@@ -25,6 +25,8 @@ SETTINGS = {
     "QUERIES": "world.queries",
     "LANDMARKS": "world.landmarks",
     "RAW_IMAGES": "world.raw_images",
+    "SPREAD": "world.spread",
+    "GALLERY": "world.gallery_images",
 }
 
 

@@ -251,10 +251,12 @@ def test_main_ends_with_the_recorded_numbers(calls, outputs, capsys):
 def test_main_runs_tables_in_a_larger_world_where_the_usual_one_would_be_drawn(
     house, calls, stripes
 ):
-    declared = "SEEDS: list[int] = [0]\nTABLES: str = ''\nQUERIES: int = 0\nLANDMARKS: int = 0\n"
+    world = "".join(
+        f"{name}: {type(value).__name__} = 0\n" for name, value in pipeline.ABLATION_WORLD.items()
+    )
     path = house / "notebooks" / "01_look.ipynb"
     notebook = nbformat.read(path, 4)
-    notebook.cells[0].source = f"{HEAD}{declared}RAW_IMAGES: int = 0\nSHARE: float = 0.0"
+    notebook.cells[0].source = f"{HEAD}SEEDS: list[int] = [0]\nTABLES: str = ''\n{world}"
     nbformat.write(notebook, path.with_name("05_tables.ipynb"))
     usual = {"SEEDS": [0, 1, 2], "TABLES": "all"}
     for asked, expected in (

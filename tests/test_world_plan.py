@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.config import WorldConfig
-from lib.world.census import CONTINENTS
+from lib.world.census import CONTINENTS, draw_places
 from lib.world.plan import Plan, make_plan
 
 CONTINENT = {code: name for name, codes in CONTINENTS.items() for code in codes.split()}
@@ -41,6 +41,16 @@ def test_make_plan_draws_heavy_tailed_classes(plan):
     assert 10 <= sizes.median() <= 18
     assert sizes.max() > 8 * sizes.median()
     assert sizes.min() >= 2
+
+
+def test_landmarks_are_photographed_as_unequally_as_gldv2_with_its_spread():
+    config = WorldConfig(landmarks=800, raw_images=16_000, spread=1.6)
+    sizes = draw_places(config)["photographs"][:800]
+    # Weyand et al., 2020: 57 % of GLDv2's landmarks have at most 10 images, 38 % at most 5.
+    assert (sizes <= 10).mean() == pytest.approx(0.57, abs=0.06)
+    assert (sizes <= 5).mean() == pytest.approx(0.38, abs=0.04)
+    assert sizes.max() > 25 * sizes.mean()
+    assert sizes.max() < 0.04 * sizes.sum()
 
 
 def test_make_plan_plants_noise_where_it_says(plan):

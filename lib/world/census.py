@@ -35,6 +35,7 @@ ROOMY = (
     *("church", "palace", "castle", "mosque", "temple", "pagoda", "museum", "arena"),
     *("highrise", "station", "gopuram"),
 )
+MOST = 0.04  # of all images show one landmark at most, or six times the mean if that is more
 SECOND_FACE = 0.36  # of the places have an interior or a back
 
 
@@ -44,7 +45,7 @@ def heavy_tailed_sizes(
     """Divide `total` into `count` log-normal shares of at least `smallest`, in random order."""
     quantiles = [NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)]
     weights = dice.permutation(np.exp(spread * np.array(quantiles)))
-    weights = np.minimum(weights, 6 * weights.mean())
+    weights = np.minimum(weights, max(6 * weights.mean(), MOST * weights.sum()))
     free = total - smallest * count
     exact = weights / weights.sum() * free
     sizes = np.floor(exact).astype(int)
@@ -107,7 +108,7 @@ def draw_places(config: WorldConfig) -> pd.DataFrame:
     places["train_id"] = places["index_id"] = -1
     places.loc[: trained - 1, "train_id"] = dice.choice(203_094, trained, replace=False)
     places["photographs"] = 0
-    sizes = heavy_tailed_sizes(trained, config.raw_images, 2, 1.25, dice)
+    sizes = heavy_tailed_sizes(trained, config.raw_images, 2, config.spread, dice)
     places.loc[: trained - 1, "photographs"] = sizes
     seen = _draw_seen(places[:trained], labelled - unseen, dice)
     chosen = np.concatenate([seen, np.arange(trained, trained + unseen)])
