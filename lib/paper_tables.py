@@ -84,9 +84,9 @@ def _shortened_table(table: AblationTable, share: float) -> AblationTable:
 
 
 def _shortened(staged: Staged, share: float) -> Staged:
-    """A profile, or a row, that takes a share of the epochs of its stages."""
+    """A profile, or a row, that takes a share of the epochs of its stages, halves rounded up."""
     stages = tuple(
-        dataclasses.replace(stage, epochs=max(1, round(share * stage.epochs)))
+        dataclasses.replace(stage, epochs=max(1, math.floor(share * stage.epochs + 0.5)))
         for stage in staged.stages
     )
     return dataclasses.replace(staged, stages=stages)

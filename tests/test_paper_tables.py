@@ -131,6 +131,14 @@ def test_chosen_tables_takes_names_and_a_share_of_the_epochs(names, share, found
             assert [stage.epochs for stage in row.stages] == wanted
 
 
+def test_half_an_epoch_counts_as_one():
+    _, tables = chosen_tables(PROFILES["mini"], "glr20_table_1,glr21_samplers", 0.25)
+    assert MINI["glr20_table_1"].rows[3].stages[-1].epochs == 14
+    assert tables["glr20_table_1"].rows[3].stages[-1].epochs == 4
+    assert MINI["glr21_samplers"].rows[2].stages[-1].epochs == 10
+    assert tables["glr21_samplers"].rows[2].stages[-1].epochs == 3
+
+
 def test_chosen_tables_refuses_what_there_is_not():
     with pytest.raises(ValueError, match="found 'glr20_table_3'; correct TABLES"):
         chosen_tables(PROFILES["mini"], "glr20_table_3")
