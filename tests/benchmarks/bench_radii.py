@@ -23,12 +23,22 @@ AROUND = np.arange(0.5, 1.6, 0.1)  # times the suggestion, as in notebook 03
 
 
 def labelled(found: Embeddings, roots: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """The raw images that were embedded, and the truth, of the world that has them."""
+    """The raw images that were embedded, and the truth, of the world that has them.
+
+    Raises:
+        ValueError: if several worlds have these ids for other images.
+    """
+    fits = []
     for root in roots:
         raw = gldv2.read(root).train.set_index("id")
         if raw.index.isin(found.ids).sum() == len(found):
-            return raw.loc[list(found.ids)].reset_index(), read_truth(root)
-    return None
+            fits.append((raw.loc[list(found.ids)].reset_index(), read_truth(root)))
+    if any((raw["landmark_id"] != fits[0][0]["landmark_id"]).any() for raw, _ in fits[1:]):
+        raise ValueError(
+            f"expected one world of {len(found)} images with these ids, found several among "
+            f"{', '.join(root.name for root in roots)}; remove those that are not used any more"
+        )
+    return fits[0] if fits else None
 
 
 def judge(found: Embeddings, raw: pd.DataFrame, truth: pd.DataFrame, name: str) -> dict:
