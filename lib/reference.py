@@ -38,6 +38,7 @@ TABLES = (
     "06_rerankers",
     "06_spread",
 )  # patterns of file names
+ABLATION = "05_ablation_tables"
 WIDEST = 1100  # pixels
 
 
@@ -50,7 +51,9 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
     folder = outputs_root() / run
     is_whole = (folder / "recorded" / "06_submission_reranking.json").is_file()
     if is_whole:
-        write_csv(read_records(folder), reference / f"{run}_recorded.csv")
+        records = read_records(folder)
+        is_kept = records["notebook"] != ABLATION  # it may have made any tables last
+        write_csv(records[is_kept], reference / f"{run}_recorded.csv")
         shutil.copy(folder / "timings.csv", reference / f"{run}_timings.csv")
     tables = [path for pattern in TABLES for path in (folder / "tables").glob(f"{pattern}.csv")]
     pictures = [folder / "figures" / f"{name}.png" for name in FIGURES if figures]

@@ -45,9 +45,12 @@ def test_draw_forest_shows_every_committed_table_of_a_run(tmp_path):
 
 
 def test_copy_run_takes_everything_of_a_finished_run(outputs, tmp_path):
+    record(outputs / "mini", "05_ablation_tables", rows=24)
     record(outputs / "mini", "06_submission_reranking", map=0.5)
     write_csv(pd.DataFrame({"notebook": []}), outputs / "mini" / "timings.csv")
     write_csv(pd.DataFrame({"step": ["a"]}), outputs / "mini" / "tables" / "06_steps.csv")
     assert copied(tmp_path) == (
         True, ["mini_06_steps.csv", "mini_recorded.csv", "mini_timings.csv"],
     )  # fmt: skip
+    kept = pd.read_csv(tmp_path / "reference" / "mini_recorded.csv")
+    assert kept["notebook"].tolist() == ["06_submission_reranking"]
