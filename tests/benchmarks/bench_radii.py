@@ -23,15 +23,15 @@ AROUND = np.arange(0.5, 1.6, 0.1)  # times the suggestion, as in notebook 03
 
 
 def labelled(found: Embeddings, roots: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """The raw images that were embedded, and the truth, of the world that has them.
+    """The raw images that were embedded, and the truth, of the world that has them and no others.
 
     Raises:
-        ValueError: if several worlds have these ids for other images.
+        ValueError: if several worlds have them, under other labels.
     """
     fits = []
     for root in roots:
         raw = gldv2.read(root).train.set_index("id")
-        if raw.index.isin(found.ids).sum() == len(found):
+        if len(raw) == len(found) and raw.index.isin(found.ids).all():
             fits.append((raw.loc[list(found.ids)].reset_index(), read_truth(root)))
     if any((raw["landmark_id"] != fits[0][0]["landmark_id"]).any() for raw, _ in fits[1:]):
         raise ValueError(
