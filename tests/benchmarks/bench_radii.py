@@ -7,7 +7,6 @@ against the truth. No training decides alone how good the suggestion is.
 """
 
 import argparse
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,21 +21,26 @@ from lib.rivals import find_rivals
 AROUND = np.arange(0.5, 1.6, 0.1)  # times the suggestion, as in notebook 03
 
 
-def labelled(found: Embeddings, roots: list[Path]) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """The raw images that were embedded, and the truth, of the world that has them and no others.
+World = tuple[pd.DataFrame, pd.DataFrame]
+"""The raw images of a world, and the truth about all of its images."""
+
+
+def home(found: Embeddings, worlds: list[World]) -> World | None:
+    """The world whose raw images were embedded, all of them, in the order of the embeddings.
 
     Raises:
         ValueError: if several worlds have them, under other labels.
     """
-    fits = []
-    for root in roots:
-        raw = gldv2.read(root).train.set_index("id")
-        if len(raw) == len(found) and raw.index.isin(found.ids).all():
-            fits.append((raw.loc[list(found.ids)].reset_index(), read_truth(root)))
-    if any((raw["landmark_id"] != fits[0][0]["landmark_id"]).any() for raw, _ in fits[1:]):
+    ids = list(found.ids)
+    fits = [
+        (raw.set_index("id").loc[ids].reset_index(), truth)
+        for raw, truth in worlds
+        if len(raw) == len(ids) and raw["id"].isin(ids).all()
+    ]
+    if any((raw["landmark_id"] != fits[0][0]["landmark_id"]).any() for raw, _ in fits):
         raise ValueError(
-            f"expected one world of {len(found)} images with these ids, found several among "
-            f"{', '.join(root.name for root in roots)}; remove those that are not used any more"
+            f"expected one world of {len(ids)} raw images with these ids, found {len(fits)} with "
+            "different labels; remove those that are not used any more"
         )
     return fits[0] if fits else None
 
@@ -69,12 +73,13 @@ def main() -> None:
     name = parser.parse_args().run
     folders = sorted((outputs_root() / name).glob("**/embeddings/raw"))
     roots = sorted(world_root(name).parent.glob(f"{name}*"))
+    worlds = [(gldv2.read(root).train, read_truth(root)) for root in roots]
     rows = []
     for folder in folders:
         if folder.parts[-3] == "untrained":  # noise precision of 0.3: there is nothing to suggest
             continue
         found = read_embeddings(folder)
-        if (known := labelled(found, roots)) is not None:
+        if (known := home(found, worlds)) is not None:
             rows.append({"descriptor": folder.parts[-3], **judge(found, *known, name)})
             print(pd.DataFrame(rows[-1:]).to_string(index=False, header=len(rows) == 1))
     if not rows:
