@@ -157,10 +157,12 @@ def forest(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
         _differences(axis, table)
         axis.set_title(heading, loc="left", fontsize=9, color=INK)
     panels[-1].set(xlabel="difference in private mAP@100")
-    panels[0].plot([], [], "o-", color=NEUTRAL, label="here, 95 % interval")
+    meanings = {RIGHT: "better", WRONG: "worse", NEUTRAL: "not told from chance"}
+    for colour, meaning in meanings.items():
+        panels[0].plot([], [], "o-", color=colour, label=f"here {meaning}, 95 % interval")
     panels[0].plot([], [], "D", color=INK, markersize=4, label="in the paper")
     handles = panels[0].get_legend_handles_labels()
-    figure.legend(*handles, loc="outside lower right", ncols=2, frameon=False, fontsize=8)
+    figure.legend(*handles, loc="outside lower right", ncols=4, frameon=False, fontsize=8)
     return figure
 
 

@@ -245,3 +245,7 @@ def test_forest_draws_ours_and_the_papers():
     assert [dot.get_ydata()[0] for dot in dots] == axis.get_yticks().tolist()
     assert axis.get_title("left") == "[20] Table 1"
     assert figure.get_suptitle() == "row by row"
+    legend = figure.legends[0]
+    meanings = [text.get_text().split(",")[0] for text in legend.get_texts()]
+    assert meanings == ["here better", "here worse", "here not told from chance", "in the paper"]
+    assert [line.get_color() for line in legend.get_lines()] == [RIGHT, WRONG, NEUTRAL, INK]
