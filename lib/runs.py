@@ -129,10 +129,8 @@ def start_over(folder: str | Path) -> Path:
 
 
 def record(run_dir: str | Path, notebook: str, **values: float | int | str) -> None:
-    """Add named numbers to what `notebook` has recorded; a name recorded again is replaced."""
-    path = Path(run_dir) / "recorded" / f"{notebook}.json"
-    known = read_json(path) if path.is_file() else {}
-    write_json(known | values, path)
+    """Keep named numbers of `notebook`, in place of all that it recorded before."""
+    write_json(values, Path(run_dir) / "recorded" / f"{notebook}.json")
 
 
 def read_records(run_dir: str | Path) -> pd.DataFrame:

@@ -188,7 +188,7 @@ class Session:
         return self.folder / name
 
     def record(self, **values: float | int | str) -> pd.DataFrame:
-        """Keep named numbers, and show all that this notebook has recorded."""
+        """Keep named numbers, in place of all that this notebook recorded before, and show them."""
         runs.record(self.folder, self.notebook, **values)
         records = runs.read_records(self.folder)
         return records[records["notebook"] == self.notebook].drop(columns="notebook")

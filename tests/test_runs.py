@@ -214,10 +214,10 @@ def test_start_over_takes_the_signature_and_leaves_the_rest(tmp_path):
     assert contents(tmp_path) == ["state.pt"]
 
 
-def test_record_adds_and_replaces(tmp_path):
-    record(tmp_path, "02_train", private=0.25, images=np.int64(7))
+def test_record_replaces_what_the_notebook_recorded_with_other_settings(tmp_path):
+    record(tmp_path, "02_train", private=0.25, rows=11)
     record(tmp_path, "01_eda", note="fine")
-    record(tmp_path, "02_train", private=np.float64(0.5))
+    record(tmp_path, "02_train", private=np.float64(0.5), images=np.int64(7))
     assert read_records(tmp_path).to_numpy().tolist() == [
         ["01_eda", "note", "fine"],
         ["02_train", "private", 0.5],

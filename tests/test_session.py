@@ -222,8 +222,8 @@ def test_session_refuses_to_train_on_what_it_is_asked_about(opened):
 def test_session_records_under_its_notebook(opened):
     opened.record(private=0.25)
     dataclasses.replace(opened, notebook="03_other").record(images=3)
-    shown = opened.record(public=np.float64(0.5))
-    assert shown.to_numpy().tolist() == [["private", 0.25], ["public", 0.5]]
+    shown = opened.record(private=np.float64(0.5), public=0.75)
+    assert shown.to_numpy().tolist() == [["private", 0.5], ["public", 0.75]]
     assert read_records(opened.folder)["notebook"].tolist() == ["02_test", "02_test", "03_other"]
 
 
