@@ -36,8 +36,7 @@ def paper_tables(profile: Profile) -> dict[str, AblationTable]:
     Raises:
         ValueError: if the profile's stages are not softmax, ArcFace and cluster, as in [20].
     """
-    kinds = [(stage.loss, stage.train_list) for stage in profile.stages]
-    if kinds != [("softmax", "clean"), ("arcface", "clean"), ("arcface", "cluster")]:
+    if not _has_stages_of_glr20(profile):
         raise ValueError(
             f"expected the stages of [20], softmax, ArcFace and cluster, found those of "
             f"{profile.recipe!r}; run the tables without --recipe"
@@ -54,8 +53,10 @@ def chosen_tables(
 
     Args:
         profile: of the run.
-        names: "quick" for [20] Table 1 alone, "all", or names between commas.
-        share: of every stage's epochs; 0 for the profile's own share with "quick", else for all.
+        names: "quick" for [20] Table 1 alone (with a recipe of other stages, these stages one by
+            one), "all", or names between commas.
+        share: of every stage's epochs; 0 for the profile's own share with [20] Table 1 as "quick",
+            else for all.
 
     Raises:
         ValueError: an unknown name, a negative share, and as `paper_tables`.
@@ -63,6 +64,10 @@ def chosen_tables(
     if share < 0:
         raise ValueError(f"expected a share of the epochs from 0, found {share}; 1 is all of them")
     is_quick = names == "quick"
+    if is_quick and not _has_stages_of_glr20(profile):
+        shorter = _shortened(profile, share or 1.0)
+        table = stage_by_stage(shorter)
+        return shorter, {table.name: table}
     tables = paper_tables(profile)
     wanted = ["glr20_table_1"] if is_quick else [name.strip() for name in names.split(",")]
     if names == "all":
@@ -76,6 +81,28 @@ def chosen_tables(
     share = share or (profile.quick if is_quick else 1.0)
     shorter = {name: _shortened_table(tables[name], share) for name in wanted}
     return _shortened(profile, share), shorter
+
+
+def _has_stages_of_glr20(profile: Profile) -> bool:
+    kinds = [(stage.loss, stage.train_list) for stage in profile.stages]
+    return kinds == [("softmax", "clean"), ("arcface", "clean"), ("arcface", "cluster")]
+
+
+def stage_by_stage(profile: Profile) -> AblationTable:
+    """What each stage of a recipe adds to those before it; the chain has trained them all."""
+    rows: list[AblationRow] = []
+    for place, stage in enumerate(profile.stages, start=1):
+        stages = profile.stages[:place]
+        rows.append(
+            AblationRow(
+                f"+ {stage.name}" if rows else stage.name,
+                profile.model,
+                stages,
+                rows[-1].name if rows else "",
+                is_leaked=any(earlier.train_list == "all" for earlier in stages),
+            )
+        )
+    return AblationTable("stages", f"{profile.recipe}, stage by stage", tuple(rows))
 
 
 def _shortened_table(table: AblationTable, share: float) -> AblationTable:

@@ -131,6 +131,23 @@ def test_chosen_tables_takes_names_and_a_share_of_the_epochs(names, share, found
             assert [stage.epochs for stage in row.stages] == wanted
 
 
+def test_a_recipe_of_other_stages_is_taken_stage_by_stage():
+    other = profile("mini", recipe_name="glr21-seresnet101-ibn")
+    same, tables = chosen_tables(other, "quick")
+    assert same == other
+    clean, *later = tables["stages"].rows
+    assert (clean.name, clean.stages, clean.against) == ("clean", other.stages[:1], "")
+    assert [row.name for row in later] == ["+ c2x", "+ full", "+ all"]
+    assert [row.against for row in later] == ["clean", "+ c2x", "+ full"]
+    assert [row.stages for row in later] == [other.stages[:place] for place in (2, 3, 4)]
+    assert [row.is_leaked for row in (clean, *later)] == [False, False, False, True]
+    shorter, tables = chosen_tables(other, "quick", 0.5)
+    assert tables["stages"].rows[-1].stages == shorter.stages
+    assert shorter.stages[0].epochs == other.stages[0].epochs / 2
+    with pytest.raises(ValueError, match="run the tables without --recipe"):
+        chosen_tables(other, "all")
+
+
 def test_half_an_epoch_counts_as_one():
     _, tables = chosen_tables(PROFILES["mini"], "glr20_table_1,glr21_samplers", 0.25)
     assert MINI["glr20_table_1"].rows[3].stages[-1].epochs == 14
