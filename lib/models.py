@@ -20,7 +20,7 @@ from torch import nn
 
 from lib.config import ModelConfig
 from lib.runs import atomic_path
-from lib.trunks import build_trunk, from_ibn_net
+from lib.trunks import build_trunk, fetch_ibn_net, from_ibn_net
 from lib.weights import WeightReport, load_weights, read_weights
 
 
@@ -50,7 +50,7 @@ class EmbeddingNetwork(nn.Module):
     Attributes:
         mean, std: per-channel values in [0, 1] that images are normalised with: the
             configuration's, else those that the trunk was trained with.
-        weight_report: what a local weight file gave the trunk; None without one.
+        weight_report: what a weight file gave the trunk; None without one, and where timm fetches.
         config: the `ModelConfig` that builds this network again.
     """
 
@@ -100,17 +100,23 @@ def build_pooling(config: ModelConfig) -> nn.Module:
 def build_model(config: ModelConfig) -> EmbeddingNetwork:
     """Build the network; random reduction, trunk weights as `config.weights` says.
 
-    `weights` is "" (random), "pretrained" (timm fetches them) or the path of a local file, whose
-    account is then in `weight_report`. `trunk_options` go to `lib.trunks.build_trunk`, for example
-    `{"pad_type": "same"}` or `{"ibn": True, "last_stride": 1}`.
+    `weights` is "" (random), "pretrained" (timm fetches them; with IBN the official ones are
+    fetched) or the path of a local file. An account of what fitted is then in `weight_report`.
+    `trunk_options` go to `lib.trunks.build_trunk`, for example `{"pad_type": "same"}` or
+    `{"ibn": True, "last_stride": 1}`.
 
     Raises:
         ValueError: unknown trunk or pooling, weights out of reach, or a file that fits nowhere.
     """
     is_pretrained = config.weights == "pretrained"
-    trunk = build_trunk(config.trunk, config.trunk_options, is_pretrained=is_pretrained)
+    has_ibn = bool(config.trunk_options.get("ibn"))
+    trunk = build_trunk(
+        config.trunk, config.trunk_options, is_pretrained=is_pretrained and not has_ibn
+    )
     model = EmbeddingNetwork(trunk, config)
-    if config.weights and not is_pretrained:
+    if is_pretrained and has_ibn:
+        model.weight_report = load_weights(trunk, fetch_ibn_net(config.trunk))
+    elif config.weights and not is_pretrained:
         model.weight_report = load_weights(trunk, from_ibn_net(read_weights(config.weights)))
     return model
 

@@ -16,6 +16,14 @@ import torch
 from torch import nn
 
 IBN_STAGES = ("layer1", "layer2", "layer3")
+# Where ImageNet weights with IBN-a are (Pan et al., 2018; [21]), by timm's name; timm has none.
+IBN_NET = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
+IBN_NET_FILES = {
+    "resnet50": "resnet50_ibn_a-d9d0bb7b.pth",
+    "resnet101": "resnet101_ibn_a-59ea0ac6.pth",
+    "resnext101_32x4d": "resnext101_ibn_a-6ace051d.pth",
+    "seresnet101": "se_resnet101_ibn_a-fabed4e2.pth",
+}
 
 
 def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = False) -> nn.Module:
@@ -39,11 +47,12 @@ def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = 
     last_stride, has_ibn = options.pop("last_stride", 2), options.pop("ibn", False)
     if last_stride not in (1, 2):
         raise ValueError(f"expected last_stride 1 or 2, found {last_stride!r}; correct it")
-    if last_stride == 1 and name.startswith("resnest"):
+    is_resnest = name.startswith("resnest")
+    if last_stride == 1 and is_resnest:
         options["output_stride"] = 16  # with dilation 2 in the fourth stage, as [21] has it
     trunk = _create(name, options, is_pretrained)
-    if last_stride == 1 and not name.startswith("resnest"):
-        keep_last_resolution(trunk)
+    if last_stride == 1:
+        (pool_as_resnest if is_resnest else keep_last_resolution)(trunk)
     if has_ibn:
         add_ibn(trunk)
     return trunk
@@ -57,10 +66,35 @@ def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Mo
     except (OSError, RuntimeError) as error:
         if not is_pretrained:
             raise
+        raise _out_of_reach(f"the pretrained weights of {name}", error) from error
+
+
+def fetch_ibn_net(name: str) -> dict[str, torch.Tensor]:
+    """The official ImageNet weights of the timm network `name` with IBN-a, in timm's names.
+
+    Raises:
+        ValueError: there are none, or they are out of reach.
+    """
+    if name not in IBN_NET_FILES:
         raise ValueError(
-            f"expected to fetch the pretrained weights of {name}, found no way to them "
-            f"({type(error).__name__}); name a local file in `weights`, or '' to start from scratch"
-        ) from error
+            f"expected one of {', '.join(IBN_NET_FILES)} for pretrained weights with IBN, found "
+            f"{name!r}; name a local file in `weights`, or '' to start from scratch"
+        )
+    file = IBN_NET_FILES[name]
+    try:
+        found = torch.hub.load_state_dict_from_url(
+            f"{IBN_NET}/{file}", map_location="cpu", check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise _out_of_reach(file, error) from error
+    return from_ibn_net(found)
+
+
+def _out_of_reach(what: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"expected to fetch {what}, found no way to them ({type(error).__name__}); name a local "
+        "file in `weights`, or '' to start from scratch"
+    )
 
 
 def keep_last_resolution(trunk: nn.Module) -> None:
@@ -83,6 +117,17 @@ def keep_last_resolution(trunk: nn.Module) -> None:
             f"expected a ResNet-like trunk for last_stride 1, found {type(trunk).__name__}; "
             "many other trunks take output_stride=16 instead"
         )
+
+
+def pool_as_resnest(trunk: nn.Module) -> None:
+    """Let a dilated ResNeSt's fourth stage begin as the original does ([21]), in place.
+
+    Its first block averages 3×3 places before its last convolution, as it did with stride 2, and
+    takes the shortcut as it is. timm leaves the first out and averages 2×2 places in the second.
+    """
+    block = trunk.layer4[0]
+    block.avd_last = nn.AvgPool2d(3, stride=1, padding=1)
+    block.downsample[0] = nn.Identity()
 
 
 class IBN(nn.Module):

@@ -1,7 +1,10 @@
+import hashlib
+
 import pytest
 import torch
 from torch import nn
 
+from lib import trunks
 from lib.config import ModelConfig
 from lib.models import build_model
 from lib.trunks import IBN, build_trunk, from_ibn_net
@@ -42,6 +45,24 @@ def test_last_stride_one_sees_the_same_at_every_second_place():
         torch.testing.assert_close(finer_first[:, :, ::2, ::2], first)
         shortcut = finer_block.downsample(features)[:, :, ::2, ::2]
         torch.testing.assert_close(shortcut, block.downsample(features))
+
+
+def test_last_stride_one_of_a_resnest_begins_its_fourth_stage_as_the_original():
+    options = {"layers": (1, 1, 1, 2)}
+    usual = build_trunk("resnest26d", options).eval()
+    finer = build_trunk("resnest26d", {**options, "last_stride": 1}).eval()
+    finer.load_state_dict(usual.state_dict())
+    first, second = finer.layer4
+    assert second.conv2.conv.dilation == (2, 2)
+    features = torch.randn(2, 1024, 8, 8)
+    with torch.no_grad():
+        # Average pooling with stride 2 is every second place of pooling with stride 1.
+        inner = usual.layer4[0].conv2(usual.layer4[0].conv1(features))
+        everywhere, every_second = first.avd_last(inner), usual.layer4[0].avd_last(inner)
+        torch.testing.assert_close(everywhere[:, :, ::2, ::2], every_second)
+        shortcut = first.downsample[2](first.downsample[1](features))
+        torch.testing.assert_close(first.downsample(features), shortcut)
+        assert first(features).shape == (2, 2048, 8, 8)
 
 
 def test_build_trunk_refuses_last_stride_where_nothing_strides():
@@ -143,6 +164,34 @@ def test_build_model_loads_official_ibn_checkpoints(tmp_path, name, form):
     assert model.weight_report.unexpected == ("module.fc.bias", "module.fc.weight")
     loaded = model.trunk.state_dict()
     torch.testing.assert_close(loaded["layer2.1.bn1.IN.weight"], weights["layer2.1.bn1.IN.weight"])
+
+
+def test_build_model_fetches_the_official_weights_of_ibn(tmp_path, monkeypatch):
+    monkeypatch.setattr(trunks, "IBN_NET", tmp_path.as_uri())
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
+    options = {"layers": (1, 1, 1, 1), "ibn": True}
+    config = ModelConfig(trunk="seresnet101", trunk_options=options, weights="pretrained")
+    with pytest.raises(ValueError, match="expected to fetch se_resnet101_ibn_a-fabed4e2"):
+        build_model(config)
+    shapes = official_shapes((1, 1, 1, 1), has_se=True)
+    weights = {key: torch.rand(shape) for key, shape in shapes.items()}
+    torch.save(weights, tmp_path / "ibn.pth")
+    content = hashlib.sha256((tmp_path / "ibn.pth").read_bytes()).hexdigest()
+    name = f"ibn-{content[:8]}.pth"
+    (tmp_path / "ibn.pth").rename(tmp_path / name)
+    monkeypatch.setitem(trunks.IBN_NET_FILES, "seresnet101", name)
+    model = build_model(config)
+    assert model.weight_report.is_complete
+    loaded = model.trunk.state_dict()
+    torch.testing.assert_close(loaded["layer1.0.bn1.IN.weight"], weights["layer1.0.bn1.IN.weight"])
+
+
+def test_pretrained_weights_with_ibn_are_refused_where_there_are_none():
+    config = ModelConfig(trunk="resnet26", trunk_options={"ibn": True}, weights="pretrained")
+    with pytest.raises(
+        ValueError, match="seresnet101 for pretrained weights with IBN, found 'resn"
+    ):
+        build_model(config)
 
 
 def test_from_ibn_net_makes_the_same_squeeze_and_excitation():
