@@ -56,8 +56,8 @@ class AugmentConfig:
     scale: tuple[float, float] = (1.0, 1.0)  # zoom drawn uniformly; [20]: 0.7 to 1.3
     aspect: tuple[float, float] = (1.0, 1.0)  # [20]: 0.9 to 1.1
     pad: int = 0  # zero padding before a random crop; [21]: 10 at 256 px
-    brightness: float = 0.0  # factor 1 +- this; [20]: 32 of 255
-    contrast: float = 0.0  # [20]: 0.5
+    brightness: float = 0.0  # factor 1 +- this; [20]: up to 32 of 255 are added
+    contrast: float = 0.0  # about the mean grey; [20]: 0.5, about black
     saturation: float = 0.0  # [20]: 0.5
     hue: float = 0.0  # degrees either way; [20]: 18
     colour_p: float = 1.0  # probability of each of these four; [20]: 0.5
@@ -93,13 +93,13 @@ class StageConfig:
     at_least: int = 5  # images per class and epoch of the at_least sampler [20]
     images_per_class: int = 4  # K of the class_uniform sampler's P classes × K images
     learning_rate: float = 0.01  # of neck and head
-    trunk_rate: float = 0.1  # the trunk's share of it [20]
+    trunk_rate: float = 0.1  # the trunk's share of it; [20]: 1 in the paper, 0.1 in the code
     bias_rate: float = 1.0  # [21]: 2
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: str = "lambda_poly"  # poly, lambda_poly [20] or cosine [21]
+    schedule: str = "lambda_poly"  # or poly, lambda_range [20, code], cosine [21]
     warmup: float = 0.0  # share of the steps
-    frozen_trunk: float = 0.0  # share of the steps in which only neck and head move [20]
+    frozen_trunk: float = 0.0  # share of the steps in which only neck and head move [20, code]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 

@@ -3,8 +3,9 @@
 Kept is what makes the recipe: the kind of block, pooling, IBN and last stride, the losses, lists,
 samplers and mixing, and which stage follows which. Smaller are the network (a sixth of the depth, a
 quarter of the width), the images (64 px at the end), the batches, and the epochs. Weights are
-random, so rates are higher and trunks learn as fast as heads; stages are short, so later ones fall
-by the square root of what they fall in the recipe.
+random, so rates are higher and trunks learn as fast as heads, and the first stages warm up longer;
+stages are short, so later ones fall by the square root of what they fall in the recipe. [20]'s
+schedules become the plain polynomial, and its augmentation one that small networks can follow.
 """
 
 import dataclasses
@@ -78,7 +79,7 @@ def _stage(stage: StageConfig, first: StageConfig, largest: int) -> StageConfig:
         epochs=EPOCHS["softmax" if stage.loss == "softmax" else stage.train_list],
         learning_rate=RATE * share**0.5,
         trunk_rate=1.0,  # nothing pretrained to protect
-        schedule="poly" if stage.schedule == "lambda_poly" else stage.schedule,
+        schedule="poly" if stage.schedule.startswith("lambda") else stage.schedule,
         # With a shorter warm-up ArcFace collapses to one point from scratch, deep networks first.
         warmup=0.2 if stage.train_list == "clean" else stage.warmup,
         # A new head needs so many steps, and all of [20]'s stages are longer.

@@ -3,7 +3,7 @@
 `glr20-…` are networks of the 3rd place of 2020 ([20]), `glr21-…` those of the 2nd place of 2021
 ([21]). Where a paper and its published code differ, the plain name is the paper's and `…-code` the
 code's. `…-mini` is a relative of either that trains on two cores in the miniature world
-(`lib.miniature`): the same kind of network, losses, lists, samplers and schedule, all smaller.
+(`lib.miniature`): the same kind of network, losses, lists, samplers and mixing, all smaller.
 """
 
 import dataclasses
@@ -16,7 +16,9 @@ from lib.miniature import miniature
 GPUS = 8  # of both systems
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
-# [20], code: flip or quarter turn, rotation, zoom, then colour, each with probability 0.5.
+# [20]: flip or quarter turn, rotation, zoom, then colour, each with probability 0.5. The ranges are
+# the code's; on batches colour comes in one order, contrast keeps an image's mean and brightness is
+# a factor (`lib.recolour`). `…-code` takes the code's own chain, image by image (`lib.imagewise`).
 GLR20_AUGMENT = AugmentConfig(
     quarter_turns=True,
     rotate=30.0,
@@ -39,6 +41,8 @@ GLR20 = {
     "inception-v4": ("inception_v4", 24, 24, 12),
     "efficientnet-b7": ("tf_efficientnet_b7", 12, 12, 6),
 }
+# By the paper's epochs on the cluster list those of the code, whose scripts take 400,000 steps.
+GLR20_CODE_EPOCHS = {12: 27, 6: 14}
 # timm's names of the networks of [21], IBN, size of the first two stages, images per GPU at that
 # size and at 512 px, weight decay at 512 px.
 GLR21 = {
@@ -77,8 +81,8 @@ def _glr20(name: str, *, is_code: bool = False) -> Recipe:
         size=448,
         batch_size=GPUS * per_gpu,
         learning_rate=0.01,
-        trunk_rate=0.1,  # the code's; the paper has one rate
-        schedule="lambda_poly",
+        trunk_rate=0.1 if is_code else 1.0,  # the paper has one rate
+        schedule="lambda_range" if is_code else "lambda_poly",
         sampler="at_least",
         at_least=5,
         augment=GLR20_AUGMENT,
@@ -97,7 +101,9 @@ def _glr20(name: str, *, is_code: bool = False) -> Recipe:
         frozen_trunk=0.05,  # the code's 20,000 of 400,000 steps
         cutmix="paper" if name == "resnest200" else "",
     )
-    if is_code:  # ArcFace from the start, warm-up of 5,000 in 200,000 steps, Corner-Cutmix its way
+    # ArcFace from the start, Corner-Cutmix its way, and a warm-up of 5,000 in 200,000 steps: there
+    # of the trunk alone, here of neck and head too.
+    if is_code:
         chain = AugmentConfig(chain=True, flip=0.0)
         first = (
             dataclasses.replace(
@@ -105,7 +111,9 @@ def _glr20(name: str, *, is_code: bool = False) -> Recipe:
             ),
         )
         cutmix = "code" if cluster.cutmix else ""
-        cluster = dataclasses.replace(cluster, cutmix=cutmix, augment=chain)
+        cluster = dataclasses.replace(
+            cluster, cutmix=cutmix, augment=chain, epochs=GLR20_CODE_EPOCHS[on_clusters]
+        )
     return Recipe(
         f"glr20-{name}{'-code' * is_code}",
         f"[20] §2.2, §3.1, {'published code' if is_code else 'paper'}: {trunk}",

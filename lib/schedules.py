@@ -1,7 +1,8 @@
 """Learning-rate factors as pure functions of progress t, from 0 (first step) to 1 (after the last).
 
-[20] trains with "lambda poly"; its published code shows the form. [21] uses a cosine per iteration,
-with a linear warm-up in the first stage only. The stage multiplies its base rates by the factor.
+[20] trains with "lambda poly", and the published code has a policy of that name; its scripts choose
+another, "lambda range". [21] uses a cosine per iteration, with a linear warm-up in the first stage
+only. The stage multiplies its base rates by the factor.
 """
 
 import math
@@ -27,9 +28,18 @@ def poly(t: float, *, power: float = 0.9) -> float:
 
 
 def lambda_poly(t: float) -> float:
-    """(1 - t)^(2t), from 1 to 0: nearly constant at first ([20] §3.1, form of the code).
+    """The root of 1 - t, from 1 to 0 ([20] §3.1; the power is the published code's).
 
-    >>> lambda_poly(0.0), round(lambda_poly(0.1), 4), lambda_poly(0.5), lambda_poly(1.0)
+    >>> lambda_poly(0.0), lambda_poly(0.75), lambda_poly(1.0)
+    (1.0, 0.5, 0.0)
+    """
+    return poly(t, power=0.5)
+
+
+def lambda_range(t: float) -> float:
+    """(1 - t)^(2t), from 1 to 0: nearly constant at first ([20], scripts of the published code).
+
+    >>> lambda_range(0.0), round(lambda_range(0.1), 4), lambda_range(0.5), lambda_range(1.0)
     (1.0, 0.9791, 0.5, 0.0)
     """
     return (1.0 - t) ** (2.0 * t)
@@ -48,6 +58,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "constant": constant,
     "poly": poly,
     "lambda_poly": lambda_poly,
+    "lambda_range": lambda_range,
     "cosine": cosine,
 }
 

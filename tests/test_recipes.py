@@ -10,6 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from lib.config import Recipe
 from lib.models import build_model
 from lib.recipes import GLR20_AUGMENT, RECIPES, recipe
+from lib.trunks import IBN_NET_FILES
 
 PLAIN = [name for name in RECIPES if not name.endswith("-code")]
 
@@ -88,6 +89,7 @@ def test_glr20_recipes_follow_the_paper(name, epochs, batch):
     assert (softmax.epochs + arcface.epochs, cluster.epochs) == epochs
     settings = {(s.margin, s.scale, s.size, s.batch_size, s.schedule) for s in found.stages}
     assert settings == {(0.3, 30.0, 448, batch, "lambda_poly")}
+    assert {(s.learning_rate, s.trunk_rate) for s in found.stages} == {(0.01, 1.0)}
     assert cluster.train_list == "cluster"
     assert cluster.cutmix == ("paper" if name == "resnest200" else "")
     assert found.model.pooling == "gap"
@@ -100,6 +102,25 @@ def test_glr20_code_starts_with_arcface_and_mixes_in_two_heads():
     assert [stage.name for stage in found.stages] == ["arcface", "cluster"]
     assert found.stages[1].cutmix == "code"
     assert all(stage.augment.chain for stage in found.stages)
+    assert {(s.schedule, s.trunk_rate) for s in found.stages} == {("lambda_range", 0.1)}
+
+
+@pytest.mark.parametrize(
+    ("name", "clean", "cluster"), [("resnet152", 24, 27), ("resnest200", 12, 14)]
+)
+def test_glr20_code_takes_the_steps_of_its_scripts(name, clean, cluster):
+    found = recipe(f"glr20-{name}-code")
+    assert [stage.epochs for stage in found.stages] == [clean, cluster]
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_starts_from_weights_that_exist(name):
+    model = recipe(name).model
+    assert model.weights == "pretrained"
+    if model.trunk_options.get("ibn"):
+        assert model.trunk in IBN_NET_FILES
+    else:
+        assert timm.get_pretrained_cfg(model.trunk).has_weights
 
 
 @pytest.mark.parametrize("name", ["seresnet101-ibn", "resnext101-ibn", "resnest101", "resnest269"])

@@ -3,12 +3,12 @@ import math
 
 import pytest
 
-from lib.schedules import SCHEDULES, cosine, lambda_poly, learning_rate_factor, poly
+from lib.schedules import SCHEDULES, cosine, lambda_range, learning_rate_factor, poly
 
 STEPS = [step / 1000 for step in range(1001)]
 
 
-@pytest.mark.parametrize("schedule", ["poly", "lambda_poly", "cosine"])
+@pytest.mark.parametrize("schedule", ["poly", "lambda_poly", "lambda_range", "cosine"])
 def test_learning_rate_factor_falls_from_one_to_almost_nothing(schedule):
     factors = [learning_rate_factor(schedule, t) for t in STEPS]
     assert factors[0] == 1.0
@@ -17,10 +17,10 @@ def test_learning_rate_factor_falls_from_one_to_almost_nothing(schedule):
 
 
 @pytest.mark.parametrize("total", [7, 200_000])
-def test_lambda_poly_is_the_published_formula(total):
+def test_lambda_range_is_the_published_formula(total):
     for step in range(0, total, max(1, total // 50)):
         expected = (1 - step / total) ** (2 * step / total)
-        assert lambda_poly(step / total) == pytest.approx(expected)
+        assert lambda_range(step / total) == pytest.approx(expected)
 
 
 def test_poly_is_linear_at_power_one():
