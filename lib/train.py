@@ -7,11 +7,13 @@ itself. What every step draws depends only on the seed and the step's number, so
 on from its last saved step as if nothing had happened.
 """
 
+import dataclasses
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
@@ -78,7 +80,8 @@ def train(
         table: a training list of `lib.gldv2` (columns path, label, is_clean, continent).
         root: the data folder that the paths are relative to.
         folder: receives checkpoint, history and manifest.
-        start: a checkpoint to go on from; its head's rows too where class ids are the same ones.
+        start: a checkpoint to go on from; its head's rows too from one of [21]'s nested lists to
+            the next, whose class ids are the same ones.
         seed: of initial weights, sampling and augmentation.
         processes: processes to train in; one per GPU by default. Without GPUs they run on the CPU.
 
@@ -112,9 +115,14 @@ def stage_key(
 ) -> str:
     """The fingerprint of a training: all that decides its result, and nothing about places.
 
-    The network is the checkpoint's where there is one, so `model` counts only without `start`.
+    The network is the checkpoint's where there is one, so `model` counts only without `start`; a
+    weight file counts by its content. The number of processes, which decides what each of them
+    draws, is not looked at: a training that is done is not done again for it.
     """
     origin = (read_key(Path(start).parent) or str(start)) if start else model
+    if not start and Path(model.weights).is_file():
+        content = fingerprint(np.fromfile(model.weights, np.uint8))
+        origin = dataclasses.replace(model, weights=content)
     columns = table[["path", "label", "is_clean", "continent"]]
     return fingerprint(VERSION, stage, columns, origin, seed)
 
@@ -146,6 +154,7 @@ def _train(job: TrainingJob) -> None:
         start=job.start,
         seed=job.seed,
     )
+    report = learner.model.weight_report
     learner = learner.to(memory_format=torch.channels_last)
     # A process has one precision for all its stages; autocast is what can be left out.
     autocast = AutocastKwargs(enabled=not is_slow_in_half(learner.model.trunk))
@@ -167,6 +176,8 @@ def _train(job: TrainingJob) -> None:
         world_size=accelerator.num_processes,
     )
     learner, optimizer = accelerator.prepare(learner, optimizer)
+    if report and accelerator.is_main_process:
+        print(f"{stage.name}: weights from {job.model.weights}: {report}", flush=True)
     plain = accelerator.unwrap_model(learner)
     augment = Augment(stage.augment, plain.model.mean, plain.model.std)
     generator = torch.Generator()

@@ -18,7 +18,7 @@ from lib.images import ImageSource
 from lib.learner import Learner, build_learner, parameter_groups, set_learning_rates
 from lib.losses import batch_hard_triplet
 from lib.runs import read_json, read_key
-from lib.train import train
+from lib.train import stage_key, train
 from lib.training_state import Progress
 
 
@@ -365,6 +365,28 @@ def test_train_with_triplets_and_subcenters_learns(run, stripes, images):
     assert np.isfinite(table["loss"]).all()
     assert table["loss"].iloc[-4:].mean() < 0.9 * table["loss"].iloc[:4].mean()
     assert models.load(checkpoint).head["weight"].shape == (6, 3, 32)
+
+
+def test_train_tells_what_a_weight_file_gave(run, tiny_model, tmp_path, capsys):
+    weights = models.build_model(tiny_model).trunk.state_dict()
+    weights.pop("bn1.weight")
+    torch.save(weights, tmp_path / "net.pth")
+    model = dataclasses.replace(tiny_model, weights=str(tmp_path / "net.pth"))
+    run(model=model, epochs=0)
+    printed = capsys.readouterr().out
+    assert f"tiny: weights from {tmp_path / 'net.pth'}: " in printed
+    assert "1 missing (bn1.weight), 0 unexpected, 0 wrong shape" in printed
+
+
+def test_a_weight_file_counts_by_its_content(tiny_stage, tiny_model, dataset, tmp_path):
+    def key(name, content):
+        (tmp_path / name).write_bytes(content)
+        model = dataclasses.replace(tiny_model, weights=str(tmp_path / name))
+        return stage_key(tiny_stage, model, gldv2.training_list(dataset, "clean"))
+
+    first = key("one.pth", b"one")
+    assert key("moved.pth", b"one") == first
+    assert key("one.pth", b"other") != first
 
 
 def test_build_learner_draws_weights_from_the_seed_alone(tiny_stage, tiny_model):
