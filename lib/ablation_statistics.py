@@ -34,9 +34,9 @@ def table(
         times: milliseconds per image by row, for a column `milliseconds`.
 
     Returns:
-        Columns name, seeds, paper_public, paper_private, public, private, low, high, against,
-        paper (difference), difference, difference_low, difference_high, verdict. A row without
-        results reads "not run".
+        Columns name, seeds, paper_public, paper_private, public, public_low, public_high, private,
+        low, high, against, paper (difference), difference, difference_low, difference_high,
+        verdict. A row without results reads "not run".
     """
     papers = {row.name: row.paper_private for row in rows}
     lines = []
@@ -51,10 +51,10 @@ def table(
         }
         if row.name in results:
             ours = results[row.name]
-            private = by_seed(ours, usage)
-            line |= {"seeds": len(private), "public": by_seed(ours, "Public").mean()}
+            private, public = by_seed(ours, usage), by_seed(ours, "Public")
+            line |= {"seeds": len(private), "verdict": ""}
             line |= _interval(private, ("private", "low", "high"), seed)
-            line["verdict"] = ""
+            line |= _interval(public, ("public", "public_low", "public_high"), seed)
         if row.name in results and row.against in results:
             gain = by_seed(results[row.name], usage) - by_seed(results[row.against], usage)
             names = ("difference", "difference_low", "difference_high")
@@ -68,8 +68,9 @@ def table(
     for line in lines if times else ():
         line["milliseconds"] = times.get(line["name"], np.nan)
     order = [
-        *("name", "seeds", "paper_public", "paper_private", "public", "private", "low", "high"),
-        *("against", "paper", "difference", "difference_low", "difference_high", "verdict"),
+        *("name", "seeds", "paper_public", "paper_private", "public", "public_low", "public_high"),
+        *("private", "low", "high", "against", "paper"),
+        *("difference", "difference_low", "difference_high", "verdict"),
         *(("milliseconds",) if times else ()),
     ]
     return pd.DataFrame(lines).reindex(columns=order)

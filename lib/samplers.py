@@ -222,7 +222,12 @@ def build_sampler(
         )
     if stage.sampler == "class_uniform":
         images = stage.images_per_class
-        classes = stage.batch_size // world_size // images
+        classes, rest = divmod(stage.batch_size // world_size, images)
+        if rest:
+            raise ValueError(
+                f"expected a batch that {images} images per class divide for class_uniform, found "
+                f"{stage.batch_size // world_size} images per process; change batch_size"
+            )
         return ClassUniformSampler(labels, draw, classes_per_batch=classes, images_per_class=images)
     raise ValueError(
         "expected sampler 'shuffle', 'at_least', 'continent' or 'class_uniform', found "

@@ -150,6 +150,16 @@ def test_run_tells_how_far_it_is_and_how_long_the_rest_takes(bench, capsys, monk
     assert capsys.readouterr().out.splitlines()[0].endswith(": done before")
 
 
+def test_time_left_counts_what_rows_of_other_cleanings_share_once(bench):
+    rows = unique_rows([TABLES["cleaning"]])
+    waiting = ablation._Clock(rows, bench, 0).waiting
+    size = STAGES[-1].size
+    last = STAGES[-1].epochs * 3 * size**2  # three images, the budget of all
+    first, *others = waiting.values()
+    assert first > last
+    assert others == [last] * (len(rows) - 1)
+
+
 def test_run_refuses_two_rows_of_one_name(bench):
     row = TABLE_1.rows[0]
     other = dataclasses.replace(row, stages=row.stages[:1])

@@ -146,11 +146,13 @@ def test_arcface_margin_tightens_classes():
     assert similarity[0.5] > similarity[0.0] + 0.1
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("seed", range(4))
-def test_subcenter_head_equals_naive_loops(seed):
+def test_subcenter_head_equals_naive_loops(seed, smoothing):
     rows, labels = random_case(seed)
     margins = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.5])
-    head = SubCenterArcFaceHead(5, 4, centers=3, margin=margins, scale=8.0).double()
+    options = {"margin": margins, "scale": 8.0, "label_smoothing": smoothing}
+    head = SubCenterArcFaceHead(5, 4, centers=3, **options).double()
     weight, logits = head.weight.detach(), []
     for row, label in zip(rows, labels.tolist(), strict=True):
         cosines = [max(F.cosine_similarity(row, w, dim=0) for w in weight[c]) for c in range(5)]
@@ -158,7 +160,7 @@ def test_subcenter_head_equals_naive_loops(seed):
         is_wide = theta + m > math.pi
         cosines[label] = cosines[label] - m * math.sin(m) if is_wide else math.cos(theta + m)
         logits.append([8.0 * float(c) for c in cosines])
-    expected = naive_cross_entropy(logits, labels.tolist(), 0.0)
+    expected = naive_cross_entropy(logits, labels.tolist(), smoothing)
     assert head(rows, labels).item() == pytest.approx(expected, rel=1e-9)
 
 

@@ -196,6 +196,9 @@ def test_build_sampler_follows_the_stage(name, kind):
 def test_samplers_refuse_what_cannot_work():
     with pytest.raises(ValueError, match="found 'random'"):
         build_sampler(StageConfig(sampler="random"), random_table(0), seed=0)
+    uneven = StageConfig(sampler="class_uniform", batch_size=144)
+    with pytest.raises(ValueError, match="that 4 images per class divide"):
+        build_sampler(uneven, random_table(0), seed=0, world_size=8)
     with pytest.raises(ValueError, match="count from 0"):
         Draw(rank=2, world_size=2)
     with pytest.raises(ValueError, match="use fewer processes"):
