@@ -160,7 +160,8 @@ def forest(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
     meanings = {RIGHT: "better", WRONG: "worse", NEUTRAL: "not told from chance"}
     for colour, meaning in meanings.items():
         panels[0].plot([], [], "o-", color=colour, label=f"here {meaning}, 95 % interval")
-    panels[0].plot([], [], "D", color=INK, markersize=4, label="in the paper")
+    if any(table["paper"].notna().any() for table in tables.values()):
+        panels[0].plot([], [], "D", color=INK, markersize=4, label="in the paper")
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower right", ncols=4, frameon=False, fontsize=8)
     return figure

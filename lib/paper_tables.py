@@ -93,15 +93,10 @@ def stage_by_stage(profile: Profile) -> AblationTable:
     rows: list[AblationRow] = []
     for place, stage in enumerate(profile.stages, start=1):
         stages = profile.stages[:place]
-        rows.append(
-            AblationRow(
-                f"+ {stage.name}" if rows else stage.name,
-                profile.model,
-                stages,
-                rows[-1].name if rows else "",
-                is_leaked=any(earlier.train_list == "all" for earlier in stages),
-            )
-        )
+        is_leaked = any(earlier.train_list == "all" for earlier in stages)
+        name = f"{'+ ' if rows else ''}{stage.name}{' (leaked)' if is_leaked else ''}"
+        against = rows[-1].name if rows else ""
+        rows.append(AblationRow(name, profile.model, stages, against, is_leaked=is_leaked))
     return AblationTable("stages", f"{profile.recipe}, stage by stage", tuple(rows))
 
 

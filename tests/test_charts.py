@@ -249,3 +249,5 @@ def test_forest_draws_ours_and_the_papers():
     meanings = [text.get_text().split(",")[0] for text in legend.get_texts()]
     assert meanings == ["here better", "here worse", "here not told from chance", "in the paper"]
     assert [line.get_color() for line in legend.get_lines()] == [RIGHT, WRONG, NEUTRAL, INK]
+    bare = charts.forest({"stages": FOREST.assign(paper=np.nan)}, title="t").legends[0]
+    assert len(bare.get_texts()) == 3  # no paper, no mark of it

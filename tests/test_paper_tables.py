@@ -137,7 +137,7 @@ def test_a_recipe_of_other_stages_is_taken_stage_by_stage():
     assert same == other
     clean, *later = tables["stages"].rows
     assert (clean.name, clean.stages, clean.against) == ("clean", other.stages[:1], "")
-    assert [row.name for row in later] == ["+ c2x", "+ full", "+ all"]
+    assert [row.name for row in later] == ["+ c2x", "+ full", "+ all (leaked)"]
     assert [row.against for row in later] == ["clean", "+ c2x", "+ full"]
     assert [row.stages for row in later] == [other.stages[:place] for place in (2, 3, 4)]
     assert [row.is_leaked for row in (clean, *later)] == [False, False, False, True]
