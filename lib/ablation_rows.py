@@ -19,6 +19,7 @@ class AblationRow:
         stages: trained one after the other.
         against: name of the reference row, from which it differs in one thing.
         paper_public, paper_private: mAP@100 as a share, NaN where there is none.
+        paper_milliseconds: test time of one image, NaN where there is none.
         cleaning: which cluster list its stages train on, a name of `lib.bench.CLEANINGS`.
         budget: name of the list whose number of images an epoch of the last stage has, so that rows
             on different lists see equally many; each its own by default.
@@ -33,6 +34,7 @@ class AblationRow:
     against: str = ""
     paper_public: float = np.nan
     paper_private: float = np.nan
+    paper_milliseconds: float = field(default=np.nan, kw_only=True)
     cleaning: str = ""
     budget: str = ""
     members: tuple[str, ...] = ()
@@ -41,7 +43,7 @@ class AblationRow:
 
 
 # What a row may differ in from table to table: with what it is compared.
-_COMPARED = {"against": "", "paper_public": 0.0, "paper_private": 0.0}
+_COMPARED = {"against": "", "paper_public": 0.0, "paper_private": 0.0, "paper_milliseconds": 0.0}
 
 
 @dataclass(frozen=True)

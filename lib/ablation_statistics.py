@@ -31,7 +31,8 @@ def table(
         results: from `lib.ablation.run`; rows may be missing.
         usage: whose queries are reported.
         seed: of the bootstrap.
-        times: milliseconds per image by row, for a column `milliseconds`.
+        times: milliseconds per image by row, for the columns `paper_milliseconds` and
+            `milliseconds`.
 
     Returns:
         Columns name, seeds, paper_public, paper_private, public, public_low, public_high, private,
@@ -65,13 +66,14 @@ def table(
             if row.is_leaked:
                 line["verdict"] = "leaked"
         lines.append(line)
-    for line in lines if times else ():
-        line["milliseconds"] = times.get(line["name"], np.nan)
+    for row, line in zip(rows, lines, strict=True) if times else ():
+        line["paper_milliseconds"] = row.paper_milliseconds
+        line["milliseconds"] = times.get(row.name, np.nan)
     order = [
         *("name", "seeds", "paper_public", "paper_private", "public", "public_low", "public_high"),
         *("private", "low", "high", "against", "paper"),
         *("difference", "difference_low", "difference_high", "verdict"),
-        *(("milliseconds",) if times else ()),
+        *(("paper_milliseconds", "milliseconds") if times else ()),
     ]
     return pd.DataFrame(lines).reindex(columns=order)
 

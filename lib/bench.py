@@ -128,13 +128,13 @@ class Bench:
         """
         if not table.has_times:
             return {}
-        return {
-            row.name: milliseconds_per_image(
-                self.train(row, seed), row.inference or self.profile.inference
-            )
-            for row in table.rows
-            if not row.members
-        }
+        return milliseconds_per_image(
+            {
+                row.name: (self.train(row, seed), row.inference or self.profile.inference)
+                for row in table.rows
+                if not row.members
+            }
+        )
 
     def _rank(self, checkpoints: Sequence[Path], inference: InferenceConfig) -> Ranking:
         asked = fingerprint(inference, self.evaluation.queries["id"], self.evaluation.gallery["id"])

@@ -86,12 +86,25 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
             f"out the same here with an interval that excludes zero, {counts['contradict']} the "
             f"other way round, {counts['unclear']} cannot be told from chance.",
         ]
+    if "paper_milliseconds" in tables.get("glr20_table_2", ()):
+        lines += _test_times(tables["glr20_table_2"])
     if "cleaning" in tables:
         lines += _won_back(tables["cleaning"])
     missing = [title for name, title in ABLATIONS.items() if name not in tables]
     if missing and not suffix:
         lines += ["", f"Not run: {'; '.join(missing)}."]
     return "\n".join(lines)
+
+
+def _test_times(table: pd.DataFrame) -> list[str]:
+    """How long an image takes at test time, the paper's and ours, in words."""
+    rows = table.dropna(subset=["paper_milliseconds", "milliseconds"]).to_dict("records")
+    times = [
+        f"{row['name'].removesuffix(' cluster')} {row['paper_milliseconds']:.1f} and "
+        f"{row['milliseconds']:.1f} ms"
+        for row in rows
+    ]
+    return ["", f"Test time of an image, the paper's and here: {', '.join(times)}."]
 
 
 def _won_back(table: pd.DataFrame) -> list[str]:

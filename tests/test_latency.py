@@ -1,4 +1,4 @@
-"""Test time per image: every image counted, one by one."""
+"""Test time per image: every image counted, one by one, networks in turn."""
 
 import torch
 
@@ -7,18 +7,25 @@ from lib.config import InferenceConfig
 from lib.latency import WARM_UP, milliseconds_per_image
 
 
-def test_milliseconds_per_image_times_single_images_after_a_warm_up(
+def test_milliseconds_per_image_times_single_images_in_turn_after_a_warm_up(
     tiny_model, tmp_path, monkeypatch
 ):
     checkpoint = models.save(tmp_path / "model.safetensors", models.build_model(tiny_model))
-    shapes, ticks = [], iter([10.0, 10.5])
+    sides, clock = [], [10.0]
 
     def describe(model, pixels, inference):
-        shapes.append(tuple(pixels.shape))
+        assert pixels.shape[:2] == (1, 3)
+        sides.append(pixels.shape[-1])
+        clock[0] += 0.02 if pixels.shape[-1] == 64 else 0.005
         return torch.zeros(1, 32)
 
     monkeypatch.setattr(latency, "describe", describe)
-    monkeypatch.setattr(latency.time, "perf_counter", lambda: next(ticks))
-    inference = InferenceConfig(32, scales=(1.0, 2.0))
-    assert milliseconds_per_image(checkpoint, inference, images=25) == 20.0
-    assert shapes == [(1, 3, 64, 64)] * (WARM_UP + 25)
+    monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
+    networks = {
+        "large": (checkpoint, InferenceConfig(32, scales=(1.0, 2.0))),
+        "small": (checkpoint, InferenceConfig(32)),
+    }
+    found = milliseconds_per_image(networks, images=25)
+    assert {name: round(value, 6) for name, value in found.items()} == {"large": 20, "small": 5}
+    warm_up = [64] * WARM_UP + [32] * WARM_UP
+    assert sides == warm_up + ([64] * 10 + [32] * 10) * 2 + [64] * 5 + [32] * 5

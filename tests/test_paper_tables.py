@@ -82,6 +82,7 @@ def test_table_2_has_ensembles_of_its_best_two_rows_and_times():
     assert table.has_times
     private = [row.paper_private for row in table.rows]
     assert private == [0.321, 0.307, 0.294, 0.327, 0.342, 0.346]
+    assert [row.paper_milliseconds for row in table.rows[:4]] == [26.3, 59.8, 41.2, 74.1]
     *networks, both, larger = table.rows
     assert len({row.model.trunk + str(row.model.trunk_options) for row in networks}) == 4
     assert both.members == larger.members == ("ResNet152 cluster", "ResNeSt200 cluster")

@@ -90,6 +90,21 @@ def test_ablation_block_tells_what_was_not_run_and_what_cleaning_wins_back(tmp_p
     assert "Not run" not in text
 
 
+def test_ablation_block_tells_test_times(tmp_path):
+    scores = {"private": [0.5, 0.6], "low": [0.4] * 2, "high": [0.7] * 2}
+    table = {
+        "name": ["ResNet152 cluster", "both"],
+        "against": "",
+        **dict.fromkeys(("paper_private", "paper", "difference", "verdict")),
+        **scores,
+        "paper_milliseconds": [26.3, None],
+        "milliseconds": [4.25, None],
+    }
+    write_csv(pd.DataFrame(table), tmp_path / "mini_05_glr20_table_2.csv")
+    text = readme_blocks.ablation_block("mini", tmp_path)
+    assert "Test time of an image, the paper's and here: ResNet152 26.3 and 4.2 ms." in text
+
+
 def test_descriptors_block_has_a_row_for_each_descriptor_and_cleaning(tmp_path):
     assert readme_blocks.descriptors_block(tmp_path) == "No run yet."
     scores = {"noise_precision": [0.5, 0.75], "noise_recall": [0.25, 1.0], "ari": [0.125, 0.875]}
