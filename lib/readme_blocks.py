@@ -60,7 +60,7 @@ def ablation_tables(
     """
     paths = {name: reference / f"{run}_05_{name}{suffix}.csv" for name in ABLATIONS}
     return {
-        name: pd.read_csv(path).fillna({"against": ""})
+        name: pd.read_csv(path, dtype={"against": str}).fillna({"against": ""})
         for name, path in paths.items()
         if path.is_file()
     }
