@@ -19,7 +19,6 @@ from lib.cluster_list import CLUSTERS, make_cluster_list
 from lib.config import CleanConfig, InferenceConfig, Profile, StageConfig
 from lib.embed import embed
 from lib.ensemble import concatenate
-from lib.evaluation import Solution
 from lib.latency import milliseconds_per_image
 from lib.oracle import write_true_clusters
 from lib.ranking import Ranking
@@ -113,7 +112,7 @@ class Bench:
         inference = row.inference or self.profile.inference
         checkpoints = [self.train(member, seed) for member in members]
         asked = [self.evaluation.queries["id"], self.evaluation.gallery["id"]]
-        asked += [self.profile.neighbours, _sorted(self.evaluation.solution)]
+        asked += [self.profile.neighbours, self.evaluation.solution]
         key = fingerprint([read_key(path.parent) for path in checkpoints], inference, asked)
         path = self.folder / "scores" / f"{key}.csv"
         if not path.is_file():
@@ -155,11 +154,3 @@ class Bench:
             query_ids=seen[0][0].ids,
             gallery_ids=seen[0][1].ids,
         )
-
-
-def _sorted(solution: Solution) -> dict[str, dict[str, list[str]]]:
-    """A solution whose answers have an order, for a fingerprint."""
-    return {
-        usage: {query: sorted(answers) for query, answers in of_usage.items()}
-        for usage, of_usage in solution.items()
-    }

@@ -94,8 +94,8 @@ def _jsonable(value: Any) -> Any:
 def fingerprint(*parts: Any) -> str:
     """Sixteen hexadecimal digits that change when any part changes.
 
-    Parts are dataclasses, tables, arrays, numbers, strings, and lists and dicts of these; paths
-    count by name, so give the fingerprint of what lies there (`read_key`) beside them.
+    Parts are dataclasses, tables, arrays, numbers, strings, and lists, sets and dicts of these;
+    paths count by name, so give the fingerprint of what lies there (`read_key`) beside them.
 
     >>> fingerprint({"b": 1, "a": [2.0]}) == fingerprint({"a": [2.0], "b": 1})
     True

@@ -154,7 +154,6 @@ def _train(job: TrainingJob) -> None:
         start=job.start,
         seed=job.seed,
     )
-    report = learner.model.weight_report
     learner = learner.to(memory_format=torch.channels_last)
     # A process has one precision for all its stages; autocast is what can be left out.
     autocast = AutocastKwargs(enabled=not is_slow_in_half(learner.model.trunk))
@@ -176,9 +175,10 @@ def _train(job: TrainingJob) -> None:
         world_size=accelerator.num_processes,
     )
     learner, optimizer = accelerator.prepare(learner, optimizer)
-    if report and accelerator.is_main_process:
-        print(f"{stage.name}: weights from {job.model.weights}: {report}", flush=True)
     plain = accelerator.unwrap_model(learner)
+    if plain.model.weight_report and accelerator.is_main_process:
+        account = plain.model.weight_report
+        print(f"{stage.name}: weights from {job.model.weights}: {account}", flush=True)
     augment = Augment(stage.augment, plain.model.mean, plain.model.std)
     generator = torch.Generator()
     per_process = stage.batch_size // accelerator.num_processes
