@@ -47,6 +47,14 @@ class ImageSource:
         """Index the packed splits that `paths` come from, once, before workers start reading."""
         self.store.prepare(paths)
 
+    def missing(self, paths: Sequence[str]) -> list[str]:
+        """Those of `paths` that are not there; reads no image."""
+        return self.store.missing(paths)
+
+    def state(self, paths: Sequence[str]) -> str:
+        """A digest of what lies at `paths`, as `ImageStore.state` makes it; reads no image."""
+        return self.store.state(paths)
+
     @property
     def bad(self) -> dict[str, str]:
         """Path and reason of each unreadable image met so far, in worker processes too."""

@@ -9,10 +9,11 @@ and no file stays open, so forks and threads cannot disturb each other.
 import os
 import tarfile
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from lib.runs import atomic_path, fingerprint, is_done, mark_done, progress
 
 SPLITS = ("train", "index", "test")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
+_SAMPLE = 20_000  # images whose files `ImageStore.state` looks at
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +45,10 @@ class TarIndex:
             return None
         with open(self.archives[self.archive[row]], "rb", buffering=0) as file:
             return os.pread(file.fileno(), int(self.size[row]), int(self.offset[row]))
+
+    def has(self, image_ids: Sequence[str]) -> np.ndarray:
+        """Whether an archive has each of these images, as (len(image_ids),) booleans."""
+        return np.isin(np.array([i.encode() for i in image_ids], dtype=np.bytes_), self.ids)
 
 
 class ImageStore:
@@ -81,11 +87,35 @@ class ImageStore:
                 self._indexes[split] = None
         return self._indexes.get(split, True) is not None
 
-    def prepare(self, paths: Iterable[str]) -> None:
+    def prepare(self, paths: Sequence[str]) -> None:
         """Index the packed splits that occur in `paths`, before worker processes start."""
-        for split in sorted({path.split("/", 1)[0] for path in paths}):
+        for split in sorted(_by_split(paths)):
             if self.is_packed(split):
                 self._index(split)
+
+    def missing(self, paths: Sequence[str]) -> list[str]:
+        """Those of `paths` that neither a file nor an archive has; reads no image."""
+        absent = []
+        for split, part in _by_split(paths).items():
+            if self.is_packed(split):
+                there = self._index(split).has([Path(path).stem for path in part])
+                part = [path for path, found in zip(part, there, strict=True) if not found]
+            absent += [path for path in part if not (self.root / path).is_file()]
+        return absent
+
+    def state(self, paths: Sequence[str]) -> str:
+        """A digest of what lies at `paths`, which changes when images come, go or change.
+
+        Of unpacked images it takes path, size and time of change of at most 20,000, evenly spread
+        over `paths`; of packed splits, name, size and time of every archive. No image is read.
+        """
+        stamps: list[Any] = []
+        chosen = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), _SAMPLE)).astype(int))
+        for split, part in _by_split([paths[i] for i in chosen]).items():
+            if self.is_packed(split):
+                part = [f"{split}/{path.name}" for path in _archives(self.root / split)]
+            stamps += [(path, *_stamp(self.root / path)) for path in part]
+        return fingerprint(stamps)
 
     def ids(self, split: str) -> list[str]:
         """All ids that a split has an image for, sorted; reads folders or the index, no image."""
@@ -172,6 +202,23 @@ def _walk(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         np.array(offsets, dtype=np.int64),
         np.array(sizes, dtype=np.int64),
     )
+
+
+def _by_split(paths: Sequence[str]) -> dict[str, list[str]]:
+    """The paths of each split, in their order."""
+    parts: dict[str, list[str]] = {}
+    for path in paths:
+        parts.setdefault(path.split("/", 1)[0], []).append(path)
+    return parts
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of change of a file; (-1, -1) where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
 
 
 def _archives(folder: Path) -> list[Path]:

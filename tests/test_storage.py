@@ -9,6 +9,8 @@ import tarfile
 import numpy as np
 import pytest
 
+from lib import storage
+from lib.images import ImageSource
 from lib.storage import ImageStore, index_archives
 
 
@@ -141,3 +143,51 @@ def test_store_reads_files_and_prefers_them_to_archives_beside_them(tmp_path):
     assert store.read("train/a/b/c/abc1.jpg") == store.read(path) == b"unpacked"
     assert store.ids("train") == ["abc1"]
     assert store.ids("index") == []
+
+
+def test_missing_names_what_neither_files_nor_archives_have(packed):
+    root, contents = packed
+    image = root / "index" / "a" / "b" / "c" / "abc1.jpg"
+    image.parent.mkdir(parents=True)
+    image.write_bytes(b"x")
+    (root / "index" / "a" / "b" / "c" / "abc2.jpg").mkdir()  # a folder is no image
+    gone = [path_of("0" * 16), "index/a/b/c/abc2.jpg", "index/d/e/f/def1.jpg"]
+    paths = [*map(path_of, contents), "index/a/b/c/abc1.jpg", *gone]
+    for source in (ImageStore(root), ImageSource(root)):
+        assert sorted(source.missing(paths)) == sorted(gone)
+        assert source.missing([]) == []
+
+
+def test_state_changes_when_an_image_comes_changes_or_goes(tmp_path):
+    paths = [path_of(image_id) for image_id in ("abc1", "def2")]
+    states = [ImageStore(tmp_path).state(paths)]
+    for path, content in ((0, b"x"), (1, b"x"), (1, b"xy"), (1, b"yx"), (0, None)):
+        image = tmp_path / paths[path]
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.unlink() if content is None else image.write_bytes(content)
+        if content == b"yx":
+            os.utime(image, ns=(0, 0))
+        states.append(ImageSource(tmp_path).state(paths))
+    assert len(set(states)) == 6
+    assert ImageStore(tmp_path).state(paths) == states[-1]
+
+
+def test_state_of_a_packed_split_is_that_of_its_archives(packed):
+    root, contents = packed
+    before = ImageStore(root).state([path_of(next(iter(contents)))])
+    assert ImageStore(root).state([path_of(image_id) for image_id in contents]) == before
+    os.utime(root / "train" / "images_002.tar", ns=(0, 0))
+    assert ImageStore(root).state([path_of(next(iter(contents)))]) != before
+
+
+def test_state_looks_at_a_spread_sample_of_many(tmp_path, monkeypatch):
+    monkeypatch.setattr(storage, "_SAMPLE", 3)
+    paths = [path_of(f"abc{n}") for n in range(9)]
+    (tmp_path / paths[0]).parent.mkdir(parents=True)
+    before = ImageStore(tmp_path).state(paths)
+    (tmp_path / paths[1]).write_bytes(b"x")
+    assert ImageStore(tmp_path).state(paths) == before
+    for seen in (0, 4, 8):
+        (tmp_path / paths[seen]).write_bytes(b"x")
+        before, now = ImageStore(tmp_path).state(paths), before
+        assert now != before
