@@ -1,27 +1,42 @@
 """Bytes to pixels: the one place where an image is read.
 
-Photographs of the web come rotated by EXIF, grey, with a palette, 16 bits, CMYK inks or
-transparent, as PNG under a .jpg name, cut short or empty. All become (H, W, 3) uint8 RGB. An
-image that cannot be read is reported once and replaced by mid-grey, so training never stops.
+Photographs of the web come rotated by EXIF, grey, with a palette, 12 or 16 bits, as floats, CMYK
+inks or transparent, as PNG under a .jpg name, cut short or empty. All become (H, W, 3) uint8 RGB.
+An image that cannot be read is reported once and replaced by mid-grey, so training never stops.
 """
 
+import contextlib
+import fcntl
 import io
+import json
+import multiprocessing
 import os
 import tempfile
+import threading
 import warnings
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import reduction
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from lib.runs import progress
 from lib.storage import ImageStore
 
 GREY = 128
+# What photographs come as. Others of Pillow's formats start programs (EPS runs Ghostscript) or
+# are parsers that nobody needs here.
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
+MOST_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte of RGB
+_WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits
+# TIFF tags, and what they hold
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
+_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
 _ORIENTATION = 0x0112  # the EXIF tag; its values and what undoes them
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -84,31 +99,66 @@ class ImageSource:
 
 
 class _Reports:
-    """Reports kept in a temporary file, because a worker process shares no memory with us."""
+    """Path and reason of what could not be read, by this process and those it starts.
+
+    They are lines in a file without a name, which processes share by its descriptor: in memory on
+    Linux, so no clean-up and no full disk can reach it.
+    """
 
     def __init__(self) -> None:
-        handle, self._path = tempfile.mkstemp(prefix="unreadable_images_")
-        os.close(handle)
-        weakref.finalize(self, _remove_own, self._path, os.getpid())
+        self._share(_nameless_file())
+
+    def _share(self, descriptor: int) -> None:
+        self._descriptor, self._offset = descriptor, 0
+        self._found: dict[str, str] = {}
+        self._lock = threading.Lock()
+        weakref.finalize(self, os.close, descriptor)
+
+    def __getstate__(self) -> Any:
+        """What a process started by spawning needs; a copy made otherwise has its own reports."""
+        spawning = multiprocessing.context.get_spawning_popen() is not None
+        return (reduction.DupFd(self._descriptor) if spawning else None,)
+
+    def __setstate__(self, state: Any) -> None:
+        self._share(_nameless_file() if state[0] is None else state[0].detach())
 
     def add(self, path: str, reason: str) -> bool:
         """Keep a report; False when `path` has one."""
-        if path in self.read():
-            return False
-        with open(self._path, "a", encoding="utf-8") as file:
-            file.write(f"{path}\t{' '.join(reason.split())}\n")
-        return True
+        with self._lock:
+            if path in self._read():
+                return False
+            self._found[path] = reason
+            line = json.dumps([path, reason]) + "\n"
+            # A report that finds no room is lost to other processes, never a reason to stop.
+            with contextlib.suppress(OSError):
+                os.write(self._descriptor, line.encode())
+            return True
 
     def read(self) -> dict[str, str]:
         """All reports, path to reason."""
-        with open(self._path, encoding="utf-8") as file:
-            return dict(line.rstrip("\n").split("\t", 1) for line in file)
+        with self._lock:
+            return dict(self._read())
+
+    def _read(self) -> dict[str, str]:
+        """Read on from where the last call ended."""
+        while new := os.pread(self._descriptor, 2**20, self._offset):
+            lines = new[: new.rfind(b"\n") + 1]
+            if not lines:
+                break
+            self._offset += len(lines)
+            self._found.update(json.loads(line) for line in lines.splitlines())
+        return self._found
 
 
-def _remove_own(path: str, process: int) -> None:
-    """Remove a file, unless a forked worker calls this at its end."""
-    if os.getpid() == process and os.path.exists(path):
-        os.unlink(path)
+def _nameless_file() -> int:
+    """The descriptor of a file that has no name and is written at its end."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("unreadable_images")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
+    return descriptor
 
 
 def decode(data: bytes, size: int | None = None) -> np.ndarray:
@@ -116,28 +166,73 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
 
     With `size`, a JPEG may be decoded at a half, quarter or eighth of its resolution while both
     sides stay at least `size`, which is several times faster.
+
+    Raises:
+        ValueError: The image has more than `MOST_PIXELS`, or no value that can be shown.
+        OSError: It is of none of `FORMATS`, cut short or damaged; decoders raise others, too.
     """
-    image = Image.open(io.BytesIO(data))
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    except UnidentifiedImageError:
+        raise OSError(f"cannot identify it as {', '.join(FORMATS)}") from None
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS:,}")
     if size is not None:
         image.draft(None, (size, size))
+    depth = str(image.tile[0].args) if image.tile else ""  # Pillow's name, such as RGB;16B
     image = _turn_upright(image)
-    if image.mode.startswith(("I", "F")):  # 16 bits a pixel: Pillow would clip at 255
-        values = np.asarray(image).astype(np.float32)
-        grey = np.clip(values / (257 if values.max(initial=0) > 255 else 1) + 0.5, 0, 255)
-        return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode.startswith(("I", "F")):
+        return np.repeat(_grey(image)[..., None], 3, axis=2)
     if image.has_transparency_data:
-        image = image.convert("RGBA")
+        image = image.convert("LA" if image.mode == "La" else "RGBA").convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    pixels = np.array(image.convert("RGB"))
+    # Of 16 bits a colour Pillow keeps the upper eight, which is four where only 12 are used.
+    return pixels * 17 if ";16" in depth and pixels.max(initial=0) <= 15 else pixels
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:
     """Undo how the camera was held; damaged EXIF data, which are common, count as none."""
+    if not isinstance(image.info.get("xmp", b""), bytes):
+        del image.info["xmp"]  # a damaged TIFF tag that Pillow would search
+    image.load()  # which turns a TIFF, and takes the tag away
     try:
         turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
     except Exception:  # ValueError, struct.error, ...: the picture itself may be sound
         turn = None
     return image if turn is None else image.transpose(turn)
+
+
+def _grey(image: Image.Image) -> np.ndarray:
+    """(H, W) uint8 of an image of floats, or of integers of more than 8 bits.
+
+    White is the end of the range that the values are in: as the file says where a value has 9 to
+    15 bits, otherwise the smallest of `_WHITES` that none exceeds. Values of no such range are
+    stretched from the lowest, or 0, to the highest.
+    """
+    values = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})
+    bits, kind = tags.get(_BITS, (0,))[0], tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
+    if image.mode == "I" and (bits, kind) == (32, _UNSIGNED):
+        values = values.view(np.uint32)  # Pillow reads these as signed
+    values = values.astype(np.float32)
+    known = np.isfinite(values)
+    if not known.any():
+        raise ValueError("no pixel has a finite value")
+    low, high = float(values.min(where=known, initial=0)), float(values.max(where=known, initial=0))
+    whites, slack = _WHITES, 0.0
+    if image.mode == "F":
+        whites, slack = (1, *_WHITES), 0.1  # resizing overshoots
+    elif 8 < bits < 16:
+        whites = (2**bits - 1,)
+    elif (bits, kind) == (16, _SIGNED):
+        whites = (255, 4095, 32767)
+    white = next((end for end in whites if high <= end * (1 + slack)), None)
+    if white is not None and low >= -slack * high:
+        low, high = 0, white
+    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
+    grey = np.clip((values - low) * (255 / max(high - low, 1e-30)) + 0.5, 0, 255).astype(np.uint8)
+    return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
 
 
 def stretch(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -7,6 +7,7 @@ and no file stays open, so forks and threads cannot disturb each other.
 """
 
 import os
+import stat
 import tarfile
 import warnings
 from collections.abc import Sequence
@@ -19,9 +20,25 @@ import numpy as np
 
 from lib.runs import atomic_path, fingerprint, is_done, mark_done, progress
 
+MOST_BYTES = 2**28  # of one image; photographs have a hundredth of it
 SPLITS = ("train", "index", "test")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _SAMPLE = 20_000  # images whose files `ImageStore.state` looks at
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        OSError: It is missing, larger than `MOST_BYTES`, or a folder, pipe or device, of which
+            reading might never end.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is no regular file")
+    if status.st_size > MOST_BYTES:
+        raise OSError(f"{path} has {status.st_size:,} bytes, more than {MOST_BYTES:,}")
+    return path.read_bytes()
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,13 +87,14 @@ class ImageStore:
         """The bytes of the image at `path`, relative to the root or absolute.
 
         Raises:
-            OSError: Neither a file nor an archive has it.
+            OSError: Neither a file nor an archive has it, or it is no regular file or larger than
+                `MOST_BYTES`.
         """
         path = Path(path)
-        split = path.parts[0]
+        split = "".join(path.parts[:1])
         index = self._index(split) if self.is_packed(split) else None
         data = None if index is None else index.read(path.stem)
-        return (self.root / path).read_bytes() if data is None else data
+        return read_file(self.root / path) if data is None else data
 
     def is_packed(self, split: str) -> bool:
         """Whether a split is still in its archives; unpacked files beside them win."""

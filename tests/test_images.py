@@ -1,8 +1,14 @@
 """Every kind of file becomes upright RGB; what cannot be read becomes grey and a report."""
 
+import errno
 import io
+import multiprocessing
+import os
+import pickle
 import re
+import struct
 import tarfile
+import tempfile
 import warnings
 
 import cv2
@@ -12,6 +18,7 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from lib import images
 from lib.images import GREY, ImageSource, decode, load_pixels, stretch
 
 EXIF_ORIENTATION = 0x0112
@@ -72,8 +79,9 @@ def test_decode_reads_every_kind_of_jpeg(mode, options):
 
 
 @pytest.mark.parametrize("size", [None, 8])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_decode_turns_images_upright(orientation, size):
+def test_decode_turns_images_upright(orientation, kind, size):
     # How the camera held a picture is undone by these numpy operations (TIFF 6, tag 274).
     undo = {
         1: lambda x: x,
@@ -88,10 +96,83 @@ def test_decode_turns_images_upright(orientation, size):
     stored = photo()
     exif = Image.Exif()
     exif[EXIF_ORIENTATION] = orientation
-    pixels = decode(encode(Image.fromarray(stored), "JPEG", quality=98, exif=exif), size)
+    pixels = decode(encode(Image.fromarray(stored), kind, quality=98, exif=exif), size)
     expected = undo[orientation](stored)
     difference = stretch(pixels, 8).astype(int) - stretch(np.ascontiguousarray(expected), 8)
     assert np.abs(difference).mean() < 6
+
+
+RAMP = np.tile(np.linspace(0, 1, 64), (4, 1))
+
+
+def tiff(values, *tags, order="<"):
+    """A grey TIFF written by hand, so that Pillow's writer decides nothing."""
+    bits, kind = 8 * values.dtype.itemsize, "uif".index(values.dtype.kind) + 1
+    data = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    (height, width), entries = values.shape, dict(tags)
+    entries = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1} | entries
+    entries |= {278: height, 279: len(data), 339: kind}
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8 + len(data))
+    rows = [struct.pack(f"{order}HHII", tag, 4, 1, entries[tag]) for tag in sorted(entries)]
+    return head + data + struct.pack(f"{order}H", len(rows)) + b"".join(rows) + b"\0" * 4
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(tiff((RAMP * end).astype(np.float32)) for end in (1, 1.04, 255, 4095, 65535, 1e9)),
+        tiff((RAMP * 2 - 1).astype(np.float32), order=">"),
+        *(tiff((RAMP * end).astype(np.uint16)) for end in (255, 4095, 65535)),
+        *(tiff((RAMP * end).astype(np.uint16), order=">") for end in (4095, 65535)),
+        *(tiff((RAMP * end).astype(np.int16)) for end in (4095, 32767)),
+        *(tiff(((RAMP * 2 - 1) * end).astype(np.int16)) for end in (300, 32767)),
+        *(tiff((RAMP * end).astype(np.uint32)) for end in (255, 65535, 2**24, 2**32 - 1)),
+        *(tiff((RAMP * end).astype(np.int32), order=">") for end in (4095, 2**31 - 1)),
+        tiff(((RAMP * 2 - 1) * (2**31 - 1)).astype(np.int32)),
+        tiff(((1 - RAMP) * 65535).astype(np.uint16), (262, 0)),
+        *(encode(Image.fromarray((RAMP * end).astype(np.uint16))) for end in (4095, 65535)),
+        *(
+            cv2.imencode(kind, np.dstack([(RAMP * end).astype(np.uint16)] * 3))[1].tobytes()
+            for kind in (".png", ".tiff")
+            for end in (4095, 65535)
+        ),
+    ],
+)
+def test_decode_shows_a_ramp_of_any_depth_as_a_ramp(data):
+    difference = decode(data).astype(int) - (RAMP * 255)[..., None]
+    assert np.abs(difference).max() <= 17  # of 12 bits in colour, four are left
+
+
+def test_decode_keeps_dark_images_dark():
+    assert decode(tiff(np.full((2, 2), 0.01, dtype=np.float32))).max() == 3
+    assert decode(tiff(np.full((2, 2), 5000, dtype=np.uint16))).max() == 19
+
+
+def test_decode_shows_values_that_are_no_number_as_black_and_infinity_as_white():
+    values = RAMP.astype(np.float32)
+    values[0, :3] = np.nan, np.inf, -np.inf
+    pixels = decode(tiff(values))
+    assert pixels[0, :3, 0].tolist() == [0, 255, 0]
+    assert abs(pixels[1:].mean() - 127.5) < 1
+    with pytest.raises(ValueError, match="no pixel has a finite value"):
+        decode(tiff(values * np.nan))
+
+
+def test_decode_reads_a_tiff_whose_xmp_is_a_number():
+    data = tiff((RAMP * 65535).astype(np.uint16), (700, 3), (EXIF_ORIENTATION, 6))
+    assert decode(data).shape == (64, 4, 3)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "PCX", "TGA", "ICO", "PPM"])
+def test_decode_opens_the_formats_of_photographs_only(kind):
+    with pytest.raises(OSError, match=r"cannot identify it as JPEG, .*TIFF"):
+        decode(encode(flat("RGB", 0), kind))
+
+
+def test_decode_refuses_more_pixels_than_it_may_hold(monkeypatch):
+    monkeypatch.setattr(images, "MOST_PIXELS", 14)
+    with pytest.raises(ValueError, match="5 x 3 pixels, more than 14"):
+        decode(encode(flat("L", 0)))
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -211,6 +292,43 @@ def test_source_learns_of_bad_images_from_worker_processes(folder):
     for _ in range(2):
         assert len(list(loader)) == len(items)
     assert sorted(source.bad) == sorted(bad)
+
+
+def read_image(source, path):
+    assert (source.read(path) == GREY).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+def test_source_learns_of_bad_images_from_a_spawned_process(folder):
+    root, _, bad = folder
+    source = ImageSource(root)
+    process = multiprocessing.get_context("spawn").Process(target=read_image, args=(source, bad[0]))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert list(source.bad) == [bad[0]]
+    assert pickle.loads(pickle.dumps(source)).bad == {}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_source_keeps_reports_without_a_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    source = ImageSource(tmp_path)
+    source.read("a\tb\n\udcff.jpg")
+    assert list(source.bad) == ["a\tb\n\udcff.jpg"]
+    monkeypatch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "")))
+    source.read("other.jpg")
+    assert list(source.bad)[1:] == ["other.jpg"]
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+def test_source_reads_each_report_once(tmp_path, monkeypatch):
+    source, pread, lengths = ImageSource(tmp_path), os.pread, []
+    monkeypatch.setattr(os, "pread", lambda *a: lengths.append(len(b := pread(*a))) or b)
+    for number in range(200):
+        source.read(f"{number}.jpg")
+    assert len(source.bad) == 200
+    assert sum(lengths) < 200 * 200
 
 
 def test_source_reads_a_packed_split_as_it_reads_files(folder):

@@ -191,3 +191,15 @@ def test_state_looks_at_a_spread_sample_of_many(tmp_path, monkeypatch):
         (tmp_path / paths[seen]).write_bytes(b"x")
         before, now = ImageStore(tmp_path).state(paths), before
         assert now != before
+
+
+def test_read_file_refuses_what_is_no_regular_file(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "endless.jpg").symlink_to("/dev/zero")
+    for name in ("pipe.jpg", "endless.jpg", "."):
+        with pytest.raises(OSError, match="is no regular file"):
+            ImageStore(tmp_path).read(name)
+    (tmp_path / "large.jpg").write_bytes(b"12345")
+    monkeypatch.setattr(storage, "MOST_BYTES", 4)
+    with pytest.raises(OSError, match=r"large\.jpg has 5 bytes, more than 4"):
+        ImageStore(tmp_path).read("large.jpg")
