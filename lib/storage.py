@@ -3,26 +3,36 @@
 GLDv2 comes in 620 tar archives with 5 million images. They are read where they are: each split's
 headers are walked once, ids and offsets are kept sorted in a few arrays, and an image is one
 binary search and one read. The arrays are memory-mapped files, so worker processes share them,
-and no file stays open, so forks and threads cannot disturb each other.
+and no file stays open, so forks and threads cannot disturb each other. The walk is our own because
+`tarfile` ends without a word at the first header that is damaged.
 """
 
 import os
+import re
 import stat
 import tarfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from lib.runs import atomic_path, fingerprint, is_done, mark_done, progress
+from lib.runs import MANIFEST, atomic_path, fingerprint, is_done, mark_done, progress, read_json
+from lib.tables import ID_PATTERN, first_of
 
 MOST_BYTES = 2**28  # of one image; photographs have a hundredth of it
 SPLITS = ("train", "index", "test")
 _SUFFIXES = (".jpg", ".jpeg", ".png")
+_LONGEST_ID = 128  # the index has one width for all
+_ARRAYS = {"ids": "S", "archive": "u", "offset": "i", "size": "i"}  # of the index, and their kinds
+_BLOCK, _MAGIC = 512, 257  # a tar's unit, and where its headers say "ustar"
+_CHUNK = 2**20
+_LONGEST_NAME = 2**20  # bytes of a member's extended header
+_PATTERN = re.compile(ID_PATTERN)
 _SAMPLE = 20_000  # images whose files `ImageStore.state` looks at
 
 
@@ -50,6 +60,7 @@ class TarIndex:
     archive: np.ndarray  # (N,) position in `archives`
     offset: np.ndarray  # (N,) first byte in the archive
     size: np.ndarray  # (N,) bytes
+    notes: tuple[str, ...] = ()  # one sentence per oddity of the archives
 
     def read(self, image_id: str) -> bytes | None:
         """The bytes of an image, or None when no archive has it."""
@@ -135,12 +146,15 @@ class ImageStore:
             stamps += [(path, *_stamp(self.root / path)) for path in part]
         return fingerprint(stamps)
 
-    def ids(self, split: str) -> list[str]:
-        """All ids that a split has an image for, sorted; reads folders or the index, no image."""
+    def ids(self, split: str, warn: Callable[[str], None] = warnings.warn) -> list[str]:
+        """All ids that a split has an image for, sorted; reads folders or the index, no image.
+
+        Files that are not SPLIT/a/b/c/ID.jpg with an id that begins with abc, or that are copies
+        or companions of such a file (ID_thumb.jpg), are counted in a sentence for `warn`.
+        """
         if self.is_packed(split):
             return [image_id.decode() for image_id in self._index(split).ids]
-        found = (self.root / split).glob("?/?/?/*") if (self.root / split).is_dir() else ()
-        return sorted(path.stem for path in found if path.suffix.lower() in _SUFFIXES)
+        return _ids_of_files(self.root / split, warn)
 
     def _index(self, split: str) -> TarIndex:
         index = self._indexes.get(split)
@@ -150,76 +164,269 @@ class ImageStore:
         return index
 
 
+def walk_files(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
+    """Each folder from `folder` down and its files' names, sorted.
+
+    Linked folders are followed, but no folder is visited twice, or links in a circle never end.
+    """
+    seen = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        status = os.stat(place)
+        if (status.st_dev, status.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((status.st_dev, status.st_ino))
+        folders.sort()
+        yield place, sorted(names)
+
+
+def _ids_of_files(folder: Path, warn: Callable[[str], None]) -> list[str]:
+    found: list[str] = []
+    others: list[str] = []
+    for place, names in walk_files(folder):
+        parts = Path(place).relative_to(folder).parts
+        is_place = len(parts) == 3 and all(len(part) == 1 for part in parts)
+        start = "".join(parts) if is_place else "/"  # no name has a /
+        stems = {name[:-4] for name in names if name.startswith(start) and name.endswith(".jpg")}
+        stems = {stem for stem in stems if _PATTERN.fullmatch(stem)}
+        stems = {stem for stem in stems if not _is_companion(stem, stems)}
+        found += stems
+        is_image = [is_place or name.lower().endswith(_SUFFIXES) for name in names]
+        others += [
+            os.path.join(*parts, name)
+            for name, counts in zip(names, is_image, strict=True)
+            if counts and not (name.endswith(".jpg") and name[:-4] in stems)
+        ]
+    if others:
+        named = first_of(pd.Series([ascii(name)[1:-1] for name in others], dtype=object))
+        warn(
+            f"{len(others):,} files of {folder.name} are left out, because they are not "
+            f"{folder.name}/a/b/c/ID.jpg with an id that begins with abc: {named}."
+        )
+    return sorted(found)
+
+
+def _is_companion(stem: str, stems: set[str]) -> bool:
+    """Whether a name is that of another image with an addition: ID_thumb, ID-copy.
+
+    A number is an addition only to GLDv2's own ids, because people count their photographs.
+    """
+    for mark in re.finditer("[_-]", stem):
+        base, rest = stem[: mark.start()], stem[mark.end() :]
+        if base in stems and (not rest.isdigit() or re.fullmatch("[0-9a-f]{16}", base)):
+            return True
+    return False
+
+
 def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
     """The index of all `images_*.tar` in a folder: from its cache, or built and cached.
 
-    An archive that is cut short or no archive at all gives what it has, and a warning: one failed
-    download of 620 should not stop a night of work. A cache made for archives of other names or
-    sizes is replaced.
+    An archive that is cut short, damaged or no archive at all gives what it has, and a warning:
+    one failed download of 620 should not stop a night of work. A cache that is damaged, or was
+    made for archives of other names, sizes or times, is replaced.
     """
     archives = _archives(folder)
     cache = folder / "tar_index" if cache is None else cache
-    key = fingerprint([[path.name, path.stat().st_size] for path in archives])
-    if not is_done(cache, key):
-        arrays = _build(archives)
+    key = fingerprint([[path.name, *_stamp(path)] for path in archives])
+    index = _kept_index(archives, cache) if is_done(cache, key) else None
+    if index is None:
+        index = _build(archives)
         try:
             with atomic_path(cache) as temporary:
                 temporary.mkdir()
-                for name, values in arrays.items():
-                    np.save(temporary / f"{name}.npy", values)
-                mark_done(temporary, key, images=len(arrays["ids"]))
+                for name in _ARRAYS:
+                    np.save(temporary / f"{name}.npy", getattr(index, name))
+                mark_done(temporary, key, images=len(index.ids), notes=index.notes)
         except OSError:  # a read-only dataset folder: keep the index in memory
-            return TarIndex(tuple(archives), **arrays)
-    names = ("ids", "archive", "offset", "size")
-    # Plain arrays over the mapped files: element access on np.memmap itself is slow.
-    arrays = {name: np.asarray(np.load(cache / f"{name}.npy", mmap_mode="r")) for name in names}
-    return TarIndex(tuple(archives), **arrays)
+            pass
+        else:
+            index = _kept_index(archives, cache) or index
+    for note in index.notes:
+        warnings.warn(note, stacklevel=2)
+    return index
 
 
-def _build(archives: list[Path]) -> dict[str, np.ndarray]:
+def _kept_index(archives: list[Path], cache: Path) -> TarIndex | None:
+    """The index in a cache; None where its files are damaged."""
+    try:
+        # Plain arrays over the mapped files: element access on np.memmap itself is slow.
+        arrays = {
+            name: np.asarray(np.load(cache / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS
+        }
+        notes = tuple(read_json(cache / MANIFEST)["notes"])
+    except (OSError, ValueError, EOFError, KeyError, TypeError):
+        return None
+    shape = arrays["ids"].shape
+    kinds = {name: values.dtype.kind for name, values in arrays.items()}
+    if kinds != _ARRAYS or len(shape) != 1 or any(a.shape != shape for a in arrays.values()):
+        return None
+    return TarIndex(tuple(archives), **arrays, notes=notes)
+
+
+def _build(archives: list[Path]) -> TarIndex:
     with ThreadPoolExecutor(8) as threads:
         walked = threads.map(_walk, archives)
         what = f"indexing {archives[0].parent.name} archives"
         parts = list(progress(walked, what, len(archives)))
+    notes = [note for part in parts for note in part[3]]
     ids = np.concatenate([part[0] for part in parts])
     order = np.argsort(ids, kind="stable")
-    order = order[np.append(True, ids[order][1:] != ids[order][:-1])[: len(order)]]  # first wins
+    is_first = np.append(True, ids[order][1:] != ids[order][:-1])[: len(order)]
+    again = pd.Series(ids[order][~is_first]).str.decode("ascii").drop_duplicates()
+    if len(again):
+        notes.append(
+            f"{len(again):,} images are more than once in the archives of {archives[0].parent}, "
+            f"and the first is used: {first_of(again)}."
+        )
+    order = order[is_first]
     counts = [len(part[0]) for part in parts]
-    return {
-        "ids": ids[order],
-        "archive": np.repeat(np.arange(len(parts), dtype=np.uint16), counts)[order],
-        "offset": np.concatenate([part[1] for part in parts])[order],
-        "size": np.concatenate([part[2] for part in parts])[order],
-    }
+    return TarIndex(
+        tuple(archives),
+        ids=ids[order],
+        archive=np.repeat(np.arange(len(parts), dtype=np.uint16), counts)[order],
+        offset=np.concatenate([part[1] for part in parts])[order],
+        size=np.concatenate([part[2] for part in parts])[order],
+        notes=tuple(notes),
+    )
 
 
-def _walk(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids, offsets and sizes of the whole images in one archive."""
-    rows: list[tuple[bytes, int, int]] = []
-    length = path.stat().st_size
-    cut = False
+def _walk(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Ids, offsets and sizes of the whole images in one archive, and what is odd about it."""
+    rows: list[tuple[str, int, int]] = []
+    others: list[str] = []
+    damaged = False
     try:
-        with tarfile.open(path, "r:") as archive:
-            for member in archive:
+        with open(path, "rb", buffering=0) as file:
+            for member in _members(file.fileno()):
+                if member is None:
+                    damaged = True
+                    continue
                 stem, suffix = os.path.splitext(os.path.basename(member.name))
-                whole = member.offset_data + member.size <= length
-                cut |= not whole
-                if member.isfile() and whole and suffix.lower() in _SUFFIXES:
-                    rows.append((stem.encode(), member.offset_data, member.size))
-    except (tarfile.TarError, OSError):
-        cut = True
-    if cut:
-        warnings.warn(
+                if suffix.lower() not in _SUFFIXES or member.isdir():
+                    continue
+                is_file = member.isreg() and member.type != tarfile.GNUTYPE_SPARSE
+                is_id = _PATTERN.fullmatch(stem) and len(stem) <= _LONGEST_ID
+                if is_file and is_id and member.size <= MOST_BYTES:
+                    rows.append((stem, member.offset_data, member.size))
+                else:
+                    others.append(ascii(member.name[:_LONGEST_ID])[1:-1])
+    except OSError:
+        damaged = True
+    notes = []
+    if damaged:
+        notes.append(
             f"{path} is damaged or cut short: {len(rows):,} images of it are used; download it "
-            "again.",
-            stacklevel=2,
+            "again."
+        )
+    if others:
+        notes.append(
+            f"{len(others):,} members of {path} are left out, because they are no image file "
+            f"called by an id: {first_of(pd.Series(others, dtype=object))}."
         )
     ids, offsets, sizes = zip(*rows, strict=True) if rows else ((), (), ())
     return (
-        np.array(ids, dtype=None if rows else "S1"),
+        np.array(ids, dtype=np.bytes_ if rows else "S1"),
         np.array(offsets, dtype=np.int64),
         np.array(sizes, dtype=np.int64),
+        notes,
     )
+
+
+def _members(descriptor: int) -> Iterator[tarfile.TarInfo | None]:
+    """The whole members of an archive in their order, with None for every damage met.
+
+    After a damage it goes on at the next header that can be found.
+    """
+    length = os.fstat(descriptor).st_size
+    place, last = 0, None  # the last member waits until what follows shows that its size is right
+    while place + _BLOCK <= length:
+        found = _member_at(descriptor, place, length)
+        if found is not None:
+            if last is not None:
+                yield last
+            last, place = found
+            continue
+        end = os.pread(descriptor, 2 * _BLOCK, place)
+        is_end = len(end) == 2 * _BLOCK and not any(end)
+        start = place if is_end or last is None else last.offset_data
+        after = _next_header(descriptor, start, length)
+        if last is not None and (after is None or after >= place):
+            yield last
+            last = None
+        if is_end and after is None:
+            return
+        yield None
+        if after is None:
+            return
+        place, last = after, None
+    if last is not None:
+        yield last
+    yield None  # it ends without the two blocks of zeros
+
+
+def _member_at(descriptor: int, place: int, length: int) -> tuple[tarfile.TarInfo, int] | None:
+    """The member whose headers begin at `place`, and where the next one's do; None if damaged."""
+    name = size = None
+    is_sparse = False
+    while True:
+        block = os.pread(descriptor, _BLOCK, place)
+        try:
+            member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except (tarfile.HeaderError, ValueError):
+            return None
+        start = place + _BLOCK
+        more = member.type == tarfile.GNUTYPE_SPARSE and block[482]
+        while more and start < length:  # the map of a sparse file has blocks of its own
+            more = os.pread(descriptor, _BLOCK, start)[504:505] == b"\1"
+            start += _BLOCK
+        is_long = member.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+        is_pax = member.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
+        if not (is_long or is_pax):
+            member.size = member.size if size is None else size
+        has_data = member.isreg() or is_long or member.type not in tarfile.SUPPORTED_TYPES
+        used = member.size if has_data else 0
+        if used < 0 or start + used > length:
+            return None
+        place = start + -(-used // _BLOCK) * _BLOCK
+        if not (is_long or is_pax):
+            member.name = member.name if name is None else os.fsdecode(name)
+            member.type = tarfile.GNUTYPE_SPARSE if is_sparse else member.type
+            member.offset_data = start
+            return member, place
+        if used > _LONGEST_NAME:
+            return None
+        text = os.pread(descriptor, used, start)
+        if member.type == tarfile.GNUTYPE_LONGNAME:
+            name = text.split(b"\0", 1)[0]
+        elif is_pax and member.type != tarfile.XGLTYPE:
+            records = _pax_records(text)
+            name = records.get(b"path", name)
+            is_sparse = any(key.startswith(b"GNU.sparse") for key in records)
+            if b"size" in records:
+                size = int(records[b"size"]) if records[b"size"].isdigit() else -1
+
+
+def _pax_records(text: bytes) -> dict[bytes, bytes]:
+    """The records "LENGTH KEY=VALUE" of an extended header, as far as they are sound."""
+    records, place = {}, 0
+    while found := re.compile(rb"([0-9]{1,9}) ([^=]+)=").match(text, place):
+        end = place + int(found[1])
+        if end <= found.end():
+            break
+        records[found[2]] = text[found.end() : end - 1]
+        place = end
+    return records
+
+
+def _next_header(descriptor: int, start: int, length: int) -> int | None:
+    """Where the next sound member begins, looking at every block from `start` on."""
+    for place in range(start, length, _CHUNK):
+        chunk = os.pread(descriptor, _CHUNK, place)
+        for found in re.finditer(b"ustar", chunk):
+            header = place + found.start() - _MAGIC
+            if header % _BLOCK == 0 and _member_at(descriptor, header, length) is not None:
+                return header
+    return None
 
 
 def _by_split(paths: Sequence[str]) -> dict[str, list[str]]:
@@ -240,7 +447,7 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 
 def _archives(folder: Path) -> list[Path]:
-    return sorted(folder.glob("images_*.tar"))
+    return sorted(path for path in folder.glob("images_*.tar") if path.is_file())
 
 
 def _letters(folder: Path) -> bool:

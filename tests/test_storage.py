@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import pickle
 import tarfile
+import warnings
 
 import numpy as np
 import pytest
@@ -65,7 +66,7 @@ def test_store_raises_for_an_image_no_archive_has(packed, image_id):
 def test_store_reads_the_kept_index_and_not_the_archives_again(packed, monkeypatch):
     root, contents = packed
     ImageStore(root).prepare([path_of(next(iter(contents)))])
-    monkeypatch.setattr(tarfile, "open", lambda *_: pytest.fail("an archive was walked again"))
+    monkeypatch.setattr(storage, "_walk", lambda *_: pytest.fail("an archive was walked again"))
     assert ImageStore(root).ids("train") == sorted(contents)
 
 
@@ -122,6 +123,128 @@ def test_index_goes_on_without_an_archive_that_is_none(packed, content):
         assert ImageStore(root).ids("train") == sorted(contents)
 
 
+def member(name, data=b"x" * 700, *, size=None, layout=tarfile.PAX_FORMAT, pax=(), **fields):
+    """The bytes of a member of an archive, with another size in its header where one is given."""
+    info = tarfile.TarInfo(name)
+    info.size, info.pax_headers = len(data), dict(pax)
+    for key, value in fields.items():
+        setattr(info, key, value)
+    header = info.tobuf(layout, errors="surrogateescape")
+    if size is not None:
+        header = header[:124] + size + header[136:148] + b" " * 8 + header[156:]
+        header = header[:148] + b"%06o\0 " % sum(header) + header[156:]
+    return header + data + b"\0" * (-len(data) % 512)
+
+
+def good(number):
+    return member(f"a/b/c/abc{number}.jpg")
+
+
+END = b"\0" * 1024
+DEEP = "d" * 150 + "/xyz2.jpg"
+
+
+@pytest.mark.parametrize(
+    ("middle", "more"),
+    [
+        (b"", ""),
+        (member("README.txt"), ""),
+        (member("xyz2.jpg/", b"", type=tarfile.DIRTYPE), ""),
+        (member("../../../xyz2.jpg"), "xyz2"),  # its bytes are read in the archive, nowhere else
+        (member("xyz2.jpg", pax={"comment": "é" * 200}), "xyz2"),
+        (member(DEEP), "xyz2"),
+        (member(DEEP, layout=tarfile.GNU_FORMAT), "xyz2"),
+        (member("xyz2.jpg", layout=tarfile.GNU_FORMAT, linkname=DEEP), "xyz2"),
+    ],
+)
+def test_index_reads_sound_archives_of_every_kind(tmp_path, middle, more):
+    (tmp_path / "images_000.tar").write_bytes(good(0) + middle + good(1) + END)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        index = index_archives(tmp_path)
+    assert index.ids.tolist() == [b"abc0", b"abc1", *more.encode().split()]
+    assert {index.read(image_id.decode()) for image_id in index.ids} == {b"x" * 700}
+
+
+@pytest.mark.parametrize(
+    ("middle", "lost"),
+    [
+        (member("x.jpg", size=b"\xff" * 10 + b"\xfe\0"), ""),  # -512
+        (member("x.jpg", size=b"\x80\0\1" + b"\0" * 9), ""),  # 2**72
+        (member("x.jpg", size=b"not a number"), ""),
+        (member("x.jpg", size=b"%011o\0" % 2**31), ""),
+        (member("x.jpg", size=b"%011o\0" % 2000), ""),  # ends inside the next
+        (member("xyz2.jpg", pax={"size": "-512"}), ""),
+        (bytes(range(256)) * 4, ""),
+        (b"\0" * 512, ""),
+        (b"\0" * 5120, ""),
+        (good(7)[512:], ""),  # only its image
+        (good(7)[:-512], "abc8"),  # whose header is taken for the end of the image before
+    ],
+)
+def test_index_loses_one_member_to_one_damage(tmp_path, middle, lost):
+    (tmp_path / "images_000.tar").write_bytes(good(0) + middle + good(8) + good(9) + END)
+    with pytest.warns(UserWarning, match="images of it are used") as told:
+        index = index_archives(tmp_path)
+    assert len(told) == 1
+    assert f": {len(index.ids)} images" in str(told[0].message)
+    assert {b"abc0", b"abc8", b"abc9"} - {lost.encode()} <= set(index.ids.tolist())
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        member("a/b/c/\udcff\udcfe.jpg", layout=tarfile.GNU_FORMAT),
+        member("abc 1.jpg"),
+        member("._abc1.jpg"),
+        member("ab.jpg"),
+        member("x" * 129 + ".jpg"),
+        member("xyz1.jpg", type=tarfile.GNUTYPE_SPARSE),
+        member("xyz1.jpg", pax={"GNU.sparse.major": "1"}),
+        *(
+            member("xyz1.jpg", b"", type=kind, linkname="/etc/passwd")
+            for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.FIFOTYPE, tarfile.CHRTYPE)
+        ),
+    ],
+)
+def test_index_leaves_out_members_that_are_no_image_called_by_an_id(tmp_path, odd):
+    (tmp_path / "images_000.tar").write_bytes(good(0) + odd + good(1) + END)
+    with pytest.warns(UserWarning, match=r"^1 members of .*images_000\.tar are left out, because"):
+        assert index_archives(tmp_path).ids.tolist() == [b"abc0", b"abc1"]
+
+
+@pytest.mark.parametrize("length", [0, 512, 1536, 1700, 2048 + 300, 3072])
+def test_index_tells_that_an_archive_ends_too_soon(tmp_path, length):
+    whole = good(0) + good(1)
+    assert len(whole) == 3072
+    (tmp_path / "images_000.tar").write_bytes(whole[:length])
+    with pytest.warns(UserWarning, match=rf"cut short: {length // 1536} images of it"):
+        index = index_archives(tmp_path)
+    assert len(index.ids) == length // 1536
+
+
+@pytest.mark.parametrize("name", ["ids", "archive", "offset", "size"])
+@pytest.mark.parametrize("content", [b"", b"cut", b"other"])
+def test_index_builds_a_damaged_index_again(packed, name, content):
+    root, contents = packed
+    assert ImageStore(root).ids("train") == sorted(contents)
+    path = root / "train" / "tar_index" / f"{name}.npy"
+    if content == b"other":
+        np.save(path, np.arange(5.0))
+    else:
+        path.write_bytes(content and path.read_bytes()[:-9])
+    assert ImageStore(root).ids("train") == sorted(contents)
+    assert len(np.load(path)) == len(contents)
+
+
+def test_index_is_built_again_for_another_archive_of_the_same_size(tmp_path):
+    path = write_archive(tmp_path / "train" / "images_000.tar", {"abc1": b"1"})
+    assert ImageStore(tmp_path).ids("train") == ["abc1"]
+    write_archive(path, {"abc2": b"1"})
+    os.utime(path, ns=(0, 0))
+    assert ImageStore(tmp_path).ids("train") == ["abc2"]
+
+
 def test_index_takes_the_first_of_two_equal_ids_and_only_images(tmp_path):
     folder = tmp_path / "train"
     write_archive(folder / "images_000.tar", {"abc1": b"first"})
@@ -129,8 +252,11 @@ def test_index_takes_the_first_of_two_equal_ids_and_only_images(tmp_path):
     with tarfile.open(folder / "images_001.tar", "a") as archive:
         archive.addfile(tarfile.TarInfo("README.txt"))
     store = ImageStore(tmp_path)
-    assert store.ids("train") == ["abc1", "abc2"]
-    assert store.read("train/a/b/c/abc1.jpg") == b"first"
+    for _ in range(2):  # when it is built, and when it is read again
+        with pytest.warns(UserWarning, match="1 images are more than once in .*train, .*: abc1"):
+            assert ImageStore(tmp_path).ids("train") == ["abc1", "abc2"]
+    with pytest.warns(UserWarning, match="more than once"):
+        assert store.read("train/a/b/c/abc1.jpg") == b"first"
 
 
 def test_store_reads_files_and_prefers_them_to_archives_beside_them(tmp_path):
@@ -203,3 +329,53 @@ def test_read_file_refuses_what_is_no_regular_file(tmp_path, monkeypatch):
     monkeypatch.setattr(storage, "MOST_BYTES", 4)
     with pytest.raises(OSError, match=r"large\.jpg has 5 bytes, more than 4"):
         ImageStore(tmp_path).read("large.jpg")
+
+
+HEX = "abcdef0123456789"
+
+
+@pytest.mark.parametrize(
+    ("name", "is_id"),
+    [
+        ("a/b/c/abc-_9.jpg", True),
+        ("a/b/c/abc1_2.jpg", True),  # beside abc1.jpg: a second photograph
+        *((f"a/b/c/{HEX}{addition}.jpg", False) for addition in ("_1", " (1)", "-copy", ".jpg")),
+        *(
+            (f"a/b/c/{other}", False)
+            for other in (
+                "x.jpg",
+                "ab.jpg",
+                "ab 1.jpg",
+                "xyz1.jpg",
+                "abc2.png",
+                "abc2.JPG",
+                "é.jpg",
+            )
+        ),
+        *(
+            (f"a/b/c/{other}", False)
+            for other in ("abc1.jpg.json", "._abc1.jpg", "abc1_thumb.jpg", ".DS_Store", "Thumbs.db")
+        ),
+        *((other, False) for other in ("abc2.jpg", "images_000/a/b/c/abc2.jpg", "a/b/abc2.jpg")),
+        ("a/b/c/d/abcd1.jpg", False),
+    ],
+)
+def test_ids_are_taken_from_files_in_their_place_only(tmp_path, name, is_id):
+    for path in ("a/b/c/abc1.jpg", f"a/b/c/{HEX}.jpg", "train.csv", name):
+        (tmp_path / "index" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "index" / path).write_bytes(b"x")
+    notes = []
+    stem = name.rpartition("/")[2].removesuffix(".jpg")
+    expected = ["abc1", HEX] + [stem] * is_id
+    assert ImageStore(tmp_path).ids("index", notes.append) == sorted(expected)
+    assert len(notes) == (not is_id)
+    assert is_id or notes[0].startswith("1 files of index are left out, because they are not index")
+
+
+def test_ids_follow_linked_folders_once(tmp_path):
+    (tmp_path / "disk" / "b" / "c").mkdir(parents=True)
+    (tmp_path / "disk" / "b" / "c" / "abc1.jpg").write_bytes(b"x")
+    (tmp_path / "disk" / "b" / "circle").symlink_to(tmp_path / "index")
+    (tmp_path / "index").mkdir()
+    (tmp_path / "index" / "a").symlink_to(tmp_path / "disk")
+    assert ImageStore(tmp_path).ids("index", pytest.fail) == ["abc1"]
