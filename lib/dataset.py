@@ -17,9 +17,17 @@ from lib.geography import (
     country_of_names,
     read_country_files,
 )
-from lib.layout import find_file, find_kind, ids_of_split, look_for_files, read_if_there
+from lib.layout import (
+    find_file,
+    find_kind,
+    ids_of_split,
+    look_alikes,
+    look_for_files,
+    needed_file,
+    read_if_there,
+)
 from lib.storage import ImageStore
-from lib.tables import category_name, explode_ids, first_of, read_table
+from lib.tables import category_name, explode_ids, first_of, read_table, refuse_odd_ids
 
 SOLUTION = "retrieval_solution_v2.1.csv"
 USAGES = ("Public", "Private", "Ignored")
@@ -60,7 +68,7 @@ def read(root: str | Path, *, cache: str | Path | None = None) -> Dataset:
         raise ValueError(f"{root} is no folder: give the one that has train.csv.")
     notes: list[str] = []
     store = ImageStore(root, cache=cache)
-    train = read_table(find_file(root, "train.csv"), {"id": str, "landmark_id": int}, key="id")
+    train = read_table(needed_file(root, "train.csv"), {"id": str, "landmark_id": int}, key="id")
     if train.empty:
         raise ValueError(f"{find_file(root, 'train.csv')} has no rows: download it again.")
     kind = find_kind(root)
@@ -68,7 +76,7 @@ def read(root: str | Path, *, cache: str | Path | None = None) -> Dataset:
     entries = read_country_files(find_file(root, "country_codes.json").parent, notes.append)
     landmarks = _landmarks(root, train, entries, notes)
     index = _index(root, store, entries, notes)
-    test = ids_of_split(store, "test")
+    test = ids_of_split(store, "test", notes.append)
     solution = _solution(root, index, test, notes)
     sample = read_if_there(root, "sample_submission.csv", {"id": str}, key="id")
     if sample is not None:
@@ -76,6 +84,7 @@ def read(root: str | Path, *, cache: str | Path | None = None) -> Dataset:
     for split, ids in (("train", train["id"]), ("index", index["id"]), ("test", test)):
         note = look_for_files(store, split, ids)
         notes += [] if note is None else [note]
+    notes += look_alikes(root)
     return Dataset(
         root=root,
         kind=kind,
@@ -106,7 +115,7 @@ def _clean_list(
     """One row per clean image, and the clean landmarks in the order of their file."""
     if kind != "gldv2":
         return train, train["landmark_id"].unique()
-    path = find_file(root, "train_clean.csv")
+    path = needed_file(root, "train_clean.csv")
     table = read_table(path, {"landmark_id": int, "images": str}, key="landmark_id")
     clean = explode_ids(table, "landmark_id", path)
     unknown = table.loc[~table["landmark_id"].isin(train["landmark_id"]), "landmark_id"]
@@ -117,6 +126,10 @@ def _clean_list(
         )
     is_there = _count(notes, clean["id"], train["id"], f"{path.name} images are not in train.csv")
     clean = clean[is_there]
+    if clean.empty:
+        raise ValueError(
+            f"{path} has no image that train.csv has: take both files from the same release."
+        )
     check_landmarks(clean, train, path)
     return clean.reset_index(drop=True), table["landmark_id"].to_numpy()
 
@@ -172,7 +185,7 @@ def _categories(root: Path, split: str) -> pd.DataFrame | None:
 
 def _index(root: Path, store: ImageStore, entries: pd.DataFrame, notes: list[str]) -> pd.DataFrame:
     """The gallery images with what is known of them; index landmarks have their own numbering."""
-    index = pd.DataFrame({"id": ids_of_split(store, "index")})
+    index = pd.DataFrame({"id": ids_of_split(store, "index", notes.append)})
     name = "index_image_to_landmark.csv"
     labels = read_if_there(root, name, {"id": str, "landmark_id": int}, key="id")
     named = _categories(root, "index")
@@ -209,6 +222,7 @@ def _solution(
         )
     _count(notes, table["id"], test, f"queries of {SOLUTION} are not in the test set")
     truth = table.loc[table["Usage"] != "Ignored", "images"].str.split().explode().dropna()
+    refuse_odd_ids(find_file(root, SOLUTION), truth)
     _count(
         notes, truth.drop_duplicates(), index["id"], f"images of {SOLUTION} are not in the index"
     )

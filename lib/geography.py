@@ -8,6 +8,7 @@ continent table lists transcontinental countries twice, so an answer there depen
 
 import functools
 import json
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,12 @@ def read_country_files(folder: Path, warn: Callable[[str], None]) -> pd.DataFram
     codes_file = folder / "country_codes.json"
     if codes_file.is_file():
         codes = _read_json(codes_file, "a list of country codes")
+        for code in codes:
+            if not (isinstance(code, str) and re.fullmatch("[A-Za-z]{2}|OTHER", code)):
+                raise ValueError(
+                    f"{codes_file} has the entry {code!r:.50}, but a code of two letters, or "
+                    f"{OTHER}, was expected: download it again."
+                )
         absent = [code for code in codes if not (folder / "country" / f"{code}.json").is_file()]
         for code in [code for code in codes if code not in absent]:
             rows += _read_country(folder / "country" / f"{code}.json", code)
@@ -151,21 +158,25 @@ def _read_country(path: Path, code: str) -> list[tuple[str, int, str]]:
     for entry in _read_json(path, "a list of landmarks"):
         if not isinstance(entry, dict) or not entry.keys() & {"id", "name"}:
             raise ValueError(
-                f"{path} has the entry {entry!r}, but one with id and name was expected."
+                f"{path} has the entry {entry!r:.100}, but one with id and name was expected."
             )
-        try:
-            landmark_id = int(entry.get("id", -1))
-        except (TypeError, ValueError):
-            message = f"{path} has the landmark id {entry['id']!r}, which is no whole number."
-            raise ValueError(message) from None
-        rows.append((code, landmark_id, category_name(str(entry.get("name", "")))))
+        landmark_id, name = entry.get("id", -1), entry.get("name") or ""
+        if not re.fullmatch(r"-1|[0-9]{1,18}", str(landmark_id)):
+            raise ValueError(
+                f"{path} has the landmark id {landmark_id!r:.50}, which is no whole number from 0."
+            )
+        if not isinstance(name, str):
+            raise ValueError(f"{path} has the name {name!r:.50}, which is no text.")
+        # Half a surrogate pair, which JSON may hold, is no text for anything that writes it.
+        name = name.encode("utf-8", "replace").decode("utf-8")
+        rows.append((code, int(landmark_id), category_name(name)))
     return rows
 
 
 def _read_json(path: Path, what: str) -> list[Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({error}): download it again.") from None
     if not isinstance(content, list | dict):
         raise ValueError(f"{path} must hold {what}, but it holds {content!r:.50}.")

@@ -4,16 +4,45 @@ Tables are taken from the root or from the subfolder they are downloaded from, i
 `index` and `test` from their images, and images are at SPLIT/a/b/c/ID.jpg.
 """
 
-from collections.abc import Iterable
+import contextlib
+import difflib
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib.storage import ImageStore
-from lib.tables import first_of, read_table
+from lib.storage import SPLITS, ImageStore
+from lib.tables import first_of, read_header, read_table
 
 _FOLDERS = ("", "metadata", "ground_truth", "train")  # where downloads put the tables
+_TABLES = (
+    "train.csv",
+    "train_clean.csv",
+    "train_label_to_category.csv",
+    "index.csv",
+    "index_image_to_landmark.csv",
+    "index_label_to_category.csv",
+    "test.csv",
+    "retrieval_solution_v2.1.csv",
+    "sample_submission.csv",
+    "country_codes.json",
+)
+# Files beside them that nothing here needs, or that something else reads.
+_NOT_NEEDED = (
+    "train_attribution.csv",
+    "train_label_to_hierarchical.csv",
+    "index_label_to_hierarchical.csv",
+    "recognition_solution_v2.1.csv",
+    "train_cluster.csv",
+    "truth.csv",
+    "submission.csv",
+)
+_TABLE_SUFFIXES = (".csv", ".json", ".txt", ".tsv", ".gz", ".zip", ".xls", ".xlsx")
+_LIKENESS = 0.75  # of two names, by difflib
 _SAMPLE = 2000  # images per split whose files are looked for
 
 
@@ -26,15 +55,57 @@ def find_file(root: Path, name: str) -> Path:
     return next((place for place in places if place.is_file()), places[0])
 
 
+def needed_file(root: Path, name: str) -> Path:
+    """Where a table lies that a dataset must have.
+
+    Raises:
+        ValueError: It is nowhere.
+    """
+    path = find_file(root, name)
+    if path.is_file():
+        return path
+    like = [note for note in look_alikes(root) if f"if it is {name}," in note]
+    raise ValueError(" ".join([f"{path} is missing: get it as data/README.md tells.", *like]))
+
+
+def look_alikes(root: Path) -> list[str]:
+    """One sentence for each file that is called nearly as a table is, and is not read.
+
+    Looked through are the root and two levels of folders below it.
+    """
+    known = {Path(name).stem: name for name in (*_TABLES, *_NOT_NEEDED)}
+    read = {find_file(root, name) for name in _TABLES}
+    notes = []
+    for path in sorted(set(_files_near(root, 2)) - read):
+        stem = re.sub(r"(\.(csv|json|txt|tsv|gz|zip|xlsx?)| ?\([0-9]+\))+$", "", path.name.lower())
+        like = [known[name] for name in difflib.get_close_matches(stem, known, 1, _LIKENESS)]
+        if not like and "solution" in stem:
+            like = [name for name in _TABLES if "solution" in name]
+        if like and like[0] in _TABLES:
+            notes.append(
+                f"{path.relative_to(root)} is not read: if it is {like[0]}, put it under that name "
+                f"into {root}."
+            )
+    return notes
+
+
+def _files_near(folder: Path, depth: int) -> Iterator[Path]:
+    """Files that may be tables, in a folder and `depth` levels of its folders."""
+    with contextlib.suppress(PermissionError), os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.lower().endswith(_TABLE_SUFFIXES) and entry.is_file():
+                yield folder / entry.name
+            elif depth and folder.name not in SPLITS and entry.name[0] != "." and entry.is_dir():
+                yield from _files_near(folder / entry.name, depth - 1)
+
+
 def find_kind(root: Path) -> str:
     """Which dataset a folder has: `gldv2`, `kaggle2020` or `kaggle2021`.
 
     GLDv2 has `train_clean.csv`, or at least a `url` column in `train.csv`. Kaggle's `train.csv`
     has none; `index`, `test` or `sample_submission.csv` came in 2021.
     """
-    train = find_file(root, "train.csv")
-    with open(train, encoding="utf-8-sig", errors="replace") as file:
-        header = file.readline().strip().split(",")
+    header = read_header(find_file(root, "train.csv"))
     if find_file(root, "train_clean.csv").is_file() or "url" in header:
         return "gldv2"
     of_2021 = ("index", "test", "sample_submission.csv")
@@ -49,10 +120,15 @@ def read_if_there(
     return read_table(path, columns, key=key) if path.is_file() else None
 
 
-def ids_of_split(store: ImageStore, split: str) -> pd.Series:
-    """The ids of `index` or `test`: from its table, else from its images (Kaggle 2021)."""
+def ids_of_split(
+    store: ImageStore, split: str, warn: Callable[[str], None] = warnings.warn
+) -> pd.Series:
+    """The ids of `index` or `test`: from its table, else from its images (Kaggle 2021).
+
+    `warn` takes a sentence on files that are no image called by an id.
+    """
     table = read_if_there(store.root, f"{split}.csv", {"id": str}, key="id")
-    return pd.Series(store.ids(split), dtype=str, name="id") if table is None else table["id"]
+    return pd.Series(store.ids(split, warn), dtype=str, name="id") if table is None else table["id"]
 
 
 def image_paths(split: str, ids: Iterable[str]) -> list[str]:
@@ -72,11 +148,11 @@ def look_for_files(store: ImageStore, split: str, ids: pd.Series) -> str | None:
     if ids.empty or store.is_packed(split):
         return None
     chosen = ids.iloc[np.unique(np.linspace(0, len(ids) - 1, _SAMPLE).astype(int))]
-    is_there = [(store.root / path).is_file() for path in image_paths(split, chosen)]
-    absent = chosen[~np.array(is_there)]
-    if absent.empty:
+    missing = store.missing(image_paths(split, chosen))
+    if not missing:
         return None
-    return (
-        f"{len(absent):,} of {len(chosen):,} {split} images looked for have no file: "
-        f"{first_of(absent)}."
-    )
+    absent = pd.Series([Path(path).stem for path in missing])
+    note = f"{len(absent):,} of {len(chosen):,} {split} images looked for have no file: "
+    if len(absent) == len(chosen):
+        return f"{note}{first_of(absent)} (the first should be {store.root / missing[0]})."
+    return f"{note}{first_of(absent)}."

@@ -164,20 +164,28 @@ class ImageStore:
         return index
 
 
-def walk_files(folder: str | Path) -> Iterator[tuple[str, list[str]]]:
-    """Each folder from `folder` down and its files' names, sorted.
+def walk_files(
+    folder: Path, onerror: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """Each folder from `folder` down, hidden ones left out, and its files' names, sorted.
 
-    Linked folders are followed, but no folder is visited twice, or links in a circle never end.
+    Linked folders are followed, but no folder is visited twice and none above `folder` at all, or
+    links in a circle would never end. `onerror` is told of folders that cannot be read.
     """
-    seen = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
-        status = os.stat(place)
-        if (status.st_dev, status.st_ino) in seen:
+    above = [parent for path in (folder.absolute(), folder.resolve()) for parent in path.parents]
+    seen = {_identity(parent) for parent in above}
+    for place, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
+        if _identity(place) in seen:
             folders.clear()
             continue
-        seen.add((status.st_dev, status.st_ino))
-        folders.sort()
+        seen.add(_identity(place))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield place, sorted(names)
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
 
 
 def _ids_of_files(folder: Path, warn: Callable[[str], None]) -> list[str]:

@@ -5,6 +5,8 @@ that fails is read a second time only to say where. Text stays text: "NA" is Nam
 never a missing value. What the tables mean together is left to `lib.dataset`.
 """
 
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -13,6 +15,7 @@ import pandas as pd
 
 COMMONS = "http://commons.wikimedia.org/wiki/Category:"
 ID_PATTERN = r"[0-9A-Za-z_-]{3,}"  # three characters name the folders of an image
+ID_TEXT = r"[0-9A-Za-z_-]+"  # of an id in a list, which is compared only
 
 
 def read_table(path: Path, columns: Mapping[str, type], *, key: str | None = None) -> pd.DataFrame:
@@ -29,13 +32,14 @@ def read_table(path: Path, columns: Mapping[str, type], *, key: str | None = Non
     """
     if not path.is_file():
         raise ValueError(f"{path} is missing: get it as data/README.md tells.")
+    header = read_header(path)
+    _check_header(path, header, list(columns))
     try:
-        _check_header(path, list(columns))
         table = _parse(path, dict(columns))
-    except pd.errors.EmptyDataError:
-        raise ValueError(f"{path} is empty: download it again.") from None
+    except pd.errors.ParserWarning:
+        raise _no_csv(path, "Its rows have more fields than its header") from None
     except (pd.errors.ParserError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not readable as CSV ({error}): download it again.") from None
+        raise _no_csv(path, error) from None
     for name in [name for name, kind in columns.items() if kind is int]:
         _refuse(path, table, table[name] < 0, name, "which is negative: ids count from 0")
     if "id" in columns:
@@ -51,10 +55,11 @@ def explode_ids(table: pd.DataFrame, keep: str | list[str], path: Path) -> pd.Da
     """One row per image of a table whose column `images` has ids between spaces.
 
     Raises:
-        ValueError: An image is listed twice.
+        ValueError: An image is listed twice, or something is listed that is no image id.
     """
     lists = [text.split() for text in table["images"]]
     ids = pd.Series([i for ids in lists for i in ids], dtype=table["images"].dtype, name="id")
+    refuse_odd_ids(path, ids)
     repeated = ids[ids.duplicated()]
     if len(repeated):
         raise ValueError(
@@ -64,6 +69,45 @@ def explode_ids(table: pd.DataFrame, keep: str | list[str], path: Path) -> pd.Da
     columns = table[[keep] if isinstance(keep, str) else keep]
     rows = columns.loc[columns.index.repeat([len(ids) for ids in lists])].reset_index(drop=True)
     return pd.concat([ids, rows], axis=1)
+
+
+def refuse_odd_ids(path: Path, ids: pd.Series) -> None:
+    """Refuse a list of images in which something is no id: commas, endings, paths, quotes.
+
+    Raises:
+        ValueError: Something is no image id.
+    """
+    wrong = ids[~ids.str.fullmatch(ID_TEXT).astype(bool)]
+    if len(wrong):
+        raise ValueError(
+            f"{path} lists {wrong.iloc[0][:100]!r}, which is no image id such as 0123456789abcdef "
+            f"(others like it: {len(wrong) - 1:,}): write ids alone, with spaces between them."
+        )
+
+
+def read_header(path: Path) -> list[str]:
+    """The column names of a CSV file.
+
+    Raises:
+        ValueError: The file is empty or no CSV.
+    """
+    try:
+        rows = pd.read_csv(
+            path, header=None, nrows=1, dtype=str, na_filter=False, encoding="utf-8-sig"
+        )
+    except pd.errors.EmptyDataError:
+        raise ValueError(f"{path} is empty: download it again.") from None
+    except (pd.errors.ParserError, UnicodeDecodeError) as error:
+        raise _no_csv(path, error) from None
+    return rows.iloc[0].tolist()
+
+
+def _no_csv(path: Path, why: Exception | str) -> ValueError:
+    why = str(why).strip().removeprefix("Error tokenizing data. C error: ")
+    return ValueError(
+        f"{path} is not readable as CSV ({why}): download it again, or, where ids have commas "
+        "between them, write spaces."
+    )
 
 
 def category_name(url: str) -> str:
@@ -94,14 +138,20 @@ def first_of(values: pd.Series, most: int = 3) -> str:
     return shown + (" ..." if len(values) > most else "")
 
 
-def _check_header(path: Path, columns: list[str]) -> None:
-    header = list(pd.read_csv(path, nrows=0, encoding="utf-8-sig", index_col=False).columns)
+def _check_header(path: Path, header: list[str], columns: list[str]) -> None:
     missing = [name for name in columns if name not in header]
-    if missing:
-        raise ValueError(
-            f"{path} must have the columns {', '.join(columns)}, but {', '.join(missing)} is "
-            f"missing from its header {', '.join(header)}: check where the file comes from."
-        )
+    if not missing:
+        return
+    message = (
+        f"{path} must have the columns {', '.join(columns)}, but {', '.join(missing)} is missing "
+        f"from its header {', '.join(header)}: "
+    )
+    split = [name.strip() for name in re.split("[,;|\t]", ",".join(header))]
+    if len(header) == 1 and set(missing) <= set(split):
+        raise ValueError(message + "write commas between its columns.")
+    if set(missing) <= set(split):
+        raise ValueError(message + "take the spaces away from its names.")
+    raise ValueError(message + "check where the file comes from.")
 
 
 def _parse(path: Path, columns: dict[str, type]) -> pd.DataFrame:
@@ -109,7 +159,7 @@ def _parse(path: Path, columns: dict[str, type]) -> pd.DataFrame:
     try:
         return _read_csv(path, types)
     except (ValueError, OverflowError) as error:
-        if isinstance(error, pd.errors.EmptyDataError | pd.errors.ParserError | UnicodeDecodeError):
+        if isinstance(error, pd.errors.ParserError | UnicodeDecodeError):
             raise
         text = _read_csv(path, dict.fromkeys(columns, str))
         for name in [name for name, kind in columns.items() if kind is int]:
@@ -119,15 +169,20 @@ def _parse(path: Path, columns: dict[str, type]) -> pd.DataFrame:
 
 
 def _read_csv(path: Path, types: dict[str, type | str]) -> pd.DataFrame:
-    # index_col=False: with one field too many per row, pandas would shift every column by one.
-    table = pd.read_csv(
-        path,
-        usecols=list(types),
-        dtype=types,
-        na_filter=False,
-        index_col=False,
-        encoding="utf-8-sig",
-    )
+    # Of lists every column is read: pandas drops fields beyond the last that is asked for, so of
+    # ids between commas it would keep the first. It only warns where they are in the first row.
+    is_list = "images" in types
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)
+        # index_col=False: with one field too many per row, pandas would shift every column by one.
+        table = pd.read_csv(
+            path,
+            usecols=None if is_list else list(types),
+            dtype=types,
+            na_filter=False,
+            index_col=False,
+            encoding="utf-8-sig",
+        )
     return table[list(types)]
 
 

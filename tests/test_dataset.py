@@ -162,3 +162,76 @@ def test_missing_image_files_are_counted_and_listed(root):
     )
     assert missing_images(dataset, "train").tolist() == ids(3, 12).split()
     assert missing_images(dataset, "index").empty
+    shutil.rmtree(root / "train")
+    (note,) = read(root).warnings
+    assert note.startswith("12 of 12 train images looked for have no file")
+    assert f"(the first should be {root / 'train'}" in note
+
+
+@pytest.mark.parametrize("header", ['"id","url","landmark_id"', "\ufeffid,url,landmark_id"])
+def test_read_takes_a_raw_table_for_no_clean_set_however_its_header_is_written(root, header):
+    (root / "train_clean.csv").unlink()
+    text = (root / "train.csv").read_text().split("\n", 1)[1]
+    (root / "train.csv").write_text(f"{header}\r\n{text}", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"train_clean\.csv is missing"):
+        read(root)
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("retrieval_solution_v2.1.csv", "retrieval_solution_v2.csv"),
+        ("retrieval_solution_v2.1.csv", "retrieval_solution_v2.1 (1).csv"),
+        ("retrieval_solution_v2.1.csv", "retrieval_solution_v2.1.CSV"),
+        ("retrieval_solution_v2.1.csv", "retrieval_solution_v2.1.csv.zip"),
+        ("retrieval_solution_v2.1.csv", "solution/a/retrieval_solution_v2.1.csv"),
+        ("retrieval_solution_v2.1.csv", "my_solution.csv"),
+        ("index_image_to_landmark.csv", "index_images_to_landmarks.csv"),
+        ("train_label_to_category.csv", "metadata/train_label_to_category.txt"),
+        ("country_codes.json", "country_code.json"),
+    ],
+)
+def test_read_names_files_that_are_called_nearly_as_a_table(root, name, other):
+    (root / other).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).rename(root / other)
+    assert f"{other} is not read: if it is {name}, put it under that name into {root}." in (
+        read(root).warnings
+    )
+
+
+def test_read_names_a_second_file_of_a_table_and_no_other_file(root):
+    for name in ("recognition_solution_v2.1.csv", "train_attribution.csv", "notes.csv"):
+        (root / name).write_text("id\n")
+    shutil.copy(root / "train.csv", root / "train (1).csv")
+    assert [note.split(" is not")[0] for note in read(root).warnings] == ["train (1).csv"]
+
+
+def test_read_names_what_a_missing_table_may_be(root):
+    (root / "train_clean.csv").rename(root / "train-clean.csv")
+    with pytest.raises(ValueError, match=r"is missing: .* train-clean\.csv is not read: if it is"):
+        read(root)
+
+
+@pytest.mark.parametrize("row", ["7,0020000000000002,0050000000000005", f"7,{ids(2)}.jpg"])
+def test_read_refuses_a_clean_list_whose_ids_are_no_ids(root, row):
+    replace_row(root, "train_clean.csv", 0, row)
+    with pytest.raises(ValueError, match=r"train_clean\.csv .*write .*spaces"):
+        read(root)
+
+
+def test_read_refuses_a_clean_list_of_other_images(root):
+    write_table(root, "train_clean.csv", [f"7,{ids(99)}"])
+    with pytest.raises(ValueError, match=r"train_clean\.csv has no image that train\.csv has"):
+        read(root)
+
+
+def test_read_counts_files_of_kaggle_that_are_no_image_called_by_an_id(tmp_path):
+    kaggle(tmp_path, 2021)
+    before = read(tmp_path)
+    place = next((tmp_path / "index").rglob("*.jpg"))
+    for name in ("x.jpg", "ab 1.jpg", place.name + ".json", place.stem + ".png"):
+        (place.parent / name).write_bytes(b"x")
+    dataset = read(tmp_path)
+    assert dataset.index.equals(before.index)
+    (note,) = set(dataset.warnings) - set(before.warnings)
+    assert note.startswith("4 files of index are left out")

@@ -110,6 +110,15 @@ def test_country_files_that_are_absent_make_one_warning_and_only_other(tmp_path)
         (json.dumps([{"title": 1}]), "one with id and name was expected"),
         (json.dumps([{"id": "x"}]), "landmark id 'x', which is no whole number"),
         (json.dumps([{"id": None}]), "landmark id None"),
+        ('[{"id": Infinity}]', "landmark id inf, which is no whole number"),
+        (json.dumps([{"id": 10**30}]), "landmark id 10000.*which is no whole number"),
+        (json.dumps([{"id": 1.5}]), "landmark id 1.5"),
+        (json.dumps([{"id": -7}]), "landmark id -7"),
+        (json.dumps([{"id": True}]), "landmark id True"),
+        (json.dumps([{"id": 1, "name": ["a"]}]), r"name \['a'\], which is no text"),
+        ("[" * 10**5, "is not JSON"),
+        ("\0" * 9, "is not JSON"),
+        ("", "is not JSON"),
     ],
 )
 def test_read_country_files_refuses_malformed_files(tmp_path, content, message):
@@ -117,3 +126,21 @@ def test_read_country_files_refuses_malformed_files(tmp_path, content, message):
     (tmp_path / "country" / "FR.json").write_text(content)
     with pytest.raises(ValueError, match=rf"FR\.json.*{message}"):
         read_country_files(tmp_path, pytest.fail)
+
+
+@pytest.mark.parametrize("code", ["../../out", ["FR"], {"a": 1}, "FRA", "F", "", 7, None])
+def test_read_country_files_refuses_what_is_no_code(tmp_path, code):
+    root = tmp_path / "a" / "b"
+    write_countries(root, {"FR": [], "IT": []})
+    (tmp_path / "out.json").write_text("[]")
+    (root / "country_codes.json").write_text(json.dumps(["FR", code]))
+    with pytest.raises(ValueError, match=r"country_codes\.json has the entry .*but a code of two"):
+        read_country_files(root, pytest.fail)
+
+
+def test_read_country_files_reads_a_byte_order_mark_and_half_a_pair(tmp_path):
+    write_countries(tmp_path, {"FR": []})
+    text = '[{"id": 1, "name": "x\\ud800"}, {"id": 2, "name": null}]'
+    (tmp_path / "country" / "FR.json").write_text(text, encoding="utf-8-sig")
+    table = read_country_files(tmp_path, pytest.fail)
+    assert table.to_numpy().tolist() == [["FR", 1, "x?"], ["FR", 2, ""]]

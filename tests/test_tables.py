@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.tables import category_name, explode_ids, first_of, read_table
+from lib.tables import category_name, explode_ids, first_of, read_header, read_table
 
 COLUMNS = {"id": str, "landmark_id": int}
 
@@ -36,11 +36,40 @@ def test_read_table_keeps_text_that_looks_missing_and_drops_other_columns(tmp_pa
         ("id,landmark_id\n../x,1\n", "id '../x' in data row 1, which is no image id"),
         ("id,landmark_id\n1.2E+15,1\nabc,1\n", "1.2E\\+15.*rows like it: 1"),
         (b"id,landmark_id\n\xff\xfe\x00,1\n", "not readable as CSV"),
+        ("id,landmark_id\nabc,1\n".encode("utf-16"), "not readable as CSV"),
+        ("id;landmark_id\nabc;1\n", "id;landmark_id: write commas between its columns"),
+        ("id\tlandmark_id\nabc\t1\n", "write commas between its columns"),
+        ("id, landmark_id\nabc, 1\n", "take the spaces away from its names"),
+        ("id,landmark_id\na\0bc,1\n", "which is no image id"),
+        ("\0" * 40, "is missing from its header"),
+        ("\n\n", "is empty"),
     ],
 )
 def test_read_table_names_the_file_and_the_fault(tmp_path, text, message):
     with pytest.raises(ValueError, match=rf"train\.csv.*{message}"):
         read_table(write(tmp_path, text), COLUMNS, key="id")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"id","url","landmark_id"\r\n"0012","a,b","7"\r\n',
+        "\ufeffid,landmark_id\n0012,7\n",
+        '\n"landmark_id",id\n7,0012\n',
+        "id,landmark_id\r0012,7",
+    ],
+)
+def test_read_table_reads_every_spelling_of_csv(tmp_path, text):
+    table = read_table(write(tmp_path, text), COLUMNS, key="id")
+    assert table.to_numpy().tolist() == [["0012", 7]]
+    assert set(read_header(tmp_path / "train.csv")) - {"url"} == set(COLUMNS)
+
+
+@pytest.mark.parametrize("rows", ["7,a,b\n", "7,a,b,c\n8,d\n", "7,d\n8,a,b\n", '7,"x\n8,c\n'])
+def test_read_table_refuses_lists_of_ids_with_commas(tmp_path, rows):
+    path = write(tmp_path, f"landmark_id,images\n{rows}")
+    with pytest.raises(ValueError, match=r"train\.csv is not readable as CSV .*, write spaces"):
+        read_table(path, {"landmark_id": int, "images": str})
 
 
 def test_read_table_tells_of_a_missing_file(tmp_path):
@@ -58,6 +87,13 @@ def test_explode_ids_refuses_an_image_listed_twice(tmp_path):
     table = pd.DataFrame({"landmark_id": [9, 2], "images": ["c a", "b c"]})
     with pytest.raises(ValueError, match=r"lists 1 images more than once \(c\)"):
         explode_ids(table, "landmark_id", tmp_path / "train_clean.csv")
+
+
+@pytest.mark.parametrize("images", ["a,b", "c.jpg", "0/1/2/c", "['c',", "c;d"])
+def test_explode_ids_refuses_what_is_no_id(tmp_path, images):
+    table = pd.DataFrame({"landmark_id": [9, 2], "images": ["a b", f"{images} d"]})
+    with pytest.raises(ValueError, match=r"clean\.csv lists .*, which is no image id .* spaces"):
+        explode_ids(table, "landmark_id", tmp_path / "clean.csv")
 
 
 def test_category_name_is_the_same_for_every_spelling():
