@@ -7,6 +7,7 @@ computed otherwise (dividing by all relevant images, for one) we keep to the off
 """
 
 import argparse
+import sys
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
@@ -225,6 +226,49 @@ def _hits(predictions: Predictions, solution: Solution, k: int) -> np.ndarray:
     return hits
 
 
+def _check_files(
+    chosen: argparse.Namespace,
+    predictions: Mapping[str, Sequence[str]],
+    solutions: Mapping[str, Solution],
+    *,
+    ignored: Collection[str],
+    groups: Mapping[str, str] | None,
+) -> None:
+    """Refuse files that cannot belong together; warn of those that hardly do."""
+    asked = {query: set(ids) for solution in solutions.values() for query, ids in solution.items()}
+    if not asked:
+        raise ValueError(f"{chosen.solution}: expected Public or Private queries, found none")
+    try:
+        _refuse_unknown(predictions, asked.keys() | ignored)
+    except ValueError as error:
+        raise ValueError(f"{chosen.submission}: {error}") from None
+    doubts = []
+    absent = [query for query in asked if query not in predictions]
+    if absent:
+        doubts.append(
+            f"{chosen.submission} has no row for {len(absent):,} of the {len(asked):,} queries, the"
+            f" first {absent[0]}; they count 0"
+        )
+    answers = set().union(*asked.values())
+    found = {image for query in asked for image in predictions.get(query, ())}
+    if found and found.isdisjoint(answers):
+        lower = {image.lower() for image in answers}
+        same = sum(image.lower() in lower for image in found)
+        case = f", but {same:,} are in the other case" if same else ""
+        doubts.append(
+            f"none of the {len(found):,} ids in {chosen.submission} answers any query of"
+            f" {chosen.solution}{case}; are both of one dataset?"
+        )
+    groupless = [query for query in asked if groups is not None and query not in groups]
+    if groupless:
+        doubts.append(
+            f"{chosen.groups} has no group for {len(groupless):,} of the {len(asked):,} queries,"
+            f" the first {groupless[0]}"
+        )
+    for doubt in doubts:
+        print(f"warning: {doubt}", file=sys.stderr)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the official numbers of a submission file."""
     parser = argparse.ArgumentParser(prog="python -m lib.metrics", description=main.__doc__)
@@ -236,9 +280,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         read = (read_submission(chosen.submission), read_solution(chosen.solution))
         ignored = read_ignored(chosen.solution)
+        groups = read_groups(chosen.groups) if chosen.groups else None
+        _check_files(chosen, *read, ignored=ignored, groups=groups)
         tables = [evaluate(*read, ignored=ignored)]
-        if chosen.groups:
-            groups = read_groups(chosen.groups)
+        if groups is not None:
             tables.append(evaluate(*read, ignored=ignored, groups=groups))
         if chosen.queries:
             write_csv(per_query(*read, ignored=ignored), chosen.queries)

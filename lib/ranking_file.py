@@ -28,11 +28,21 @@ def read_ranking(path: str | Path) -> Ranking:
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Ranking(**{name: file[name] for name in _FIELDS if name in file.files})
-    except (TypeError, AttributeError, EOFError, ValueError, OSError) as error:
-        if isinstance(error, FileNotFoundError) or str(error).startswith("expected"):
-            raise
-        raise ValueError(
-            f"expected a ranking in {path}, found something else ({error}); write one with"
-            " lib.ranking_file"
-        ) from None
+            fields = {name: file[name] for name in _FIELDS if name in file.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # BadZipFile, zlib.error, MemoryError, ...: whatever bytes can do
+        raise _no_ranking(path, error) from None
+    try:
+        return Ranking(**fields)
+    except TypeError as error:
+        raise _no_ranking(path, error) from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _no_ranking(path: str | Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"expected a ranking in {path}, found something else ({error}); write one with"
+        " lib.ranking_file"
+    )

@@ -72,7 +72,10 @@ def check_submission(
         ValueError: as `write_submission`, or if the header is not `id,images`.
     """
     predictions = read_submission(path)
-    _check(predictions, check_ids(query_ids, "query").tolist(), gallery_ids, k)
+    try:
+        _check(predictions, check_ids(query_ids, "query").tolist(), gallery_ids, k)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
     return predictions
 
 
@@ -212,8 +215,17 @@ def _rank(chosen: argparse.Namespace) -> Ranking:
 
 
 def _ids_of(data: str) -> tuple[pd.Series, pd.Series]:
+    if not Path(data).is_dir():
+        raise ValueError(f"expected a dataset folder, found none at {data}; check its path")
     store = ImageStore(Path(data))
-    return ids_of_split(store, "test"), ids_of_split(store, "index")
+    found = ids_of_split(store, "test"), ids_of_split(store, "index")
+    for split, ids in zip(("test", "index"), found, strict=True):
+        if ids.empty:
+            raise ValueError(
+                f"expected {split}.csv or images of {split} in {data}, found neither; give the"
+                " dataset folder that the submission is for"
+            )
+    return found
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from lib.metrics import (
     read_submission,
 )
 from lib.ranking import Ranking
+from lib.solutions import read_groups
 
 SOLUTION_FILE = """id,images,Usage
 p0,a b,Public
@@ -187,6 +188,42 @@ def test_read_submission_refuses_a_query_twice_and_another_header(tmp_path):
         read_submission(path)
 
 
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("q,x,a,b", "line 2: expected 2 fields, found 4; write spaces between ids"),
+        ('q,"x,a,b"', "line 2: .* found 'x,a,b'; write ids alone"),
+        ("q,a.jpg b.jpg", "line 2: .* found 'a.jpg'"),
+        ("q,0/1/a b", "line 2: .* found '0/1/a'"),
+        ("q,\"['a', 'b']\"", r"line 2: .* found \"\['a',\""),
+        ("q.jpg,a", "line 2: .* found 'q.jpg'"),
+        ("q r,a", "line 2: expected the id of a query, found 'q r'"),
+        ("q,a\0b", "line 2|line 1"),
+    ],
+)
+def test_read_submission_refuses_what_is_no_list_of_ids(tmp_path, row, message):
+    path = tmp_path / "submission.csv"
+    path.write_text(f"id,images\n{row}\n")
+    with pytest.raises(ValueError, match=rf"submission\.csv(, |: .*){message}"):
+        read_submission(path)
+
+
+def test_read_submission_reads_rows_of_any_length_and_spelling(tmp_path):
+    path = tmp_path / "submission.csv"
+    ids = [f"{number:016x}" for number in range(9000)]
+    path.write_text(f'\ufeff"id","images"\r\n"0012","{" ".join(ids)}"\r\n', encoding="utf-8")
+    assert read_submission(path) == {"0012": ids}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0 JFIF", b"id,images\nq,\xff\n", b"\0" * 50])
+@pytest.mark.parametrize("read", [read_submission, read_solution, read_groups])
+def test_readers_name_a_file_that_is_no_table(tmp_path, content, read):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.jpg: expected "):
+        read(path)
+
+
 def test_evaluate_scores_each_usage_on_its_own_queries():
     solutions = {"Public": {"p0": {"a"}}, "Private": {"p1": {"c"}, "p2": {"d"}}, "Other": {}}
     predictions = {"p0": ["a"], "p1": ["x", "c"], "i0": ["a"]}
@@ -209,6 +246,49 @@ def test_main_prints_the_table_of_a_file(tmp_path, capsys):
     assert printed[printed.str.startswith("Private")].str.contains("0.2500").all()
     with pytest.raises(SystemExit, match=r"error: .*missing\.csv"):
         main([str(tmp_path / "missing.csv"), str(tmp_path / "solution.csv")])
+
+
+@pytest.mark.parametrize(
+    ("submission", "said"),
+    [
+        ("p0,a x b\np1,x c\np2,d\n", ""),
+        ("p0,a x b\np1,x c\n", "warning: .* has no row for 1 of the 3 queries, the first p2"),
+        (
+            "p0,A\np1,x\np2,D y\n",
+            "none of the 4 ids .*, but 2 are in the other case",
+        ),
+        ("p0,x\np1,\np2,y\n", r"none of the 2 ids in .*submission\.csv answers any query"),
+    ],
+)
+def test_main_warns_of_a_submission_that_is_for_something_else(tmp_path, capsys, submission, said):
+    (tmp_path / "solution.csv").write_text(SOLUTION_FILE)
+    (tmp_path / "submission.csv").write_text(f"id,images\n{submission}")
+    main([str(tmp_path / "submission.csv"), str(tmp_path / "solution.csv")])
+    told = capsys.readouterr().err
+    assert re.search(said, told) if said else told == ""
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            ("solution.csv", "submission.csv"),
+            r"solution\.csv: .*submission and solution are swapped",
+        ),
+        (("submission.csv", "ignored.csv"), r"ignored\.csv: expected Public or Private queries"),
+        (("other.csv", "solution.csv"), r"other\.csv: expected predictions for queries of the sol"),
+        (("lines.csv", "solution.csv"), r"lines\.csv: expected the columns id,images, found p0,a"),
+        ((".", "solution.csv"), "Is a directory: '.*'"),
+    ],
+)
+def test_main_says_which_file_is_wrong(tmp_path, files, message):
+    (tmp_path / "solution.csv").write_text(SOLUTION_FILE)
+    (tmp_path / "submission.csv").write_text("id,images\np0,a\n")
+    (tmp_path / "ignored.csv").write_text("id,images,Usage\ni0,,Ignored\n")
+    (tmp_path / "other.csv").write_text("id,images\nP0,a\n")
+    (tmp_path / "lines.csv").write_text("p0,a\n")
+    with pytest.raises(SystemExit, match=f"^error: .*{message}"):
+        main([str(tmp_path / name) for name in files])
 
 
 def test_per_query_agrees_with_the_single_metrics():

@@ -27,3 +27,13 @@ def test_read_ranking_refuses_other_files(tmp_path):
         read_ranking(tmp_path / "wrong.npz")
     with pytest.raises(FileNotFoundError):
         read_ranking(tmp_path / "missing.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"cut", b"flipped", b"PK\x03\x04" + b"\xff" * 90])
+def test_read_ranking_names_a_damaged_file(tmp_path, content):
+    path = write_ranking(Ranking([[0.9, 0.1]] * 50, [[2, 0]] * 50), tmp_path / "ranking.npz")
+    whole = path.read_bytes()
+    changed = {b"cut": whole[: len(whole) // 2], b"flipped": whole[:200] + b"\xff" * 200}
+    path.write_bytes(changed.get(content, content))
+    with pytest.raises(ValueError, match=r"expected a ranking in .*ranking\.npz, found"):
+        read_ranking(path)

@@ -177,6 +177,14 @@ def test_main_writes_a_submission_from_a_ranking_file(folders, dataset):
     assert path.read_text().startswith("id,images\nq00,ccc")
 
 
+@pytest.mark.parametrize("data", ["nowhere", "empty"])
+def test_main_names_a_folder_that_has_no_dataset(tmp_path, data):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "submission.csv").write_text("id,images\nq,a\n")
+    with pytest.raises(SystemExit, match=rf"error: expected .* {tmp_path / data}[,;]"):
+        main(["check", str(tmp_path / "submission.csv"), str(tmp_path / data)])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
