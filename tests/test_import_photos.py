@@ -1,10 +1,14 @@
 """Folders of photographs become a dataset that the reader takes without a warning but one."""
 
+import errno
+import os
+
 import cv2
 import numpy as np
 import pytest
 
-from lib import gldv2
+from lib import gldv2, images
+from lib import import_photos as import_photos_module
 from lib.import_photos import import_photos, main
 
 
@@ -40,7 +44,7 @@ def test_import_photos_writes_what_the_reader_reads(folders, tmp_path):
     assert len(dataset.clean) == 5
     assert len(gldv2.training_list(dataset, "clean")) == 5
     assert [note for note in dataset.warnings if "country" not in note] == []
-    assert len(table) == 8
+    assert len(table) == 9
 
 
 def test_import_photos_keeps_the_bytes_and_the_source(folders, tmp_path):
@@ -57,6 +61,7 @@ def test_import_photos_tells_what_it_left_out(folders, tmp_path):
     assert table["Théâtre/notes.txt"] == "no image by its name"
     assert table["Théâtre/cut.jpg"].startswith("unreadable (")
     assert table["Théâtre/copy.jpg"] == "the same photograph as Qutub Minar, Delhi/a.jpg"
+    assert table["loose.jpg"] == "beside the landmark folders"
     assert (table == "").sum() == 5
 
 
@@ -94,6 +99,74 @@ def test_main_takes_the_callers_paths(folders, tmp_path, monkeypatch, capsys):
     main(["my photos", "data"])
     out = capsys.readouterr()
     assert "5 images of 2 landmarks" in out.out
-    assert "left out 3 of 8 files" in out.err
+    assert "left out 4 of 9 files" in out.err
     with pytest.raises(SystemExit, match="error: expected a new folder"):
         main(["my photos", "data"])
+
+
+def test_import_photos_follows_links_but_not_in_circles(folders, tmp_path):
+    for name, value in (("1.jpg", 20), ("deep/2.jpg", 21)):
+        photograph(tmp_path / "disk" / name, value)
+    (tmp_path / "disk" / "deep" / "circle").symlink_to(tmp_path / "disk")
+    (folders / "Eiffel").mkdir()
+    (folders / "Eiffel" / "2019").symlink_to(tmp_path / "disk")
+    (folders / "Eiffel" / "all").symlink_to(folders)
+    photograph(tmp_path / "other" / "3.jpg", 22)
+    (folders / "Louvre").symlink_to(tmp_path / "other")
+    (folders / "A").symlink_to(folders)
+    table = import_photos(folders, tmp_path / "data")
+    taken = table[table["id"] != ""].groupby("landmark").size().to_dict()
+    assert taken == {"Qutub Minar, Delhi": 3, "Théâtre": 2, "Eiffel": 2, "Louvre": 1}
+    assert table.set_index("path").loc["A", "problem"] == "no file in this folder"
+
+
+def test_import_photos_lists_what_it_cannot_name_read_or_trust(folders, tmp_path, monkeypatch):
+    os.mkfifo(folders / "Théâtre" / "pipe.jpg")
+    (folders / "Théâtre" / "gone.jpg").symlink_to("nowhere")
+    (folders / "Empty").mkdir()
+    (folders / "caf\udce9").mkdir()  # as Python reads a name that is no UTF-8
+    monkeypatch.setattr(images, "MOST_PIXELS", 1600)
+    photograph(folders / "Large" / "a.png", 31, side=41)
+    problems = import_photos(folders, tmp_path / "data").set_index("path")["problem"].to_dict()
+    assert problems["Théâtre/pipe.jpg"].endswith("is no regular file)")
+    assert problems["Théâtre/gone.jpg"] == "unreadable (No such file or directory)"
+    assert problems["Empty"] == "no file in this folder"
+    assert problems["caf\\xe9"] == "the folder's name is no UTF-8"
+    assert problems["Large/a.png"] == "unreadable (41 x 41 pixels, more than 1,600)"
+
+
+def test_import_photos_goes_on_where_reading_is_forbidden(folders, tmp_path, monkeypatch):
+    forbidden = PermissionError(errno.EACCES, "Permission denied", str(folders / "Théâtre"))
+    read, walk = import_photos_module.read_file, os.walk
+
+    def read_but_one(path):
+        if path.name == "a.jpg":
+            raise forbidden
+        return read(path)
+
+    def walk_but_one(top, **options):
+        if top.name == "Théâtre":
+            options["onerror"](forbidden)
+            return iter(())
+        return walk(top, **options)
+
+    monkeypatch.setattr(import_photos_module, "read_file", read_but_one)
+    monkeypatch.setattr(os, "walk", walk_but_one)
+    problems = import_photos(folders, tmp_path / "data").set_index("path")["problem"].to_dict()
+    assert problems["Théâtre"] == "unreadable (Permission denied)"
+    assert problems["Qutub Minar, Delhi/a.jpg"] == "unreadable (Permission denied)"
+
+
+def test_import_photos_writes_names_in_one_form_and_any_characters(folders, tmp_path):
+    for value, name in enumerate(("e\u0301glise", "\u00e9glise", "$$", "C$\\frac$ %41"), 40):
+        photograph(folders / name / "a.jpg", value)
+    import_photos(folders, tmp_path / "data")
+    categories = gldv2.read(tmp_path / "data").landmarks["category"].tolist()
+    assert categories[:2] == ["$$", "C$\\frac$_%41"]
+    assert categories.count("église") == 1
+
+
+def test_main_names_the_landmarks_that_are_left_out(folders, tmp_path, capsys):
+    (folders / "Empty").mkdir()
+    main([str(folders), str(tmp_path / "data")])
+    assert "left out 1 landmarks: Empty" in capsys.readouterr().err
