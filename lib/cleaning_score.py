@@ -15,6 +15,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from lib.clean import clean
 from lib.config import CleanConfig
+from lib.tables import first_of
 
 SCORES = ("ari", "purity", "noise_precision", "noise_recall", "noise_f1", "kept")
 
@@ -139,11 +140,34 @@ def read_truth(root: str | Path) -> pd.DataFrame | None:
     """`truth.csv` of a data folder, what each image really shows; None where there is none.
 
     Columns id, planted, shows, and split and view in the miniature world. For scoring only.
+
+    Raises:
+        ValueError: It is no CSV, or has no column id, or an id twice.
     """
     path = Path(root) / "truth.csv"
     if not path.is_file():
         return None
-    return pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+    try:
+        truth = pd.read_csv(path, dtype={"id": str}, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:  # ParserError, UnicodeDecodeError and EmptyDataError are such
+        raise ValueError(f"{path} is not readable as CSV ({error}): mend it.") from None
+    if "id" not in truth or truth["id"].duplicated().any():
+        raise ValueError(f"{path} must have a column id in which no image repeats: mend it.")
+    return truth
+
+
+def is_planted(truth: pd.DataFrame) -> pd.Series:
+    """Whether each image of `truth.csv` has a wrong label or shows no landmark.
+
+    Raises:
+        ValueError: The file does not say.
+    """
+    if "planted" not in truth:
+        raise ValueError(
+            "expected the column planted in truth.csv (none where a label is right), found"
+            f" {', '.join(truth.columns)}; add it or take the file away"
+        )
+    return truth["planted"] != "none"
 
 
 def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
@@ -155,10 +179,19 @@ def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
 
     Returns:
         (N,) int64 in the order of `images`, -1 for planted noise.
+
+    Raises:
+        ValueError: The truth lacks a column or an image.
     """
-    known = truth.set_index("id").loc[images["id"]]
+    absent = images.loc[~images["id"].isin(truth["id"]), "id"]
+    if len(absent):
+        raise ValueError(
+            f"expected every image in truth.csv, found none of {len(absent):,} of them"
+            f" ({first_of(absent)}); add them or take the file away"
+        )
+    known = truth.assign(is_planted=is_planted(truth)).set_index("id").loc[images["id"]]
     views = np.full(len(images), "")
     if "view" in known:  # a close-up shows a part of the front
         views = known["view"].replace("detail", "front").to_numpy()
     codes = pd.MultiIndex.from_arrays([images["landmark_id"], views]).factorize()[0]
-    return np.where(known["planted"].to_numpy() == "none", codes, -1)
+    return np.where(known["is_planted"], -1, codes)

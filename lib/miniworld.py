@@ -41,7 +41,7 @@ def generate(root: str | Path, config: WorldConfig, *, jobs: int = 2) -> Path:
     key = fingerprint(config, EDITION)
     manifest = root / MANIFEST
     if manifest.is_file():
-        if read_json(manifest)["key"] == key:
+        if _key(manifest) == key:
             return root
     elif root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ValueError(
@@ -58,6 +58,14 @@ def generate(root: str | Path, config: WorldConfig, *, jobs: int = 2) -> Path:
             {"key": key, "config": dataclasses.asdict(config), "images": counts}, folder / MANIFEST
         )
     return root
+
+
+def _key(manifest: Path) -> str | None:
+    """The fingerprint of a world; None where its manifest is damaged, so that it is drawn again."""
+    try:
+        return read_json(manifest)["key"]
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _draw_images(folder: Path, plan: Plan, config: WorldConfig, jobs: int) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from lib.augment import Augment, corner_cutmix
+from lib.cleaning_score import is_planted
 from lib.config import StageConfig
 from lib.gldv2 import Evaluation
 from lib.images import ImageSource
@@ -72,7 +73,7 @@ def noise_rows(
         titles: shown left of each row.
         columns: most images in a row, a third of them clean.
     """
-    planted = set() if truth is None else set(truth.loc[truth["planted"] != "none", "id"])
+    planted = set() if truth is None else set(truth.loc[is_planted(truth), "id"])
     rows = []
     for place, landmark in enumerate(landmarks):
         own = raw[raw["landmark_id"] == landmark]

@@ -9,7 +9,13 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from lib.clean import clean
-from lib.cleaning_score import score_cleaning, score_descriptors, score_radii, true_classes
+from lib.cleaning_score import (
+    read_truth,
+    score_cleaning,
+    score_descriptors,
+    score_radii,
+    true_classes,
+)
 from lib.config import CleanConfig
 
 
@@ -81,6 +87,26 @@ def test_true_classes_are_landmarks_where_views_are_not_known():
     a, b, c, d = true_classes(images, truth)
     assert a == c != b
     assert d == -1
+
+
+@pytest.mark.parametrize(
+    ("truth", "message"),
+    [
+        ({"id": list("ab"), "shows": ["", ""]}, "column planted in truth.csv .* found id, shows"),
+        ({"id": ["a"], "planted": ["none"]}, r"found none of 1 of them \(b\)"),
+    ],
+)
+def test_true_classes_refuse_a_truth_that_does_not_tell(truth, message):
+    images = pd.DataFrame({"id": list("ab"), "landmark_id": [1, 1]})
+    with pytest.raises(ValueError, match=message):
+        true_classes(images, pd.DataFrame(truth))
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"image,planted\na,none\n", b"id\na\na\n"])
+def test_read_truth_names_a_file_that_is_none(tmp_path, content):
+    (tmp_path / "truth.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"truth\.csv .*mend it"):
+        read_truth(tmp_path)
 
 
 def noisy_landmarks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

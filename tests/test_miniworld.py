@@ -62,6 +62,16 @@ def test_generate_interrupted_half_way_leaves_nothing(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", "null"])
+def test_generate_draws_a_world_again_whose_manifest_is_damaged(tmp_path, monkeypatch, content):
+    (tmp_path / "world.json").write_text(content)
+    (tmp_path / "left_over.jpg").write_bytes(b"")
+    monkeypatch.setattr(miniworld, "_draw_images", lambda *_: None)
+    miniworld.generate(tmp_path, TINY)
+    assert not (tmp_path / "left_over.jpg").exists()
+    assert json.loads((tmp_path / "world.json").read_text())["key"]
+
+
 def test_generate_refuses_a_folder_with_other_files(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(ValueError, match="folder of its own"):
