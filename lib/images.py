@@ -216,8 +216,8 @@ def _grey(image: Image.Image) -> np.ndarray:
     if image.mode == "I" and (bits, kind) == (32, _UNSIGNED):
         values = values.view(np.uint32)  # Pillow reads these as signed
     values = values.astype(np.float32)
-    known = np.isfinite(values)
-    if not known.any():
+    known = np.isfinite(values) if image.mode == "F" else True
+    if not np.any(known):
         raise ValueError("no pixel has a finite value")
     low, high = float(values.min(where=known, initial=0)), float(values.max(where=known, initial=0))
     whites, slack = _WHITES, 0.0
@@ -230,8 +230,10 @@ def _grey(image: Image.Image) -> np.ndarray:
     white = next((end for end in whites if high <= end * (1 + slack)), None)
     if white is not None and low >= -slack * high:
         low, high = 0, white
-    values = np.nan_to_num(values, nan=low, posinf=high, neginf=low)
-    grey = np.clip((values - low) * (255 / max(high - low, 1e-30)) + 0.5, 0, 255).astype(np.uint8)
+    np.nan_to_num(values, copy=False, nan=low, posinf=high, neginf=low)
+    values -= low  # in place, because such images can be large
+    values *= 255 / max(high - low, 1e-30)
+    grey = np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
     return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
 
 

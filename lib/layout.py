@@ -106,7 +106,8 @@ def find_kind(root: Path) -> str:
     has none; `index`, `test` or `sample_submission.csv` came in 2021.
     """
     header = read_header(find_file(root, "train.csv"))
-    if find_file(root, "train_clean.csv").is_file() or "url" in header:
+    has_url = any("url" in name.lower() for name in header)
+    if find_file(root, "train_clean.csv").is_file() or has_url:
         return "gldv2"
     of_2021 = ("index", "test", "sample_submission.csv")
     return "kaggle2021" if any((root / name).exists() for name in of_2021) else "kaggle2020"

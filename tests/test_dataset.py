@@ -168,7 +168,9 @@ def test_missing_image_files_are_counted_and_listed(root):
     assert f"(the first should be {root / 'train'}" in note
 
 
-@pytest.mark.parametrize("header", ['"id","url","landmark_id"', "\ufeffid,url,landmark_id"])
+@pytest.mark.parametrize(
+    "header", ['"id","url","landmark_id"', "\ufeffid,url,landmark_id", "id, URL,landmark_id"]
+)
 def test_read_takes_a_raw_table_for_no_clean_set_however_its_header_is_written(root, header):
     (root / "train_clean.csv").unlink()
     text = (root / "train.csv").read_text().split("\n", 1)[1]
