@@ -12,7 +12,6 @@ import json
 import multiprocessing
 import os
 import tempfile
-import threading
 import warnings
 import weakref
 from collections.abc import Sequence
@@ -73,7 +72,7 @@ class ImageSource:
     @property
     def bad(self) -> dict[str, str]:
         """Path and reason of each unreadable image met so far, in worker processes too."""
-        return self._reports.read()
+        return dict(self._reports.read())
 
     def read(self, path: str | Path) -> np.ndarray:
         """The (H, W, 3) uint8 RGB pixels at `path`, upright; (256, 256, 3) grey if unreadable."""
@@ -111,7 +110,6 @@ class _Reports:
     def _share(self, descriptor: int) -> None:
         self._descriptor, self._offset = descriptor, 0
         self._found: dict[str, str] = {}
-        self._lock = threading.Lock()
         weakref.finalize(self, os.close, descriptor)
 
     def __getstate__(self) -> Any:
@@ -124,30 +122,32 @@ class _Reports:
 
     def add(self, path: str, reason: str) -> bool:
         """Keep a report; False when `path` has one."""
-        with self._lock:
-            if path in self._read():
-                return False
-            self._found[path] = reason
-            line = json.dumps([path, reason]) + "\n"
-            # A report that finds no room is lost to other processes, never a reason to stop.
-            with contextlib.suppress(OSError):
-                os.write(self._descriptor, line.encode())
-            return True
+        if path in self.read():
+            return False
+        self._found[path] = reason
+        # A report that finds no room is lost to other processes, never a reason to stop.
+        with contextlib.suppress(OSError):
+            os.write(self._descriptor, (json.dumps([path, reason]) + "\n").encode())
+        return True
 
     def read(self) -> dict[str, str]:
-        """All reports, path to reason."""
-        with self._lock:
-            return dict(self._read())
+        """All reports, path to reason; only what is new is read.
 
-    def _read(self) -> dict[str, str]:
-        """Read on from where the last call ended."""
-        while new := os.pread(self._descriptor, 2**20, self._offset):
-            lines = new[: new.rfind(b"\n") + 1]
-            if not lines:
-                break
-            self._offset += len(lines)
-            self._found.update(json.loads(line) for line in lines.splitlines())
+        Without a lock, which a fork could leave held: threads may read a line twice, no more.
+        """
+        offset = self._offset
+        while lines := self._lines(offset):
+            offset += len(lines)
+            for line in lines.splitlines():
+                with contextlib.suppress(ValueError):  # one that found room in part
+                    path, reason = json.loads(line)
+                    self._found[path] = reason
+        self._offset = offset
         return self._found
+
+    def _lines(self, offset: int) -> bytes:
+        new = os.pread(self._descriptor, 2**20, offset)
+        return new[: new.rfind(b"\n") + 1]
 
 
 def _nameless_file() -> int:

@@ -33,6 +33,7 @@ _BLOCK, _MAGIC = 512, 257  # a tar's unit, and where its headers say "ustar"
 _CHUNK = 2**20
 _LONGEST_NAME = 2**20  # bytes of a member's extended header
 _PATTERN = re.compile(ID_PATTERN)
+_ADDITIONS = "(thumb(nail)?|copy|small|preview|mask|orig(inal)?|resized|edited|[0-9]+x[0-9]+)s?"
 _SAMPLE = 20_000  # images whose files `ImageStore.state` looks at
 
 
@@ -64,19 +65,25 @@ class TarIndex:
 
     def read(self, image_id: str) -> bytes | None:
         """The bytes of an image, or None when no archive has it."""
-        key = np.array([image_id.encode()])
-        if key.dtype.itemsize > self.ids.dtype.itemsize:
-            return None
-        # Of the same width, or searchsorted would copy millions of ids to widen them.
-        row = int(np.searchsorted(self.ids, key.astype(self.ids.dtype))[0])
-        if row == len(self.ids) or self.ids[row] != key[0]:
+        row = int(self._rows([image_id])[0])
+        if row < 0:
             return None
         with open(self.archives[self.archive[row]], "rb", buffering=0) as file:
             return os.pread(file.fileno(), int(self.size[row]), int(self.offset[row]))
 
     def has(self, image_ids: Sequence[str]) -> np.ndarray:
         """Whether an archive has each of these images, as (len(image_ids),) booleans."""
-        return np.isin(np.array([i.encode() for i in image_ids], dtype=np.bytes_), self.ids)
+        return self._rows(image_ids) >= 0
+
+    def _rows(self, image_ids: Sequence[str]) -> np.ndarray:
+        """The row of each image, -1 for those that are not there."""
+        keys = np.array([os.fsencode(image_id) for image_id in image_ids], dtype=np.bytes_)
+        if not len(self.ids):
+            return np.full(len(keys), -1)
+        # Of the same width, or searchsorted would copy millions of ids to widen them.
+        rows = np.searchsorted(self.ids, keys.astype(self.ids.dtype))
+        rows = np.minimum(rows, len(self.ids) - 1)
+        return np.where(self.ids[rows] == keys, rows, -1)
 
 
 class ImageStore:
@@ -215,13 +222,14 @@ def _ids_of_files(folder: Path, warn: Callable[[str], None]) -> list[str]:
 
 
 def _is_companion(stem: str, stems: set[str]) -> bool:
-    """Whether a name is that of another image with an addition: ID_thumb, ID-copy.
+    """Whether a name is that of another image with an addition: ID_thumb, ID-copy, ID_1.
 
-    A number is an addition only to GLDv2's own ids, because people count their photographs.
+    Any addition counts to GLDv2's own ids; to others, which people choose, only what tools add.
     """
     for mark in re.finditer("[_-]", stem):
         base, rest = stem[: mark.start()], stem[mark.end() :]
-        if base in stems and (not rest.isdigit() or re.fullmatch("[0-9a-f]{16}", base)):
+        is_made = re.fullmatch("[0-9a-f]{16}", base) or re.fullmatch(_ADDITIONS, rest.lower())
+        if base in stems and is_made:
             return True
     return False
 

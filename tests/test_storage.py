@@ -338,7 +338,7 @@ HEX = "abcdef0123456789"
     ("name", "is_id"),
     [
         ("a/b/c/abc-_9.jpg", True),
-        ("a/b/c/abc1_2.jpg", True),  # beside abc1.jpg: a second photograph
+        *((f"a/b/c/{name}.jpg", True) for name in ("abc1_2", "abc1-tower")),  # beside abc1.jpg
         *((f"a/b/c/{HEX}{addition}.jpg", False) for addition in ("_1", " (1)", "-copy", ".jpg")),
         *(
             (f"a/b/c/{other}", False)
