@@ -74,6 +74,7 @@ def build_learner(
         torch.manual_seed(stream_seed(seed, "weights", stage.name))
         known = models.load(start) if start else None
         network = known.model if known else models.build_model(model)
+        network.check_size(stage.size)
         learner = Learner(stage, network.train(), image_counts)
         if known and _same_classes(stage, known):
             grow_head(known.head, learner.head)

@@ -2,7 +2,8 @@
 
 [20] §2.2: global average pooling, a 1×1 convolution to 512, BatchNorm, and L2 normalisation at test
 time. [21]: the same with GeM pooling (p = 3) and a linear layer, which is the same 1×1 convolution.
-Any convolutional timm network serves as trunk. The losses take the BatchNorm output as it is.
+Any timm network that makes a map of features serves as trunk. The losses take the BatchNorm output
+as it is.
 """
 
 import dataclasses
@@ -14,14 +15,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
 from lib.config import ModelConfig
 from lib.runs import atomic_path
-from lib.trunks import build_trunk, fetch_ibn_net, from_ibn_net
-from lib.weights import WeightReport, load_weights, read_weights
+from lib.trunks import PROBE, build_trunk, fetch_ibn_net, from_ibn_net, try_trunk
+from lib.weights import WeightReport, check_weights, load_weights, read_file, read_weights
 
 
 class GeM(nn.Module):
@@ -61,23 +61,30 @@ class EmbeddingNetwork(nn.Module):
         self.mean: tuple[float, ...] = config.mean or tuple(trunk.pretrained_cfg["mean"])
         self.std: tuple[float, ...] = config.std or tuple(trunk.pretrained_cfg["std"])
         self.trunk = trunk
-        # Some trunks widen the map once more after their last stage (MobileNetV3).
-        self.channels = getattr(trunk, "head_hidden_size", None) or trunk.num_features
         self.pool = build_pooling(config)
-        self.reduce = nn.Conv2d(self.channels, config.embedding_dim, kernel_size=1, bias=False)
+        self.reduce = nn.Conv2d(trunk.map_channels, config.embedding_dim, kernel_size=1, bias=False)
         nn.init.xavier_uniform_(self.reduce.weight)
         self.norm = nn.BatchNorm1d(config.embedding_dim)
         self.norm.bias.requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Raw embeddings for the losses, (B, D)."""
-        features = self.trunk(images)
-        if features.ndim != 4 or features.shape[1] != self.channels:
+        return self.norm(self.reduce(self.pool(self.trunk(images))).flatten(1))
+
+    def check_size(self, size: int) -> None:
+        """Refuse images that are too small for the trunk.
+
+        Raises:
+            ValueError: the trunk cannot reduce so few pixels.
+        """
+        try:
+            if size < PROBE:  # the trunk takes those of PROBE pixels, or it would not be here
+                try_trunk(self.trunk, size)
+        except RuntimeError as error:
             raise ValueError(
-                f"expected a (B, {self.channels}, H, W) map from {self.config.trunk}, found "
-                f"{tuple(features.shape)}; choose a convolutional trunk"
-            )
-        return self.norm(self.reduce(self.pool(features)).flatten(1))
+                f"expected images large enough for the trunk {self.config.trunk}, found {size} px; "
+                "raise `size` or choose another trunk"
+            ) from error
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Descriptors for search: float32 rows of unit length, (B, D)."""
@@ -117,7 +124,8 @@ def build_model(config: ModelConfig) -> EmbeddingNetwork:
     if is_pretrained and has_ibn:
         model.weight_report = load_weights(trunk, fetch_ibn_net(config.trunk))
     elif config.weights and not is_pretrained:
-        model.weight_report = load_weights(trunk, from_ibn_net(read_weights(config.weights)))
+        found = from_ibn_net(read_weights(config.weights))
+        model.weight_report = load_weights(trunk, found, origin=config.weights)
     return model
 
 
@@ -152,19 +160,24 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
     Raises:
         ValueError: the file is missing or was not written by `save`.
     """
-    tensors = read_weights(path)
-    with safe_open(path, framework="pt") as file:
-        notes = file.metadata() or {}
+    tensors, notes = read_file(path)
     if "config" not in notes:
         raise ValueError(
             f"expected a checkpoint with its configuration, found only weights in "
             f"{path}; name the file in `weights` of a ModelConfig instead"
         )
-    config = _config(json.loads(notes["config"]))
-    model = build_model(dataclasses.replace(config, weights=""))
+    try:
+        config, facts = _config(json.loads(notes["config"])), json.loads(notes["facts"])
+        model = build_model(dataclasses.replace(config, weights=""))
+        model.load_state_dict(_under("model.", tensors))
+    except (KeyError, TypeError, AttributeError, RuntimeError, json.JSONDecodeError) as error:
+        raise ValueError(
+            f"expected a checkpoint of this version in {path}, found other settings or weights "
+            f"({type(error).__name__}); train it again"
+        ) from error
+    check_weights(tensors, str(path))
     model.config = config
-    model.load_state_dict(_under("model.", tensors))
-    return Checkpoint(model.to(device).eval(), _under("head.", tensors), json.loads(notes["facts"]))
+    return Checkpoint(model.to(device).eval(), _under("head.", tensors), facts)
 
 
 def _config(settings: dict[str, Any]) -> ModelConfig:

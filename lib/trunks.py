@@ -6,15 +6,22 @@ first norm are normalised per image, which drops colour and style; the other hal
 Options of `ModelConfig.trunk_options` that timm does not know: `last_stride` and `ibn`.
 """
 
+import contextlib
 import difflib
 import re
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
+import huggingface_hub
 import timm
 import torch
 from torch import nn
 
+PROBE = 128  # pixels: inception and xception networks need 75
 IBN_STAGES = ("layer1", "layer2", "layer3")
 # Where ImageNet weights with IBN-a are (Pan et al., 2018; [21]), by timm's name; timm has none.
 IBN_NET = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
@@ -34,15 +41,14 @@ def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = 
         options: for `timm.create_model`, and `last_stride: 1` and `ibn: True` for us.
         is_pretrained: whether timm fetches its weights.
 
+    The network is tried on a grey image, so that one without a map of features is refused here and
+    not in the middle of training; `trunk.map_channels` tells how many features the map has.
+
     Raises:
-        ValueError: unknown name, weights out of reach, or a change that the network cannot take.
+        ValueError: unknown name, weights out of reach, a change that the network cannot take, or
+            no map (B, C, H, W) to pool, as from most transformers.
     """
-    if not timm.is_model(name):
-        close = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise ValueError(
-            f"expected the name of a timm network, found {name!r}; "
-            + (f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()")
-        )
+    _check_name(name)
     options = dict(options)
     last_stride, has_ibn = options.pop("last_stride", 2), options.pop("ibn", False)
     if last_stride not in (1, 2):
@@ -55,18 +61,93 @@ def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = 
         (pool_as_resnest if is_resnest else keep_last_resolution)(trunk)
     if has_ibn:
         add_ibn(trunk)
+    trunk.map_channels = _map_channels(_call(name, options), trunk)
     return trunk
 
 
-def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Module:
-    try:
-        return timm.create_model(
-            name, pretrained=is_pretrained, num_classes=0, global_pool="", **options
+def _check_name(name: str) -> None:
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        close = difflib.get_close_matches(base, timm.list_models(), n=3)
+        raise ValueError(
+            f"expected the name of a timm network, found {name!r}; "
+            + (f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()")
         )
-    except (OSError, RuntimeError) as error:
-        if not is_pretrained:
-            raise
-        raise _out_of_reach(f"the pretrained weights of {name}", error) from error
+    tags = [found.partition(".")[2] for found in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in tags:
+        raise ValueError(
+            f"expected one of timm's weights for {base} after the dot "
+            f"({', '.join(tags) or 'there are none'}), found {tag!r}; leave it out or take another"
+        )
+
+
+def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Module:
+    create = partial(timm.create_model, name, pretrained=is_pretrained, num_classes=0, **options)
+    try:
+        with _without_retries() if is_pretrained else contextlib.nullcontext():
+            try:
+                return create(global_pool="")
+            except (AssertionError, TypeError):  # some heads insist on pooling: stop before them
+                trunk = create()
+                trunk.forward, trunk.head = trunk.forward_features, nn.Identity()
+                return trunk
+    except Exception as error:  # constructors raise nearly anything for options that do not fit
+        if is_pretrained and not isinstance(error, (TypeError, AssertionError)):
+            raise _out_of_reach(f"the pretrained weights of {name}", error) from error
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"expected options that the trunk takes, found {_call(name, options)} "
+            f"({type(error).__name__}: {reason}); leave out what belongs to another trunk"
+        ) from error
+
+
+def _call(name: str, options: Mapping[str, Any]) -> str:
+    words = ", ".join(f"{option}={value!r}" for option, value in options.items())
+    return f"{name}({words})" if words else name
+
+
+@contextlib.contextmanager
+def _without_retries() -> Iterator[None]:
+    """Where the hub's host has no address, look at what was fetched before and nowhere else.
+
+    huggingface_hub would retry for a minute, with two lines each time.
+    """
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    try:
+        socket.getaddrinfo(urlsplit(huggingface_hub.constants.ENDPOINT).hostname, None)
+    except OSError:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before or not getproxies()
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before
+
+
+def _map_channels(name: str, trunk: nn.Module) -> int:
+    """How many features the map of a trunk has."""
+    widths = {getattr(trunk, width, None) for width in ("num_features", "head_hidden_size")}
+    try:
+        shape = try_trunk(trunk, PROBE)
+        found = f"{shape}"
+    except Exception as error:  # networks raise nearly anything for a size that does not fit
+        shape, found = (), f"none ({type(error).__name__})"
+    if len(shape) != 4 or shape[1] not in widths:
+        raise ValueError(
+            f"expected a trunk that makes a map (B, C, H, W) of images of any size, found {found} "
+            f"from {PROBE} px with {name}; choose a convolutional network such as resnet50"
+        )
+    return shape[1]
+
+
+@torch.no_grad()
+def try_trunk(trunk: nn.Module, size: int) -> tuple[int, ...]:
+    """The shape of what a trunk makes of one grey image; statistics and random streams stay."""
+    was_training = trunk.training
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return tuple(trunk.eval()(torch.zeros(1, 3, size, size)).shape)
+    finally:
+        trunk.train(was_training)
 
 
 def fetch_ibn_net(name: str) -> dict[str, torch.Tensor]:
@@ -179,7 +260,7 @@ def from_ibn_net(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     renamed: dict[str, torch.Tensor] = {}
     for name, value in weights.items():
         layer = re.search(r"\.se\.fc\.([02])\.(weight|bias)$", name)
-        if layer is None:
+        if layer is None or value.ndim != (2 if layer[2] == "weight" else 1):
             renamed[name] = value
             continue
         start = f"{name[: layer.start()]}.se.fc{'1' if layer[1] == '0' else '2'}"

@@ -1,6 +1,9 @@
+import copy
 import dataclasses
+import json
 
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
 
@@ -106,7 +109,7 @@ def test_build_model_loads_a_local_file(tmp_path):
 def test_build_model_refuses_the_weights_of_another_network(tmp_path):
     save_file({"stem.kernel": torch.zeros(3)}, tmp_path / "net.safetensors")
     config = dataclasses.replace(TINY, weights=str(tmp_path / "net.safetensors"))
-    with pytest.raises(ValueError, match=r"found stem\.kernel \(3,\) and none that fits"):
+    with pytest.raises(ValueError, match=r"net\.safetensors, .* found 0 .* stem\.kernel \(3,\)"):
         build_model(config)
 
 
@@ -117,10 +120,43 @@ def test_build_model_refuses_unknown_names():
         build_model(dataclasses.replace(TINY, pooling="max"))
 
 
-def test_forward_refuses_a_trunk_of_tokens():
-    model = build_model(dataclasses.replace(TINY, trunk="test_vit"))
-    with pytest.raises(ValueError, match="choose a convolutional trunk"):
-        model(images(2, 160))
+@pytest.mark.parametrize("name", ["test_vit", "test_mambaout", "levit_128s"])
+def test_build_model_refuses_a_trunk_without_a_map(name):
+    config = ModelConfig(trunk=name)
+    with pytest.raises(ValueError, match=rf"with {name}; choose a convolutional network"):
+        build_model(config)
+
+
+TRUNKS = ["test_convnext", "test_efficientnet", "test_nfnet", "test_resnet", "test_byobnet"]
+TRUNKS += ["dla46x_c", "edgenext_xx_small", "efficientvit_b0", "fasternet_t0", "ghostnet_050"]
+TRUNKS += ["inception_next_atto", "mobilevit_xxs", "pvt_v2_b0", "regnetx_002", "starnet_s050"]
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_build_model_takes_networks_of_many_families(name):
+    model = build_model(ModelConfig(trunk=name, embedding_dim=8))
+    model(images(2, 64)).sum().backward()
+    unused = [n for n, value in model.named_parameters() if value.grad is None]
+    assert unused == ["norm.bias"]  # the only one that does not learn; others stop DDP
+    assert copy.deepcopy(model).eval().embed(images(1, 96)).shape == (1, 8)
+
+
+def test_build_model_draws_as_many_random_numbers_as_the_network_has_weights():
+    torch.manual_seed(0)
+    trunk = timm.create_model("test_resnet", num_classes=0, global_pool="")
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(trunk="test_resnet"))
+    assert model.training
+    for name, value in trunk.state_dict().items():
+        torch.testing.assert_close(model.trunk.state_dict()[name], value)
+
+
+def test_check_size_refuses_images_that_the_trunk_cannot_reduce():
+    model = build_model(ModelConfig(trunk="inception_v3"))
+    model.check_size(96)
+    with pytest.raises(ValueError, match="trunk inception_v3, found 64 px; raise `size`"):
+        model.check_size(64)
+    assert model.training
 
 
 def test_save_and_load_give_the_same_network_and_head(tmp_path):
@@ -155,6 +191,35 @@ def test_load_refuses_a_plain_weight_file(tmp_path):
     save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
     with pytest.raises(ValueError, match="name the file in `weights`"):
         load(tmp_path / "plain.safetensors")
+
+
+def test_load_refuses_a_file_that_is_cut_or_not_finite(tmp_path):
+    path = save(tmp_path / "last.safetensors", build_model(TINY))
+    whole = path.read_bytes()
+    for size in (0, 100, len(whole) // 2):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"last\.safetensors, found"):
+            load(path)
+    model = build_model(TINY)
+    model.reduce.weight.data[0] = torch.nan
+    with pytest.raises(ValueError, match=r"last\.safetensors, found NaN .* model\.reduce\.weight"):
+        load(save(path, model))
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"config": "{", "facts": "{}"},
+        {"config": "[]", "facts": "{}"},
+        {"config": json.dumps({"trunk_options": {}, "wings": 2}), "facts": "{}"},
+        {"config": json.dumps(dataclasses.asdict(ModelConfig(trunk="test_resnet")))},
+        {"config": json.dumps(dataclasses.asdict(TINY)), "facts": "{}"},  # without its weights
+    ],
+)
+def test_load_refuses_a_checkpoint_of_another_version(tmp_path, notes):
+    save_file({"model.a": torch.zeros(1)}, tmp_path / "old.safetensors", notes)
+    with pytest.raises(ValueError, match=r"of this version in .*old\.safetensors"):
+        load(tmp_path / "old.safetensors")
 
 
 def test_network_learns_with_its_head():

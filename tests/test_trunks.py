@@ -1,5 +1,8 @@
 import hashlib
+import socket
+import time
 
+import huggingface_hub
 import pytest
 import torch
 from torch import nn
@@ -70,6 +73,37 @@ def test_build_trunk_refuses_last_stride_where_nothing_strides():
         build_trunk("test_efficientnet", {"last_stride": 1})
     with pytest.raises(ValueError, match="found 3"):
         build_trunk("resnet18", {"last_stride": 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("efficientnet_b0", {"layers": (1, 1)}, r"takes, found efficientnet_b0\(layers=\(1, 1\)\)"),
+        ("efficientvit_b0", {"channels": 8}, r"takes, found efficientvit_b0\(channels=8\)"),
+        ("resnet18", {"layers": "many"}, r"takes, found resnet18\(layers='many'\)"),
+        ("resnet18", {"channels": (8, 16)}, r"with resnet18\(channels=\(8, 16\)\)"),
+        ("resnet50.nope", {}, r"weights for resnet50 after the dot \(.*a1_in1k.*found 'nope'"),
+        ("resnet5O", {}, "found 'resnet5O'; did you mean resnet50"),
+        ("", {}, "found ''"),
+    ],
+)
+def test_build_trunk_refuses_what_a_network_does_not_take(name, options, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        build_trunk(name, options)
+    assert "\n" not in str(caught.value)
+
+
+def test_build_trunk_tells_at_once_that_weights_are_out_of_reach(monkeypatch, caplog):
+    def no_address(*_):
+        raise socket.gaierror("Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_address)
+    monkeypatch.setattr(trunks, "getproxies", dict)
+    monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits to try again"))
+    with pytest.raises(ValueError, match="expected to fetch the pretrained weights of test_resnet"):
+        build_trunk("test_resnet.r160_in1k", {}, is_pretrained=True)
+    assert not caplog.records
+    assert not huggingface_hub.constants.HF_HUB_OFFLINE
 
 
 def test_ibn_equals_its_two_halves():
