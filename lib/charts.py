@@ -15,7 +15,19 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from lib.viz import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of
+from lib.viz import (
+    CLUSTERS,
+    INK,
+    LEAKED,
+    NEUTRAL,
+    RESCUED,
+    RIGHT,
+    WRONG,
+    TextFigure,
+    axes_of,
+    plain_numbers,
+    shorten,
+)
 
 
 def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
@@ -30,9 +42,7 @@ def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
         label = f"{name}: {len(classes):,} images, {len(sizes):,} classes"
         axis.plot(np.arange(1, len(sizes) + 1), sizes, color=colour, label=label, linewidth=2)
     axis.set(xscale="log", yscale="log", xlabel="class, largest first", ylabel="images")
-    for one in (axis.xaxis, axis.yaxis):
-        one.set_major_formatter(matplotlib.ticker.ScalarFormatter())
-        one.set_minor_formatter(matplotlib.ticker.NullFormatter())
+    plain_numbers(axis.xaxis, axis.yaxis)
     axis.set_title("Few classes have many images, many have few", loc="left")
     axis.legend(frameon=False)
     return figure
@@ -45,7 +55,8 @@ def shares(table: pd.DataFrame, *, title: str) -> Figure:
     places = np.arange(len(table))
     for i, (name, colour) in enumerate(zip(table.columns, cycle(CLUSTERS), strict=False)):
         axis.barh(places + i * height, table[name], height * 0.9, color=colour, label=name)
-    axis.set_yticks(places + height * (table.shape[1] - 1) / 2, table.index)
+    names = [shorten(str(name), 40) for name in table.index]
+    axis.set_yticks(places + height * (table.shape[1] - 1) / 2, names)
     axis.invert_yaxis()
     axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
     axis.grid(axis="y", visible=False)
@@ -91,12 +102,14 @@ def steps(
     for place, value, high in zip(places, table["private"], table["high"], strict=True):
         beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
         left.annotate(f"{value:.3f}", (high, place), color=INK, size=8, weight="bold", **beside)
-    left.set_yticks(places, table["step"])
+    left.set_yticks(places, [shorten(name, 60) for name in table["step"]])
     left.set_title(title, loc="left")
     right.axvline(0, color=INK, linewidth=1)
     gains = table[table["gain"].notna()]
+    is_leaked = table["step"].str.contains("(leaked)", regex=False)
+    is_told = ~(is_leaked | is_leaked.shift(fill_value=False))  # neither step nor the one before
     for place, row in gains.iterrows():
-        _gain(right, place, row["gain"], row["gain_low"], row["gain_high"])
+        _gain(right, place, row["gain"], row["gain_low"], row["gain_high"], is_told[place])
     right.set(yticks=[], ylim=left.get_ylim())
     right.set_title(gain_title, loc="left")
     for axis in (left, right):
@@ -139,12 +152,13 @@ def forest(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
 
     Args:
         tables: heading → rows with the columns name, against, difference, difference_low,
-            difference_high, and paper (NaN where it has none). Rows against nothing are left out.
+            difference_high, paper (NaN where it has none) and verdict ("leaked" where the numbers
+            mean nothing). Rows against nothing are left out.
         title: above all.
     """
     tables = {heading: table[table["against"] != ""] for heading, table in tables.items()}
     rows = [max(len(table), 1) for table in tables.values()]
-    figure = Figure(
+    figure = TextFigure(
         figsize=(9.0, 1.4 + 0.34 * sum(rows) + 0.5 * len(rows)),
         layout="constrained",
         facecolor="white",
@@ -160,6 +174,8 @@ def forest(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
     meanings = {RIGHT: "better", WRONG: "worse", NEUTRAL: "not told from chance"}
     for colour, meaning in meanings.items():
         panels[0].plot([], [], "o-", color=colour, label=f"here {meaning}, 95 % interval")
+    if any(_is_leaked(table).any() for table in tables.values()):
+        panels[0].plot([], [], "o-", color=LEAKED, label="leaked: trained on the queries")
     if any(table["paper"].notna().any() for table in tables.values()):
         panels[0].plot([], [], "D", color=INK, markersize=4, label="in the paper")
     handles = panels[0].get_legend_handles_labels()
@@ -170,18 +186,30 @@ def forest(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
 def _differences(axis: Axes, table: pd.DataFrame) -> None:
     """One panel of `forest`."""
     axis.axvline(0, color=INK, linewidth=1)
+    is_leaked = _is_leaked(table).to_numpy()
     for place, row in enumerate(table.to_dict("records")):
-        _gain(axis, place, row["difference"], row["difference_low"], row["difference_high"])
+        ends = row["difference_low"], row["difference_high"]
+        _gain(axis, place, row["difference"], *ends, not is_leaked[place])
         axis.plot(row["paper"], place + 0.22, "D", color=INK, markersize=4)
-    names = [f"{row['name']}, against {row['against']}" for row in table.to_dict("records")]
-    axis.set_yticks(range(len(table)), names, fontsize=8)
+    names = table["name"] + ", against " + table["against"] + np.where(is_leaked, " (leaked)", "")
+    axis.set_yticks(range(len(table)), [shorten(name, 90) for name in names], fontsize=8)
     axis.set_ylim(len(table) - 0.4, -0.6)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", alpha=0.25)
 
 
-def _gain(axis: Axes, place: float, value: float, low: float, high: float) -> None:
+def _is_leaked(table: pd.DataFrame) -> pd.Series:
+    """Which differences mean nothing, because a row or its reference is trained on the queries."""
+    verdicts = table.get("verdict", pd.Series("", table.index))
+    leaked = table.loc[verdicts == "leaked", "name"]
+    return table["name"].isin(leaked) | table["against"].isin(leaked)
+
+
+def _gain(
+    axis: Axes, place: float, value: float, low: float, high: float, is_told: bool = True
+) -> None:
     """A difference and its interval, coloured by the side of zero on which all of it lies."""
     colour = RIGHT if low > 0 else WRONG if high < 0 else NEUTRAL
+    colour = colour if is_told else LEAKED
     axis.plot([low, high], [place, place], color=colour, linewidth=3)
     axis.plot(value, place, "o", color=colour)

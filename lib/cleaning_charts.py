@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lib.viz import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of
+from lib.viz import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of, plain_numbers
 
 
 def distances(
@@ -133,5 +133,6 @@ def sizes_before_after(before: pd.Series, after: pd.Series) -> Figure:
         label = f"{name}: {len(sizes):,} classes, median {sizes.median():.0f} images"
         axis.hist(sizes, bins, color=colour, alpha=0.6, label=label)
     axis.set(xscale="log", xlabel="images in the class", ylabel="classes")
+    plain_numbers(axis.xaxis)
     axis.legend(frameon=False)
     return figure

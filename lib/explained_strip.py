@@ -16,10 +16,10 @@ from lib.images import ImageSource
 from lib.ranking import Ranking
 from lib.rerank import explain
 from lib.sheets import pixels
-from lib.viz import RIGHT, WRONG
+from lib.viz import RIGHT, WRONG, shorten
 from lib.votes import NO_COUNTRY, Tags, Votes
 
-LONGEST_NAME = 26  # letters
+LONGEST_NAME = 26  # columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,8 +96,6 @@ def _voters(table: pd.DataFrame, names: Mapping[int, str] | pd.Series) -> tuple[
     lines = []
     for voter in table.itertuples():
         name = str(names.get(voter.landmark) or f"landmark {voter.landmark}")
-        if len(name) > LONGEST_NAME:
-            name = f"{name[: LONGEST_NAME - 1]}…"
         where = "" if voter.country == NO_COUNTRY else f" · {voter.country}"
-        lines.append(f"{voter.similarity:.2f}  {name}{where}")
+        lines.append(f"{voter.similarity:.2f}  {shorten(name, LONGEST_NAME)}{where}")
     return tuple(lines)

@@ -23,7 +23,7 @@ from lib.groups import unit_rows
 from lib.images import ImageSource
 from lib.runs import is_watched
 from lib.sheets import pixels
-from lib.viz import CLUSTERS, RESCUED, WRONG
+from lib.viz import CLUSTERS, RESCUED, WRONG, shorten
 
 NOISE = WRONG
 LEGEND = {
@@ -113,8 +113,8 @@ class Explorer:
         return draw_map(panels, legend=legend)
 
     def name(self, landmark: int) -> str:
-        """What to call a landmark."""
-        return self.names.get(landmark) or f"landmark {landmark}"
+        """What to call a landmark, in few words."""
+        return shorten(str(self.names.get(landmark) or f"landmark {landmark}"), 40)
 
     def interesting(self, count: int) -> list[int]:
         """Landmarks that cleaning changed most: by images split off, then by images dropped."""

@@ -15,7 +15,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from lib.explained_strip import ExplainedStrip
 from lib.geography import CONTINENTS, OTHER
-from lib.viz import CLUSTERS, INK, NEUTRAL, RIGHT, WRONG, axes_of
+from lib.viz import CLUSTERS, INK, NEUTRAL, RIGHT, WRONG, TextFigure, axes_of, shorten
 
 PARTS = {"raw": CLUSTERS[0], "landmark": CLUSTERS[1], "country": CLUSTERS[2]}
 _FRAMES = {"right": RIGHT, "another landmark": WRONG}
@@ -32,7 +32,7 @@ def explained(strips: Sequence[ExplainedStrip], *, title: str = "") -> Figure:
     columns = max((len(strip.images) for strip in strips), default=0) + 1
     width = _LEFT + _CELL * columns
     height = _TOP + _TALL * max(len(strips), 1)
-    figure = Figure(figsize=(width, height), facecolor="white")
+    figure = TextFigure(figsize=(width, height), facecolor="white")
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axis.set_axis_off()
     _write(axis, 0.06, 0.21, title, size=10.5, weight="bold", va="center")
@@ -114,8 +114,8 @@ def continents(table: pd.DataFrame, *, title: str) -> Figure:
             zorder=3,
             **hollow,
         )
-    axis.set_yticks(places, [str(name) for name in values.columns])
-    axis.set(xlabel="mAP@100")
+    axis.set_yticks(places, [shorten(str(name), 60) for name in values.columns])
+    axis.set(xlabel="mAP@100" if len(known) > 1 else "mAP@100 (a spread needs two continents)")
     axis.invert_yaxis()
     axis.set_title(title, loc="left")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), title="queries")

@@ -78,12 +78,17 @@ class Comparison:
 
         Returns:
             Columns reranker, best, best_map, worst, worst_map, spread; no row without a continent
-            of enough queries.
+            of enough queries. The spread is NaN, and a printed sentence says so, where there are
+            fewer than two.
         """
         values = self.continents.set_index("continent").drop(columns="queries")
         values = values.drop(index=OTHER, errors="ignore")
+        if len(values) < 2:
+            found = ", ".join(values.index) or "none"
+            print(f"no spread: expected two continents with enough queries, found {found}")
         if values.empty:
             values = values.iloc[:, :0]
+        gaps = values.max() - (values.min() if len(values) > 1 else np.nan)
         return pd.DataFrame(
             {
                 "reranker": values.columns,
@@ -91,7 +96,7 @@ class Comparison:
                 "best_map": values.max().to_numpy(),
                 "worst": values.idxmin().to_numpy(),
                 "worst_map": values.min().to_numpy(),
-                "spread": (values.max() - values.min()).to_numpy(),
+                "spread": gaps.to_numpy(dtype=float),
             }
         )
 

@@ -8,7 +8,7 @@ from matplotlib.container import ErrorbarContainer
 
 from lib import charts
 from lib.rerank_grid import choose
-from lib.viz import INK, NEUTRAL, RIGHT, WRONG
+from lib.viz import INK, LEAKED, NEUTRAL, RIGHT, WRONG
 from tests.figures import bars, check_picture, legend_of, png_size
 
 # What spoils a picture is a warning in matplotlib and numpy: all are errors here.
@@ -251,3 +251,23 @@ def test_forest_draws_ours_and_the_papers():
     assert [line.get_color() for line in legend.get_lines()] == [RIGHT, WRONG, NEUTRAL, INK]
     bare = charts.forest({"stages": FOREST.assign(paper=np.nan)}, title="t").legends[0]
     assert len(bare.get_texts()) == 3  # no paper, no mark of it
+
+
+def test_forest_judges_no_leaked_row_and_none_against_one():
+    table = pd.concat([FOREST, FOREST.head(1).assign(name="last", against="worse")])
+    table = table.assign(verdict=["agrees", "leaked", "agrees", "not run", "agrees"])
+    figure = charts.forest({"one": table}, title="t")
+    dots = figure.axes[0].lines[1 : 1 + 3 * len(table)][1::3]
+    assert [dot.get_color() for dot in dots] == [RIGHT, LEAKED, NEUTRAL, NEUTRAL, LEAKED]
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[1] == "worse, against better (leaked)"
+    words = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "leaked: trained on the queries" in words
+    bare = charts.forest({"one": FOREST}, title="t").legends[0]
+    assert not any("leaked" in text.get_text() for text in bare.get_texts())
+
+
+def test_steps_judges_no_leaked_step_and_none_above_one():
+    named = STEPS.assign(step=["first", "better", "worse (leaked)", "same"])
+    _, right = charts.steps(named, title="t").axes
+    assert [dot.get_color() for dot in right.lines[1:][1::2]] == [RIGHT, LEAKED, LEAKED]

@@ -87,4 +87,8 @@ def test_continents_span_from_worst_to_best_without_other():
     spans = axis.collections[0].get_segments()
     assert [(s[0][0], s[1][0]) for s in spans] == [(0.6, 0.8), (0.7, 0.9)]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["plain search", "reranked"]
-    check_picture(continents(table.iloc[[1]], title="nowhere"))
+    assert axis.get_xlabel() == "mAP@100"
+    for few in ([0, 1], [1]):
+        lonely = continents(table.iloc[few], title="too few")
+        check_picture(lonely)
+        assert lonely.axes[0].get_xlabel() == "mAP@100 (a spread needs two continents)"

@@ -126,6 +126,23 @@ def test_spread_is_one_of_continents_and_other_is_none():
     assert len(nowhere) == 0
 
 
+def test_spread_of_one_continent_is_none(capsys):
+    continents = pd.DataFrame(
+        {
+            "continent": ["Asia", "OTHER"],
+            "queries": [9, 9],
+            "plain": [0.5, 0.1],
+            "other": [0.6, 0.2],
+        }
+    )
+    found = Comparison(pd.DataFrame(), continents, {}).spread()
+    assert found["best_map"].tolist() == [0.5, 0.6]
+    assert found["spread"].isna().all()
+    assert capsys.readouterr().out == (
+        "no spread: expected two continents with enough queries, found Asia\n"
+    )
+
+
 def test_best_is_the_one_of_one_model_that_is_best_on_public(comparison, material):
     alone = comparison.table[comparison.table["reranker"] != "two models side by side"]
     best = comparison.best()
