@@ -14,7 +14,7 @@ from typing import NamedTuple
 import faiss
 import numpy as np
 
-from lib.inverted_file import INDEX, build_index
+from lib.inverted_file import build_index, open_index
 from lib.neighbours import best_of, check_tables, nearest, score_pairs
 from lib.rows import BLOCK, Table, blocks
 from lib.runs import progress
@@ -141,10 +141,9 @@ def read_index(
     Raises:
         ValueError: if there is no finished index, or it is of another number or width of rows.
     """
-    path = Path(folder) / INDEX
-    if not path.is_file():
+    index = open_index(folder)
+    if index is None:
         raise ValueError(f"expected a finished index in {folder}, found none; build it first")
-    index = faiss.read_index(str(path))
     if (index.ntotal, index.d) != tuple(rows.shape):
         raise ValueError(
             f"expected the index of {rows.shape[0]} rows of {rows.shape[1]} in {folder}, found one"

@@ -9,6 +9,7 @@ Every setting of `lib.config.CleanConfig` is an option; work done already is not
 import argparse
 import dataclasses
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from lib.clean import clean
 from lib.cluster_list import CLUSTERS, VERSION, write_cleaning
 from lib.config import CleanConfig
 from lib.embed import read_embeddings
+from lib.rows import open_rows
 from lib.runs import MANIFEST, fingerprint, is_done, read_json, read_key
 from lib.tables import first_of, read_table
 
@@ -43,10 +45,13 @@ def main(arguments: Sequence[str]) -> int:
     names = [field.name for field in dataclasses.fields(CleanConfig)]
     config = CleanConfig(**{name: getattr(given, name) for name in names})
     try:
-        facts = clean_files(given.embeddings, given.labels, config, given.out, jobs=given.jobs)
+        with warnings.catch_warnings(record=True) as noted:
+            facts = clean_files(given.embeddings, given.labels, config, given.out, jobs=given.jobs)
     except (ValueError, OSError) as error:
         print(f"clean_files: {error}", file=sys.stderr)
         return 1
+    for warning in noted:
+        print(f"clean_files: warning: {warning.message}", file=sys.stderr)
     print(summary(facts))
     print(f"wrote {CLUSTERS}, images.csv, landmarks.csv and sweep.csv into {given.out}")
     return 0
@@ -69,7 +74,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         else:
             text += f" (default {field.default:g})"
             parser.add_argument(f"--{word}", type=field.type, default=field.default, help=text)
-    return parser.parse_args(arguments)
+    given = parser.parse_args(arguments)
+    if given.jobs == 0:
+        parser.error("expected one job or more (-1: as many as cores), found 0")
+    return given
 
 
 def clean_files(
@@ -98,7 +106,10 @@ def clean_files(
     key = fingerprint(VERSION, origin, table, config)
     if not is_done(folder, key):
         landmark_ids = table["landmark_id"].to_numpy()
-        result = clean(rows, landmark_ids, config, ids=table["id"].to_numpy(), jobs=jobs)
+        try:
+            result = clean(rows, landmark_ids, config, ids=table["id"].to_numpy(), jobs=jobs)
+        except ValueError as error:
+            raise ValueError(f"{embeddings}: {error}") from error
         write_cleaning(result, folder, key)
     return read_json(Path(folder) / MANIFEST)
 
@@ -125,7 +136,7 @@ def read_input(embeddings: Path, labels: Path) -> tuple[np.ndarray, pd.DataFrame
             f"expected a folder of embeddings or a .npy file, found neither at {embeddings}; "
             "give what lib.embed or numpy.save wrote"
         )
-    rows = np.load(embeddings, mmap_mode="r")
+    rows = open_rows(embeddings)
     if len(rows) != len(table):
         raise ValueError(
             f"expected as many rows in {embeddings} as in {labels}, found {len(rows):,} and "

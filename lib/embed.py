@@ -18,6 +18,7 @@ from lib.batches import SquareImages, loader, report_bad
 from lib.config import InferenceConfig
 from lib.describe import describe, largest_size
 from lib.images import ImageSource
+from lib.rows import open_rows
 from lib.runs import (
     atomic_path,
     fingerprint,
@@ -106,9 +107,16 @@ def read_embeddings(folder: str | Path) -> Embeddings:
     folder = Path(folder)
     if read_key(folder) is None:
         raise ValueError(f"expected finished embeddings in {folder}, found none; run embed first")
-    ids = pd.read_csv(folder / IDS, dtype=str, keep_default_na=False)["id"].to_numpy(dtype=str)
-    rows = np.load(folder / ROWS, mmap_mode="r")
-    if rows.ndim != 2 or len(rows) != len(ids):
+    options = {"usecols": ["id"], "dtype": str, "keep_default_na": False}
+    try:
+        ids = pd.read_csv(folder / IDS, **options)["id"].to_numpy(dtype=str)
+    except ValueError as error:
+        raise ValueError(
+            f"expected a column id in {folder / IDS}, found another or a cut file ({error}); "
+            "embed those images again"
+        ) from error
+    rows = open_rows(folder / ROWS)
+    if len(rows) != len(ids):
         raise ValueError(
             f"expected a row for each of the {len(ids):,} ids in {folder}, found embeddings of"
             f" shape {rows.shape}; embed those images again"

@@ -49,7 +49,7 @@ def build_index(
         )
     folder = Path(folder)
     key = fingerprint(VERSION, cells, iterations, seed, list(rows.shape), _digest(rows))
-    if is_done(folder, key):
+    if is_done(folder, key) and open_index(folder) is not None:
         return folder
     start_over(folder)
     index = _trained(rows, folder / TRAINED, key, cells, iterations, seed)
@@ -62,12 +62,21 @@ def build_index(
     return folder
 
 
+def open_index(folder: str | Path) -> faiss.Index | None:
+    """The index in a folder, or None where there is none or its file is cut."""
+    try:
+        index = faiss.read_index(str(Path(folder) / INDEX))
+    except (RuntimeError, MemoryError):
+        return None
+    return None if faiss.try_extract_index_ivf(index) is None else index
+
+
 def _trained(
     rows: Table, folder: Path, key: str, cells: int, iterations: int, seed: int
 ) -> faiss.IndexPreTransform:
     """The index with its cells and no rows: read, or trained and kept."""
-    if is_done(folder, key):
-        return faiss.read_index(str(folder / INDEX))
+    if is_done(folder, key) and (known := open_index(folder)) is not None:
+        return known
     start_over(folder)
     generator = rng(seed, "rows that the index learns from")
     chosen = np.sort(generator.permutation(len(rows))[: max(POINTS_PER_CELL * cells, FEWEST)])

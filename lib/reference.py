@@ -63,10 +63,14 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
         if path.is_file() and (is_whole or _is_of_ablation(path))
     ]
     for path in chosen:
-        if path.suffix == ".csv":
-            write_csv(pd.read_csv(path).round(4), reference / f"{run}_{path.name}")
-        else:
-            _shrink(path, reference / f"{run}_{path.name}")
+        copy = _round if path.suffix == ".csv" else _shrink
+        try:
+            copy(path, reference / f"{run}_{path.name}")
+        except (ValueError, OSError) as error:
+            raise ValueError(
+                f"expected what a notebook wrote in {path}, found a damaged file ({error}); run the"
+                " notebook again"
+            ) from error
     return bool(chosen)
 
 
@@ -89,6 +93,11 @@ def _is_of_ablation(path: Path) -> bool:
     return path.name.startswith("05_") and not path.stem.endswith("_quick")
 
 
+def _round(source: Path, target: Path) -> None:
+    """A table with four places."""
+    write_csv(pd.read_csv(source).round(4), target)
+
+
 def _shrink(source: Path, target: Path) -> None:
     """A PNG of at most `WIDEST` pixels and 256 colours, which keeps the repository small."""
     image = Image.open(source).convert("RGB")
@@ -99,13 +108,17 @@ def _shrink(source: Path, target: Path) -> None:
 
 def main() -> int:
     """Copy what there is and fill the README; 1 if there is no run to copy."""
-    copied = {run: copy_run(run, figures=run == PUBLIC) for run in RUNS.values()}
+    try:
+        copied = {run: copy_run(run, figures=run == PUBLIC) for run in RUNS.values()}
+        draw_forest(PUBLIC)
+        readme = ROOT / "README.md"
+        with atomic_path(readme) as temporary:
+            temporary.write_text(fill(readme.read_text()))
+    except (ValueError, KeyError, OSError) as error:
+        print(f"reference: {error}", file=sys.stderr)
+        return 1
     for run, is_there in copied.items():
         print(f"{run}: {'copied' if is_there else 'no finished run, left as it was'}")
-    draw_forest(PUBLIC)
-    readme = ROOT / "README.md"
-    with atomic_path(readme) as temporary:
-        temporary.write_text(fill(readme.read_text()))
     return 0 if any(copied.values()) else 1
 
 

@@ -7,6 +7,7 @@ and converted by a thread while the present one is used.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -71,6 +72,30 @@ def check_table(embeddings: Table, what: str) -> None:
         raise ValueError(
             f"expected {what} of real numbers, found {embeddings.dtype}; pass float16 or float32"
         )
+
+
+def open_rows(path: Path) -> np.ndarray:
+    """The (N, D) floating-point rows of a `.npy` file, which stay on disk until they are used.
+
+    Raises:
+        ValueError: naming the file and what it holds instead.
+    """
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        found = f"{rows.dtype} of shape {rows.shape}" if isinstance(rows, np.ndarray) else "many"
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # numpy raises nearly anything on a damaged file
+        raise ValueError(
+            f"expected rows that numpy.save wrote in {path}, found another or a cut file "
+            f"({error or type(error).__name__}); write it again"
+        ) from error
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind != "f":
+        raise ValueError(
+            f"expected floating-point rows of shape (N, D) in {path}, found {found}; "
+            "give one row per image, as float16 or float32"
+        )
+    return rows
 
 
 def blocks(embeddings: Table, block: int, what: str) -> Iterator[Block]:

@@ -1,6 +1,7 @@
 """Cleaning as a command: what it reads, writes, prints and refuses."""
 
 import dataclasses
+import pickle
 
 import numpy as np
 import pandas as pd
@@ -116,7 +117,20 @@ def test_parse_has_an_option_for_every_setting():
             "is zero: drop such images",
         ),
         (lambda npy, labels: np.save(npy, np.zeros((24, 8), int)), "floating-point"),
-        (lambda npy, labels: npy.write_bytes(b"nothing"), "clean_files: "),
+        (lambda npy, labels: npy.write_bytes(b"nothing"), "wrote in"),
+        (lambda npy, labels: npy.write_bytes(b""), "wrote in"),
+        (lambda npy, labels: npy.write_bytes(npy.read_bytes()[:150]), "cut file"),
+        (lambda npy, labels: npy.write_bytes(pickle.dumps([1, 2])), "wrote in"),
+        (lambda npy, labels: np.save(npy, np.array([{}] * 24)), "wrote in"),
+        (lambda npy, labels: np.savez(npy.open("wb"), a=np.eye(3)), "found many"),
+        (lambda npy, labels: np.save(npy, np.float32(1)), "of shape ()"),
+        (lambda npy, labels: np.save(npy, np.ones(24, np.float32)), "of shape (24,)"),
+        (lambda npy, labels: np.save(npy, np.ones((24, 2, 2), np.float32)), "of shape (24, 2, 2)"),
+        (lambda npy, labels: np.save(npy, np.ones((24, 0), np.float32)), "(24, 0)"),
+        (lambda npy, labels: np.save(npy, np.full((24, 8), "a")), "<U1"),
+        (lambda npy, labels: np.save(npy, np.full((24, 8), np.nan, np.float32)), "holds NaN"),
+        (lambda npy, labels: labels.write_bytes(b"\xff\xfe\x00"), "train.csv"),
+        (lambda npy, labels: labels.write_bytes(b""), "is empty"),
     ],
 )
 def test_main_refuses_in_one_sentence(labels, npy, tmp_path, capsys, change, message: str):
@@ -125,6 +139,7 @@ def test_main_refuses_in_one_sentence(labels, npy, tmp_path, capsys, change, mes
     said = capsys.readouterr()
     assert message in said.err
     assert said.err.count("\n") == 1
+    assert "rows.npy" in said.err or "train.csv" in said.err
     assert not said.out
     assert not (tmp_path / "out").exists()
 
@@ -137,3 +152,16 @@ def test_main_refuses_embeddings_without_labels(rows, labels, tmp_path, capsys):
     mark_done(folder, fingerprint("raw"))
     assert run(folder, labels, "--out", tmp_path / "out") == 1
     assert "a label for each of the 2 embedded images" in capsys.readouterr().err
+
+
+def test_main_warns_of_rows_that_are_not_of_unit_length(rows, labels, npy, tmp_path, capsys):
+    np.save(npy, 3 * rows)
+    assert run(npy, labels, "--out", tmp_path / "out", "--eps", 0.2) == 0
+    warning = "clean_files: warning: 24 of 24 rows were not of unit length and were normalised"
+    assert capsys.readouterr().err.startswith(warning)
+
+
+def test_parse_refuses_no_jobs(capsys):
+    with pytest.raises(SystemExit):
+        parse(["a", "b", "--out", "c", "--jobs", "0"])
+    assert "expected one job or more" in capsys.readouterr().err

@@ -46,6 +46,18 @@ def test_build_index_goes_on_after_a_kill_without_training_again(rows, tmp_path,
     assert not [path for path in tmp_path.rglob("*") if ".part" in path.name]
 
 
+@pytest.mark.parametrize("size", [None, 0, 10, 5000])
+def test_build_index_makes_a_missing_or_cut_file_again(rows, tmp_path, size):
+    build_index(rows, tmp_path, cells=20)
+    for path in sorted(tmp_path.rglob("*.faiss")):
+        whole = path.read_bytes()
+        path.unlink() if size is None else path.write_bytes(whole[:size])
+    with pytest.raises(ValueError, match=r"expected a finished index in .*, found none"):
+        read_index(tmp_path, rows)
+    build_index(rows, tmp_path, cells=20)
+    assert len(read_index(tmp_path, rows)) == 3000
+
+
 @pytest.mark.parametrize(
     ("wrong", "options", "message"),
     [

@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 
@@ -23,7 +25,7 @@ def test_read_ranking_refuses_other_files(tmp_path):
     for name in ("text", "other"):
         with pytest.raises(ValueError, match=rf"expected a ranking in .*{name}.npz, found"):
             read_ranking(tmp_path / f"{name}.npz")
-    with pytest.raises(ValueError, match="expected scores best first"):
+    with pytest.raises(ValueError, match=r"wrong\.npz: expected scores best first"):
         read_ranking(tmp_path / "wrong.npz")
     with pytest.raises(FileNotFoundError):
         read_ranking(tmp_path / "missing.npz")
@@ -37,3 +39,14 @@ def test_read_ranking_names_a_damaged_file(tmp_path, content):
     path.write_bytes(changed.get(content, content))
     with pytest.raises(ValueError, match=r"expected a ranking in .*ranking\.npz, found"):
         read_ranking(path)
+
+
+@pytest.mark.parametrize("shape", ["(999999999999999, 2)", "(-1, 2)", "(2,", "(1, 2, 3)"])
+def test_read_ranking_refuses_a_header_that_lies(tmp_path, shape):
+    head = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    array = b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + bytes(8)
+    with zipfile.ZipFile(tmp_path / "ranking.npz", "w") as file:
+        file.writestr("scores.npy", array)
+        file.writestr("positions.npy", array)
+    with pytest.raises(ValueError, match=r"expected a ranking in .*ranking\.npz, found"):
+        read_ranking(tmp_path / "ranking.npz")

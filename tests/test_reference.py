@@ -1,6 +1,9 @@
 """The reference is copied from finished runs, and from ablations that were run alone."""
 
+from functools import partial
+
 import pandas as pd
+import pytest
 from PIL import Image
 
 from lib import reference
@@ -54,3 +57,20 @@ def test_copy_run_takes_everything_of_a_finished_run(outputs, tmp_path):
     )  # fmt: skip
     kept = pd.read_csv(tmp_path / "reference" / "mini_recorded.csv")
     assert kept["notebook"].tolist() == ["06_submission_reranking"]
+
+
+@pytest.mark.parametrize("name", ["tables/06_steps.csv", "figures/06_steps.png"])
+def test_main_names_a_damaged_file(outputs, tmp_path, monkeypatch, capsys, name):
+    record(outputs / "mini", "06_submission_reranking", map=0.5)
+    write_csv(pd.DataFrame({"notebook": []}), outputs / "mini" / "timings.csv")
+    path = outputs / "mini" / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"")
+    (tmp_path / "reference").mkdir()
+    copy = partial(reference.copy_run, reference=tmp_path / "reference")
+    monkeypatch.setattr(reference, "copy_run", copy)
+    monkeypatch.setattr(reference, "draw_forest", None)  # not reached, and neither is the README
+    assert reference.main() == 1
+    said = capsys.readouterr()
+    assert f"in {path}, found a damaged file" in said.err
+    assert said.err.count("\n") == 1
