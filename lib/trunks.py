@@ -22,6 +22,9 @@ import torch
 from torch import nn
 
 PROBE = 128  # pixels: inception and xception networks need 75
+OURS = {"num_classes", "global_pool", "pretrained"}  # what build_trunk itself decides
+# What constructors raise for options that do not fit; the rest comes from fetching weights.
+OPTION_ERRORS = (AssertionError, AttributeError, LookupError, TypeError)
 IBN_STAGES = ("layer1", "layer2", "layer3")
 # Where ImageNet weights with IBN-a are (Pan et al., 2018; [21]), by timm's name; timm has none.
 IBN_NET = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
@@ -49,6 +52,11 @@ def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = 
             no map (B, C, H, W) to pool, as from most transformers.
     """
     _check_name(name)
+    if ours := OURS & options.keys():
+        raise ValueError(
+            f"expected trunk options without {', '.join(sorted(ours))}, found "
+            f"{_call(name, options)}; pooling, neck and weights have settings of their own"
+        )
     options = dict(options)
     last_stride, has_ibn = options.pop("last_stride", 2), options.pop("ibn", False)
     if last_stride not in (1, 2):
@@ -92,7 +100,7 @@ def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Mo
                 trunk.forward, trunk.head = trunk.forward_features, nn.Identity()
                 return trunk
     except Exception as error:  # constructors raise nearly anything for options that do not fit
-        if is_pretrained and not isinstance(error, (TypeError, AssertionError)):
+        if is_pretrained and not isinstance(error, OPTION_ERRORS):
             raise _out_of_reach(f"the pretrained weights of {name}", error) from error
         reason = " ".join(str(error).split())
         raise ValueError(

@@ -26,6 +26,8 @@ from torch import nn
 
 # Modules whose names changed since a file was written: NumPy 2 and Python 3.13 moved them.
 CORES, PATH_MODULES = ("core", "_core"), ("pathlib", "pathlib._local")
+# What torch.compile, FSDP and activation checkpoints put between the names of parts.
+WRAPPED = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?|teacher)([._]|$)")
 # What files are that end in .pth or .safetensors by mistake, by how they begin.
 _KINDS = {
@@ -92,7 +94,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
             f"expected named tensors in {path}, found {type(content).__name__} without any; "
             "save the network's state_dict() instead"
         )
-    return found
+    return {WRAPPED.sub("", name): value for name, value in found.items()}
 
 
 def read_file(path: str | Path) -> tuple[Any, dict[str, str]]:

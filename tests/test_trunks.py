@@ -83,6 +83,7 @@ def test_build_trunk_refuses_last_stride_where_nothing_strides():
         ("resnet18", {"layers": "many"}, r"takes, found resnet18\(layers='many'\)"),
         ("resnet18", {"channels": (8, 16)}, r"with resnet18\(channels=\(8, 16\)\)"),
         ("resnet50.nope", {}, r"weights for resnet50 after the dot \(.*a1_in1k.*found 'nope'"),
+        ("resnet18", {"num_classes": 3}, "options without num_classes, found resnet18"),
         ("resnet5O", {}, "found 'resnet5O'; did you mean resnet50"),
         ("", {}, "found ''"),
     ],

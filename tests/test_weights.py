@@ -129,6 +129,14 @@ def test_read_weights_unwraps_torch_files(tmp_path, wrapper):
     torch.testing.assert_close(read["0.weight"], state["0.weight"])
 
 
+def test_read_weights_takes_wrappers_out_of_the_middle_of_names(tmp_path):
+    names = ["_orig_mod.a.weight", "b._orig_mod.0.bias", "b._checkpoint_wrapped_module.1.bias"]
+    names += ["my_orig_mod.c", "_fsdp_wrapped_module.d._fsdp_wrapped_module.e"]
+    torch.save({name: torch.zeros(1) for name in names}, tmp_path / "net.pth")
+    expected = ["a.weight", "b.0.bias", "b.1.bias", "my_orig_mod.c", "d.e"]
+    assert list(read_weights(tmp_path / "net.pth")) == expected
+
+
 def test_read_weights_reads_safetensors(tmp_path):
     state = network().state_dict()
     save_file(state, tmp_path / "net.safetensors")
