@@ -36,6 +36,27 @@ IBN_NET_FILES = {
 }
 
 
+def check_name(name: str) -> None:
+    """Refuse what is no timm network, or none of its published weights after the dot.
+
+    Raises:
+        ValueError: naming the nearest ones.
+    """
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        close = difflib.get_close_matches(base, timm.list_models(), n=3)
+        raise ValueError(
+            f"expected the name of a timm network, found {name!r}; "
+            + (f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()")
+        )
+    tags = [found.partition(".")[2] for found in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in tags:
+        raise ValueError(
+            f"expected one of timm's weights for {base} after the dot "
+            f"({', '.join(tags) or 'there are none'}), found {tag!r}; leave it out or take another"
+        )
+
+
 def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = False) -> nn.Module:
     """Create the timm network `name` without pooling and classifier.
 
@@ -51,7 +72,7 @@ def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = 
         ValueError: unknown name, weights out of reach, a change that the network cannot take, or
             no map (B, C, H, W) to pool, as from most transformers.
     """
-    _check_name(name)
+    check_name(name)
     if ours := OURS & options.keys():
         raise ValueError(
             f"expected trunk options without {', '.join(sorted(ours))}, found "
@@ -71,22 +92,6 @@ def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = 
         add_ibn(trunk)
     trunk.map_channels = _map_channels(_call(name, options), trunk)
     return trunk
-
-
-def _check_name(name: str) -> None:
-    base, _, tag = name.partition(".")
-    if not timm.is_model(base):
-        close = difflib.get_close_matches(base, timm.list_models(), n=3)
-        raise ValueError(
-            f"expected the name of a timm network, found {name!r}; "
-            + (f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()")
-        )
-    tags = [found.partition(".")[2] for found in timm.list_pretrained(f"{base}.*")]
-    if tag and tag not in tags:
-        raise ValueError(
-            f"expected one of timm's weights for {base} after the dot "
-            f"({', '.join(tags) or 'there are none'}), found {tag!r}; leave it out or take another"
-        )
 
 
 def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Module:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.embed import ROWS, read_embeddings
+from lib.embed import IDS, ROWS, read_embeddings
 from lib.rank_folders import labels_of, rank_folders
 from lib.rerank import landmark_country_rerank
 from lib.search import search
@@ -88,3 +88,13 @@ def test_read_embeddings_refuses_ids_out_of_step_with_rows(tmp_path):
 def test_read_embeddings_keep_ids_apart_that_look_like_numbers(tmp_path):
     ids = ["0012", "12", "1e5", "NA"]
     assert read_embeddings(write_folder(tmp_path / "x", ids, np.eye(4))).ids.tolist() == ids
+
+
+@pytest.mark.parametrize("name", [IDS, ROWS])
+@pytest.mark.parametrize("content", [b"", b"nothing\n1\n", b"\xff\xfe", b"id\nfff0000000000000\n"])
+def test_rank_folders_names_a_damaged_file(folders, name, content):
+    (folders["query"] / name).write_bytes(content)
+    with pytest.raises(ValueError, match="expected") as caught:
+        rank_folders(folders["query"], folders["gallery"])
+    assert str(folders["query"]) in str(caught.value)
+    assert "\n" not in str(caught.value)
