@@ -1,0 +1,98 @@
+"""Small sound inputs of every kind, made once, which the parts then damage or work on."""
+
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+
+from lib import gldv2, models
+from lib.approximate import build_index
+from lib.clean_files import clean_files
+from lib.config import CleanConfig, InferenceConfig, ModelConfig, StageConfig
+from lib.embed import embed, read_embeddings
+from lib.ranking_file import write_ranking
+from lib.runs import record
+from lib.search import search
+from lib.submission import write_submission
+from lib.train import train
+from tests.stripes import write_stripes
+from tests.torture.tars import END, members
+
+MODEL = ModelConfig(
+    trunk="resnet10t", trunk_options={"channels": (8, 16, 16, 32)}, embedding_dim=32
+)
+STAGE = StageConfig(
+    name="tiny", loss="softmax", epochs=2, size=32, batch_size=12, learning_rate=0.1
+)
+INFERENCE = InferenceConfig(size=32)
+CLEAN = CleanConfig(eps=0.5, min_samples=2)
+
+
+def write_samples(folder: Path) -> Path:
+    """Everything that a run reads and writes, of 48 striped squares; returns `folder`."""
+    data = write_stripes(folder / "data")
+    dataset = gldv2.read(data)
+    table = gldv2.training_list(dataset, "clean")
+    checkpoint = train(STAGE, MODEL, table, data, folder / "stage")
+    interrupt_training(table, data, folder / "interrupted")
+    evaluation = gldv2.evaluation(dataset)
+    rows = {
+        name: read_embeddings(embed(checkpoint, part, data, folder / name, INFERENCE))
+        for name, part in {
+            "raw": table, "query": evaluation.queries, "gallery": evaluation.gallery
+        }.items()
+    }  # fmt: skip
+    clean_files(folder / "raw", data / "train.csv", CLEAN, folder / "cleaning", jobs=1)
+    ids = {"query_ids": rows["query"].ids, "gallery_ids": rows["gallery"].ids}
+    ranking = search(rows["query"].rows, rows["gallery"].rows, 10, **ids)
+    write_ranking(ranking, folder / "ranking.npz")
+    write_submission(ranking, folder / "submission.csv", **ids, k=10)
+    build_index(index_rows(), folder / "index")
+    record(folder, "01_eda", images=48, share=0.5)
+    weights = models.build_model(MODEL).trunk.state_dict()
+    torch.save({"state_dict": weights}, folder / "weights.pth")
+    (folder / "groups.csv").write_text("id,group\n" + "".join(f"{i},A\n" for i in ids["query_ids"]))
+    (folder / "truth.csv").write_text(
+        "id,split,planted,shows,view\n" + "".join(f"{i},train,,0,0\n" for i in table["id"])
+    )
+    write_packed(folder / "packed", {path.stem: path for path in data.glob("train/?/?/?/*.jpg")})
+    write_loose(folder / "loose")
+    return folder
+
+
+def index_rows() -> np.ndarray:
+    """(128, 16) unit rows, enough for an approximate index."""
+    rows = np.random.default_rng(5).standard_normal((128, 16), dtype=np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def interrupt_training(table: pd.DataFrame, data: Path, folder: Path) -> None:
+    """Leave what a training that was killed before its checkpoint leaves: its state."""
+    with patch("lib.train.models.save", side_effect=KeyboardInterrupt):
+        try:
+            train(STAGE, MODEL, table, data, folder)
+        except KeyboardInterrupt:
+            return
+    raise AssertionError("expected the training to stop at its checkpoint")
+
+
+def write_packed(root: Path, images: dict[str, Path]) -> None:
+    """Two archives of the given images, as GLDv2's."""
+    (root / "train").mkdir(parents=True)
+    content = {name: path.read_bytes() for name, path in sorted(images.items())}
+    for place in (0, 1):
+        part = dict(list(content.items())[place::2])
+        (root / "train" / f"images_{place:03}.tar").write_bytes(members(part) + END)
+
+
+def write_loose(root: Path) -> None:
+    """Photographs in folders named after their landmark."""
+    generator = np.random.default_rng(3)
+    for name in ("Louvre", "Eiffel", "塔"):
+        (root / name).mkdir(parents=True)
+        for place in range(5):
+            pixels = generator.integers(0, 255, (40, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{place}.jpg")

@@ -1,0 +1,109 @@
+"""Every stage that writes, small: for full disks and for two processes at once."""
+
+import os
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+from lib import embed, gldv2, scoring
+from lib.clean_files import clean_files
+from lib.config import WorldConfig
+from lib.import_photos import import_photos
+from lib.miniworld import generate
+from lib.ranking_file import read_ranking, write_ranking
+from lib.runs import write_csv
+from lib.storage import ImageStore
+from lib.submission import write_submission
+from lib.train import train
+from tests.torture.harness import Say, digest
+from tests.torture.samples import CLEAN, INFERENCE, MODEL, STAGE
+
+WORLD = WorldConfig(landmarks=8, raw_images=60, gallery_images=24, queries=8, image_size=48)
+
+
+def make_world(samples: Path, folder: Path) -> None:
+    """The miniature world, drawn by two processes."""
+    generate(folder / "world", WORLD)
+
+
+def make_checkpoint(samples: Path, folder: Path) -> None:
+    """A training of eight steps."""
+    table = gldv2.training_list(gldv2.read(samples / "data"), "clean")
+    train(STAGE, MODEL, table, samples / "data", folder / "stage")
+
+
+def make_embeddings(samples: Path, folder: Path) -> None:
+    """Embeddings in six blocks."""
+    table = gldv2.training_list(gldv2.read(samples / "data"), "clean")
+    checkpoint = samples / "stage" / "model.safetensors"
+    with patch.object(embed, "BLOCK", 8):
+        embed.embed(checkpoint, table, samples / "data", folder / "raw", INFERENCE)
+
+
+def make_clusters(samples: Path, folder: Path) -> None:
+    """The cluster list and its tables."""
+    clean_files(samples / "raw", samples / "data/train.csv", CLEAN, folder / "clean", jobs=1)
+
+
+def make_ranking(samples: Path, folder: Path) -> None:
+    """Query and gallery embedded, ranked and scored."""
+    evaluation = gldv2.evaluation(gldv2.read(samples / "data"))
+    checkpoint = samples / "stage" / "model.safetensors"
+    ranking = scoring.rank(
+        checkpoint, evaluation, samples / "data", folder / "embeddings", INFERENCE, k=10
+    )
+    write_ranking(ranking, folder / "ranking.npz")
+    write_csv(scoring.score(ranking, evaluation, k=10), folder / "scores.csv")
+
+
+def make_submission(samples: Path, folder: Path) -> None:
+    """The answer file."""
+    ranking = read_ranking(samples / "ranking.npz")
+    ids = {"query_ids": ranking.query_ids, "gallery_ids": ranking.gallery_ids}
+    write_submission(ranking, folder / "submission.csv", **ids, k=10)
+
+
+def make_import(samples: Path, folder: Path) -> None:
+    """Imported photographs; those that are there are not imported again."""
+    if not (folder / "photos").exists():
+        import_photos(samples / "loose", folder / "photos")
+
+
+def make_tar_index(samples: Path, folder: Path) -> None:
+    """The index of packed images, which may stay in memory."""
+    ids = ImageStore(samples / "packed", cache=folder / "cache").ids("train")
+    (folder / "count.txt").write_text(str(len(ids)))
+
+
+STAGES: dict[str, Callable[[Path, Path], None]] = {
+    "world": make_world,
+    "train": make_checkpoint,
+    "embed": make_embeddings,
+    "clean": make_clusters,
+    "rank and score": make_ranking,
+    "submission": make_submission,
+    "import": make_import,
+    "tar index": make_tar_index,
+}
+
+
+def work(stage: str, samples: Path, folder: Path, largest_file: int = 0) -> Callable[[Say], None]:
+    """Run a stage and say "done" and its digest, or "error" and what was raised.
+
+    Args:
+        stage: of `STAGES`.
+        samples: from `write_samples`.
+        folder: receives the results, and temporary files in `tmp`.
+        largest_file: as `ulimit -f`, in bytes; 0 for no limit.
+    """
+
+    def call(say: Say) -> None:
+        os.environ["TMPDIR"] = str(folder / "tmp")
+        (folder / "tmp").mkdir(exist_ok=True)
+        if largest_file:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+        STAGES[stage](samples, folder)
+        say(f"done {digest(folder)}")
+
+    return call
