@@ -194,6 +194,12 @@ def _read(path: Path) -> str:
     return path.read_text(errors="replace") if path.is_file() else ""
 
 
+def unclear_fault(ended: Ended, arguments: list[str]) -> str:
+    """Why a sentence does not tell what it is about: no argument, and not what was expected."""
+    words = [*arguments, "expected", "required"]
+    return "" if any(word in ended.errors for word in words) else f"unclear: {ended.errors[-150:]}"
+
+
 def reference_calls(folder: Path) -> Iterator[tuple[str, list[str], dict[str, str], Path]]:
     """`lib.reference` in a copy of the repository, as it writes into it."""
     copy = folder / "copy"
@@ -229,7 +235,7 @@ def run(generator: np.random.Generator, folder: Path, share: float) -> Iterator[
         else:
             ended = call_main(module, arguments, root, variables)
         kill(alive_below(folder))
-        fault = refusal_fault(ended)
+        fault = refusal_fault(ended) or unclear_fault(ended, arguments)
         yield Outcome(module, f"{' '.join(arguments)}: {fault}" if fault else "")
         for made in ("new", "cleaned"):
             with contextlib.suppress(FileNotFoundError):

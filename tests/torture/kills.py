@@ -4,6 +4,7 @@ Each folder takes a share of the kills, spread evenly over the chain, and is the
 where its recorded numbers must be those of a run that nothing disturbed.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -71,7 +72,8 @@ class Chain:
         elif whom == "the launcher":
             processes = processes[:1]
         kill(processes)
-        self.process.wait(GRACE * 3)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(GRACE * 3)
         end = time.monotonic() + GRACE
         while time.monotonic() < end and alive_below(self.folder):
             time.sleep(0.2)

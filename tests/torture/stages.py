@@ -16,10 +16,10 @@ from lib.runs import write_csv
 from lib.storage import ImageStore
 from lib.submission import write_submission
 from lib.train import train
-from tests.torture.harness import Say, digest
+from tests.torture.harness import Say, apart, digest
 from tests.torture.samples import CLEAN, INFERENCE, MODEL, STAGE
 
-WORLD = WorldConfig(landmarks=8, raw_images=60, gallery_images=24, queries=8, image_size=48)
+WORLD = WorldConfig(landmarks=12, raw_images=120, gallery_images=60, queries=20, image_size=48)
 
 
 def make_world(samples: Path, folder: Path) -> None:
@@ -107,3 +107,12 @@ def work(stage: str, samples: Path, folder: Path, largest_file: int = 0) -> Call
         say(f"done {digest(folder)}")
 
     return call
+
+
+def undisturbed_end(stage: str, samples: Path, folder: Path) -> str:
+    """What `work` says where there is space and nobody else."""
+    folder.mkdir(exist_ok=True)
+    said = next(apart(work(stage, samples, folder), seconds=120, guarded=False), "nothing")
+    if not said.startswith("done"):
+        raise RuntimeError(f"expected the stage {stage!r} to end right, found: {said}")
+    return said

@@ -20,7 +20,7 @@ from tests.torture.harness import (
 )
 from tests.torture.kills import CHAIN, Chain, numbers, undisturbed
 from tests.torture.samples import write_samples
-from tests.torture.stages import STAGES, work
+from tests.torture.stages import STAGES, undisturbed_end, work
 
 ROUNDS = 5  # of each stage
 TOLD = ("another run", "another process", "at work", "already running")
@@ -31,8 +31,7 @@ def run(generator: np.random.Generator, folder: Path, share: float) -> Iterator[
     samples = folder / "samples"
     list(apart(lambda _: write_samples(samples), seconds=300, guarded=False))
     for stage in STAGES:
-        (folder / stage).mkdir()
-        alone = next(apart(work(stage, samples, folder / stage), seconds=120, guarded=False))
+        alone = undisturbed_end(stage, samples, folder / stage)
         for number in range(max(1, round(share * ROUNDS))):
             place = folder / f"{stage} {number}"
             place.mkdir()
