@@ -261,8 +261,11 @@ def run(generator: np.random.Generator, folder: Path, share: float) -> Iterator[
     def take(say: Say) -> None:
         table = import_photos(root, folder / "imported").set_index("path")
         for place, path in enumerate(paths):
-            found = table.loc[[path]] if path in table.index else []
-            if len(found) != 1:
+            shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+            found = table.loc[[shown]] if shown in table.index else []
+            if (root / path).is_dir():  # an empty folder need not be listed
+                say("")
+            elif len(found) != 1:
                 say(f"{cases[place]}: neither taken nor listed")
             elif bool(found["id"].iloc[0]) == bool(found["problem"].iloc[0]):
                 say(f"{cases[place]}: both or neither of id and problem")
