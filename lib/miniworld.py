@@ -15,7 +15,17 @@ import joblib
 import pandas as pd
 
 from lib.config import WorldConfig
-from lib.runs import atomic_path, fingerprint, progress, read_json, rng, write_csv, write_json
+from lib.runs import (
+    atomic_path,
+    fingerprint,
+    locked,
+    progress,
+    read_json_or_none,
+    remove_leftovers,
+    rng,
+    write_csv,
+    write_json,
+)
 from lib.tables import COMMONS, category_url
 from lib.world.junk import draw_junk
 from lib.world.places import make_place
@@ -39,15 +49,32 @@ def generate(root: str | Path, config: WorldConfig, *, jobs: int = 2) -> Path:
     """
     root = Path(root)
     key = fingerprint(config, EDITION)
+    with locked(root):
+        if not _is_drawn(root, key):
+            _draw(root, config, key, jobs)
+    return root
+
+
+def _is_drawn(root: Path, key: str) -> bool:
+    """Whether `root` holds the world of `key`.
+
+    Raises:
+        ValueError: if it holds something else than a world.
+    """
     manifest = root / MANIFEST
     if manifest.is_file():
-        if _key(manifest) == key:
-            return root
-    elif root.exists() and (not root.is_dir() or any(root.iterdir())):
+        found = read_json_or_none(manifest)
+        return isinstance(found, dict) and found.get("key") == key
+    if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise ValueError(
             f"expected {root} to be absent, empty or a miniature world, found other files; "
             "give the world a folder of its own"
         )
+    return False
+
+
+def _draw(root: Path, config: WorldConfig, key: str, jobs: int) -> None:
+    remove_leftovers(root.parent.iterdir())
     plan = make_plan(config)
     with atomic_path(root) as folder:
         folder.mkdir()
@@ -57,15 +84,6 @@ def generate(root: str | Path, config: WorldConfig, *, jobs: int = 2) -> Path:
         write_json(
             {"key": key, "config": dataclasses.asdict(config), "images": counts}, folder / MANIFEST
         )
-    return root
-
-
-def _key(manifest: Path) -> str | None:
-    """The fingerprint of a world; None where its manifest is damaged, so that it is drawn again."""
-    try:
-        return read_json(manifest)["key"]
-    except (ValueError, TypeError, KeyError):
-        return None
 
 
 def _draw_images(folder: Path, plan: Plan, config: WorldConfig, jobs: int) -> None:
@@ -105,7 +123,9 @@ def _draw_place(
         path = folder / _image_path(image.split, image.id)
         path.parent.mkdir(parents=True, exist_ok=True)
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(dice.integers(72, 95))]
-        cv2.imwrite(str(path), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), quality)
+        # Not by cv2.imwrite, which is silent about a full disk.
+        _, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), quality)
+        path.write_bytes(data)
     cv2.setNumThreads(threads)
     return len(images)
 

@@ -3,15 +3,21 @@
 A stage computes the fingerprint of everything it depends on, returns at once when its folder's
 manifest carries that fingerprint (`is_done`), and otherwise writes its files atomically and signs
 the folder last (`mark_done`). A killed run therefore goes on where it stopped, and a half-written
-artefact never looks like a whole one.
+artefact never looks like a whole one. Files of ours that are empty or cut all the same (a full
+disk, a power cut) count as absent, and of two runs at once the second waits (`locked`).
 """
 
 import contextlib
 import dataclasses
+import errno
 import hashlib
+import itertools
 import json
 import os
+import re
+import secrets
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,36 +26,193 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import psutil
+from filelock import FileLock, Timeout
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
+# Of a network disk that has no locks, and of a folder that may only be read.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EROFS)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# `.NAME.HOST-PROCESS-TOKEN-NUMBER.part.SUFFIX`: who writes it, so that a later run can tell a file
+# that is being written from one that a killed run left. The token tells a process from an earlier
+# one of the same number, as restarted containers have. Earlier versions had the number alone.
+_TEMPORARY = re.compile(r"\..*\.(?:([0-9a-f]{6})-)?(\d+)(?:-([0-9a-f]{6})-\d+)?\.part(?:\.[^.]*)?")
+_TOKEN = secrets.token_hex(3)
+_NUMBERS = itertools.count()
+_STALE = 2 * 24 * 3600  # seconds; what other hosts have not touched for so long is left over
+_FEW = 100  # files of a folder that are synced one by one; a whole dataset, all at once
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; it becomes `path` only if the block succeeds.
 
-    Works for a file and for a folder (make it with `mkdir()`); an existing folder is replaced.
+    Works for a file and for a folder (make it with `mkdir()`); an existing folder is replaced. What
+    was written is on the disk, not only in memory, before it gets its name.
+
+    Raises:
+        OSError: in one sentence if the disk is full, whichever library found that out.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays, because writers such as np.save and savefig look at it.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
-    _remove(temporary)
+    temporary, old = _temporary(path), _temporary(path)
     try:
-        yield temporary
-        if temporary.is_dir() and path.is_dir():
-            _remove(path)
-        os.replace(temporary, path)
+        with full_disk_named(path):
+            yield temporary
+            _sync(temporary)
+            if temporary.is_dir() and path.is_dir():
+                os.replace(path, old)  # at once, where removing it could be killed half-way
+            os.replace(temporary, path)
+            _sync_one(path.parent)
     finally:
         _remove(temporary)
+        _remove(old)
+
+
+@contextlib.contextmanager
+def full_disk_named(path: str | Path) -> Iterator[None]:
+    """Turn what a library raises on a full disk while `path` is written into a plain sentence.
+
+    torch, safetensors, numpy and faiss each have an error of their own for it.
+
+    Raises:
+        OSError: with the path, the reason and what to do.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = _full_disk(error)
+        if not code or str(error).startswith("cannot write"):
+            raise
+        limit = "raise the limit on file sizes (ulimit -f)" if code == errno.EFBIG else "make room"
+        told = OSError(
+            f"cannot write {path}: {os.strerror(code)}; {limit} and start again, what is finished "
+            "is kept"
+        )
+        told.errno = code
+        raise told from error
+
+
+def _full_disk(error: BaseException | None) -> int:
+    """The error number of a full disk behind an error; 0 if it is about something else."""
+    text = str(error)
+    # What numpy says, and torch where it was not told more, of a write that came back short.
+    is_short = re.search(r"requested and \d+ written|enforce fail at inline_container", text)
+    found = errno.ENOSPC if is_short else 0
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return next((code for code in FULL_DISK if os.strerror(code) in text), found)
+
+
+def _temporary(path: Path) -> Path:
+    # The suffix stays, because writers such as np.save and savefig look at it.
+    owner = f"{_host()}-{os.getpid()}-{_TOKEN}-{next(_NUMBERS)}"
+    return path.with_name(f".{path.stem}.{owner}.part{path.suffix}")
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+
+
+def remove_leftovers(paths: Iterable[Path]) -> list[Path]:
+    """Remove the temporary files and folders that killed runs left.
+
+    Those of living processes stay, and those of other computers while they may be in use.
+
+    Args:
+        paths: any files and folders; others are left alone.
+
+    Returns:
+        What was removed.
+    """
+    found = [path for path in paths if _is_leftover(path)]
+    for path in found:
+        _remove(path)
+    return found
+
+
+def _is_leftover(path: Path) -> bool:
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None:
+        return False
+    host, process, token = match.groups()
+    if host not in (None, _host()):
+        return path.exists() and time.time() - path.stat().st_mtime > _STALE
+    is_ours = int(process) == os.getpid()
+    return token not in (None, _TOKEN) if is_ours else not psutil.pid_exists(int(process))
 
 
 def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)  # another run may be removing it too
     else:
         path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or all files of a folder, written to the disk itself."""
+    if not path.is_dir():
+        _sync_one(path)
+        return
+    files = list(itertools.islice(path.rglob("*"), _FEW + 1))
+    if len(files) > _FEW and hasattr(os, "sync"):
+        os.sync()
+    else:
+        for file in [*files, path]:
+            _sync_one(file)
+
+
+def _sync_one(path: Path) -> None:
+    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+        return
+    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # not on this disk
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path, *, waits: bool = True) -> Iterator[None]:
+    """Keep other runs from working in `folder` meanwhile; wait, and say so, while one does.
+
+    The system takes the lock, the file `.NAME.lock` beside the folder, off a process that dies.
+
+    Raises:
+        ValueError: if another run is at work and `waits` is False.
+    """
+    folder = Path(folder)
+    place = folder.with_name(f".{folder.name}.lock")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    holder = place.read_text(errors="replace").strip() if place.is_file() else ""
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        whose = f"another run{f' (pid {holder})' if holder else ''}"
+        if not waits:
+            raise ValueError(
+                f"{whose} is at work in {folder}; wait for its end, or stop it, and start again"
+            ) from None
+        print(f"waiting for {whose} at work in {folder}", flush=True)
+        lock.acquire(poll_interval=0.2)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+    try:
+        with contextlib.suppress(OSError):  # the number is only for the message above
+            place.write_text(str(os.getpid()))
+        yield
+    finally:
+        if lock.is_locked:  # one that waits sees that its file is gone, and makes a new one
+            place.unlink(missing_ok=True)
+        lock.release()
 
 
 def write_json(obj: Any, path: str | Path) -> Path:
@@ -64,11 +227,28 @@ def read_json(path: str | Path) -> Any:
     return json.loads(Path(path).read_text())
 
 
+def read_json_or_none(path: str | Path) -> Any:
+    """The content of a JSON file of ours; None where it is missing, empty or cut."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
 def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
     """Write `table` as CSV without its index, whole or not at all."""
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=False)
     return Path(path)
+
+
+def read_csv_or_none(path: str | Path, columns: Iterable[str]) -> pd.DataFrame | None:
+    """A table of ours as it was written (ids are text); None where it is missing, empty or cut."""
+    try:
+        table = pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+    except (OSError, ValueError):  # pandas' own errors are ValueErrors
+        return None
+    return table if set(columns) <= set(table.columns) else None
 
 
 def _jsonable(value: Any) -> Any:
@@ -105,19 +285,46 @@ def fingerprint(*parts: Any) -> str:
 
 
 def is_done(folder: str | Path, key: str) -> bool:
-    """Whether `folder` was finished by a stage with this fingerprint."""
+    """Whether `folder` was finished by a stage with this fingerprint, and holds all its files."""
     return read_key(folder) == key
 
 
 def read_key(folder: str | Path) -> str | None:
     """The fingerprint that a finished stage left in its folder, or None."""
-    manifest = Path(folder) / MANIFEST
-    return read_json(manifest)["key"] if manifest.is_file() else None
+    manifest = read_manifest(folder)
+    return None if manifest is None else manifest["key"]
 
 
-def mark_done(folder: str | Path, key: str, **facts: Any) -> None:
-    """Sign `folder` as finished; `facts` (counts, seconds) are kept beside the fingerprint."""
-    write_json({"key": key, **facts}, Path(folder) / MANIFEST)
+def read_manifest(folder: str | Path) -> dict[str, Any] | None:
+    """What `mark_done` left; None where that is damaged, or a file is not as it was signed."""
+    manifest = read_json_or_none(Path(folder) / MANIFEST)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("key"), str):
+        return None
+    files = manifest.get("files", {})
+    if not isinstance(files, dict):
+        return None
+    is_whole = all(_size(Path(folder, name)) == size for name, size in files.items())
+    return manifest if is_whole else None
+
+
+def mark_done(folder: str | Path, key: str, *, files: Iterable[str] = (), **facts: Any) -> None:
+    """Sign `folder` as finished.
+
+    Args:
+        folder: of the stage.
+        key: the fingerprint of all that decides its result.
+        files: names of its results; one that is missing or of another size later undoes the
+            signature.
+        facts: counts, seconds, ... to be kept beside the fingerprint.
+    """
+    sizes = {name: _size(Path(folder, name)) for name in files}
+    signed = {"key": key, **facts, **({"files": sizes} if sizes else {})}
+    write_json(signed, Path(folder) / MANIFEST)
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    return path.stat().st_size if path.is_file() else None
 
 
 def start_over(folder: str | Path) -> Path:
@@ -135,10 +342,14 @@ def record(run_dir: str | Path, notebook: str, **values: float | int | str) -> N
 
 def read_records(run_dir: str | Path) -> pd.DataFrame:
     """All recorded numbers of a run: columns notebook, name, value."""
-    rows = [
-        (path.stem, name, value)
+    found = {
+        path.stem: read_json_or_none(path)
         for path in sorted((Path(run_dir) / "recorded").glob("*.json"))
-        for name, value in read_json(path).items()
+    }
+    rows = [
+        (notebook, name, value)
+        for notebook, values in found.items()
+        for name, value in (values.items() if isinstance(values, dict) else ())
     ]
     return pd.DataFrame(rows, columns=["notebook", "name", "value"])
 

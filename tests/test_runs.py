@@ -2,13 +2,20 @@
 
 import dataclasses
 import json
+import os
+import resource
 import subprocess
 import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from lib import runs
 from lib.config import AugmentConfig, StageConfig
@@ -74,15 +81,145 @@ def test_atomic_path_keeps_the_old_when_the_block_fails(tmp_path, is_folder):
     assert contents(tmp_path) == before
 
 
-def test_atomic_path_clears_what_a_killed_run_left(tmp_path):
-    with atomic_path(tmp_path / "a") as temporary:
-        left = temporary
-        temporary.touch()
-    left.mkdir()
-    (left / "rubbish").touch()
-    with atomic_path(tmp_path / "a") as temporary:
-        temporary.write_text("fine")
+def test_atomic_path_writes_the_same_file_twice_at_once(tmp_path):
+    path = tmp_path / "a"
+    with atomic_path(path) as first, atomic_path(path) as second:
+        first.write_text("first")
+        second.write_text("second")
+    assert path.read_text() == "first"
     assert contents(tmp_path) == ["a"]
+
+
+def test_atomic_path_keeps_a_whole_folder_when_killed_while_replacing_it(tmp_path, monkeypatch):
+    def write(name):
+        with atomic_path(tmp_path / "folder") as temporary:
+            temporary.mkdir()
+            (temporary / name).touch()
+
+    write("old")
+    monkeypatch.setattr(runs.shutil, "rmtree", None)  # killed before the old one is removed
+    with pytest.raises(TypeError):
+        write("new")
+    assert contents(tmp_path / "folder") == ["new"]
+
+
+@pytest.fixture
+def file_limit():
+    """No file may get longer than 20,000 bytes, as under `ulimit -f`."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+WRITERS = {
+    "torch": lambda path: torch.save(torch.zeros(50_000), path),
+    "safetensors": lambda path: save_file({"a": torch.zeros(50_000)}, path),
+    "numpy": lambda path: np.save(path, np.zeros(50_000)),
+    "npz": lambda path: np.savez(path, a=np.zeros(50_000)),
+    "pandas": lambda path: pd.DataFrame({"a": range(50_000)}).to_csv(path),
+    "python": lambda path: path.write_bytes(bytes(50_000)),
+}
+
+
+@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.usefixtures("file_limit")
+def test_atomic_path_names_a_full_disk_whatever_the_writer_raises(tmp_path, writer):
+    path = tmp_path / ("a.npz" if writer == "npz" else "a.npy")
+    path.write_text("old")
+    reasons = "File too large|No space left on device"  # which one, some libraries do not tell
+    sentence = rf"^cannot write .*/a\.np[yz]: ({reasons}); .* start again"
+    with pytest.raises(OSError, match=sentence), atomic_path(path) as temporary:
+        WRITERS[writer](temporary)
+    assert path.read_text() == "old"
+    assert contents(tmp_path) == [path.name]
+
+
+def test_full_disk_named_leaves_other_errors_alone(tmp_path):
+    for error in (RuntimeError("weights differ"), PermissionError(13, "denied")):
+        with pytest.raises(type(error)) as raised, runs.full_disk_named(tmp_path):
+            raise error
+        assert raised.value is error
+
+
+def killed(tmp_path, *names):
+    """Leave the temporary files of a process that died; its number."""
+    code = "import os, lib.runs; paths = [lib.runs.atomic_path(name) for name in {}];"
+    code += "[path.__enter__().touch() for path in paths]; print(os.getpid(), flush=True)"
+    code += "; os._exit(9)"
+    command = [sys.executable, "-c", code.format([str(tmp_path / name) for name in names])]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+
+
+def test_remove_leftovers_takes_what_killed_processes_left(tmp_path):
+    number = killed(tmp_path, "rows.npy", "folder", "a.b.csv")
+    left = sorted(tmp_path.iterdir())
+    (tmp_path / f".old.{number}.part.npy").touch()
+    kept = ["rows.npy", f"rows.{number}.part", ".lock", f".rows.{os.getpid()}.part.npy"]
+    for name in kept:
+        (tmp_path / name).touch()
+    with atomic_path(tmp_path / "being written") as temporary:
+        temporary.mkdir()
+        removed = runs.remove_leftovers(tmp_path.iterdir())
+        assert len(left) == 3
+        assert sorted(removed) == sorted([*left, tmp_path / f".old.{number}.part.npy"])
+        assert contents(tmp_path) == sorted([*kept, temporary.name])
+
+
+@pytest.mark.parametrize(("days", "is_left"), [(1, False), (3, True)])
+def test_remove_leftovers_of_other_computers_waits_for_days(tmp_path, monkeypatch, days, is_left):
+    killed(tmp_path, "rows.npy")
+    (path,) = tmp_path.iterdir()
+    then = time.time() - days * 24 * 3600
+    os.utime(path, (then, then))
+    monkeypatch.setattr(runs.socket, "gethostname", lambda: "elsewhere")
+    assert bool(runs.remove_leftovers([path])) == is_left
+    assert path.exists() != is_left
+
+
+def test_remove_leftovers_knows_an_earlier_process_of_its_own_number(tmp_path, monkeypatch):
+    with atomic_path(tmp_path / "a") as temporary:
+        temporary.touch()
+        monkeypatch.setattr(runs, "_TOKEN", "0" * 6)  # as in a container that was restarted
+        assert runs.remove_leftovers(tmp_path.iterdir()) == [temporary]
+        temporary.touch()
+
+
+def test_locked_lets_one_run_in_at_a_time(tmp_path, capsys):
+    seen = []
+
+    def second():
+        with runs.locked(tmp_path / "stage"):
+            seen.append("second")
+
+    with runs.locked(tmp_path / "stage"):
+        other = threading.Thread(target=second)
+        other.start()
+        while "waiting" not in (told := capsys.readouterr().out):
+            time.sleep(0.01)
+        seen.append("first")
+    other.join()
+    assert seen == ["first", "second"]
+    where = tmp_path / "stage"
+    assert told == f"waiting for another run (pid {os.getpid()}) at work in {where}\n"
+    assert contents(tmp_path) == []
+
+
+def test_locked_refuses_where_it_may_not_wait(tmp_path):
+    with runs.locked(tmp_path / "stage"), ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(runs.locked(tmp_path / "stage", waits=False).__enter__)
+        with pytest.raises(
+            ValueError, match=r"another run \(pid \d+\) is at work in .*stage; wait"
+        ):
+            refused.result()
+
+
+def test_locked_is_free_again_when_its_run_was_killed(tmp_path, capsys):
+    code = "import os, sys, lib.runs\nwith lib.runs.locked(sys.argv[1]): os._exit(9)"
+    subprocess.run([sys.executable, "-c", code, str(tmp_path / "stage")], cwd=ROOT)
+    assert contents(tmp_path) == [".stage.lock"]
+    with runs.locked(tmp_path / "stage"):
+        assert capsys.readouterr().out == ""
 
 
 def test_atomic_path_complains_when_nothing_was_written(tmp_path):
@@ -204,6 +341,40 @@ def test_mark_done_signs_a_folder_for_one_key(tmp_path):
     assert is_done(folder, "k")
     assert not is_done(folder, "other")
     assert read_json(folder / "manifest.json") == {"key": "k", "images": 3}
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "null", "3", "{}", '{"key": 1}', '{"key": "k", "files": 3}', "\0\0"]
+)
+def test_a_damaged_manifest_counts_as_absent(tmp_path, content):
+    (tmp_path / "manifest.json").write_text(content)
+    assert read_key(tmp_path) is None
+    assert not is_done(tmp_path, "k")
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("ab")])
+def test_is_done_misses_files_that_are_gone_or_cut(tmp_path, damage):
+    (tmp_path / "rows.npy").write_text("abc")
+    mark_done(tmp_path, "k", files=["rows.npy"])
+    assert is_done(tmp_path, "k")
+    damage(tmp_path / "rows.npy")
+    assert not is_done(tmp_path, "k")
+
+
+@pytest.mark.parametrize("content", ["", "other\n1\n", "\0", "id\n1\n"])
+def test_read_csv_or_none_is_none_for_what_is_no_such_table(tmp_path, content):
+    assert runs.read_csv_or_none(tmp_path / "absent.csv", ["id"]) is None
+    (tmp_path / "a.csv").write_text(content)
+    assert runs.read_csv_or_none(tmp_path / "a.csv", ["id", "value"]) is None
+    found = runs.read_csv_or_none(write_csv(pd.DataFrame({"id": ["007"]}), tmp_path / "b"), ["id"])
+    assert found["id"].tolist() == ["007"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "null"])
+def test_read_records_leaves_out_what_is_damaged(tmp_path, content):
+    record(tmp_path, "01_eda", images=3)
+    (tmp_path / "recorded" / "02_train.json").write_text(content)
+    assert read_records(tmp_path).to_numpy().tolist() == [["01_eda", "images", 3]]
 
 
 def test_start_over_takes_the_signature_and_leaves_the_rest(tmp_path):
