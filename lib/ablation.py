@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import pandas as pd
 import torch
-from joblib import Parallel, delayed, parallel_config
+from joblib import Parallel, cpu_count, delayed, parallel_config
 
 from lib.ablation_rows import AblationRow, AblationTable, unique_rows
 from lib.bench import Bench
@@ -64,7 +64,7 @@ def _at_once(seeds: int, cores: int | None = None) -> int:
     >>> [_at_once(seeds, cores=2) for seeds in range(1, 6)]
     [1, 2, 3, 2, 3]
     """
-    rounds = max(1, seeds // (cores or os.cpu_count() or 1))
+    rounds = max(1, seeds // (cores or cpu_count()))
     return -(-seeds // rounds)
 
 

@@ -22,7 +22,7 @@ from lib.ensemble import concatenate
 from lib.latency import milliseconds_per_image
 from lib.oracle import write_true_clusters
 from lib.ranking import Ranking
-from lib.runs import fingerprint, read_key, write_csv
+from lib.runs import fingerprint, read_csv_or_none, read_key, write_csv
 from lib.search import search
 from lib.train import stage_key, train
 
@@ -71,7 +71,9 @@ class Bench:
         for stage in self.stages(row, seed):
             table = self.training_list(stage.train_list, seed, row.cleaning)
             gldv2.refuse_leak(table, self.evaluation, allow=row.is_leaked)
-            key = stage_key(stage, row.model, table, start=checkpoint, seed=seed)
+            key = stage_key(
+                stage, row.model, table, start=checkpoint, seed=seed, root=self.dataset.root
+            )
             folder = known.get(key, self.folder / f"{stage.name}-{key}")
             checkpoint = train(
                 stage, row.model, table, self.dataset.root, folder, start=checkpoint, seed=seed
@@ -115,10 +117,11 @@ class Bench:
         asked += [self.profile.neighbours, self.evaluation.solution]
         key = fingerprint([read_key(path.parent) for path in checkpoints], inference, asked)
         path = self.folder / "scores" / f"{key}.csv"
-        if not path.is_file():
+        scores = read_csv_or_none(path, ["id", "average_precision"])
+        if scores is None:
             scores = scoring.score(self._rank(checkpoints, inference), self.evaluation)
-            write_csv(scores, path)
-        return pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+            scores = read_csv_or_none(write_csv(scores, path), scores.columns)
+        return scores
 
     def test_times(self, table: AblationTable, seed: int) -> dict[str, float]:
         """Milliseconds per image of every row that trains a network; empty if the table has none.

@@ -21,7 +21,7 @@ from lib.cluster_list import CLUSTERS, VERSION, write_cleaning
 from lib.config import CleanConfig
 from lib.embed import read_embeddings
 from lib.rows import open_rows
-from lib.runs import MANIFEST, fingerprint, is_done, read_json, read_key
+from lib.runs import MANIFEST, fingerprint, is_done, locked, read_json, read_key
 from lib.tables import first_of, read_table
 
 HELP = {
@@ -104,13 +104,14 @@ def clean_files(
     """
     rows, table, origin = read_input(Path(embeddings), Path(labels))
     key = fingerprint(VERSION, origin, table, config)
-    if not is_done(folder, key):
-        landmark_ids = table["landmark_id"].to_numpy()
-        try:
-            result = clean(rows, landmark_ids, config, ids=table["id"].to_numpy(), jobs=jobs)
-        except ValueError as error:
-            raise ValueError(f"{embeddings}: {error}") from error
-        write_cleaning(result, folder, key)
+    with locked(folder):
+        if not is_done(folder, key):
+            landmark_ids, ids = table["landmark_id"].to_numpy(), table["id"].to_numpy()
+            try:
+                result = clean(rows, landmark_ids, config, ids=ids, jobs=jobs)
+            except ValueError as error:
+                raise ValueError(f"{embeddings}: {error}") from error
+            write_cleaning(result, folder, key)
     return read_json(Path(folder) / MANIFEST)
 
 

@@ -14,7 +14,17 @@ from lib.clean import clean
 from lib.cleaning_result import CleaningResult
 from lib.config import CleanConfig
 from lib.embed import read_embeddings
-from lib.runs import fingerprint, is_done, mark_done, read_json, read_key, start_over, write_csv
+from lib.runs import (
+    fingerprint,
+    is_done,
+    locked,
+    mark_done,
+    read_key,
+    read_manifest,
+    remove_leftovers,
+    start_over,
+    write_csv,
+)
 
 VERSION = 2
 CLUSTERS = "train_cluster.csv"
@@ -62,15 +72,16 @@ def make_cluster_list(
     """
     folder = Path(folder)
     key = fingerprint(VERSION, read_key(embeddings), table[["id", "landmark_id"]], config)
-    if not is_done(folder, key):
-        found = read_embeddings(embeddings)
-        if found.ids.tolist() != table["id"].tolist():
-            raise ValueError(
-                f"expected embeddings of the {len(table):,} images to be cleaned, found "
-                f"{len(found):,} of others in {embeddings}; embed this list first"
-            )
-        result = clean(found.rows, table["landmark_id"].to_numpy(), config, ids=found.ids)
-        write_cleaning(result, folder, key)
+    with locked(folder):
+        if not is_done(folder, key):
+            found = read_embeddings(embeddings)
+            if found.ids.tolist() != table["id"].tolist():
+                raise ValueError(
+                    f"expected embeddings of the {len(table):,} images to be cleaned, found "
+                    f"{len(found):,} of others in {embeddings}; embed this list first"
+                )
+            result = clean(found.rows, table["landmark_id"].to_numpy(), config, ids=found.ids)
+            write_cleaning(result, folder, key)
     return read_cluster_list(folder, table)
 
 
@@ -81,9 +92,9 @@ def read_cluster_list(folder: str | Path, table: pd.DataFrame) -> ClusterList:
         ValueError: if the folder holds no finished cleaning.
     """
     folder = Path(folder)
-    if read_key(folder) is None:
+    manifest = read_manifest(folder)
+    if manifest is None:
         raise ValueError(f"expected a finished cleaning in {folder}, found none; run notebook 03")
-    manifest = read_json(folder / "manifest.json")
     images = pd.read_csv(folder / "images.csv", dtype={"id": str}, keep_default_na=False)
     images["distance"] = pd.to_numeric(images["distance"], errors="coerce")
     return ClusterList(
@@ -110,9 +121,14 @@ def write_cleaning(result: CleaningResult, folder: str | Path, key: str) -> None
             "give a larger EPS or fewer MIN_SAMPLES"
         )
     folder = start_over(folder)
-    write_csv(result.sweep, folder / "sweep.csv")
-    write_csv(result.images, folder / "images.csv")
-    write_csv(result.landmarks, folder / "landmarks.csv")
-    write_csv(clusters, folder / CLUSTERS)
+    remove_leftovers(folder.iterdir())
+    tables = {
+        "sweep.csv": result.sweep,
+        "images.csv": result.images,
+        "landmarks.csv": result.landmarks,
+        CLUSTERS: clusters,
+    }
+    for name, table in tables.items():
+        write_csv(table, folder / name)
     facts = {"eps": config.eps, "relaxed_eps": config.relaxed_eps, "reason": result.reason}
-    mark_done(folder, key, **facts, **result.summary())
+    mark_done(folder, key, files=tables, **facts, **result.summary())

@@ -1,9 +1,11 @@
 """From a checkpoint and images to descriptors: float16 unit rows in one `.npy`, with their ids.
 
-Rows are written in blocks into a memory map, and a block is marked when it is done, so an embedding
-of four million images survives a kill and several processes share the work block by block.
+Rows are written in blocks into one file, and a block is marked when it is done, so an embedding of
+four million images survives a kill and several processes share the work block by block.
 """
 
+import errno
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,17 +20,22 @@ from lib.batches import SquareImages, loader, report_bad
 from lib.config import InferenceConfig
 from lib.describe import describe, largest_size
 from lib.images import ImageSource
+from lib.inputs import check_readable, sign, work_left
+from lib.launch import work_alone
 from lib.rows import open_rows
 from lib.runs import (
     atomic_path,
     fingerprint,
+    full_disk_named,
     is_done,
     mark_done,
     progress,
     read_key,
+    remove_leftovers,
     start_over,
     write_csv,
 )
+from lib.storage import ImageStore
 from lib.train import precision
 
 ROWS = "embeddings.npy"
@@ -36,6 +43,7 @@ IDS = "ids.csv"
 BLOCK = 4096  # images
 PARTIAL = "partial"  # a folder with the rows so far, and which blocks of them are there
 BLOCKS_DONE = "blocks.npy"
+UNREADABLE = "unreadable.txt"  # paths of images that counted as grey in the blocks so far
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class EmbeddingJob:
     folder: Path
     inference: InferenceConfig
     batch_size: int
+    settings: str  # the fingerprint without that of the images
     key: str
 
 
@@ -87,14 +96,20 @@ def embed(
         batch_size: images per forward pass and process.
 
     Raises:
-        ValueError: if `inference` has no scale, or one is not positive.
+        ValueError: if `inference` has no scale, or one is not positive; if more than a few per cent
+            of the images are missing or unreadable; or if an embedding is not finite.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
     origin = read_key(checkpoint.parent) or [str(checkpoint), *_file_stamp(checkpoint)]
-    key = fingerprint(checkpoint.name, origin, table[["id", "path"]], inference)
-    if not is_done(folder, key):
-        ids, paths = table["id"], tuple(table["path"])
-        _embed(EmbeddingJob(checkpoint, ids, paths, Path(root), folder, inference, batch_size, key))
+    settings = fingerprint(checkpoint.name, origin, table[["id", "path"]], inference)
+    store, paths, root = ImageStore(root), tuple(table["path"]), Path(root)
+    with work_alone(
+        folder, lambda: work_left(f"embedding {folder.name!r}", folder, settings, store, paths)
+    ) as key:
+        if key:
+            ids = table["id"]
+            options = inference, batch_size, settings, key
+            _embed(EmbeddingJob(checkpoint, ids, paths, root, folder, *options))
     return folder
 
 
@@ -136,12 +151,10 @@ def _embed(job: EmbeddingJob) -> None:
     if accelerator.is_main_process:
         _prepare(job, model.config.embedding_dim)
     accelerator.wait_for_everyone()
-    rows = np.lib.format.open_memmap(partial / ROWS, "r+")
-    is_block_done = np.lib.format.open_memmap(partial / BLOCKS_DONE, "r+")
     source, size = ImageSource(job.root), largest_size(job.inference)
     mine = [
         block
-        for block in np.flatnonzero(~is_block_done)
+        for block in np.flatnonzero(~np.load(partial / BLOCKS_DONE))
         if block % accelerator.num_processes == accelerator.process_index
     ]
     for block in progress(mine, f"embedding {job.folder.name}"):
@@ -149,38 +162,88 @@ def _embed(job: EmbeddingJob) -> None:
         images = SquareImages(source, job.paths[first:last], size)
         starts = range(0, last - first, job.batch_size)
         batches = [list(range(s, min(s + job.batch_size, last - first))) for s in starts]
+        rows = np.empty((last - first, model.config.embedding_dim), dtype=np.float16)
         for pixels, positions in loader(images, batches):
-            rows[first + positions.numpy()] = _rows(accelerator, model, pixels, job.inference)
-        rows.flush()
-        is_block_done[block] = True
-        is_block_done.flush()
-    report_bad(source)
+            rows[positions.numpy()] = _rows(accelerator, model, pixels, job.inference)
+        _check_finite(job, rows, first)
+        _note_unreadable(job, source)
+        _write_rows(partial / ROWS, first, rows)
+        _write_rows(partial / BLOCKS_DONE, block, np.ones(1, dtype=bool))
     accelerator.wait_for_everyone()
     if accelerator.is_main_process:
         _finish(job)
     accelerator.wait_for_everyone()
 
 
+def _check_finite(job: EmbeddingJob, rows: np.ndarray, first: int) -> None:
+    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"expected finite embeddings, found NaN or infinity for {len(wrong):,} of {len(rows):,}"
+            f" images, the first {job.ids.iloc[first + wrong[0]]}; look at the weights in "
+            f"{job.checkpoint}, or train them again"
+        )
+
+
+def _note_unreadable(job: EmbeddingJob, source: ImageSource) -> set[str]:
+    """Keep the names of images that counted as grey, of killed runs and other processes too."""
+    path = job.folder / PARTIAL / UNREADABLE
+    with full_disk_named(path), open(path, "a+", encoding="utf-8") as file:
+        file.seek(0)
+        known = set(file.read().splitlines())
+        file.write("".join(f"{name}\n" for name in source.bad if name not in known))
+    known.update(source.bad)
+    check_readable(f"embedding {job.folder.name!r}", job.root, known, len(job.paths))
+    return known
+
+
+def _write_rows(path: Path, first: int, rows: np.ndarray) -> None:
+    """Overwrite rows of a `.npy` file; not through a memory map, which a full disk kills."""
+    offset = np.load(path, mmap_mode="r").offset + first * rows[0].nbytes
+    with full_disk_named(path), open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(rows.data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def _prepare(job: EmbeddingJob, dim: int) -> None:
     """Make room for the rows, unless a killed run of the same job left its blocks."""
-    start_over(job.folder)
+    remove_leftovers(start_over(job.folder).iterdir())
     if is_done(job.folder / PARTIAL, job.key):
         return
     with atomic_path(job.folder / PARTIAL) as temporary:
         temporary.mkdir()
         shape = (len(job.paths), dim)
         np.lib.format.open_memmap(temporary / ROWS, "w+", np.float16, shape).flush()
+        _allocate(temporary / ROWS)
         np.save(temporary / BLOCKS_DONE, np.zeros(-(-len(job.paths) // BLOCK), dtype=bool))
-        mark_done(temporary, job.key)
+        (temporary / UNREADABLE).touch()
+        mark_done(temporary, job.key, files=(ROWS, BLOCKS_DONE))
+
+
+def _allocate(path: Path) -> None:
+    """Take the room for a whole file, so that a disk too small for it is found at the start."""
+    try:
+        with open(path, "r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except AttributeError:  # not on this system
+        return
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not on this disk
+            raise
 
 
 def _finish(job: EmbeddingJob) -> None:
     """Move the rows to their place and sign the folder."""
+    unreadable = (job.folder / PARTIAL / UNREADABLE).read_text(encoding="utf-8").splitlines()
+    report_bad(set(unreadable))
     partial = start_over(job.folder / PARTIAL)  # its rows leave, so it is nothing to go on from
     (partial / ROWS).replace(job.folder / ROWS)
     write_csv(job.ids.to_frame("id"), job.folder / IDS)
     shutil.rmtree(partial)
-    mark_done(job.folder, job.key, images=len(job.paths), size=job.inference.size)
+    facts = {"images": len(job.paths), "size": job.inference.size}
+    sign(job.folder, job.key, job.settings, set(unreadable), files=(ROWS, IDS), **facts)
 
 
 @torch.inference_mode()

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import joblib
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
@@ -266,7 +267,7 @@ def load_pixels(
         image = source.read_resized(paths[position], size)
         pixels[position] = image.transpose(2, 0, 1)
 
-    with ThreadPoolExecutor(jobs or os.cpu_count()) as threads:
+    with ThreadPoolExecutor(jobs or joblib.cpu_count()) as threads:
         for _ in progress(threads.map(load, range(len(paths))), "reading images", len(paths)):
             pass
     return pixels

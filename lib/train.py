@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
 from accelerate import Accelerator
-from accelerate.utils import AutocastKwargs
+from accelerate.utils import AutocastKwargs, gather_object
 from torch import nn
 
 from lib import models
@@ -25,22 +26,23 @@ from lib.augment import Augment, corner_cutmix
 from lib.batches import SquareImages, loader, report_bad
 from lib.config import ModelConfig, StageConfig
 from lib.images import ImageSource
-from lib.launch import launch
+from lib.inputs import check_readable, images_key, sign, work_left
+from lib.launch import launch, work_alone
 from lib.learner import build_learner, parameter_groups, set_learning_rates
 from lib.runs import (
     fingerprint,
-    is_done,
-    mark_done,
     read_key,
+    remove_leftovers,
     start_over,
     stream_seed,
     write_csv,
 )
 from lib.samplers import build_sampler
+from lib.storage import ImageStore
 from lib.training_state import Progress
 
 VERSION = 2  # raise it when the same settings would train another network
-CHECKPOINT = "model.safetensors"
+CHECKPOINT, HISTORY, STATE = "model.safetensors", "history.csv", "state.pt"
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ class TrainingJob:
     folder: Path
     start: Path | None
     seed: int
+    settings: str  # the fingerprint without that of the images
     key: str
 
 
@@ -70,9 +73,9 @@ def train(
 ) -> Path:
     """Train one stage on `table` and return the path of its checkpoint.
 
-    Does nothing when `folder` already holds the result of the same settings, and goes on from the
-    last saved step when it holds a part of it. Beside the checkpoint lies `history.csv` (epoch,
-    step, learning_rate, loss). With `stage.epochs` 0 the network is saved as it starts.
+    Does nothing when `folder` already holds the result of the same settings and images, and goes on
+    from the last saved step when it holds a part of it. Beside the checkpoint lies `history.csv`
+    (epoch, step, learning_rate, loss). With `stage.epochs` 0 the network is saved as it starts.
 
     Args:
         stage: what to do.
@@ -86,7 +89,8 @@ def train(
         processes: processes to train in; one per GPU by default. Without GPUs they run on the CPU.
 
     Raises:
-        ValueError: if the list, or what an epoch draws of it, is smaller than one batch.
+        ValueError: if the list, or what an epoch draws of it, is smaller than one batch; if more
+            than a few per cent of the images are missing or unreadable; or if a loss is not finite.
     """
     folder = Path(folder)
     count = min(len(table), stage.epoch_images or len(table))
@@ -95,13 +99,18 @@ def train(
             f"expected at least one batch of {stage.batch_size} images for stage {stage.name!r}, "
             f"found {count}; lower batch_size or give more images"
         )
-    key = stage_key(stage, model, table, start=start, seed=seed)
-    if not is_done(folder, key):
-        start_over(folder)
-        job = TrainingJob(
-            stage, model, table, Path(root), folder, Path(start) if start else None, seed, key
-        )
-        launch(_train, job, processes)
+    settings = stage_key(stage, model, table, start=start, seed=seed)
+    store, paths = ImageStore(root), table["path"].tolist()
+    with work_alone(
+        folder, lambda: work_left(f"stage {stage.name!r}", folder, settings, store, paths)
+    ) as key:
+        if key:
+            places = Path(root), folder, Path(start) if start else None
+            launch(
+                _train, TrainingJob(stage, model, table, *places, seed, settings, key), processes
+            )
+        elif (folder / STATE).exists():  # killed between the signature and its removal
+            (folder / STATE).unlink(missing_ok=True)
     return folder / CHECKPOINT
 
 
@@ -112,10 +121,12 @@ def stage_key(
     *,
     start: str | Path | None = None,
     seed: int = 0,
+    root: str | Path | None = None,
 ) -> str:
     """The fingerprint of a training: all that decides its result, and nothing about places.
 
-    The network is the checkpoint's where there is one, so `model` counts only without `start`; a
+    With `root` the images that lie there count too (`lib.inputs`), as in a stage's manifest. The
+    network is the checkpoint's where there is one, so `model` counts only without `start`; a
     weight file counts by its content. The number of processes, which decides what each of them
     draws, is not looked at: a training that is done is not done again for it.
     """
@@ -124,7 +135,8 @@ def stage_key(
         content = fingerprint(np.fromfile(model.weights, np.uint8))
         origin = dataclasses.replace(model, weights=content)
     columns = table[["path", "label", "is_clean", "continent"]]
-    return fingerprint(VERSION, stage, columns, origin, seed)
+    settings = fingerprint(VERSION, stage, columns, origin, seed)
+    return images_key(settings, ImageStore(root), table["path"].tolist()) if root else settings
 
 
 def precision() -> str:
@@ -158,6 +170,8 @@ def _train(job: TrainingJob) -> None:
     # A process has one precision for all its stages; autocast is what can be left out.
     autocast = AutocastKwargs(enabled=not is_slow_in_half(learner.model.trunk))
     accelerator = Accelerator(mixed_precision=precision(), kwargs_handlers=[autocast])
+    if accelerator.is_main_process:
+        remove_leftovers(start_over(folder).iterdir())
     optimizer = torch.optim.SGD(
         parameter_groups(stage, learner),
         lr=stage.learning_rate,
@@ -166,6 +180,8 @@ def _train(job: TrainingJob) -> None:
     )
     source = ImageSource(job.root)
     images = SquareImages(source, job.table["path"].tolist(), stage.size)
+    what = f"stage {stage.name!r}"
+    check_readable(what, job.root, source.bad, len(images))  # a small set has been read by now
     labels = torch.tensor(job.table["label"].to_numpy(), device=accelerator.device)
     sampler = build_sampler(
         stage,
@@ -183,11 +199,11 @@ def _train(job: TrainingJob) -> None:
     generator = torch.Generator()
     per_process = stage.batch_size // accelerator.num_processes
     steps = len(sampler) // per_process
-    progress = Progress(stage, steps, job.key, folder / "state.pt")
+    progress = Progress(stage, steps, job.key, folder / STATE, precision=precision())
     progress.restore(plain, optimizer)
     # More threads than free cores slow a step down tenfold, so who sets their number is obeyed.
     if accelerator.num_processes == 1 and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_num_threads(joblib.cpu_count())  # by affinity and quota
 
     for epoch in range(progress.step // max(steps, 1), stage.epochs):
         sampler.set_epoch(epoch)
@@ -212,17 +228,27 @@ def _train(job: TrainingJob) -> None:
             progress.note(loss.detach(), rate, len(target) * accelerator.num_processes)
             if accelerator.is_main_process and progress.is_due():
                 progress.save(plain, optimizer)
+        progress.fetch()  # in every process, so that none goes on with a loss that is not finite
+        progress.unreadable.update(source.bad)
+        check_readable(what, job.root, progress.unreadable, len(images))
         if accelerator.is_main_process:
             print(progress.epoch_line(epoch), flush=True)
             progress.save(plain, optimizer)
 
+    progress.unreadable.update(gather_object([*source.bad]))
+    check_readable(what, job.root, progress.unreadable, len(images))
     if accelerator.is_main_process:
-        report_bad(source)
-        write_csv(progress.history(), folder / "history.csv")
+        report_bad(progress.unreadable)
+        progress.check_weights(plain)
+        write_csv(progress.history(), folder / HISTORY)
         facts = {"train_list": stage.train_list, "stage": stage.name}
         models.save(folder / CHECKPOINT, plain.model, plain.head, **facts)
-        seen = progress.step * per_process * accelerator.num_processes
-        mark_done(folder, job.key, images_seen=seen, seconds=round(progress.seconds(), 1))
+        facts = {
+            "images_seen": progress.step * per_process * accelerator.num_processes,
+            "seconds": round(progress.seconds(), 1),
+        }
+        files = CHECKPOINT, HISTORY
+        sign(folder, job.key, job.settings, progress.unreadable, files=files, **facts)
         progress.path.unlink(missing_ok=True)  # not before the signature, or a kill loses all
     accelerator.wait_for_everyone()
 

@@ -3,6 +3,7 @@
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import torch
@@ -17,9 +18,13 @@ SAVE_SECONDS = 600
 class Progress:
     """Where a stage is: its steps and losses, the state on disk, and the line after each epoch."""
 
-    def __init__(self, stage: StageConfig, steps: int, key: str, path: Path) -> None:
+    def __init__(
+        self, stage: StageConfig, steps: int, key: str, path: Path, *, precision: str = "no"
+    ) -> None:
         self.stage, self.steps, self.key, self.path = stage, steps, key, path
+        self.precision = precision
         self.step = 0
+        self.unreadable: set[str] = set()  # images that counted as grey, before a restart too
         self.rates: list[float] = []
         self.losses: list[float] = []
         self.waiting: list[torch.Tensor] = []  # losses still on their device
@@ -35,11 +40,39 @@ class Progress:
         self.seen += images
 
     def fetch(self) -> list[float]:
-        """The loss of every step so far, the latest taken from their device."""
+        """The loss of every step so far, the latest taken from their device.
+
+        Raises:
+            ValueError: if one is not finite; in float16 the last one, because steps that overflow
+                there are left out.
+        """
         if self.waiting:
-            self.losses += torch.stack(self.waiting).float().tolist()
-            self.waiting = []
+            losses, self.waiting = torch.stack(self.waiting).float().tolist(), []
+            wrong = [n for n, loss in enumerate(losses) if not math.isfinite(loss)]
+            if wrong and (self.precision != "fp16" or wrong[-1] == len(losses) - 1):
+                self._stop(f"loss is {losses[wrong[0]]}", len(self.losses) + wrong[0])
+            self.losses += losses
         return self.losses
+
+    def _stop(self, what: str, step: int) -> None:
+        rate = self.rates[step] if step < len(self.rates) else self.stage.learning_rate
+        epoch = step // max(self.steps, 1) + 1
+        raise ValueError(
+            f"stage {self.stage.name!r} stopped: its {what} at epoch {epoch} of "
+            f"{self.stage.epochs}, step {step + 1:,}; lower learning_rate ({rate:.3g} there), or "
+            f"look at the weights that it starts from and the precision ({self.precision}); the "
+            "last state before is kept"
+        )
+
+    def check_weights(self, learner: Learner) -> None:
+        """Refuse weights that are not finite, before they are written.
+
+        Raises:
+            ValueError: naming the first of them.
+        """
+        for name, value in learner.state_dict().items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                self._stop(f"weight {name} is not finite", max(self.step - 1, 0))
 
     def seconds(self) -> float:
         """Time spent on the stage, before a restart included."""
@@ -50,31 +83,36 @@ class Progress:
         return time.monotonic() - self.saved > SAVE_SECONDS
 
     def save(self, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
-        """Write everything that a restart needs."""
+        """Write everything that a restart needs.
+
+        Raises:
+            ValueError: if losses or weights are not finite; the last state stays as it is.
+        """
+        self.check_weights(learner)
         state = {
             "key": self.key,
             "step": self.step,
             "rates": self.rates,
             "losses": self.fetch(),
             "seconds": self.seconds(),
+            "unreadable": sorted(self.unreadable),
             "learner": learner.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
-        with atomic_path(self.path) as temporary:
-            torch.save(state, temporary)
+        # Through Python's own file, whose error torch passes on when the disk is full.
+        with atomic_path(self.path) as temporary, open(temporary, "wb") as file:
+            torch.save(state, file)
         self.saved = time.monotonic()
 
     def restore(self, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
         """Go on from the state on disk if it belongs to the same settings."""
-        if not self.path.is_file():
-            return
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
-        if state["key"] != self.key:
+        state = _read_state(self.path)
+        if state is None or state.get("key") != self.key:
             return
         learner.load_state_dict(state["learner"])
         optimizer.load_state_dict(state["optimizer"])
         self.step, self.rates, self.before = state["step"], state["rates"], state["seconds"]
-        self.losses = state["losses"]
+        self.losses, self.unreadable = state["losses"], set(state["unreadable"])
         print(f"{self.stage.name}: going on from step {self.step:,}", flush=True)
 
     def epoch_line(self, epoch: int) -> str:
@@ -110,3 +148,12 @@ class Progress:
             loss=("loss", "mean"),
         )
         return means.reset_index(drop=True)
+
+
+def _read_state(path: Path) -> dict[str, Any] | None:
+    """What `Progress.save` wrote; None where it is missing, empty, cut or something else."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception:  # OSError, EOFError, RuntimeError, UnpicklingError, KeyError, ...
+        return None
+    return state if isinstance(state, dict) else None

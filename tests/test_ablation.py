@@ -36,7 +36,7 @@ class Trainer:
         self.dies_at = None
 
     def __call__(self, stage, model, table, root, folder, *, start=None, seed=0):
-        key = stage_key(stage, model, table, start=start, seed=seed)
+        key = stage_key(stage, model, table, start=start, seed=seed, root=root)
         if not is_done(folder, key):
             if len(self.trained) == self.dies_at:
                 raise KeyboardInterrupt

@@ -1,5 +1,8 @@
 """One loader whether pixels are kept in memory or read by worker processes."""
 
+import os
+import shutil
+import time
 from contextlib import nullcontext as nothing
 
 import numpy as np
@@ -31,17 +34,39 @@ def test_loader_yields_each_batch_as_it_was_asked_for(stripes, images):
             np.testing.assert_array_equal(row.permute(1, 2, 0), expected)
 
 
-def test_loader_reads_the_same_with_worker_processes(stripes, images, monkeypatch):
+@pytest.mark.parametrize("free", [10**9, 0])
+def test_loader_reads_the_same_with_worker_processes(stripes, images, monkeypatch, free):
+    usage = shutil.disk_usage("/")._replace(free=free)  # of shared memory
+    monkeypatch.setattr(batches.shutil, "disk_usage", lambda _: usage)
     paths = images["path"].tolist()
     kept = collect(ImageSource(stripes), paths)
     monkeypatch.setattr(batches, "IN_MEMORY", 0)
-    monkeypatch.setattr(batches.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(batches.joblib, "cpu_count", lambda: 2)
     square = SquareImages(ImageSource(stripes), paths, 16)
     assert square.pixels is None
     assert loader(square, BATCHES).num_workers == 1
     for (pixels, positions), (other, places) in zip(kept, loader(square, BATCHES), strict=True):
         assert torch.equal(pixels, other)
         assert torch.equal(positions, places)
+    is_piped = loader(square, BATCHES).collate_fn is batches._as_arrays
+    assert is_piped == (free == 0)
+
+
+def test_loader_says_that_its_workers_were_killed(stripes, images, monkeypatch):
+    monkeypatch.setattr(batches, "IN_MEMORY", 0)
+    square = SquareImages(ImageSource(stripes), images["path"].tolist(), 16)
+    monkeypatch.setattr(SquareImages, "__getitem__", lambda *_: os.kill(os.getpid(), 9))
+    with pytest.raises(OSError, match=r"images stopped, .*DataLoader worker .*--shm-size"):
+        list(loader(square, BATCHES))
+
+
+def test_loader_does_not_wait_for_ever(stripes, images, monkeypatch):
+    monkeypatch.setattr(batches, "IN_MEMORY", 0)
+    monkeypatch.setattr(batches, "TIMEOUT", 1)
+    square = SquareImages(ImageSource(stripes), images["path"].tolist(), 16)
+    monkeypatch.setattr(SquareImages, "__getitem__", lambda *_: time.sleep(2))
+    with pytest.raises(OSError, match="timed out after 1 seconds"):
+        list(loader(square, BATCHES))
 
 
 def test_square_images_keeps_only_what_fits_into_memory(stripes, images, monkeypatch):
@@ -65,11 +90,11 @@ def test_loader_hands_out_copies(stripes, images):
 def test_report_bad_names_what_turned_grey(stripes, monkeypatch, capsys, allowance):
     monkeypatch.setattr(batches, "IN_MEMORY", allowance)
     source = ImageSource(stripes)
-    report_bad(source)
+    report_bad(source.bad)
     assert capsys.readouterr().out == ""
     paths = ["train/0/0/0/nowhere.jpg", "train/0/0/0/gone.jpg"]
     with pytest.warns(UserWarning, match="cannot be read") if allowance else nothing():
         (pixels, _), *_ = loader(SquareImages(source, paths, 8), [[0, 1]])
     assert (pixels == 128).all()
-    report_bad(source)
+    report_bad(source.bad)
     assert capsys.readouterr().out.startswith("2 images could not be read and count as grey, ")

@@ -1,6 +1,7 @@
 """Embedding: unit float16 rows in the order of the table, resumable block by block."""
 
 import dataclasses
+import errno
 import os
 
 import numpy as np
@@ -15,6 +16,7 @@ from lib.config import InferenceConfig
 from lib.embed import embed, read_embeddings
 from lib.images import ImageSource
 from lib.launch import launch
+from lib.runs import read_key, read_manifest
 from lib.train import train
 
 SMALL = InferenceConfig(size=32)
@@ -210,7 +212,7 @@ def test_embed_goes_on_with_the_missing_blocks(run, monkeypatch, counted, call, 
 
 
 @pytest.mark.parametrize(
-    ("name", "call"), [("mark_done", 1), ("mark_done", 2), ("report_bad", 1), ("write_csv", 1)]
+    ("name", "call"), [("mark_done", 1), ("sign", 1), ("report_bad", 1), ("write_csv", 1)]
 )
 def test_embed_survives_a_kill_before_and_after_its_blocks(run, monkeypatch, name, call):
     whole = rows_of(run("whole"))
@@ -250,6 +252,81 @@ def test_embed_reports_unreadable_images_once(run, images, capsys):
     assert np.isfinite(found).all()
     out = capsys.readouterr().out
     assert out.count("1 images could not be read and count as grey") == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+@pytest.mark.parametrize(("broken", "is_refused"), [(10, False), (11, True)])
+def test_embed_refuses_to_sign_when_too_many_cannot_be_read(
+    run, images, stripes, tmp_path, broken, is_refused
+):
+    paths = images["path"].tolist()
+    for number in range(broken):
+        paths[number] = f"train/e/e/e/eee{number}.jpg"
+        (stripes / paths[number]).parent.mkdir(parents=True, exist_ok=True)
+        (stripes / paths[number]).write_bytes(b"no photograph")
+    if is_refused:
+        with pytest.raises(ValueError, match=r"images of embedding 'run' in .*, found at least 11"):
+            run(table=images.assign(path=paths))
+        assert read_key(tmp_path / "run") is None
+    else:
+        manifest = read_manifest(run(table=images.assign(path=paths)))
+        assert manifest["unreadable"] == broken
+        assert sorted(manifest["unreadable_images"]) == paths[:broken]
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+def test_embed_remembers_unreadable_images_over_a_kill(run, images, monkeypatch):
+    table = images.assign(path=["train/0/0/0/none.jpg", *images["path"][1:]])
+    killed_at(monkeypatch, lambda: run(table=table), "_rows", 8)
+    manifest = read_manifest(run(table=table))
+    assert manifest["unreadable_images"] == ["train/0/0/0/none.jpg"]
+
+
+def test_embed_refuses_embeddings_that_are_not_finite(run, images, monkeypatch, tmp_path):
+    original = embedding._rows
+
+    def broken(accelerator, model, pixels, inference):
+        rows = original(accelerator, model, pixels, inference)
+        rows[-1] = np.nan
+        return rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding, "_rows", broken)
+        first = images["id"].iloc[3]
+        with pytest.raises(ValueError, match=f"NaN or infinity for 3 of 10 images, .* {first}; "):
+            run()
+    assert read_key(tmp_path / "run") is None
+    assert np.isfinite(rows_of(run())).all()
+
+
+@pytest.mark.parametrize("at", ["start", "middle"])
+def test_embed_names_a_full_disk_and_goes_on_when_there_is_room(run, monkeypatch, counted, at):
+    whole, calls = rows_of(run("whole")), []
+
+    def full(*_):
+        calls.append(at)
+        if at == "start" or len(calls) == 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embedding.os, "posix_fallocate" if at == "start" else "fsync", full)
+        with pytest.raises(
+            OSError, match=r"cannot write .*run/partial.*: No space left on device;"
+        ):
+            run()
+    counted.clear()
+    np.testing.assert_array_equal(rows_of(run()), whole)
+    assert (sum(counted) < 48) == (at == "middle")
+
+
+@pytest.mark.parametrize("name", ["embeddings.npy", "ids.csv", "manifest.json"])
+def test_embed_embeds_again_when_a_file_was_cut(run, name):
+    folder = run()
+    whole = rows_of(folder)
+    (folder / name).write_bytes(b"")
+    with pytest.raises(ValueError, match="expected finished embeddings"):
+        read_embeddings(folder)
+    np.testing.assert_array_equal(rows_of(run()), whole)
 
 
 def test_embed_of_no_images_is_an_empty_matrix(run, images):

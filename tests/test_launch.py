@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator, PartialState
+from torch.multiprocessing import ProcessRaisedException
 
-from lib.launch import launch
+from lib.launch import launch, work_alone
 from lib.paths import ROOT
 
 COUNT = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
@@ -46,11 +47,45 @@ def test_launch_gives_processes_their_places_and_hands_errors_back(tmp_path):
     torch.randn(400, 400) @ torch.randn(400, 400)
     before = dict(os.environ)
     (tmp_path / "fail").touch()
-    with pytest.raises(torch.multiprocessing.ProcessRaisedException, match="second process broke"):
+    with pytest.raises(ProcessRaisedException, match="second process broke"):
         launch(gather, tmp_path, COUNT)
     assert dict(os.environ) == before
     places = [(tmp_path / str(rank)).read_text() for rank in range(COUNT)]
     assert set(places) == {f"{COUNT} {list(range(COUNT))} cpu"}
+
+
+@pytest.mark.parametrize(
+    ("last", "kind", "sentence"),
+    [
+        ("ValueError: expected this: found that", ValueError, "expected this: found that"),
+        ("PermissionError: [Errno 13] denied: '/x'", OSError, "[Errno 13] denied: '/x'"),
+        ("KeyError: 3", ProcessRaisedException, "Traceback"),
+        ("lib.x.OwnError: 3", ProcessRaisedException, "Traceback"),
+    ],
+)
+def test_launch_raises_the_sentence_of_a_process_that_refuses(monkeypatch, last, kind, sentence):
+    def refuse(*_, **__):
+        raise ProcessRaisedException(f"Process 1 ...\nTraceback\n  File x\n{last}\n", 1, 7)
+
+    monkeypatch.setattr("lib.launch.start_processes", refuse)
+    with pytest.raises(kind) as raised:
+        launch(print, "job", 2)
+    assert type(raised.value) is kind
+    assert sentence in str(raised.value)
+
+
+def ask(folder):
+    """Work in `folder` as one of several processes, whose own answers differ."""
+    rank = os.environ["RANK"]
+    with work_alone(folder / "stage", lambda: "main" if rank == "0" else "other") as answer:
+        (folder / rank).write_text(answer)
+
+
+def test_work_alone_lets_the_main_process_decide_for_all(tmp_path):
+    launch(ask, tmp_path, COUNT)
+    assert {(tmp_path / str(rank)).read_text() for rank in range(COUNT)} == {"main"}
+    with work_alone(tmp_path / "stage", lambda: "") as answer:
+        assert answer == ""
 
 
 def test_end_with_ends_a_worker_after_the_process_that_started_it_was_killed():

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import shutil
+from contextlib import nullcontext as nothing
 
 import numpy as np
 import pandas as pd
@@ -231,7 +232,7 @@ def test_train_goes_on_with_both_heads_of_the_mixed_stream(run, monkeypatch):
 
 
 def test_train_goes_on_after_a_kill_before_the_signature(run, whole, monkeypatch):
-    killed(monkeypatch, run, training, "mark_done")
+    killed(monkeypatch, run, training, "sign")
     monkeypatch.setattr(Progress, "note", None)  # every step is done: none may be taken again
     assert is_same(whole, run())
 
@@ -428,6 +429,109 @@ def test_train_reports_unreadable_images_and_goes_on(run, images, stripes, capsy
     assert np.isfinite(history(checkpoint)["loss"]).all()
     out = capsys.readouterr().out
     assert "10 images could not be read and count as grey, first train/f/f/f/" in out
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+@pytest.mark.parametrize("allowance", [2**31, 0])
+def test_train_refuses_to_sign_when_too_many_cannot_be_read(
+    run, images, stripes, tmp_path, monkeypatch, allowance
+):
+    monkeypatch.setattr("lib.batches.IN_MEMORY", allowance)
+    paths = images["path"].tolist()
+    for number in range(11):
+        paths[number] = f"train/e/e/e/eee{number}.jpg"
+        (stripes / paths[number]).parent.mkdir(parents=True, exist_ok=True)
+        (stripes / paths[number]).write_bytes(b"no photograph")
+    with pytest.raises(
+        ValueError, match=r"48 images of stage 'tiny' in .*, found at least 11 that"
+    ):
+        run(table=images.assign(path=paths))
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_train_refuses_a_folder_without_its_images(run, images, tmp_path):
+    gone = images.assign(path="elsewhere/" + images["path"])
+    with pytest.raises(ValueError, match="found 48 of 48 looked for missing, the first elsewhere/"):
+        run(table=gone)
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_trains_again_when_its_images_changed(run, images, stripes, finished, capsys):
+    assert run() == finished
+    assert capsys.readouterr().out == ""
+    path = stripes / images["path"][0]
+    before = path.read_bytes()
+    shutil.copy(stripes / images["path"][40], path)
+    try:
+        run()
+    finally:
+        path.write_bytes(before)
+    assert capsys.readouterr().out.startswith("stage 'tiny': images changed since 2")
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate": 1e9}, {"learning_rate": 1e9, "epochs": 1}])
+def test_train_stops_when_the_loss_is_not_finite(run, tmp_path, changes):
+    with pytest.raises(
+        ValueError, match=r"'tiny' stopped: its (loss|weight) .* lower learning_rate"
+    ):
+        run(**changes)
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"state.pt"}
+
+
+def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(run, whole, monkeypatch):
+    original, calls = Progress.note, itertools.count(1)
+
+    def note(self, loss, rate, images):
+        original(self, loss * float("nan") if next(calls) == 6 else loss, rate, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "note", note)
+        with pytest.raises(ValueError, match="loss is nan at epoch 2 of 2, step 6; lower"):
+            run()
+    assert is_same(whole, run())  # from the state after the first epoch
+
+
+def test_progress_lets_float16_leave_out_steps_that_overflow(tiny_stage, tmp_path):
+    for losses, is_wrong in (([1.0, float("inf"), 2.0], False), ([1.0, float("nan")], True)):
+        progress = Progress(tiny_stage, 4, "key", tmp_path / "state.pt", precision="fp16")
+        for loss in losses:
+            progress.note(torch.tensor(loss), 0.1, 12)
+        with pytest.raises(ValueError, match="loss is nan") if is_wrong else nothing():
+            progress.fetch()
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_train_does_not_write_weights_that_are_not_finite(run, monkeypatch, tmp_path, epochs):
+    def broken(*values, **options):
+        learner = build_learner(*values, **options)
+        learner.model.norm.running_mean[3] = float("nan")
+        return learner
+
+    monkeypatch.setattr(training, "build_learner", broken)
+    with pytest.raises(ValueError, match=r"weight model\.norm\.running_mean is not finite"):
+        run(epochs=epochs)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PK cut", b"\0" * 100])
+def test_train_starts_again_from_a_damaged_state(run, whole, tmp_path, content):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.pt").write_bytes(content)
+    assert is_same(whole, run())
+
+
+def test_train_clears_what_kills_left_in_its_folder(run, finished):
+    (finished.parent / "state.pt").write_bytes(b"between the signature and its removal")
+    run()
+    assert not (finished.parent / "state.pt").exists()
+    (finished.parent / f".state.{2**22 + 1}.part.pt").write_bytes(b"no process has this number")
+    finished.write_bytes(b"cut")
+    run()
+    assert sorted(path.name for path in finished.parent.iterdir()) == [
+        "history.csv",
+        "manifest.json",
+        "model.safetensors",
+    ]
 
 
 def test_train_augments_every_step_with_draws_of_its_own(run, monkeypatch):
