@@ -31,8 +31,6 @@ from filelock import FileLock, Timeout
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
-# Of a network disk that has no locks, and of a folder that may only be read.
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EROFS)
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # `.NAME.HOST-PROCESS-TOKEN-NUMBER.part.SUFFIX`: who writes it, so that a later run can tell a file
 # that is being written from one that a killed run left. The token tells a process from an earlier
@@ -189,7 +187,8 @@ def locked(folder: str | Path, *, waits: bool = True) -> Iterator[None]:
     """
     folder = Path(folder)
     place = folder.with_name(f".{folder.name}.lock")
-    place.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
     holder = place.read_text(errors="replace").strip() if place.is_file() else ""
     lock = FileLock(place)
     try:
@@ -202,12 +201,12 @@ def locked(folder: str | Path, *, waits: bool = True) -> Iterator[None]:
             ) from None
         print(f"waiting for {whose} at work in {folder}", flush=True)
         lock.acquire(poll_interval=0.2)
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
+    except OSError:
+        pass  # a disk that knows no locks, or may only be read: who writes there is told so
     try:
-        with contextlib.suppress(OSError):  # the number is only for the message above
-            place.write_text(str(os.getpid()))
+        if lock.is_locked:
+            with contextlib.suppress(OSError):  # the number is only for the message above
+                place.write_text(str(os.getpid()))
         yield
     finally:
         if lock.is_locked:  # one that waits sees that its file is gone, and makes a new one

@@ -21,7 +21,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lib.runs import MANIFEST, atomic_path, fingerprint, is_done, mark_done, progress, read_json
+from lib.runs import (
+    MANIFEST,
+    atomic_path,
+    fingerprint,
+    is_done,
+    locked,
+    mark_done,
+    progress,
+    read_json,
+)
 from lib.tables import ID_PATTERN, first_of
 
 MOST_BYTES = 2**28  # of one image; photographs have a hundredth of it
@@ -244,19 +253,21 @@ def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
     archives = _archives(folder)
     cache = folder / "tar_index" if cache is None else cache
     key = fingerprint([[path.name, *_stamp(path)] for path in archives])
-    index = _kept_index(archives, cache) if is_done(cache, key) else None
-    if index is None:
-        index = _build(archives)
-        try:
-            with atomic_path(cache) as temporary:
-                temporary.mkdir()
-                for name in _ARRAYS:
-                    np.save(temporary / f"{name}.npy", getattr(index, name))
-                mark_done(temporary, key, images=len(index.ids), notes=index.notes)
-        except OSError:  # a read-only dataset folder: keep the index in memory
-            pass
-        else:
-            index = _kept_index(archives, cache) or index
+    with locked(cache):
+        index = _kept_index(archives, cache) if is_done(cache, key) else None
+        if index is None:
+            index = _build(archives)
+            try:
+                with atomic_path(cache) as temporary:
+                    temporary.mkdir()
+                    for name in _ARRAYS:
+                        np.save(temporary / f"{name}.npy", getattr(index, name))
+                    files = [f"{name}.npy" for name in _ARRAYS]
+                    mark_done(temporary, key, files=files, images=len(index.ids), notes=index.notes)
+            except OSError:  # a read-only dataset folder: keep the index in memory
+                pass
+            else:
+                index = _kept_index(archives, cache) or index
     for note in index.notes:
         warnings.warn(note, stacklevel=2)
     return index

@@ -214,6 +214,12 @@ def test_locked_refuses_where_it_may_not_wait(tmp_path):
             refused.result()
 
 
+def test_locked_does_without_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "file").touch()
+    with runs.locked(tmp_path / "file" / "stage"):
+        assert contents(tmp_path) == ["file"]
+
+
 def test_locked_is_free_again_when_its_run_was_killed(tmp_path, capsys):
     code = "import os, sys, lib.runs\nwith lib.runs.locked(sys.argv[1]): os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "stage")], cwd=ROOT)
