@@ -87,7 +87,7 @@ def _has_room(needed: int) -> bool:
     """Whether shared memory can hold so many bytes for each process of this computer."""
     if not SHARED_MEMORY.is_dir():
         return True
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
     return needed * processes < 0.8 * shutil.disk_usage(SHARED_MEMORY).free
 
 

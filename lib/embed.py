@@ -10,6 +10,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -145,6 +146,7 @@ def _file_stamp(path: Path) -> list[int]:
 
 def _embed(job: EmbeddingJob) -> None:
     accelerator = Accelerator(mixed_precision=precision())
+    torch.set_num_threads(min(torch.get_num_threads(), joblib.cpu_count()))  # a container's quota
     model = models.load(job.checkpoint, device=accelerator.device).model
     model = model.to(memory_format=torch.channels_last)
     count, partial = len(job.paths), job.folder / PARTIAL

@@ -58,7 +58,7 @@ def build_index(
         index.add(piece)
     with atomic_path(folder / INDEX) as temporary:
         faiss.write_index(index, str(temporary))
-    mark_done(folder, key, rows=len(rows), cells=cells)
+    mark_done(folder, key, files=[INDEX], rows=len(rows), cells=cells)
     return folder
 
 
@@ -93,7 +93,7 @@ def _trained(
     index = faiss.IndexPreTransform(projection, inverted)
     with atomic_path(folder / INDEX) as temporary:
         faiss.write_index(index, str(temporary))
-    mark_done(folder, key)
+    mark_done(folder, key, files=[INDEX])
     return index
 
 

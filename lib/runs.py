@@ -26,7 +26,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-import psutil
 from filelock import FileLock, Timeout
 
 T = TypeVar("T")
@@ -140,7 +139,17 @@ def _is_leftover(path: Path) -> bool:
     if host not in (None, _host()):
         return path.exists() and time.time() - path.stat().st_mtime > _STALE
     is_ours = int(process) == os.getpid()
-    return token not in (None, _TOKEN) if is_ours else not psutil.pid_exists(int(process))
+    return token not in (None, _TOKEN) if is_ours else _is_dead(int(process))
+
+
+def _is_dead(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OverflowError, PermissionError):
+        return False
+    return False
 
 
 def _remove(path: Path) -> None:

@@ -55,13 +55,14 @@ class Progress:
         return self.losses
 
     def _stop(self, what: str, step: int) -> None:
-        rate = self.rates[step] if step < len(self.rates) else self.stage.learning_rate
-        epoch = step // max(self.steps, 1) + 1
+        where, rate = "before its first step", self.stage.learning_rate
+        if self.step:
+            epoch, rate = step // self.steps + 1, self.rates[step]
+            where = f"at epoch {epoch} of {self.stage.epochs}, step {step + 1:,}"
         raise ValueError(
-            f"stage {self.stage.name!r} stopped: its {what} at epoch {epoch} of "
-            f"{self.stage.epochs}, step {step + 1:,}; lower learning_rate ({rate:.3g} there), or "
-            f"look at the weights that it starts from and the precision ({self.precision}); the "
-            "last state before is kept"
+            f"stage {self.stage.name!r} stopped: its {what} {where}; lower learning_rate "
+            f"({rate:.3g} there), or look at the weights that it starts from and the precision "
+            f"({self.precision}); the last state before is kept"
         )
 
     def check_weights(self, learner: Learner) -> None:
@@ -72,7 +73,7 @@ class Progress:
         """
         for name, value in learner.state_dict().items():
             if value.is_floating_point() and not torch.isfinite(value).all():
-                self._stop(f"weight {name} is not finite", max(self.step - 1, 0))
+                self._stop(f"weight {name} is not finite", self.step - 1)
 
     def seconds(self) -> float:
         """Time spent on the stage, before a restart included."""
