@@ -165,7 +165,7 @@ def _sync(path: Path) -> None:
         _sync_one(path)
         return
     files = list(itertools.islice(path.rglob("*"), _FEW + 1))
-    if len(files) > _FEW and hasattr(os, "sync"):
+    if len(files) > _FEW:
         os.sync()
     else:
         for file in [*files, path]:
@@ -173,9 +173,7 @@ def _sync(path: Path) -> None:
 
 
 def _sync_one(path: Path) -> None:
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
-        return
-    handle = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
@@ -194,11 +192,11 @@ def locked(folder: str | Path, *, waits: bool = True) -> Iterator[None]:
     Raises:
         ValueError: if another run is at work and `waits` is False.
     """
-    folder = Path(folder)
-    place = folder.with_name(f".{folder.name}.lock")
+    folder = Path(folder).absolute()
+    place, holder = folder.with_name(f".{folder.name}.lock"), ""
     with contextlib.suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
-    holder = place.read_text(errors="replace").strip() if place.is_file() else ""
+        holder = place.read_text(errors="replace").strip()
     lock = FileLock(place)
     try:
         lock.acquire(timeout=0)
