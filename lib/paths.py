@@ -4,6 +4,7 @@ Everything is derived from the place of this file, so notebooks and stages work 
 folder. On Kaggle the repository is read-only and outputs go to the working folder instead.
 """
 
+import hashlib
 import os
 from pathlib import Path
 
@@ -32,10 +33,17 @@ def run_folder(profile: str, data_dir: str = "", recipe: str = "") -> Path:
     """The folder of everything a profile makes, one per data folder and recipe.
 
     Real data named by `data_dir` gets a folder of its own, so that two datasets under one profile
-    never mix: `outputs/mini` and `outputs/mini-photos`. So does another recipe than the profile's.
+    never mix: `outputs/mini` and `outputs/mini-photos-3fa9c1`, where six digits stand for the whole
+    path, because two folders may have one name. So does another recipe than the profile's.
     """
-    parts = [profile, Path(data_dir).resolve().name if data_dir else "", recipe]
+    parts = [profile, _data_name(data_dir) if data_dir else "", recipe]
     return outputs_root() / "-".join(filter(None, parts))
+
+
+def _data_name(data_dir: str) -> str:
+    folder = Path(data_dir).expanduser().resolve()
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:6]
+    return f"{folder.name}-{digest}" if folder.name else digest
 
 
 def existing_folder(data_dir: str) -> Path:

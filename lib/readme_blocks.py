@@ -10,7 +10,8 @@ from lib.ablation_statistics import agreement
 from lib.paths import ROOT
 
 REFERENCE = ROOT / "outputs" / "reference"
-RUNS = {"miniature world": "mini", "photographs": "photos-photos"}  # heading → run folder
+# Heading → run folder, without the digits that stand for the data folder's path.
+RUNS = {"miniature world": "mini", "photographs": "photos-photos"}
 ABLATIONS = {  # tables of notebook 05 in the README's order, and their headings there
     "glr20_table_1": "[20] Table 1",
     "glr20_table_2": "[20] Table 2",

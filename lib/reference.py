@@ -48,7 +48,7 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
     Of a run whose chain is not finished only what `./run_all.sh ablation` made, which needs no
     other notebook.
     """
-    folder = outputs_root() / run
+    folder = _run_folder(run)
     is_whole = (folder / "recorded" / "06_submission_reranking.json").is_file()
     if is_whole:
         records = read_records(folder)
@@ -87,6 +87,14 @@ def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
             figure.savefig(temporary, dpi=100, bbox_inches="tight")
             _shrink(temporary, temporary)
     return bool(tables)
+
+
+def _run_folder(run: str) -> Path:
+    """Where a run is on this machine: of several data folders of one name, the last one used."""
+    digits = "[0-9a-f]" * 6
+    found = [outputs_root() / run, *outputs_root().glob(f"{run}-{digits}")]
+    there = [folder for folder in found if folder.is_dir()]
+    return max(there, key=lambda folder: folder.stat().st_mtime, default=found[0])
 
 
 def _is_of_ablation(path: Path) -> bool:

@@ -394,8 +394,10 @@ def progress(
 def _progress_line(what: str, count: int, total: int | None, elapsed: float) -> str:
     if not total:
         return f"{what}: {count:,} in {elapsed:.0f} s"
-    left = elapsed / count * (total - count)
-    return f"{what}: {count:,} of {total:,} ({count / total:.0%}), {left:.0f} s left"
+    line = f"{what}: {count:,} of {total:,} ({count / total:.0%})"
+    if count < max(2, total / 50):  # a start that is slow, or one item, tells nothing of the rest
+        return line
+    return f"{line}, {elapsed / count * (total - count):.0f} s left"
 
 
 def rng(seed: int, *words: str | int) -> np.random.Generator:

@@ -1,5 +1,6 @@
 """Where data and outputs are, and that two datasets never share a run folder."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,21 @@ def test_landmark_outputs_wins_over_kaggle(monkeypatch, tmp_path, outputs):
 def test_run_folder_keeps_data_folders_apart(tmp_path):
     folders = {run_folder("mini", data) for data in ("", str(tmp_path / "a"), str(tmp_path / "b"))}
     assert len(folders) == 3
-    assert run_folder("mini", str(tmp_path / "photos")).name == "mini-photos"
+    assert re.fullmatch(
+        r"mini-photos-[0-9a-f]{6}", run_folder("mini", str(tmp_path / "photos")).name
+    )
+
+
+def test_run_folder_keeps_data_folders_of_one_name_apart():
+    assert run_folder("photos", "/data/a/photos") != run_folder("photos", "/data/b/photos")
+    assert run_folder("photos", "/data/a/photos") == run_folder("photos", "/data/a/photos/")
+    named = run_folder("photos", "/data/a/photos", "glr20-resnet152").name
+    assert re.fullmatch(r"photos-photos-[0-9a-f]{6}-glr20-resnet152", named)
+
+
+@pytest.mark.parametrize("data_dir", ["/", "/.", "/.."])
+def test_run_folder_of_the_root_is_not_the_miniatures(data_dir):
+    assert re.fullmatch(r"mini-[0-9a-f]{6}", run_folder("mini", data_dir).name)
 
 
 @pytest.mark.parametrize("spelling", ["photos", "photos/", "./photos", "photos/../photos"])

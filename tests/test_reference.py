@@ -1,5 +1,6 @@
 """The reference is copied from finished runs, and from ablations that were run alone."""
 
+import os
 from functools import partial
 
 import pandas as pd
@@ -32,6 +33,16 @@ def test_copy_run_takes_an_ablation_without_its_chain(outputs, tmp_path):
     assert copied(tmp_path) == (True, ["mini_05_cleaning.csv"])
     kept = pd.read_csv(tmp_path / "reference" / "mini_05_cleaning.csv")
     assert kept["private"].tolist() == [0.1234]
+
+
+def test_copy_run_finds_the_run_of_a_data_folder_that_was_used_last(outputs, tmp_path):
+    for when, (digits, score) in enumerate({"3fa9c1": 0.1, "000001": 0.2, "ffffff": 0.3}.items()):
+        folder = outputs / f"photos-photos-{digits}"
+        write_csv(pd.DataFrame({"private": [score]}), folder / "tables" / "05_cleaning.csv")
+        os.utime(folder, (when, when if digits != "000001" else 9))
+    (outputs / "photos-photos-glr21-resnet50").mkdir()
+    assert reference.copy_run("photos-photos", figures=False, reference=tmp_path)
+    assert pd.read_csv(tmp_path / "photos-photos_05_cleaning.csv")["private"].tolist() == [0.2]
 
 
 def test_draw_forest_shows_every_committed_table_of_a_run(tmp_path):
