@@ -1,15 +1,22 @@
 """A notebook's parameters: read from its tagged cell, checked, and what they set in a profile.
 
-Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing.
+Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing. So
+`chosen_profile` looks at every name, type, choice, range and path: `lib.pipeline` for all notebooks
+to be run before the first of them starts, `lib.session` for the one that is open.
 """
 
 import ast
 import difflib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import nbformat
+
+from lib.config import Profile, override
+from lib.paths import existing_folder
+from lib.profiles import profile as profile_of
 
 # The profile's setting behind each parameter. Left at its default, it keeps the profile's value.
 SETTINGS = {
@@ -27,6 +34,14 @@ SETTINGS = {
     "RAW_IMAGES": "world.raw_images",
     "SPREAD": "world.spread",
     "GALLERY": "world.gallery_images",
+}
+# Lowest and highest values of the parameters that are no settings; a default is always right.
+RANGES = {
+    "COLUMNS": (1, 100),
+    "SHARE": (0, 100),
+    "ALPHA": (0, math.inf),
+    "BETA": (0, math.inf),
+    "VOTES": (0, math.inf),
 }
 
 
@@ -63,13 +78,86 @@ def check_parameters(given: Mapping[str, Any], declared: Mapping[str, Any]) -> N
             near = difflib.get_close_matches(name, declared, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it declares {', '.join(declared)}"
             raise ValueError(f"this notebook has no parameter {name!r}; {hint}")
-        expected = type(declared[name])
-        accepted = (float, int) if expected is float else expected
-        if not isinstance(value, accepted) or (type(value) is bool and expected is not bool):
+        if not _is_like(value, declared[name]):
             raise ValueError(
-                f"parameter {name} expects {expected.__name__} such as {declared[name]!r}, "
-                f"found {value!r} ({type(value).__name__})"
+                f"parameter {name} expects {type(declared[name]).__name__} such as "
+                f"{declared[name]!r}, found {value!r} ({type(value).__name__})"
             )
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether a value has the type of a default, and those of a list the type of its first."""
+    expected = type(default)
+    accepted = (float, int) if expected is float else expected
+    if not isinstance(value, accepted) or (type(value) is bool and expected is not bool):
+        return False
+    return not isinstance(default, list) or all(_is_like(each, default[0]) for each in value)
+
+
+def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Profile:
+    """The profile that a notebook's parameters make, after all of them were checked.
+
+    Args:
+        given: all of the notebook's parameters.
+        declared: their defaults.
+
+    Raises:
+        ValueError: for a name, type, choice, range or path that is wrong.
+    """
+    check_parameters(given, declared)
+    _check_values(given, declared)
+    profile = profile_of(given["PROFILE"], recipe_name=given["RECIPE"], seed=given["SEED"])
+    changes = changed_settings(given, declared)
+    for name in [name for name in given if SETTINGS.get(name) in changes]:
+        try:
+            profile = override(profile, {SETTINGS[name]: given[name]})
+        except ValueError as error:
+            raise ValueError(f"parameter {name}: {error}") from None
+    _check_data(given["DATA_DIR"], profile, changes)
+    if "TABLES" in given:
+        from lib.paper_tables import chosen_tables
+
+        chosen_tables(profile, given["TABLES"], given["SHARE"])
+    return profile
+
+
+def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
+    """Refuse values out of range, weight files that are not there and unknown networks."""
+    for name in RANGES.keys() & given.keys():
+        value, (lowest, highest) = given[name], RANGES[name]
+        if value != declared[name] and not (lowest <= value <= highest and math.isfinite(value)):
+            upwards = f"from {lowest} to {highest}" if highest < math.inf else f"from {lowest} on"
+            default = "" if lowest <= declared[name] else f", or {declared[name]:g}"
+            raise ValueError(f"parameter {name} expects a number {upwards}{default}, found {value}")
+    seeds = given.get("SEEDS", [0])
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"parameter SEEDS expects different numbers such as [0, 1], found {seeds}")
+    weights = given.get("WEIGHTS", "")
+    if weights not in ("", "pretrained") and not Path(weights).is_file():
+        raise ValueError(
+            f"parameter WEIGHTS expects 'pretrained' or a weight file, found no file {weights!r}"
+        )
+    if given.get("TRUNK"):
+        from lib.trunks import check_name  # timm takes seconds
+
+        check_name(given["TRUNK"])
+
+
+def _check_data(data_dir: str, profile: Profile, changes: Mapping[str, Any]) -> None:
+    sizes = [name for name, setting in SETTINGS.items() if setting.startswith("world.")]
+    sizes = [name for name in sizes if SETTINGS[name] in changes]
+    if data_dir:
+        existing_folder(data_dir)
+    elif profile.world is None:
+        raise ValueError(
+            f"expected a data folder for profile {profile.name!r}, found none; give one in GLDv2's "
+            "layout with --data-dir (DATA_DIR in a notebook), or use the profile mini"
+        )
+    if data_dir and sizes:
+        raise ValueError(
+            f"parameter {sizes[0]} is of the miniature world, and a data folder takes its place; "
+            "leave one of them out"
+        )
 
 
 def changed_settings(given: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,10 +20,9 @@ import papermill
 
 from lib.config import WorldConfig
 from lib.environment import USAGE
-from lib.parameters import declared_parameters
+from lib.parameters import chosen_profile, declared_parameters
 from lib.paths import ROOT, caller_path, existing_folder, run_folder
 from lib.profiles import PROFILES
-from lib.profiles import profile as profile_of
 from lib.runs import read_records, write_csv
 
 PATH_PARAMETERS = ("WEIGHTS",)
@@ -74,16 +73,25 @@ def chosen(first: str = "", only: str = "") -> list[Path]:
     return every[numbers.index(first) :] if first else every
 
 
-def check_parameters(parameters: Mapping[str, Any], paths: Sequence[Path]) -> None:
-    """Refuse parameters that no notebook to be run declares, or that have a place of their own.
+def check_parameters(
+    parameters: Mapping[str, Any], paths: Sequence[Path], places: Mapping[str, str] | None = None
+) -> None:
+    """Refuse what any notebook to be run would refuse, before the first of them starts.
+
+    Args:
+        parameters: by name.
+        paths: the notebooks to be run.
+        places: values of `PLACES`, which every notebook declares; the usual ones by default.
 
     Raises:
-        ValueError: naming the nearest declared parameter, or that place.
+        ValueError: for a parameter that no notebook declares, that has a place of its own, or whose
+            value is of a wrong type, out of range, or names what there is not.
     """
     for name, place in PLACES.items():
         if name in parameters:
             raise ValueError(f"expected {name} {place}, found it as -p {name}; move it there")
-    known = {name for path in paths for name in declared_parameters(path)}
+    declared = {path: declared_parameters(path) for path in paths}
+    known = {name for own in declared.values() for name in own}
     for name in parameters:
         if name not in known:
             near = difflib.get_close_matches(name.upper(), known, n=1)
@@ -91,6 +99,9 @@ def check_parameters(parameters: Mapping[str, Any], paths: Sequence[Path]) -> No
                 f"did you mean {near[0]}?" if near else f"they declare {', '.join(sorted(known))}"
             )
             raise ValueError(f"no notebook to be run declares the parameter {name!r}; {hint}")
+    given = dict(places or {}) | dict(parameters)
+    for own in declared.values():
+        chosen_profile(own | {name: given[name] for name in own.keys() & given.keys()}, own)
 
 
 def run(
@@ -111,13 +122,12 @@ def run(
         ValueError: for an unknown profile, recipe, notebook, parameter or data folder.
         papermill.PapermillExecutionError: from the first notebook that fails.
     """
-    profile_of(profile, recipe_name=recipe)  # refuses what there is not, before any work
     if data_dir:
         data_dir = str(existing_folder(data_dir))
-    paths = chosen(first, only)
-    parameters = dict(parameters or {})
-    check_parameters(parameters, paths)
-    parameters |= {"PROFILE": profile, "DATA_DIR": data_dir, "RECIPE": recipe}
+    paths, parameters = chosen(first, only), dict(parameters or {})
+    places = {"PROFILE": profile, "DATA_DIR": data_dir, "RECIPE": recipe}
+    check_parameters(parameters, paths, places)
+    parameters |= places
     folder = run_folder(profile, data_dir, recipe)
     copies = folder / "notebooks"
     copies.mkdir(parents=True, exist_ok=True)
@@ -186,9 +196,10 @@ def _value(name: str, text: str) -> Any:
         path = caller_path(text)
         return str(path.resolve()) if path.is_file() else text
     try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text
+    return list(value) if isinstance(value, tuple) else value  # 0,1,2
 
 
 def main(arguments: Sequence[str]) -> int:

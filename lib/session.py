@@ -16,11 +16,11 @@ import pandas as pd
 from IPython.display import Image
 from matplotlib.figure import Figure
 
-from lib import config, embed, gldv2, miniworld, profiles, runs, scoring, train
+from lib import config, embed, gldv2, miniworld, runs, scoring, train
 from lib.cleaning_score import read_truth
 from lib.embed import Embeddings
 from lib.images import ImageSource
-from lib.parameters import changed_settings, check_parameters, declared_parameters
+from lib.parameters import changed_settings, chosen_profile, declared_parameters
 from lib.paths import ROOT, existing_folder, run_folder, world_root
 from lib.ranking import Ranking
 
@@ -214,27 +214,20 @@ def start(notebook: str, names: Mapping[str, Any]) -> Session:
         names: the notebook's `globals()`.
 
     Raises:
-        ValueError: for an unknown or ill-typed parameter, profile or data folder.
+        ValueError: for a parameter with a wrong name, type, range or path.
     """
     declared = declared_parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
     given = {name: value for name, value in names.items() if name.isupper() and name[0] != "_"}
-    check_parameters(given, declared)
-    changes = changed_settings(given, declared)
-    recipe, data_dir = given["RECIPE"], given["DATA_DIR"]
-    profile = profiles.profile(given["PROFILE"], recipe_name=recipe, seed=given["SEED"], **changes)
-    folder = run_folder(profile.name, data_dir, recipe)
+    profile, data_dir = chosen_profile(given, declared), given["DATA_DIR"]
+    folder = run_folder(profile.name, data_dir, given["RECIPE"])
     may_leak = given.get("LEAKED", False)
     if data_dir:
         root = existing_folder(data_dir)
         return Session(notebook, profile, folder, root, is_miniature=False, may_leak=may_leak)
-    if profile.world is None:
-        raise ValueError(
-            f"expected a data folder for profile {profile.name!r}, found none; give one in GLDv2's "
-            "layout with --data-dir (DATA_DIR in a notebook), or use the profile mini"
-        )
     # A world of another size lies beside the profile's. With other queries alone it has the same
     # training images and gallery.
-    sizes = {name: value for name, value in changes.items() if name.startswith("world.")}
+    changes = changed_settings(given, declared).items()
+    sizes = {name: value for name, value in changes if name.startswith("world.")}
     parts = [f"{value}-{name.split('.')[1].replace('_', '-')}" for name, value in sizes.items()]
     root = miniworld.generate(world_root("-".join([profile.name, *parts])), profile.world)
     return Session(notebook, profile, folder, root, is_miniature=True, may_leak=may_leak)

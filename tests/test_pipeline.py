@@ -8,16 +8,17 @@ import pandas as pd
 import papermill
 import pytest
 
-from lib import pipeline
+from lib import paths, pipeline
 from lib.environment import USAGE
 from lib.paths import ROOT
 from lib.pipeline import check_parameters, chosen, main, notebooks, parse, run
 from lib.runs import record
 
-HEAD = 'PROFILE: str = "mini"\nDATA_DIR: str = ""\n'
+HEAD = 'PROFILE: str = "mini"\nDATA_DIR: str = ""\nRECIPE: str = ""\nSEED: int = 0\n'
 # Each writes what it was given, so that the test sees it; they import nothing of ours.
 NOTE = "import json, os; open(os.environ['SEEN'], 'a').write(json.dumps([{}]) + chr(10))"
 METADATA = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
+TABLES = 'TABLES: str = "quick"\nSHARE: float = 0.0\n'
 NOTEBOOKS = {
     "01_look": (HEAD + "ROWS: int = 3", NOTE.format("1, PROFILE, DATA_DIR, ROWS, os.getcwd()")),
     "02_fail": (HEAD + "RATE: float = 0.1", "assert RATE < 1, 'rate too large'"),
@@ -113,7 +114,9 @@ def test_check_parameters_refuses_what_no_notebook_declares():
         check_parameters({"ROWSS": 1}, notebooks())
     with pytest.raises(ValueError, match=r"'rate'; did you mean RATE\?"):
         check_parameters({"rate": 1}, notebooks())
-    with pytest.raises(ValueError, match="'ZZ'; they declare DATA_DIR, PROFILE, RATE"):
+    with pytest.raises(
+        ValueError, match="'ZZ'; they declare DATA_DIR, PROFILE, RATE, RECIPE, SEED"
+    ):
         check_parameters({"ZZ": 1}, chosen(only="02"))
     with pytest.raises(ValueError, match="'ROWS'"):
         check_parameters({"ROWS": 1}, chosen(first="02"))
@@ -133,8 +136,9 @@ def test_run_shows_what_processes_of_a_notebook_print_once(house, outputs, capfd
 
 def test_run_gives_each_notebook_what_it_declares(house, calls, stripes, outputs):
     folder = run("smoke", data_dir=str(stripes), parameters={"ROWS": 5, "RATE": 0.5})
-    assert folder == outputs / f"smoke-{stripes.name}"
-    both = {"PROFILE": "smoke", "DATA_DIR": str(stripes)}
+    assert folder == paths.run_folder("smoke", str(stripes))
+    assert folder.parent == outputs
+    both = {"PROFILE": "smoke", "DATA_DIR": str(stripes), "RECIPE": ""}
     assert [(name, given) for name, _, given, _ in calls] == [
         ("01_look", both | {"ROWS": 5}),
         ("02_fail", both | {"RATE": 0.5}),
@@ -185,7 +189,6 @@ def test_run_leaves_the_seconds_of_the_chain_alone_where_it_is_another_amount_of
     assert "_MIB" in path.read_text()
 
 
-@pytest.mark.usefixtures("house")
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -199,12 +202,13 @@ def test_run_leaves_the_seconds_of_the_chain_alone_where_it_is_another_amount_of
         ("", ""),
         ("'3'", "3"),
         ("a.b(c)", "a.b(c)"),
+        ("0,1", [0, 1]),
+        ("(" * 9999, "(" * 9999),
     ],
 )
-def test_main_reads_values_as_python_does(calls, text, value):
-    assert main(["smoke", "--only", "01", "-p", "ROWS", text]) == 0
-    assert calls[0][2]["ROWS"] == value
-    assert type(calls[0][2]["ROWS"]) is type(value)
+def test_value_is_read_as_python_does(text, value):
+    found = pipeline._value("ROWS", text)
+    assert (found, type(found)) == (value, type(value))
 
 
 @pytest.mark.usefixtures("house")
@@ -219,7 +223,8 @@ def test_main_takes_paths_from_where_the_caller_stands(calls, tmp_path, stripes,
         ("", ""),
     ):
         assert main(["--only", "03", "--data-dir", "photos", "-p", "WEIGHTS", text]) == 0
-        assert calls[-1][2] == {"PROFILE": "mini", "DATA_DIR": str(stripes), "WEIGHTS": path}
+        places = {"PROFILE": "mini", "DATA_DIR": str(stripes), "RECIPE": ""}
+        assert calls[-1][2] == places | {"WEIGHTS": path}
 
 
 @pytest.mark.usefixtures("house")
@@ -252,11 +257,12 @@ def test_main_runs_tables_in_a_larger_world_where_the_usual_one_would_be_drawn(
     house, calls, stripes
 ):
     world = "".join(
-        f"{name}: {type(value).__name__} = 0\n" for name, value in pipeline.ABLATION_WORLD.items()
+        f"{name}: {type(value).__name__} = {type(value)()}\n"
+        for name, value in pipeline.ABLATION_WORLD.items()
     )
     path = house / "notebooks" / "01_look.ipynb"
     notebook = nbformat.read(path, 4)
-    notebook.cells[0].source = f"{HEAD}SEEDS: list[int] = [0]\nTABLES: str = ''\n{world}"
+    notebook.cells[0].source = f"{HEAD}SEEDS: list[int] = [0]\n{TABLES}{world}"
     nbformat.write(notebook, path.with_name("05_tables.ipynb"))
     usual = {"SEEDS": [0, 1, 2], "TABLES": "all"}
     for asked, expected in (
@@ -268,7 +274,7 @@ def test_main_runs_tables_in_a_larger_world_where_the_usual_one_would_be_drawn(
         assert main(["--ablation", *asked]) == 0
         name, _, given, _ = calls.pop()
         assert name == "05_tables"
-        assert {key: given[key] for key in given if key not in ("PROFILE", "DATA_DIR")} == expected
+        assert {key: given[key] for key in given if key not in pipeline.PLACES} == expected
         assert not calls
 
 

@@ -13,7 +13,7 @@ from lib import session as sessions
 from lib.config import InferenceConfig
 from lib.gldv2 import Dataset
 from lib.parameters import SETTINGS
-from lib.paths import ROOT
+from lib.paths import ROOT, run_folder
 from lib.profiles import profile
 from lib.runs import read_records
 from lib.session import Session, declared_parameters, start
@@ -106,7 +106,7 @@ def test_start_opens_a_data_folder(begin, stripes, outputs, monkeypatch):
     found = begin(DATA_DIR=str(stripes), PROFILE="full")
     assert found.root == stripes
     assert not found.is_miniature
-    assert found.folder == outputs / f"full-{stripes.name}"
+    assert found.folder == run_folder("full", str(stripes))
 
 
 def test_start_applies_what_differs_from_the_notebooks_defaults(begin):

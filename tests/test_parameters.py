@@ -1,0 +1,86 @@
+"""Every parameter of every notebook: names, types, choices, ranges and paths, before any work."""
+
+import pytest
+
+from lib.parameters import RANGES, SETTINGS, chosen_profile, declared_parameters
+from lib.pipeline import check_parameters, main, notebooks
+from lib.profiles import profile
+
+DECLARED = {path: declared_parameters(path) for path in notebooks()}
+EVERY = {name: value for own in DECLARED.values() for name, value in own.items()}
+
+
+@pytest.mark.parametrize("path", DECLARED, ids=lambda path: path.stem)
+def test_defaults_are_accepted_and_change_nothing(path):
+    assert chosen_profile(DECLARED[path], DECLARED[path]) == profile("mini")
+
+
+def test_settings_and_ranges_are_of_parameters_that_a_notebook_declares():
+    assert SETTINGS.keys() | RANGES.keys() <= EVERY.keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("COLUMNS", 0, "COLUMNS expects a number from 1 to 100, found 0"),
+        ("COLUMNS", -3, "COLUMNS expects a number from 1 to 100, found -3"),
+        ("COLUMNS", 4.0, r"COLUMNS expects int such as 9, found 4.0 \(float\)"),
+        ("EPS", "abc", r"EPS expects float such as 0.0, found 'abc' \(str\)"),
+        ("ALPHA", -2, "ALPHA expects a number from 0 on, or -1, found -2"),
+        ("BETA", float("inf"), "BETA expects a number from 0 on, or -1, found inf"),
+        ("SHARE", -0.5, "SHARE expects a number from 0 to 100, found -0.5"),
+        ("SHARE", float("nan"), "SHARE expects a number from 0 to 100, found nan"),
+        ("VOTES", -1, "VOTES expects a number from 0 on, found -1"),
+        ("COMPARE", 1, r"COMPARE expects bool such as True, found 1 \(int\)"),
+        ("SEEDS", [], r"SEEDS expects different numbers such as \[0, 1\], found \[\]"),
+        ("SEEDS", [2, 2], r"SEEDS expects different numbers .* found \[2, 2\]"),
+        ("SEEDS", [0.5], r"SEEDS expects list such as \[0.*found \[0.5\]"),
+        ("SEEDS", [True], "SEEDS expects list such as"),
+        ("SEEDS", 3, r"SEEDS expects list such as .* found 3 \(int\)"),
+        ("TABLES", "glr20_table_9", "tables among glr20_table_1, .* found 'glr20_table_9'"),
+        ("TRUNK", "resnet9000", "the name of a timm network, found 'resnet9000'; did you mean"),
+        ("WEIGHTS", "missing.safetensors", "WEIGHTS expects .* no file 'missing.safetensors'"),
+        ("CLUSTER_EPOCHS", 2.5, "CLUSTER_EPOCHS expects int"),
+    ],
+)
+def test_check_parameters_refuses_values_of_every_notebook(name, value, message):
+    with pytest.raises(ValueError, match=message):
+        check_parameters({name: value}, notebooks())
+
+
+@pytest.mark.parametrize(
+    ("places", "parameters", "message"),
+    [
+        ({"PROFILE": "maxi"}, {}, "a profile among smoke, mini, photos, full, found 'maxi'"),
+        ({"RECIPE": "glr99"}, {}, "the name of a recipe, found 'glr99"),
+        ({"DATA_DIR": "/no/such"}, {}, "found no folder /no/such"),
+        ({"PROFILE": "full"}, {}, "a data folder for profile 'full', found none"),
+        ({"DATA_DIR": "/"}, {"QUERIES": 5}, "QUERIES is of the miniature world"),
+        (
+            {"RECIPE": "glr21-seresnet101-ibn"},
+            {"CLUSTER_EPOCHS": 2},
+            "parameter CLUSTER_EPOCHS: expected a stage among",
+        ),
+    ],
+)
+def test_check_parameters_refuses_what_does_not_go_together(places, parameters, message):
+    with pytest.raises(ValueError, match=message):
+        check_parameters(parameters, notebooks(), places)
+
+
+def test_check_parameters_accepts_what_the_help_texts_tell(tmp_path):
+    (tmp_path / "weights.pth").touch()
+    given = {"WEIGHTS": str(tmp_path / "weights.pth"), "ALPHA": 0, "BETA": 0.0, "SEEDS": [3, 1]}
+    given |= {"TABLES": "glr20_table_2, cleaning", "EPS": 1, "COLUMNS": 12, "TRUNK": "resnet18"}
+    check_parameters(given, notebooks())
+
+
+def test_main_refuses_a_value_before_any_notebook_runs(outputs, capsys):
+    assert main(["smoke", "-p", "EPS", "abc"]) == 1
+    message = "run_all.sh: parameter EPS expects float such as 0.0, found 'abc' (str)\n"
+    assert capsys.readouterr() == ("", message)
+    assert not outputs.exists()
+
+
+def test_notebooks_that_use_a_setting_of_the_embedding_declare_it():
+    assert all("TEST_SIZE" in DECLARED[path] for path in notebooks()[1:])
