@@ -92,11 +92,11 @@ def _held_out(
     counts = clean["landmark_id"].value_counts().sort_index()
     large = counts.index[counts >= 4].to_numpy()
     few = max(1, min(FEWEST, len(large) // 3))
-    number = min(max(few, round(share * len(counts))), most, len(large))
+    number = min(max(few, round(share * len(counts))), most, len(large), len(counts) - 1)
     if number == 0:
         raise ValueError(
             f"{dataset.root} has no retrieval solution and no landmark with four images to hold "
-            "out: add images or a solution file."
+            "out beside another one to train on: add images or a solution file."
         )
     held_out = np.sort(generator.choice(large, number, replace=False))
     is_held = clean["landmark_id"].isin(held_out)
@@ -109,7 +109,8 @@ def _held_out(
     distractors = others.sample(min(len(relevant), len(others)), random_state=generator)
     gallery = pd.concat([relevant, distractors]).sort_values("id", ignore_index=True)
     asked = asked.sort_values("id", ignore_index=True)
-    public = generator.permutation(held_out)[: max(1, number // 3)]  # as 379 to 750 in GLDv2
+    few = min(1, number - 1)  # of a single landmark all queries are Private, which are reported
+    public = generator.permutation(held_out)[: max(few, number // 3)]  # as 379 to 750 in GLDv2
     usage = np.where(asked["landmark_id"].isin(public), "Public", "Private")
     answers = relevant.groupby("landmark_id")["id"].agg(set)
     tags = dataset.landmarks.set_index("landmark_id")

@@ -6,6 +6,7 @@ DATA_DIR; without it the profile's miniature world is generated.
 """
 
 import dataclasses
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from lib import config, embed, gldv2, miniworld, runs, scoring, train
 from lib.cleaning_score import read_truth
 from lib.embed import Embeddings
+from lib.geography import OTHER
 from lib.images import ImageSource
 from lib.parameters import changed_settings, chosen_profile, declared_parameters
 from lib.paths import ROOT, existing_folder, run_folder, world_root
@@ -36,6 +38,7 @@ class Session:
         root: the data folder.
         is_miniature: whether the data is the generated world, whose truth is known.
         may_leak: whether lists that hold the queries may be trained on; such stages are marked.
+        recipe: the one that was asked for instead of the profile's, or "".
     """
 
     notebook: str
@@ -44,6 +47,7 @@ class Session:
     root: Path
     is_miniature: bool
     may_leak: bool = False
+    recipe: str = ""
 
     @cached_property
     def dataset(self) -> gldv2.Dataset:
@@ -58,9 +62,35 @@ class Session:
         """Queries, gallery and solution."""
         return gldv2.evaluation(self.dataset, seed=self.profile.seed)
 
+    NO_COUNTRIES = (  # what sections that need countries say instead
+        "No country of any landmark is known, so there is nothing to show here; data/README.md "
+        "tells where country files come from."
+    )
+
+    @cached_property
+    def names(self) -> dict[int, str]:
+        """What to call each training landmark: its category, or its number where there is none."""
+        known = self.dataset.landmarks.set_index("landmark_id")["category"].str.replace("_", " ")
+        return {landmark: name or f"landmark {landmark}" for landmark, name in known.items()}
+
+    @cached_property
+    def knows_countries(self) -> bool:
+        """Whether the country of any training landmark is known."""
+        return bool((self.dataset.landmarks["country"] != OTHER).any())
+
+    @property
+    def _clusters(self) -> Path:
+        return self.folder / "cleaning" / "train_cluster.csv"
+
     def training_list(self, name: str) -> pd.DataFrame:
-        """A training list; `cluster` is what notebook 03 left in the run folder."""
-        clusters = self.folder / "cleaning" / "train_cluster.csv" if name == "cluster" else None
+        """A training list; `cluster` is what notebook 03 left in the run folder.
+
+        Raises:
+            ValueError: if it left none.
+        """
+        clusters = self._clusters if name == "cluster" else None
+        if clusters and not clusters.is_file():
+            raise self._too_early("the cluster list", "03")
         return gldv2.training_list(self.dataset, name, clusters=clusters, without=self.evaluation)
 
     @cached_property
@@ -120,12 +150,31 @@ class Session:
             ValueError: if it was not.
         """
         path = self.stage(stage) / train.CHECKPOINT
-        if runs.read_key(path.parent) is None:
-            raise ValueError(
-                f"expected the trained stage {stage!r} in {self.folder.name}, found none; "
-                "run the earlier notebooks first"
-            )
+        if not self._is_trained(stage):
+            of_stage_two = stage in [one.name for one in self.profile.stage_two]
+            raise self._too_early(f"the trained stage {stage!r}", "04" if of_stage_two else "02")
         return path
+
+    def _is_trained(self, stage: str) -> bool:
+        return runs.read_key(self.stage(stage)) is not None
+
+    def _too_early(self, what: str, notebook: str) -> ValueError:
+        """What is missing, and the first notebook that has to run before the one that makes it."""
+        stages = self.profile.stages
+        if notebook > "02" and not all(
+            self._is_trained(one.name) for one in self.profile.stage_one
+        ):
+            notebook = "02"
+        needs_clusters = any(one.train_list == "cluster" for one in stages)
+        if notebook > "03" and needs_clusters and not self._clusters.is_file():
+            notebook = "03"
+        command = ["./run_all.sh", self.profile.name, "--from", notebook]
+        command += [] if self.is_miniature else ["--data-dir", str(self.root)]
+        command += ["--recipe", self.recipe] if self.recipe else []
+        return ValueError(
+            f"expected {what} in {self.folder.name}, found none; run notebook {notebook} first: "
+            f"{shlex.join(command)}"
+        )
 
     @property
     def after_stage_one(self) -> Path:
@@ -193,8 +242,14 @@ class Session:
         records = runs.read_records(self.folder)
         return records[records["notebook"] == self.notebook].drop(columns="notebook")
 
-    def show(self, figure: Figure, name: str) -> Image:
-        """Save a figure under `figures/` and show exactly what was saved."""
+    def show(self, figure: Figure | None, name: str, *, otherwise: str = "") -> Image | None:
+        """Save a figure under `figures/` and show exactly what was saved.
+
+        Where there is nothing to draw and `figure` is None, say `otherwise` instead.
+        """
+        if figure is None:
+            print(otherwise)
+            return None
         path = self.folder / "figures" / f"{self.notebook[:2]}_{name}.png"
         with runs.atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=100, bbox_inches="tight")
@@ -220,14 +275,14 @@ def start(notebook: str, names: Mapping[str, Any]) -> Session:
     given = {name: value for name, value in names.items() if name.isupper() and name[0] != "_"}
     profile, data_dir = chosen_profile(given, declared), given["DATA_DIR"]
     folder = run_folder(profile.name, data_dir, given["RECIPE"])
-    may_leak = given.get("LEAKED", False)
+    options = {"may_leak": given.get("LEAKED", False), "recipe": given["RECIPE"]}
     if data_dir:
         root = existing_folder(data_dir)
-        return Session(notebook, profile, folder, root, is_miniature=False, may_leak=may_leak)
+        return Session(notebook, profile, folder, root, is_miniature=False, **options)
     # A world of another size lies beside the profile's. With other queries alone it has the same
     # training images and gallery.
     changes = changed_settings(given, declared).items()
     sizes = {name: value for name, value in changes if name.startswith("world.")}
     parts = [f"{value}-{name.split('.')[1].replace('_', '-')}" for name, value in sizes.items()]
     root = miniworld.generate(world_root("-".join([profile.name, *parts])), profile.world)
-    return Session(notebook, profile, folder, root, is_miniature=True, may_leak=may_leak)
+    return Session(notebook, profile, folder, root, is_miniature=True, **options)

@@ -3,7 +3,7 @@
 Choices are made by fixed rules or by a generator that is passed in, never by how good they look.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ import torch
 from lib.augment import Augment, corner_cutmix
 from lib.cleaning_score import is_planted
 from lib.config import StageConfig
+from lib.geography import OTHER
 from lib.gldv2 import Evaluation
 from lib.images import ImageSource
 from lib.ranking import Ranking
@@ -52,6 +53,39 @@ def landmark_rows(
         title = titles[place] if place < len(titles) else f"landmark {landmark}"
         rows.append(Row(title, pixels(source, chosen)))
     return rows
+
+
+def country_rows(
+    source: ImageSource,
+    raw: pd.DataFrame,
+    names: Mapping[int, str],
+    *,
+    columns: int = 8,
+    generator: np.random.Generator,
+) -> tuple[str, list[Row]]:
+    """The known country with most landmarks, and a row for each of its five largest landmarks.
+
+    Of landmarks that the clean list has, its images alone are drawn.
+
+    Args:
+        source: reads the images.
+        raw: all labelled images, of one known country at least.
+        names: what to call a landmark.
+        columns: most images in a row.
+        generator: draws the images.
+    """
+    home = raw[raw["country"] != OTHER].groupby("country")["landmark_id"].nunique().idxmax()
+    largest = raw.loc[raw["country"] == home, "landmark_id"].value_counts().index[:5]
+    clean = raw.loc[raw["is_clean"], "landmark_id"]
+    rows = landmark_rows(
+        source,
+        raw[raw["is_clean"] | ~raw["landmark_id"].isin(clean)],
+        largest,
+        titles=[names[landmark] for landmark in largest],
+        columns=columns,
+        generator=generator,
+    )
+    return home, rows
 
 
 def noise_rows(

@@ -93,6 +93,21 @@ def test_held_out_evaluation_is_bounded(tmp_path):
     assert len(evaluation(write_kaggle(tmp_path, [5, 1, 1]), share=1).held_out) == 1
 
 
+@pytest.mark.parametrize(
+    ("sizes", "usages"),
+    [([6, 6], {"Private"}), ([6, 6, 6], {"Private"}), ([6] * 6, {"Private", "Public"})],
+)
+def test_held_out_evaluation_of_few_landmarks_has_private_queries(tmp_path, sizes, usages):
+    found = evaluation(write_kaggle(tmp_path, sizes))
+    assert set(found.queries["usage"]) == usages
+    assert len(found.held_out) < len(sizes)
+
+
+def test_held_out_evaluation_leaves_a_landmark_to_train_on(tmp_path):
+    with pytest.raises(ValueError, match="no landmark with four images to hold out beside another"):
+        evaluation(write_kaggle(tmp_path, [9]))
+
+
 def test_held_out_evaluation_needs_landmarks_of_four_images(tmp_path):
     with pytest.raises(ValueError, match="no landmark with four images"):
         evaluation(write_kaggle(tmp_path, [3, 2, 1]))

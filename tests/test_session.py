@@ -15,7 +15,7 @@ from lib.gldv2 import Dataset
 from lib.parameters import SETTINGS
 from lib.paths import ROOT, run_folder
 from lib.profiles import profile
-from lib.runs import read_records
+from lib.runs import mark_done, read_records, start_over, write_csv
 from lib.session import Session, declared_parameters, start
 
 PARAMETERS = """\
@@ -199,7 +199,7 @@ def test_session_reads_the_cluster_list_of_notebook_03(opened):
 
 def test_session_takes_a_stage_from_training_to_scores(opened):
     stage = opened.profile.stage_one[0]
-    with pytest.raises(ValueError, match="the trained stage 'softmax' in run, found none; run the"):
+    with pytest.raises(ValueError, match="stage 'softmax' in run, found none; run notebook 02"):
         opened.checkpoint("softmax")
     checkpoint = opened.train(stage)
     assert checkpoint == opened.checkpoint("softmax")
@@ -211,6 +211,53 @@ def test_session_takes_a_stage_from_training_to_scores(opened):
     queries, gallery = opened.submission_embeddings(checkpoint)
     assert queries.ids.tolist() == opened.dataset.test.tolist()
     assert gallery.ids.tolist() == opened.dataset.index["id"].tolist()
+
+
+@pytest.fixture
+def chain(opened):
+    """A session over a data folder whose last stage takes the cluster list; nothing is trained."""
+    (first,) = opened.profile.stages
+    second = dataclasses.replace(first, name="cluster", train_list="cluster")
+    found = dataclasses.replace(opened.profile, stages=(first, second))
+    return dataclasses.replace(opened, profile=found, is_miniature=False, recipe="glr20-resnet152")
+
+
+def test_session_names_the_first_notebook_that_is_missing_and_its_command(chain):
+    command = f"./run_all.sh smoke --from NN --data-dir {chain.root} --recipe glr20-resnet152"
+
+    def refusal(ask):
+        with pytest.raises(ValueError, match=r"expected the .* in run, found none") as caught:
+            ask()
+        return str(caught.value).split("; ")[1]
+
+    def advice(number):
+        return f"run notebook {number} first: {command.replace('NN', number)}"
+
+    asked = [lambda: chain.training_list("cluster"), lambda: chain.after_stage_two]
+    assert [refusal(ask) for ask in asked] == [advice("02")] * 2
+    mark_done(start_over(chain.stage("softmax")), "key")
+    assert [refusal(ask) for ask in asked] == [advice("03")] * 2
+    write_csv(pd.DataFrame(), chain.folder / "cleaning" / "train_cluster.csv")
+    assert refusal(lambda: chain.after_stage_two) == advice("04")
+    assert refusal(lambda: chain.checkpoint("untrained")) == advice("02")
+
+
+def test_session_calls_landmarks_without_a_name_by_their_number(opened):
+    landmarks = opened.dataset.landmarks.assign(category=["Big_Ben", "", "a", "b", "c", "d"])
+    opened.__dict__["dataset"] = dataclasses.replace(opened.dataset, landmarks=landmarks)
+    ids = landmarks["landmark_id"].tolist()
+    assert [opened.names[mark] for mark in ids[:2]] == ["Big Ben", f"landmark {ids[1]}"]
+
+
+def test_session_says_why_there_is_no_figure(opened, capsys):
+    assert opened.knows_countries
+    landmarks = opened.dataset.landmarks.assign(country="OTHER")
+    without = dataclasses.replace(opened)
+    without.__dict__["dataset"] = dataclasses.replace(opened.dataset, landmarks=landmarks)
+    assert not without.knows_countries
+    assert without.show(None, "countries", otherwise=without.NO_COUNTRIES) is None
+    assert capsys.readouterr().out == f"{without.NO_COUNTRIES}\n"
+    assert not (opened.folder / "figures").exists()
 
 
 def test_session_refuses_to_train_on_what_it_is_asked_about(opened):

@@ -98,6 +98,20 @@ def test_no_landmark_and_no_query_are_no_rows():
     assert viz.sheet([], title="Rescued", legend={RIGHT: "kept"}).axes == []
 
 
+def test_country_rows_show_the_known_country_with_most_landmarks():
+    table = raw_list(((7, 6), (8, 3), (9, 4), (10, 9), (11, 9), (12, 9)))
+    countries = {7: "FR", 8: "JP", 9: "FR", 10: "OTHER", 11: "OTHER", 12: "OTHER"}
+    table["country"] = table["landmark_id"].map(countries)
+    table.loc[table["landmark_id"] == 9, "is_clean"] = False  # not in the clean list at all
+    names = {mark: f"place {mark}" for mark in countries}
+    home, rows = sheets.country_rows(
+        SOURCE, table, names, columns=9, generator=np.random.default_rng(0)
+    )
+    assert (home, [row.title for row in rows]) == ("FR", ["place 7", "place 9"])
+    paths = [set(shown(row.images, list(table["path"]))) for row in rows]
+    assert paths == [{f"train/7-{n}" for n in (0, 1, 3, 4)}, {f"train/9-{n}" for n in range(4)}]
+
+
 def test_noise_rows_are_red_only_where_the_truth_tells_of_noise():
     table = raw_list(((7, 12),))  # 2, 5, 8 and 11 are not clean
     truth = pd.DataFrame({"id": table["id"], "planted": "none"})
