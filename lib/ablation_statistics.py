@@ -106,7 +106,12 @@ def _interval(values: np.ndarray, names: tuple[str, str, str], seed: int) -> dic
 def two_way_interval(
     values: np.ndarray, generator: np.random.Generator, *, resamples: int = 4000
 ) -> tuple[float, float, float]:
-    """Mean of (seeds, queries) values and its 95 % interval, both drawn again with replacement."""
+    """Mean of (seeds, queries) values and its 95 % interval, both drawn again with replacement.
+
+    All three are NaN where there is no query.
+    """
+    if not values.size:
+        return np.nan, np.nan, np.nan
     seeds, queries = values.shape
     seed_weights = generator.multinomial(seeds, np.full(seeds, 1 / seeds), resamples) / seeds
     query_weights = generator.multinomial(queries, np.full(queries, 1 / queries), resamples)

@@ -4,7 +4,9 @@
 and `--help` prints the usage without needing anything installed.
 """
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -29,6 +31,27 @@ options
   --only NN         run notebook NN alone
   -p NAME VALUE     set a notebook parameter, for the notebooks that declare it (repeatable)
 """
+
+
+@contextlib.contextmanager
+def in_one_sentence(module: str) -> Iterator[None]:
+    """Around a command's imports: what is not installed, and ^C, end it without a traceback.
+
+    Args:
+        module: its `__name__`; where it is not the command that runs, errors are raised as usual.
+    """
+    try:
+        yield
+    except (ImportError, KeyboardInterrupt) as error:
+        if module != "__main__":
+            raise
+        if isinstance(error, KeyboardInterrupt):
+            print("run_all.sh: interrupted before it began", file=sys.stderr)
+            sys.exit(130)
+        sys.exit(
+            f"run_all.sh: {error} in {sys.executable}; ./run_all.sh installs all that "
+            "requirements.txt pins, into .venv if no other environment has it"
+        )
 
 
 def missing(requirements: str | Path) -> list[str]:

@@ -1,35 +1,37 @@
 """The notebooks one after the other, headless: what `./run_all.sh` runs.
 
 Parameters go to the notebooks that declare them and are refused when none does. Executed copies
-land in the run folder; the first failing notebook stops the chain and keeps its copy.
+land in the run folder, where one run is at work at a time; the first failing notebook stops the
+chain and keeps its copy.
 """
 
 import argparse
 import ast
+import contextlib
 import difflib
 import os
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import papermill
+from lib.environment import USAGE, in_one_sentence
 
-from lib.config import WorldConfig
-from lib.environment import USAGE
-from lib.parameters import chosen_profile, declared_parameters
-from lib.paths import ROOT, caller_path, existing_folder, run_folder
-from lib.profiles import PROFILES
-from lib.runs import read_records, write_csv
+with in_one_sentence(__name__):
+    import pandas as pd
+    from filelock import FileLock, Timeout
+
+    from lib.config import WorldConfig
+    from lib.kernel import AGAIN, Stopped, execute
+    from lib.parameters import chosen_profile, declared_parameters
+    from lib.paths import ROOT, caller_path, existing_folder, run_folder
+    from lib.profiles import PROFILES
+    from lib.runs import read_records, remove_leftovers, write_csv
 
 PATH_PARAMETERS = ("WEIGHTS",)
-KERNEL = (
-    "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port
-    "--IPKernelApp.capture_fd_output=False",  # else what worker processes print comes twice
-)
+LOCK = ".lock"
 # What `./run_all.sh ablation` runs. Instead of the usual miniature world it draws one with GLDv2's
 # long tail and four times the landmarks to search for, by which seeds differ less. Images are four
 # times as many and seen a quarter as often: the same work.
@@ -119,8 +121,10 @@ def run(
     With `is_timed`, `timings.csv` there tells how long each took.
 
     Raises:
-        ValueError: for an unknown profile, recipe, notebook, parameter or data folder.
-        papermill.PapermillExecutionError: from the first notebook that fails.
+        ValueError: for an unknown profile, recipe, notebook, parameter or data folder, and while
+            another run is at work in the folder.
+        Stopped: from the first notebook that fails.
+        OSError: where the folder cannot be written.
     """
     if data_dir:
         data_dir = str(existing_folder(data_dir))
@@ -129,34 +133,50 @@ def run(
     check_parameters(parameters, paths, places)
     parameters |= places
     folder = run_folder(profile, data_dir, recipe)
-    copies = folder / "notebooks"
-    copies.mkdir(parents=True, exist_ok=True)
+    (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     os.environ["LANDMARK_HEADLESS"] = "1"
+    with locked(folder):
+        remove_leftovers(folder.rglob(".*"))
+        _run_all(paths, parameters, folder, is_timed=is_timed)
+    return folder
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep `folder` for this process; the lock ends with it, however it ends.
+
+    Raises:
+        ValueError: if another run is at work there.
+    """
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        number = (folder / LOCK).read_text().strip()
+        raise ValueError(
+            f"another run{f' (process {number})' * bool(number)} is at work in {_short(folder)}; "
+            "wait for it or stop it, or set LANDMARK_OUTPUTS to another folder"
+        ) from None
+    try:
+        (folder / LOCK).write_text(str(os.getpid()))
+        yield
+    finally:
+        lock.release()
+
+
+def _run_all(
+    paths: Sequence[Path], parameters: Mapping[str, Any], folder: Path, *, is_timed: bool
+) -> None:
     for path in paths:
         print(f"{path.stem} ...", flush=True)
         began = time.monotonic()
         declared = declared_parameters(path)
-        try:
-            papermill.execute_notebook(
-                path,
-                copies / path.name,
-                {name: value for name, value in parameters.items() if name in declared},
-                kernel_name="python3",
-                cwd=ROOT,
-                progress_bar=False,
-                log_output=False,
-                extra_arguments=list(KERNEL),
-                stdout_file=sys.stdout,
-                stderr_file=sys.stderr,
-            )
-        except papermill.PapermillExecutionError:
-            print(f"{path.stem} failed; see {_short(copies / path.name)}", file=sys.stderr)
-            raise
+        given = {name: value for name, value in parameters.items() if name in declared}
+        execute(path, folder / "notebooks" / path.name, given, cwd=ROOT)
         seconds = time.monotonic() - began
         print(f"{path.stem} done in {seconds:.0f} s", flush=True)
         if is_timed:
             _keep_timing(folder, path.stem, seconds)
-    return folder
 
 
 def _keep_timing(folder: Path, notebook: str, seconds: float) -> None:
@@ -203,7 +223,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what the command line asks for; 1 after a refusal or a failing notebook."""
+    """Run what the command line asks for; 1 after a refusal or a failing notebook, 130 after ^C."""
     chosen = parse(arguments)
     values = {name: _value(name, text) for name, text in chosen.parameters}
     if chosen.ablation:
@@ -220,15 +240,21 @@ def main(arguments: Sequence[str]) -> int:
             parameters=values,
             is_timed=not chosen.ablation,  # the usual chain's notebook 05 is another amount of work
         )
-    except ValueError as error:
-        print(f"run_all.sh: {error}", file=sys.stderr)
-        return 1
-    except papermill.PapermillExecutionError as error:
-        print(f"\nstopped: {error.ename}: {error.evalue}", file=sys.stderr)
-        return 1
+    except (ValueError, Stopped) as error:
+        return _refuse(str(error), getattr(error, "code", 1))
+    except OSError as error:
+        what = f"{error.strerror or error}: {error.filename or 'the outputs'}"
+        return _refuse(f"{what}; LANDMARK_OUTPUTS may name another folder, {AGAIN}")
+    except KeyboardInterrupt:
+        return _refuse(f"interrupted; {AGAIN}", 130)
     print(f"\n{read_records(folder).to_string(index=False)}")
     print(f"\nall of it in {time.monotonic() - began:.0f} s; results in {_short(folder)}")
     return 0
+
+
+def _refuse(sentence: str, code: int = 1) -> int:
+    print(f"run_all.sh: {sentence}", file=sys.stderr)
+    return code
 
 
 def _larger_world(profile: str, data_dir: str) -> dict[str, float]:

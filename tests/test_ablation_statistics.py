@@ -199,3 +199,7 @@ def test_agreement_counts_each_direction_of_the_papers_once():
     assert found == {
         "directions": 4, "agree": 1, "contradict": 1, "unclear": 1, "not_run": 1
     }  # fmt: skip
+
+
+def test_two_way_interval_of_no_query_is_not_known():
+    assert np.isnan(two_way_interval(np.empty((0, 0)), np.random.default_rng(0))).all()

@@ -27,6 +27,8 @@ case "$*" in
   "-m lib.pipeline"*) echo "caller $LANDMARK_CALLER path $PYTHONPATH in $PWD" ;;
 esac
 """
+IN_LAB = "--notebook-dir notebooks"
+IN_LAB += " --ServerApp.kernel_spec_manager_class=lib.kernel.RunningPython"
 ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX", "KAGGLE_KERNEL_RUN_TYPE", "PYTHON", "PYTHONPATH")
 
 
@@ -155,7 +157,10 @@ def test_active_environment_is_used_if_it_has_what_is_pinned(clone, variable):
         ((), "-m lib.pipeline"),
         (("--data-dir", "my photos"), "-m lib.pipeline --data-dir my photos"),
         (("test", "-k", "a or b"), "-m pytest --numprocesses auto --dist loadfile -k a or b"),
-        (("lab", "--no-browser"), "-m jupyter lab --notebook-dir notebooks --no-browser"),
+        (
+            ("lab", "--no-browser"),
+            f"-m jupyter lab {IN_LAB} --no-browser",
+        ),
         (("reference",), "-m lib.reference"),
     ],
 )

@@ -1,0 +1,116 @@
+"""One notebook executed headless in the Python that runs this, and its end put in one sentence.
+
+The executed copy keeps the whole traceback. The kernel is ours from start to end, because left to
+nbclient it is that of whoever else calls a kernelspec `python3`, and is interrupted after its last
+cell, then killed if it needs more than a few seconds to leave.
+"""
+
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import papermill
+from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.manager import AsyncKernelManager
+from jupyter_core.utils import run_sync
+from nbclient.exceptions import DeadKernelError
+
+OPTIONS = (
+    "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port
+    "--IPKernelApp.capture_fd_output=False",  # else what worker processes print comes twice
+)
+PATIENCE = 300.0  # seconds for a kernel to start or to leave, on a machine that is busy
+LONGEST = 600  # characters of an error that are shown
+AGAIN = "what was finished is kept, and the same command goes on from there"
+
+
+class RunningPython(KernelSpecManager):
+    """Knows one kernel, `python3`: that of the running Python, whatever else is installed."""
+
+    def _kernel_dirs_default(self) -> list[str]:
+        return []
+
+
+class Stopped(Exception):
+    """A notebook that did not come to its end, in one sentence; `code` is for the shell."""
+
+    def __init__(self, sentence: str, code: int = 1) -> None:
+        """Keep both."""
+        super().__init__(sentence)
+        self.code = code
+
+
+def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path) -> None:
+    """Run a notebook with its parameters changed; what it prints is printed here.
+
+    Args:
+        path: of the notebook.
+        copy: receives its outputs, with the traceback of a cell that fails.
+        parameters: by name.
+        cwd: where it runs.
+
+    Raises:
+        Stopped: if a cell fails, the kernel dies or a person interrupts.
+    """
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it tells, we tell
+    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=RunningPython())
+    is_idle = False
+    try:
+        papermill.execute_notebook(
+            _verbatim(path),
+            _verbatim(copy),
+            dict(parameters),
+            kernel_name="python3",
+            cwd=cwd,
+            progress_bar=False,
+            log_output=False,
+            stdout_file=sys.stdout,
+            stderr_file=sys.stderr,
+            start_timeout=PATIENCE,
+            extra_arguments=list(OPTIONS),
+            km=kernel,
+        )
+        is_idle = True
+    except papermill.PapermillExecutionError as error:
+        is_idle = True
+        raise Stopped(_failure(path.stem, error, copy)) from error
+    except DeadKernelError as error:
+        raise Stopped(
+            f"{path.stem} stopped: its process was ended from outside, most often because memory "
+            f"ran out; give it more memory or smaller batches, {AGAIN}"
+        ) from error
+    except KeyboardInterrupt as error:
+        raise Stopped(f"{path.stem} was interrupted; {AGAIN}", 128 + signal.SIGINT) from error
+    finally:
+        run_sync(_end)(kernel, is_idle=is_idle)
+
+
+async def _end(kernel: AsyncKernelManager, *, is_idle: bool) -> None:
+    """Let the kernel leave by itself; a cell that is still running is interrupted first."""
+    if kernel.has_kernel and await kernel.is_alive():
+        if not is_idle:
+            os.kill(kernel.provisioner.pid, signal.SIGINT)  # its workers end with it
+        await kernel.request_shutdown()
+        await kernel.finish_shutdown(waittime=PATIENCE)
+    await kernel.cleanup_resources()
+
+
+def _verbatim(path: Path) -> str:
+    """A path in which papermill finds no parameter to fill in."""
+    return str(path).replace("{", "{{").replace("}", "}}")
+
+
+def _failure(name: str, error: papermill.PapermillExecutionError, copy: Path) -> str:
+    what = " ".join(str(error.evalue).split())[:LONGEST].rstrip(". ")
+    if error.ename != "ValueError":  # ours are sentences
+        what = f"{error.ename}: {what}"
+    if error.ename in ("ModuleNotFoundError", "ImportError"):
+        what += "; ./run_all.sh installs all that requirements.txt pins"
+    if "[Errno 28]" in what:
+        what += f"; make room on the disk, {AGAIN}"
+    place = os.path.relpath(copy, os.environ.get("LANDMARK_CALLER", "."))
+    return f"{name} stopped: {what} (traceback in {place})"
