@@ -1,19 +1,24 @@
 """One notebook executed headless in the Python that runs this, and its end put in one sentence.
 
-The executed copy keeps the whole traceback. The kernel is ours from start to end, because left to
-nbclient it is that of whoever else calls a kernelspec `python3`, and is interrupted after its last
-cell, then killed if it needs more than a few seconds to leave.
+The executed copy keeps the whole traceback. The kernel is ours from start to end. Left to nbclient
+it is that of whoever else calls a kernelspec `python3`, is interrupted after its last cell, ends
+the helpers of its worker processes before itself, and is killed if that takes a few seconds; all of
+which is noise on a terminal.
 """
 
 import logging
 import os
+import select
 import signal
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import papermill
+from ipykernel.ipkernel import IPythonKernel
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
@@ -22,6 +27,8 @@ from nbclient.exceptions import DeadKernelError
 OPTIONS = (
     "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port
     "--IPKernelApp.capture_fd_output=False",  # else what worker processes print comes twice
+    "--HistoryManager.hist_file=:memory:",
+    "--IPKernelApp.kernel_class=lib.kernel.PatientKernel",
 )
 PATIENCE = 300.0  # seconds for a kernel to start or to leave, on a machine that is busy
 LONGEST = 600  # characters of an error that are shown
@@ -33,6 +40,16 @@ class RunningPython(KernelSpecManager):
 
     def _kernel_dirs_default(self) -> list[str]:
         return []
+
+
+class PatientKernel(IPythonKernel):
+    """Leaves as any Python does: workers end first, then those who tidy up after them.
+
+    The usual kernel kills all its children at once and waits half a minute for them to be gone.
+    """
+
+    async def _progressively_terminate_all_children(self) -> None:
+        pass
 
 
 class Stopped(Exception):
@@ -58,8 +75,10 @@ def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path)
     """
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it tells, we tell
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=RunningPython())
-    is_idle = False
+    errors, is_idle = _Errors(), False
     try:
+        options = {"extra_arguments": list(OPTIONS), "cwd": str(cwd), "stderr": errors.end}
+        run_sync(kernel.start_kernel)(**options)
         papermill.execute_notebook(
             _verbatim(path),
             _verbatim(copy),
@@ -71,7 +90,6 @@ def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path)
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             start_timeout=PATIENCE,
-            extra_arguments=list(OPTIONS),
             km=kernel,
         )
         is_idle = True
@@ -86,7 +104,33 @@ def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path)
     except KeyboardInterrupt as error:
         raise Stopped(f"{path.stem} was interrupted; {AGAIN}", 128 + signal.SIGINT) from error
     finally:
+        errors.stop_showing()
         run_sync(_end)(kernel, is_idle=is_idle)
+
+
+class _Errors:
+    """Passes on what a kernel and its processes write to stderr, until the notebook is over.
+
+    Then they only say that they leave: tasks that were destroyed, semaphores that are tidied up.
+    """
+
+    def __init__(self) -> None:
+        self._is_shown = True
+        self._start, self.end = os.pipe()
+        threading.Thread(target=self._pass_on, daemon=True).start()
+
+    def stop_showing(self) -> None:
+        while select.select([self._start], [], [], 0)[0]:  # what was written before
+            time.sleep(0.01)
+        self._is_shown = False
+        os.close(self.end)
+
+    def _pass_on(self) -> None:
+        while data := os.read(self._start, 65536):
+            if self._is_shown:
+                sys.stderr.write(data.decode(errors="replace"))
+                sys.stderr.flush()
+        os.close(self._start)
 
 
 async def _end(kernel: AsyncKernelManager, *, is_idle: bool) -> None:
