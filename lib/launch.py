@@ -11,8 +11,6 @@ import os
 import re
 import socket
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -29,7 +27,9 @@ from accelerate.utils import (
 )
 from torch.multiprocessing import ProcessRaisedException, start_processes
 
-from lib.runs import locked
+from lib.runs import end_with, locked
+
+__all__ = ["end_with", "is_launched", "launch", "work_alone"]
 
 J = TypeVar("J")
 
@@ -105,22 +105,6 @@ def work_alone(folder: str | Path, work_left: Callable[[], str]) -> Iterator[str
         broadcast_object_list(answer)
         yield answer[0]
         state.wait_for_everyone()
-
-
-def end_with(parent: int) -> None:
-    """From now on, end this process within a second after the process `parent`, which started it.
-
-    A worker otherwise goes on for hours after its notebook was killed, and writes what the next
-    run writes too. Does nothing in the process `parent` itself.
-    """
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    if os.getpid() != parent:
-        threading.Thread(target=watch, daemon=True).start()
 
 
 def _free_port() -> int:

@@ -8,6 +8,7 @@ files are written. `truth.csv` tells what each image really shows: only scoring 
 """
 
 import dataclasses
+import os
 from pathlib import Path
 
 import cv2
@@ -17,6 +18,7 @@ import pandas as pd
 from lib.config import WorldConfig
 from lib.runs import (
     atomic_path,
+    end_with,
     fingerprint,
     locked,
     progress,
@@ -95,10 +97,11 @@ def _draw_images(folder: Path, plan: Plan, config: WorldConfig, jobs: int) -> No
         )
         for place, images in groups
     )
-    workers = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    done = (image for count in workers(tasks) for image in range(count))
-    for _ in progress(done, "drawing the miniature world", total=len(plan.images)):
-        pass
+    with joblib.parallel_config("loky", initializer=end_with, initargs=(os.getpid(),)):
+        workers = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
+        done = (image for count in workers(tasks) for image in range(count))
+        for _ in progress(done, "drawing the miniature world", total=len(plan.images)):
+            pass
 
 
 def _draw_place(

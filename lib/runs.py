@@ -17,8 +17,10 @@ import os
 import re
 import secrets
 import shutil
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -398,6 +400,24 @@ def _progress_line(what: str, count: int, total: int | None, elapsed: float) -> 
     if count < max(2, total / 50):  # a start that is slow, or one item, tells nothing of the rest
         return line
     return f"{line}, {elapsed / count * (total - count):.0f} s left"
+
+
+def end_with(parent: int) -> None:
+    """From now on, end this process within a second after the process `parent`, which started it.
+
+    A worker otherwise goes on for hours after its notebook was killed, and writes what the next
+    run writes too. It leaves ^C, which a terminal sends to all processes at once, to its parent.
+    Does nothing in the process `parent` itself.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=watch, daemon=True).start()
 
 
 def rng(seed: int, *words: str | int) -> np.random.Generator:

@@ -3,16 +3,21 @@
 import csv
 import hashlib
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from lib import miniworld
 from lib.cleaning_score import read_truth
 from lib.config import WorldConfig
+from lib.paths import ROOT
 
 TINY = WorldConfig(
     landmarks=12, raw_images=150, gallery_images=60, queries=14, image_size=32, seed=3
@@ -46,6 +51,18 @@ def test_generate_does_nothing_when_the_world_is_there(world, monkeypatch):
     monkeypatch.setattr(miniworld, "make_plan", None)  # would fail if it were called
     assert miniworld.generate(world, TINY) == world
     assert {path: path.stat().st_mtime_ns for path in world.rglob("*")} == before
+
+
+def test_generate_killed_half_way_takes_its_workers_along(tmp_path):
+    code = "import sys; from lib.config import WorldConfig; from lib.miniworld import generate\n"
+    code += "generate(sys.argv[1], WorldConfig())"
+    with subprocess.Popen([sys.executable, "-c", code, tmp_path / "world"], cwd=ROOT) as process:
+        while process.poll() is None and not list(tmp_path.rglob("*.jpg")):
+            time.sleep(0.1)
+        workers = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+    assert len(workers) >= 2
+    assert psutil.wait_procs(workers, timeout=30)[1] == []
 
 
 def test_generate_interrupted_half_way_leaves_nothing(tmp_path, monkeypatch):
