@@ -1,7 +1,10 @@
 """The form of the notebooks, read off their JSON: what a reader and papermill rely on."""
 
 import ast
+import os
 import re
+import subprocess
+import sys
 
 import nbformat
 import pytest
@@ -66,8 +69,21 @@ def test_notebook_declares_what_every_run_passes(path):
 
 
 def test_notebook_starts_its_session_under_its_own_name(path):
-    setup = code(path)[1]
+    setup = code(path)[2]
     assert setup.source.endswith(f'run = start("{path.stem}", globals())')
+
+
+def test_notebook_says_how_to_be_run_where_the_library_is_not_found(path, tmp_path):
+    (tmp_path / "lib").mkdir()  # as the system's /lib, where the working folder is /
+    check = code(path)[1].source
+    for folder in (tmp_path, tmp_path / "lib"):
+        found = subprocess.run(
+            [sys.executable, "-S", "-c", check], cwd=folder, capture_output=True, text=True,
+            env={name: value for name, value in os.environ.items() if name != "PYTHONPATH"},
+        )  # fmt: skip
+        last = found.stderr.splitlines()[-1]
+        assert last.startswith("ImportError: expected this repository's package lib, found none;")
+    subprocess.run([sys.executable, "-c", check], cwd=ROOT, check=True)
 
 
 def test_notebook_defines_nothing_and_runs_no_shell(path):
