@@ -9,6 +9,7 @@ files and folders.
 import argparse
 import hashlib
 import os
+import shlex
 import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -167,7 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if lost:
         print(f"left out {len(lost):,} landmarks: {', '.join(lost[:20])}", file=sys.stderr)
     print(f"{len(taken):,} images of {taken['landmark'].nunique():,} landmarks")
-    print(f"next: ./run_all.sh photos --data-dir {chosen.data_dir} -p WEIGHTS FILE")
+    print(f"next: ./run_all.sh photos --data-dir {shlex.quote(chosen.data_dir)}")
 
 
 if __name__ == "__main__":

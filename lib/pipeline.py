@@ -243,7 +243,7 @@ def main(arguments: Sequence[str]) -> int:
     except (ValueError, Stopped) as error:
         return _refuse(str(error), getattr(error, "code", 1))
     except OSError as error:
-        what = f"{error.strerror or error}: {error.filename or 'the outputs'}"
+        what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
         return _refuse(f"{what}; LANDMARK_OUTPUTS may name another folder, {AGAIN}")
     except KeyboardInterrupt:
         return _refuse(f"interrupted; {AGAIN}", 130)

@@ -1,5 +1,6 @@
 """Whether an environment has what is pinned, and help that needs nothing installed."""
 
+import os
 import subprocess
 import sys
 from importlib import metadata
@@ -7,7 +8,7 @@ from importlib import metadata
 import pytest
 
 from lib import environment
-from lib.environment import USAGE, missing
+from lib.environment import USAGE, in_one_sentence, missing
 from lib.paths import ROOT
 
 
@@ -27,7 +28,11 @@ def installed(name):
 
 def run(*arguments, options=("-m", "lib.environment")):
     return subprocess.run(
-        [sys.executable, *options, *arguments], cwd=ROOT, capture_output=True, text=True
+        [sys.executable, *options, *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
     )
 
 
@@ -102,3 +107,23 @@ def test_usage_names_every_profile_and_notebook_option():
 
     assert all(f"\n  {name} " in USAGE for name in PROFILES)
     assert all(option in USAGE for option in ("--data-dir", "--from", "--only", "-p NAME VALUE"))
+
+
+@pytest.mark.parametrize(
+    ("cause", "code", "told"),
+    [
+        ("import no_such_package", 1, "run_all.sh: No module named 'no_such_package' in "),
+        ("raise KeyboardInterrupt", 130, "run_all.sh: interrupted before it began"),
+    ],
+)
+def test_in_one_sentence_ends_a_command_without_a_traceback(tmp_path, cause, code, told):
+    command = "from lib.environment import in_one_sentence\nwith in_one_sentence(__name__):\n    "
+    (tmp_path / "command.py").write_text(command + cause)
+    found = run(str(tmp_path / "command.py"), options=())
+    assert (found.returncode, found.stderr.count("\n")) == (code, 1)
+    assert found.stderr.startswith(told)
+
+
+def test_in_one_sentence_leaves_errors_alone_where_a_module_is_imported():
+    with pytest.raises(ImportError), in_one_sentence("lib.pipeline"):
+        raise ImportError

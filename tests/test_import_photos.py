@@ -96,12 +96,13 @@ def test_import_photos_refuses_a_folder_that_is_taken(folders, tmp_path):
 
 def test_main_takes_the_callers_paths(folders, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LANDMARK_CALLER", str(tmp_path))
-    main(["my photos", "data"])
+    main(["my photos", "my data"])
     out = capsys.readouterr()
     assert "5 images of 2 landmarks" in out.out
+    assert out.out.endswith("next: ./run_all.sh photos --data-dir 'my data'\n")
     assert "left out 4 of 9 files" in out.err
     with pytest.raises(SystemExit, match="error: expected a new folder"):
-        main(["my photos", "data"])
+        main(["my photos", "my data"])
 
 
 def test_import_photos_follows_links_but_not_in_circles(folders, tmp_path):

@@ -1,7 +1,10 @@
 """The chain of notebooks: what runs, with which parameters, and where it stops."""
 
+import errno
 import os
 import re
+import subprocess
+import sys
 
 import nbformat
 import pandas as pd
@@ -9,6 +12,7 @@ import pytest
 
 from lib import paths, pipeline
 from lib.environment import USAGE
+from lib.kernel import Stopped
 from lib.paths import ROOT
 from lib.pipeline import check_parameters, chosen, main, notebooks, parse, run
 from lib.runs import record
@@ -250,6 +254,68 @@ def test_main_ends_with_the_recorded_numbers(calls, outputs, capsys):
     assert last[1].split() == ["01_look", "images", "48"]
     assert last[3].endswith("results in outputs/smoke")
     assert len(calls) == 3
+
+
+@pytest.mark.usefixtures("house", "calls")
+def test_run_is_alone_in_its_folder(outputs, capsys):
+    other = "import sys, lib.pipeline as p, pathlib\nwith p.locked(pathlib.Path(sys.argv[1])):\n"
+    other += "    print('here', flush=True); sys.stdin.read()"
+    (outputs / "smoke").mkdir(parents=True)
+    with subprocess.Popen(
+        [sys.executable, "-c", other, outputs / "smoke"], cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    ) as process:  # fmt: skip
+        assert process.stdout.readline() == "here\n"
+        assert main(["smoke"]) == 1
+        told = f"run_all.sh: another run (process {process.pid}) is at work in outputs/smoke; wait"
+        assert capsys.readouterr().err.startswith(told)
+        assert main(["mini"]) == 0  # another folder
+        process.kill()
+    assert main(["smoke"]) == 0
+    assert main(["smoke"]) == 0
+
+
+@pytest.mark.usefixtures("house", "calls")
+def test_run_removes_what_killed_runs_left_in_its_folder(outputs):
+    left = outputs / "smoke" / "arcface" / f".rows.{2**22 + 1}.part.npy"  # above any process number
+    left.parent.mkdir(parents=True)
+    left.touch()
+    run("smoke")
+    assert not left.exists()
+
+
+@pytest.mark.usefixtures("house", "calls")
+def test_main_tells_in_one_sentence_that_it_cannot_write(outputs, capsys):
+    outputs.write_text("a file in the folder's place")
+    assert main(["smoke"]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("run_all.sh: ")
+    assert str(outputs) in told
+    assert "; LANDMARK_OUTPUTS may name another folder" in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.usefixtures("house")
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (Stopped("02_x was interrupted", 130), 130, "02_x was interrupted"),
+        (Stopped("02_x stopped: why"), 1, "02_x stopped: why"),
+        (KeyboardInterrupt(), 130, "interrupted; what was finished is kept"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/x/y"),
+            1,
+            "No space left on device: /x/y;",
+        ),
+    ],
+)
+def test_main_ends_in_one_sentence_and_a_code(monkeypatch, outputs, capsys, error, code, told):
+    def execute(*_, **__):
+        raise error
+
+    monkeypatch.setattr(pipeline, "execute", execute)
+    assert main(["smoke"]) == code
+    assert capsys.readouterr().err.startswith(f"run_all.sh: {told}")
 
 
 def test_main_runs_tables_in_a_larger_world_where_the_usual_one_would_be_drawn(
