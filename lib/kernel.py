@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import papermill
-from ipykernel.ipkernel import IPythonKernel
 from jupyter_client.kernelspec import KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
@@ -28,7 +27,7 @@ OPTIONS = (
     "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port
     "--IPKernelApp.capture_fd_output=False",  # else what worker processes print comes twice
     "--HistoryManager.hist_file=:memory:",
-    "--IPKernelApp.kernel_class=lib.kernel.PatientKernel",
+    "--IPKernelApp.kernel_class=lib.patient_kernel.PatientKernel",
 )
 PATIENCE = 300.0  # seconds for a kernel to start or to leave, on a machine that is busy
 LONGEST = 600  # characters of an error that are shown
@@ -40,16 +39,6 @@ class RunningPython(KernelSpecManager):
 
     def _kernel_dirs_default(self) -> list[str]:
         return []
-
-
-class PatientKernel(IPythonKernel):
-    """Leaves as any Python does: workers end first, then those who tidy up after them.
-
-    The usual kernel kills all its children at once and waits half a minute for them to be gone.
-    """
-
-    async def _progressively_terminate_all_children(self) -> None:
-        pass
 
 
 class Stopped(Exception):

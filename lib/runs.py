@@ -366,7 +366,7 @@ def is_watched() -> bool:
     """Whether a person watches: a terminal, or Jupyter not driven by papermill."""
     if os.environ.get("LANDMARK_HEADLESS"):
         return False
-    return sys.stderr.isatty() or "ipykernel" in sys.modules
+    return sys.stderr.isatty() or "ipykernel.zmqshell" in sys.modules  # the shell of a kernel
 
 
 def progress(
