@@ -7,13 +7,12 @@ chain and keeps its copy.
 
 import argparse
 import ast
-import contextlib
 import difflib
 import os
 import resource
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +20,15 @@ from lib.environment import USAGE, in_one_sentence
 
 with in_one_sentence(__name__):
     import pandas as pd
-    from filelock import FileLock, Timeout
 
     from lib.config import WorldConfig
     from lib.kernel import AGAIN, Stopped, execute
     from lib.parameters import chosen_profile, declared_parameters
     from lib.paths import ROOT, caller_path, existing_folder, run_folder
     from lib.profiles import PROFILES
-    from lib.runs import read_records, remove_leftovers, write_csv
+    from lib.runs import locked, read_records, remove_leftovers, write_csv
 
 PATH_PARAMETERS = ("WEIGHTS",)
-LOCK = ".lock"
 # What `./run_all.sh ablation` runs. Instead of the usual miniature world it draws one with GLDv2's
 # long tail and four times the landmarks to search for, by which seeds differ less. Images are four
 # times as many and seen a quarter as often: the same work.
@@ -135,33 +132,10 @@ def run(
     folder = run_folder(profile, data_dir, recipe)
     (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     os.environ["LANDMARK_HEADLESS"] = "1"
-    with locked(folder):
+    with locked(folder, waits=False):
         remove_leftovers(folder.rglob(".*"))
         _run_all(paths, parameters, folder, is_timed=is_timed)
     return folder
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep `folder` for this process; the lock ends with it, however it ends.
-
-    Raises:
-        ValueError: if another run is at work there.
-    """
-    lock = FileLock(folder / LOCK)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        number = (folder / LOCK).read_text().strip()
-        raise ValueError(
-            f"another run{f' (process {number})' * bool(number)} is at work in {_short(folder)}; "
-            "wait for it or stop it, or set LANDMARK_OUTPUTS to another folder"
-        ) from None
-    try:
-        (folder / LOCK).write_text(str(os.getpid()))
-        yield
-    finally:
-        lock.release()
 
 
 def _run_all(

@@ -258,7 +258,7 @@ def test_main_ends_with_the_recorded_numbers(calls, outputs, capsys):
 
 @pytest.mark.usefixtures("house", "calls")
 def test_run_is_alone_in_its_folder(outputs, capsys):
-    other = "import sys, lib.pipeline as p, pathlib\nwith p.locked(pathlib.Path(sys.argv[1])):\n"
+    other = "import sys, lib.runs\nwith lib.runs.locked(sys.argv[1]):\n"
     other += "    print('here', flush=True); sys.stdin.read()"
     (outputs / "smoke").mkdir(parents=True)
     with subprocess.Popen(
@@ -267,7 +267,9 @@ def test_run_is_alone_in_its_folder(outputs, capsys):
     ) as process:  # fmt: skip
         assert process.stdout.readline() == "here\n"
         assert main(["smoke"]) == 1
-        told = f"run_all.sh: another run (process {process.pid}) is at work in outputs/smoke; wait"
+        told = (
+            f"run_all.sh: another run (pid {process.pid}) is at work in {outputs / 'smoke'}; wait"
+        )
         assert capsys.readouterr().err.startswith(told)
         assert main(["mini"]) == 0  # another folder
         process.kill()

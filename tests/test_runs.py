@@ -437,33 +437,6 @@ def test_progress_tells_the_time_left_once_enough_is_done(count, total, is_told)
     assert (" left" in line) == is_told
 
 
-@pytest.fixture
-def dead_process():
-    """The number of a process that has ended."""
-    return subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
-                          capture_output=True, text=True).stdout.strip()  # fmt: skip
-
-
-def test_remove_leftovers_takes_what_killed_processes_left(tmp_path, dead_process):
-    gone = [f".rows.{dead_process}.part.npy", f".state.{dead_process}.part"]
-    kept = [f".rows.{os.getpid()}.part.npy", "rows.npy", f"rows.{dead_process}.part", ".lock"]
-    for name in (gone[0], *kept):
-        (tmp_path / name).touch()
-    (tmp_path / gone[1] / "inside").mkdir(parents=True)
-    removed = runs.remove_leftovers(tmp_path.iterdir())
-    assert sorted(path.name for path in removed) == sorted(gone)
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(kept)
-
-
-def test_remove_leftovers_knows_the_names_of_atomic_path(tmp_path):
-    killed = "import os, lib.runs; paths = [lib.runs.atomic_path(name) for name in {}];"
-    killed += "[path.__enter__().touch() for path in paths]; os._exit(9)"
-    names = [str(tmp_path / name) for name in ("rows.npy", "folder", "a.b.csv")]
-    subprocess.run([sys.executable, "-c", killed.format(names)], cwd=ROOT)
-    assert len(list(tmp_path.iterdir())) == len(runs.remove_leftovers(tmp_path.iterdir())) == 3
-    assert list(tmp_path.iterdir()) == []
-
-
 @pytest.mark.usefixtures("headless")
 def test_progress_is_silent_about_short_work(capsys):
     assert list(progress(iter("ab"), "reading", total=2)) == ["a", "b"]
