@@ -284,12 +284,32 @@ def fingerprint(*parts: Any) -> str:
 
     Parts are dataclasses, tables, arrays, numbers, strings, and lists, sets and dicts of these;
     paths count by name, so give the fingerprint of what lies there (`read_key`) beside them.
+    Dataclasses count without what equals its default, so a new setting with a neutral default
+    leaves every fingerprint as it was; whoever changes a default raises the stage's VERSION.
 
     >>> fingerprint({"b": 1, "a": [2.0]}) == fingerprint({"a": [2.0], "b": 1})
     True
     """
-    text = json.dumps(parts, sort_keys=True, default=_jsonable)
+    text = json.dumps(parts, sort_keys=True, default=_identity)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _identity(value: Any) -> Any:
+    """What tells a value from others in JSON: of a dataclass what is not its default."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return _jsonable(value)
+    settings = [(setting, getattr(value, setting.name)) for setting in dataclasses.fields(value)]
+    return {setting.name: found for setting, found in settings if not _is_default(setting, found)}
+
+
+def _is_default(setting: dataclasses.Field, value: Any) -> bool:
+    """Whether a field has its default, compared as text, because arrays and NaN do not compare."""
+    has_factory = setting.default_factory is not dataclasses.MISSING
+    default = setting.default_factory() if has_factory else setting.default
+    if default is dataclasses.MISSING:
+        return False
+    one, other = (json.dumps(v, sort_keys=True, default=_identity) for v in (value, default))
+    return one == other
 
 
 def is_done(folder: str | Path, key: str) -> bool:

@@ -298,6 +298,39 @@ def test_fingerprint_changes_with_every_field():
     assert fingerprint(StageConfig()) == fingerprint(stage)
 
 
+@dataclasses.dataclass(frozen=True)
+class LaterStage(StageConfig):
+    """`StageConfig` after somebody added settings that change nothing by default."""
+
+    new: float = 0.0
+    parts: tuple[AugmentConfig, ...] = (AugmentConfig(),)
+    augment: AugmentConfig = dataclasses.field(default_factory=AugmentConfig)
+    array: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(2))
+    unknown: float = np.nan
+
+
+def test_fingerprint_leaves_out_what_equals_its_default():
+    settings = {"margin": 0.2, "augment": AugmentConfig(erasing=1.0)}
+    before, later = StageConfig(**settings), LaterStage(**settings)
+    assert fingerprint((before,), {"a": before}) == fingerprint((later,), {"a": later})
+    changes = [
+        {"new": 0.5},
+        {"parts": (AugmentConfig(flip=0.0),)},
+        {"parts": ()},
+        {"array": np.ones(2)},
+        {"unknown": 0.0},
+        {"augment": AugmentConfig()},
+        {"margin": 0.3},
+    ]
+    keys = {fingerprint(dataclasses.replace(later, **change)) for change in changes}
+    assert len(keys | {fingerprint(later)}) == 1 + len(changes)
+
+
+def test_stream_seed_never_changes_so_recorded_numbers_do_not():
+    assert stream_seed(0, "augment", 3) == 3510512661407846465
+    assert stream_seed(7, "weights", "softmax") == 3741348231429457415
+
+
 def test_fingerprint_sees_the_content_of_tables():
     table = pd.DataFrame(
         {"id": ["a", "b", "c"], "label": [0, 1, 1], "is_clean": [True, False, True]}
