@@ -9,9 +9,9 @@ on from its last saved step as if nothing had happened.
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
@@ -25,6 +25,7 @@ from lib import models
 from lib.augment import Augment, corner_cutmix
 from lib.batches import SquareImages, loader, report_bad
 from lib.config import ModelConfig, StageConfig
+from lib.epoch_sampler import EpochSampler
 from lib.images import ImageSource
 from lib.inputs import check_readable, images_key, sign, work_left
 from lib.launch import launch, work_alone
@@ -41,7 +42,7 @@ from lib.samplers import build_sampler
 from lib.storage import ImageStore
 from lib.training_state import Progress
 
-VERSION = 2  # raise it when the same settings would train another network
+VERSION = 3  # raise it when the same settings would train another network
 CHECKPOINT, HISTORY, STATE = "model.safetensors", "history.csv", "state.pt"
 
 
@@ -183,13 +184,11 @@ def _train(job: TrainingJob) -> None:
     what = f"stage {stage.name!r}"
     check_readable(what, job.root, source.bad, len(images))  # a small set has been read by now
     labels = torch.tensor(job.table["label"].to_numpy(), device=accelerator.device)
-    sampler = build_sampler(
-        stage,
-        job.table,
-        seed=job.seed,
-        rank=accelerator.process_index,
-        world_size=accelerator.num_processes,
-    )
+    place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
+    samplers = [build_sampler(stage, job.table, seed=job.seed, **place)]
+    if stage.cutmix:  # the partners have an order of their own: [20]'s code has a second loader
+        seed = stream_seed(job.seed, "partners")
+        samplers.append(build_sampler(stage, job.table, seed=seed, **place))
     learner, optimizer = accelerator.prepare(learner, optimizer)
     plain = accelerator.unwrap_model(learner)
     if plain.model.weight_report and accelerator.is_main_process:
@@ -198,7 +197,7 @@ def _train(job: TrainingJob) -> None:
     augment = Augment(stage.augment, plain.model.mean, plain.model.std)
     generator = torch.Generator()
     per_process = stage.batch_size // accelerator.num_processes
-    steps = len(sampler) // per_process
+    steps = len(samplers[0]) // per_process
     progress = Progress(stage, steps, job.key, folder / STATE, precision=precision())
     progress.restore(plain, optimizer)
     # More threads than free cores slow a step down tenfold, so who sets their number is obeyed.
@@ -206,8 +205,7 @@ def _train(job: TrainingJob) -> None:
         torch.set_num_threads(joblib.cpu_count())  # by affinity and quota
 
     for epoch in range(progress.step // max(steps, 1), stage.epochs):
-        sampler.set_epoch(epoch)
-        batches = _batches(sampler, per_process, steps, skip=progress.step - epoch * steps)
+        batches = _batches(samplers, epoch, per_process, steps, skip=progress.step - epoch * steps)
         for pixels, positions in loader(images, batches):
             generator.manual_seed(
                 stream_seed(job.seed, "augment", progress.step, accelerator.process_index)
@@ -217,9 +215,9 @@ def _train(job: TrainingJob) -> None:
             target = labels[positions.to(accelerator.device)]
             inputs = (_channels_last(augment(pixels, generator)), target)
             if stage.cutmix:
-                order = torch.randperm(len(target), generator=generator).to(target.device)
-                inputs += (corner_cutmix(inputs[0], inputs[0][order], generator=generator),)
-                inputs += (target[order],)
+                (base, partners), (target, others) = (part.chunk(2) for part in inputs)
+                mixed = corner_cutmix(base, partners, generator=generator)
+                inputs = (base, target, mixed, others)
             with accelerator.autocast():
                 loss = learner(*inputs)
             accelerator.backward(loss)
@@ -253,10 +251,20 @@ def _train(job: TrainingJob) -> None:
     accelerator.wait_for_everyone()
 
 
-def _batches(sampler: Any, size: int, steps: int, *, skip: int) -> list[list[int]]:
-    """The epoch's full batches of positions, without the first `skip`."""
-    order = list(sampler)
-    return [order[i * size : (i + 1) * size] for i in range(skip, steps)]
+def _batches(
+    samplers: Sequence[EpochSampler], epoch: int, size: int, steps: int, *, skip: int
+) -> list[list[int]]:
+    """The epoch's full batches of positions, without the first `skip`.
+
+    Of two samplers, `size` positions of the second follow those of the first in every batch.
+    """
+    for sampler in samplers:
+        sampler.set_epoch(epoch)
+    orders = [list(sampler) for sampler in samplers]
+    return [
+        [row for order in orders for row in order[i * size : (i + 1) * size]]
+        for i in range(skip, steps)
+    ]
 
 
 def _channels_last(images: torch.Tensor) -> torch.Tensor:

@@ -15,10 +15,12 @@ from lib import train as training
 from lib.augment import normalise
 from lib.batches import SquareImages
 from lib.config import AugmentConfig, ModelConfig
+from lib.epoch_sampler import Draw
 from lib.images import ImageSource
 from lib.learner import Learner, build_learner, parameter_groups, set_learning_rates
 from lib.losses import batch_hard_triplet
 from lib.runs import read_json, read_key
+from lib.samplers import ShuffledSampler
 from lib.train import stage_key, train
 from lib.training_state import Progress
 
@@ -322,6 +324,34 @@ def test_train_with_corner_cutmix_learns(run, stripes, images, cutmix):
     assert table["loss"].iloc[-4:].mean() < 0.8 * table["loss"].iloc[:4].mean()
     assert accuracy(checkpoint, stripes, images) > 0.5
     assert models.load(checkpoint).head["weight"].shape == (6, 32)
+
+
+def test_corner_cutmix_takes_partners_from_a_second_order_of_the_epoch(run, images, monkeypatch):
+    batches = []
+
+    def keep(base, partners, *, generator):
+        batches.append((base.clone(), partners.clone()))
+        return partners
+
+    monkeypatch.setattr(training, "corner_cutmix", keep)
+    run(cutmix="paper", augment=AugmentConfig(flip=0.0))
+    streams = [torch.cat(part).flatten(1) for part in zip(*batches, strict=True)]
+    for stream in streams:  # each shows every image once per epoch
+        for epoch in stream.chunk(2):
+            assert len(epoch.unique(dim=0)) == len(images) == 48
+    is_itself = (streams[0] == streams[1]).all(dim=1)
+    assert is_itself.float().mean() < 0.15  # by chance 1 in 48, of a batch's permutation 1 in 12
+    shared = [len(torch.cat(pair).flatten(1).unique(dim=0)) for pair in batches]
+    assert min(shared) > 12  # of 12 base images; a permutation of the batch has no others
+
+
+def test_batches_puts_positions_of_all_samplers_side_by_side():
+    samplers = [ShuffledSampler(7, Draw(seed)) for seed in (0, 1)]
+    batches = training._batches(samplers, 3, 2, 3, skip=1)
+    orders = [list(sampler) for sampler in samplers]
+    assert [sampler.epoch for sampler in samplers] == [3, 3]
+    assert batches == [orders[0][i : i + 2] + orders[1][i : i + 2] for i in (2, 4)]
+    assert training._batches(samplers[:1], 3, 2, 3, skip=2) == [orders[0][4:6]]
 
 
 def test_corner_cutmix_reads_two_losses_off_the_mixed_stream(tiny_stage, tiny_model):
