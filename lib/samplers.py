@@ -102,7 +102,8 @@ class ContinentSampler(EpochSampler):
 class ClassUniformSampler(EpochSampler):
     """Batches of P different classes with K images each, all classes equally often ([21] Table 3).
 
-    A class with fewer than K images repeats them evenly. Use it with a batch size of P·K.
+    A class with fewer than K images repeats them evenly, and so do the classes of a batch where
+    there are fewer than P. Use it with a batch size of P·K. [21]'s configuration has K = 1.
     """
 
     def __init__(
@@ -112,19 +113,21 @@ class ClassUniformSampler(EpochSampler):
         self.classes_per_batch = classes_per_batch
         self.images_per_class = images_per_class
         self.unit = classes_per_batch * images_per_class
-        if not 0 < classes_per_batch <= len(self.pools):
+        if classes_per_batch < 1:
             raise ValueError(
-                f"expected batches of 1 to {len(self.pools)} classes with {images_per_class} "
-                f"images each, found {classes_per_batch} classes; change the batch size"
+                f"expected batches of at least one class with {images_per_class} images, found "
+                f"{classes_per_batch} classes; change the batch size"
             )
         super().__init__(len(labels), draw)
 
     def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
         """Row numbers, batch after batch."""
         batches = self.size // self.unit
-        per_pass = len(self.pools) // self.classes_per_batch  # a pass shows no class twice
+        # A pass of several batches shows no class twice; fewer classes fill a batch evenly.
+        per_pass = max(1, len(self.pools) // self.classes_per_batch)
+        classes = np.arange(len(self.pools))
         passes = [
-            generator.permutation(len(self.pools))[: per_pass * self.classes_per_batch]
+            _cycle(classes, per_pass * self.classes_per_batch, generator)
             for _ in range(-(-batches // per_pass))
         ]
         classes = np.concatenate(passes)[: batches * self.classes_per_batch]

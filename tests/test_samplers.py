@@ -118,6 +118,13 @@ def test_class_uniform_sampler_makes_batches_of_p_classes_with_k_images(seed):
             assert len(of_class) == min(k, (labels == label).sum())
 
 
+def test_class_uniform_sampler_fills_a_batch_evenly_where_classes_are_few():
+    labels = np.repeat([0, 1, 2], [1, 5, 20])
+    sampler = ClassUniformSampler(labels, Draw(size=80), classes_per_batch=8, images_per_class=1)
+    for batch in np.array(list(sampler)).reshape(10, 8):
+        assert sorted(np.bincount(labels[batch])) == [2, 3, 3]
+
+
 def test_class_uniform_sampler_shows_classes_equally_often():
     labels = np.repeat([0, 1, 2, 3], [2, 10, 50, 200])
     draw = Draw(size=4000)
@@ -203,5 +210,5 @@ def test_samplers_refuse_what_cannot_work():
         Draw(rank=2, world_size=2)
     with pytest.raises(ValueError, match="use fewer processes"):
         ShuffledSampler(3, Draw(world_size=4))
-    with pytest.raises(ValueError, match="batches of 1 to 2 classes"):
-        ClassUniformSampler([0, 1], Draw(), classes_per_batch=3, images_per_class=1)
+    with pytest.raises(ValueError, match="at least one class with 5 images"):
+        ClassUniformSampler([0, 1], Draw(), classes_per_batch=0, images_per_class=5)
