@@ -26,6 +26,7 @@ class AblationRow:
         members: names of the rows whose descriptors are concatenated instead of training one.
         inference: how it looks at images; the bench's way by default.
         is_leaked: whether it trains on the queries, so that its numbers mean nothing.
+        note: in what it departs from the paper, for the reader of its table.
     """
 
     name: str
@@ -40,6 +41,7 @@ class AblationRow:
     members: tuple[str, ...] = ()
     inference: InferenceConfig | None = None
     is_leaked: bool = False
+    note: str = ""
 
 
 # What a row may differ in from table to table: with what it is compared.

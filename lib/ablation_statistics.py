@@ -37,7 +37,7 @@ def table(
     Returns:
         Columns name, seeds, paper_public, paper_private, public, public_low, public_high, private,
         low, high, against, paper (difference), difference, difference_low, difference_high,
-        verdict. A row without results reads "not run".
+        verdict, and note where a row has one. A row without results reads "not run".
     """
     papers = {row.name: row.paper_private for row in rows}
     lines = []
@@ -49,6 +49,7 @@ def table(
             "paper_private": row.paper_private,
             "paper": row.paper_private - papers.get(row.against, np.nan),
             "verdict": "not run",
+            "note": row.note,
         }
         if row.name in results:
             ours = results[row.name]
@@ -73,6 +74,7 @@ def table(
         *("name", "seeds", "paper_public", "paper_private", "public", "public_low", "public_high"),
         *("private", "low", "high", "against", "paper"),
         *("difference", "difference_low", "difference_high", "verdict"),
+        *(["note"] if any(row.note for row in rows) else []),
         *(("paper_milliseconds", "milliseconds") if times else ()),
     ]
     return pd.DataFrame(lines).reindex(columns=order)

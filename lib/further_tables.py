@@ -12,7 +12,6 @@ from lib.config import Profile, override
 from lib.table_rows import (
     BASELINE,
     CONTINENT,
-    ID_UNIFORM,
     NOT_TOLD,
     clustered_row,
     continued_row,
@@ -21,6 +20,7 @@ from lib.table_rows import (
     mixed,
     on_clusters,
     trained_row,
+    uniform_row,
 )
 
 
@@ -45,7 +45,11 @@ def glr21_apart(profile: Profile) -> AblationTable:
 
 
 def networks(profile: Profile) -> AblationTable:
-    """Parts of [21]'s network and its triplet loss, which it used or tried and does not report."""
+    """Parts of [21]'s network and its triplet loss, which it used or tried and does not report.
+
+    Triplets need classes with several images in a batch, so their row is compared with id-uniform
+    sampling of the same K.
+    """
     base = trained_row(profile, BASELINE, "", NOT_TOLD)
     other = "gap" if base.model.pooling == "gem" else "gem"
     changes: list[tuple[str, dict[str, Any]]] = [
@@ -62,13 +66,8 @@ def networks(profile: Profile) -> AblationTable:
     for name, change in changes:
         model = override(base.model, change)
         rows.append(dataclasses.replace(base, name=name, against=BASELINE, model=model))
-    uniform = {"sampler": "class_uniform"}
-    rows += [
-        trained_row(profile, ID_UNIFORM, BASELINE, NOT_TOLD, uniform),
-        trained_row(
-            profile, "+ triplet loss", ID_UNIFORM, NOT_TOLD, uniform | {"triplet_weight": 1.0}
-        ),
-    ]
+    uniform = uniform_row(profile, BASELINE, images=4)
+    rows += [uniform, uniform_row(profile, uniform.name, images=4, has_triplets=True)]
     return AblationTable("networks", "Network and loss, beyond the papers", tuple(rows))
 
 

@@ -1,6 +1,7 @@
 """The README's tables, made from the committed reference (`lib.reference`) and nothing else."""
 
 import re
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from lib.paths import ROOT
 REFERENCE = ROOT / "outputs" / "reference"
 # Heading → run folder, without the digits that stand for the data folder's path.
 RUNS = {"miniature world": "mini", "photographs": "photos-photos"}
+MARKS = "¹²³⁴⁵⁶⁷⁸⁹"  # of notes below the README's tables
 ABLATIONS = {  # tables of notebook 05 in the README's order, and their headings there
     "glr20_table_1": "[20] Table 1",
     "glr20_table_2": "[20] Table 2",
@@ -76,9 +78,12 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
         "| row | paper | here | against | paper | here | verdict |",
         "|---" * 7 + "|",
     ]
+    notes = _notes(tables.values())
     for name, table in tables.items():
         lines.append(f"| **{ABLATIONS[name]}** | | | | | | |")
-        lines += [_ablation_line(row) for row in table.to_dict("records")]
+        lines += [_ablation_line(row, notes) for row in table.to_dict("records")]
+    if notes:
+        lines += ["", "; ".join(f"{mark} {note}" for note, mark in notes.items()) + "."]
     counts = agreement(list(tables.values()))
     if counts["directions"]:
         lines += [
@@ -95,6 +100,13 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
     if missing and not suffix:
         lines += ["", f"Not run: {'; '.join(missing)}."]
     return "\n".join(lines)
+
+
+def _notes(tables: Iterable[pd.DataFrame]) -> dict[str, str]:
+    """What rows tell of themselves → the mark that points to it."""
+    columns = [table["note"].dropna() for table in tables if "note" in table]
+    found = dict.fromkeys(note for column in columns for note in column)
+    return dict(zip(found, MARKS, strict=False))
 
 
 def _test_times(table: pd.DataFrame) -> list[str]:
@@ -130,10 +142,11 @@ def _won_back(table: pd.DataFrame) -> list[str]:
     return ["", " ".join(found)] if found else []
 
 
-def _ablation_line(row: dict) -> str:
+def _ablation_line(row: dict, notes: Mapping[str, str]) -> str:
     """Name, the paper's score and ours, the reference, the paper's difference and ours, verdict."""
     verdict = "" if pd.isna(row["verdict"]) else row["verdict"]
-    cells = [row["name"], _number(row["paper_private"]), "", row["against"]]
+    name = row["name"] + notes.get(row.get("note"), "")
+    cells = [name, _number(row["paper_private"]), "", row["against"]]
     if not pd.isna(row["private"]):
         cells[2] = f"{row['private']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
     cells.append(_number(row["paper"], "+"))

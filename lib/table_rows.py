@@ -13,7 +13,7 @@ from lib.ablation_rows import AblationRow
 from lib.config import InferenceConfig, Profile, Recipe, StageConfig, override
 from lib.recipes import recipe
 
-BASELINE, ID_UNIFORM, CONTINENT = "baseline", "id-uniform", "continent-aware"
+BASELINE, CONTINENT = "baseline", "continent-aware"
 NOT_TOLD = (math.nan, math.nan)  # where the papers have no figure
 
 
@@ -25,12 +25,40 @@ def clustered_row(
     against: str = "",
     paper: tuple[float, float] = NOT_TOLD,
 ) -> AblationRow:
-    """A row of [20], tested at the size it is trained at where the paper's networks compete."""
-    model, inference = profile.model, None
-    if has_relatives(profile):
-        model = relative(profile, f"glr20-{trunk.strip().lower().replace('se-', 'se')}").model
-        inference = trained_size(profile)
-    return AblationRow(name, model, stages, against, *paper, inference=inference)
+    """A row of [20], trained as its network is and tested at the size of that training.
+
+    Where networks do not compete it is the profile's own, trained and tested as the profile says.
+    """
+    if not has_relatives(profile):
+        return AblationRow(name, profile.model, stages, against, *paper)
+    own = f"glr20-{trunk.strip().lower().replace('se-', 'se')}"
+    stages, note = _own_length(profile, own, stages)
+    model, inference = relative(profile, own).model, trained_size(profile)
+    return AblationRow(name, model, stages, against, *paper, inference=inference, note=note)
+
+
+def _own_length(
+    profile: Profile, own: str, stages: tuple[StageConfig, ...]
+) -> tuple[tuple[StageConfig, ...], str]:
+    """Stages of a profile as long, and in such batches, as another network has them ([20] §3.1).
+
+    In the miniature all networks have one length, which a note tells where [20]'s differ.
+    """
+    usual, wanted = recipe(profile.recipe.removesuffix("-mini")).stages, recipe(own).stages
+    if [stage.epochs for stage in wanted] == [stage.epochs for stage in usual]:
+        return stages, ""
+    if profile.recipe.endswith("-mini"):
+        on_clean = sum(stage.epochs for stage in wanted[:-1])
+        note = f"trained as long as others; [20]: {on_clean} + {wanted[-1].epochs} epochs"
+        return stages, note
+    return tuple(
+        dataclasses.replace(
+            stage,
+            epochs=math.floor(stage.epochs * new.epochs / old.epochs + 0.5),
+            batch_size=stage.batch_size * new.batch_size // old.batch_size,
+        )
+        for stage, old, new in zip(stages, usual, wanted, strict=False)
+    ), ""
 
 
 def on_clusters(profile: Profile) -> tuple[StageConfig, ...]:
@@ -63,6 +91,25 @@ def trained_row(
         stage = dataclasses.replace(stage, name="clean")
     stage = override(stage, {"augment.erasing": 0.0, **(changes or {})})
     return AblationRow(name, model, (stage,), against, *paper, inference=inference)
+
+
+def uniform_row(
+    profile: Profile,
+    against: str,
+    paper: tuple[float, float] = NOT_TOLD,
+    *,
+    images: int = 1,
+    has_triplets: bool = False,
+) -> AblationRow:
+    """A row of [21] whose batches show every class equally often, with `images` of each (K).
+
+    Without a number in its name K is 1, as in [21]'s published configuration; the paper tells none.
+    """
+    name = f"{'+ triplet loss' if has_triplets else 'id-uniform'}{f', K = {images}' * (images > 1)}"
+    changes = {"sampler": "class_uniform", "images_per_class": images}
+    if has_triplets:
+        changes["triplet_weight"] = 1.0
+    return trained_row(profile, name, against, paper, changes)
 
 
 def continued_row(

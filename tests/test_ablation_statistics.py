@@ -77,6 +77,12 @@ def test_table_judges_by_the_paired_interval():
     ]
 
 
+def test_table_has_a_column_of_notes_where_a_row_has_one():
+    rows = [row_of("a"), dataclasses.replace(row_of("b", "a"), note="shorter")]
+    assert table(rows, {})["note"].tolist() == ["", "shorter"]
+    assert "note" not in table(rows[:1], {})
+
+
 def test_table_says_what_was_not_run():
     rows = [row_of("a", paper=0.1), row_of("b", "a", paper=0.2), row_of("c", "b", paper=0.4)]
     found = table(rows, {"a": scores_of([[0.5]]), "c": scores_of([[0.5]])})

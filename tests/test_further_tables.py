@@ -26,8 +26,10 @@ def test_networks_change_one_part_each():
     assert rows["GeM, trained"].model.gem_trained
     assert rows["+ IBN-a"].model.trunk_options == {**base.model.trunk_options, "ibn": True}
     assert rows["last stride 2"].model.trunk_options["last_stride"] == 2
-    assert rows["+ triplet loss"].against == "id-uniform"
-    assert rows["+ triplet loss"].stages[0].triplet_weight == 1.0
+    uniform, triplets = rows["id-uniform, K = 4"], rows["+ triplet loss, K = 4"]
+    assert triplets.against == uniform.name
+    assert uniform.stages[0].images_per_class == triplets.stages[0].images_per_class == 4
+    assert (uniform.stages[0].triplet_weight, triplets.stages[0].triplet_weight) == (0.0, 1.0)
     assert all(row.stages == base.stages for name, row in rows.items() if "uniform" not in name
                and "triplet" not in name)  # fmt: skip
 

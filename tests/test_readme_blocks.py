@@ -90,6 +90,20 @@ def test_ablation_block_tells_what_was_not_run_and_what_cleaning_wins_back(tmp_p
     assert "Not run" not in text
 
 
+def test_ablation_block_points_to_the_notes_of_its_rows(tmp_path):
+    nothing = dict.fromkeys(("paper_private", "paper", "difference", "verdict", "private"))
+    table = pd.DataFrame({"name": ["a", "b"], "against": "", **nothing})
+    write_csv(table, tmp_path / "mini_05_glr20_table_2.csv")
+    assert "¹" not in readme_blocks.ablation_block("mini", tmp_path)
+    write_csv(table.assign(note=[None, "shorter"]), tmp_path / "mini_05_glr20_table_1.csv")
+    write_csv(table.assign(note=["other", "shorter"]), tmp_path / "mini_05_mixing.csv")
+    text = readme_blocks.ablation_block("mini", tmp_path)
+    assert [
+        line.split("|")[1].strip() for line in text.splitlines() if line[:3] in ("| a", "| b")
+    ] == ["a", "b¹", "a", "b", "a²", "b¹"]
+    assert "\n\n¹ shorter; ² other." in text
+
+
 def test_ablation_block_tells_test_times(tmp_path):
     scores = {"private": [0.5, 0.6], "low": [0.4] * 2, "high": [0.7] * 2}
     table = {
