@@ -10,10 +10,13 @@ in `lib.paper_tables` and `lib.further_tables`, how rows are compared in
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from multiprocessing import active_children, get_context
 
 import pandas as pd
 import torch
-from joblib import Parallel, cpu_count, delayed, parallel_config
+from accelerate.utils import patch_environment
+from joblib import cpu_count
 
 from lib.ablation_rows import AblationRow, AblationTable, unique_rows
 from lib.bench import Bench
@@ -52,9 +55,7 @@ def run(
     if at_once == 1:
         parts = [_run_seed(rows, bench, seed) for seed in seeds]
     else:
-        with parallel_config("loky", inner_max_num_threads=1):
-            tasks = (delayed(_run_apart)(os.getpid(), rows, bench, seed) for seed in seeds)
-            parts = Parallel(n_jobs=at_once)(tasks)
+        parts = _side_by_side(rows, bench, seeds, at_once)
     return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in rows}
 
 
@@ -66,6 +67,27 @@ def _at_once(seeds: int, cores: int | None = None) -> int:
     """
     rounds = max(1, seeds // (cores or cpu_count()))
     return -(-seeds // rounds)
+
+
+def _side_by_side(
+    rows: Mapping[str, AblationRow], bench: Bench, seeds: Sequence[int], processes: int
+) -> list[dict[str, pd.DataFrame]]:
+    """What `_run_seed` finds for each seed, in processes of one thread that end with the call.
+
+    The first error ends the others too. (joblib would keep its processes for later calls, and a
+    notebook's kernel that ends with them leaks their semaphores.)
+    """
+    threads = {"omp_num_threads": 1, "openblas_num_threads": 1, "mkl_num_threads": 1}
+    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
+    with patch_environment(**threads), pool:
+        work = [pool.submit(_run_apart, os.getpid(), rows, bench, seed) for seed in seeds]
+        done, _ = wait(work, return_when=FIRST_EXCEPTION)
+        errors = [error for error in (one.exception() for one in done) if error]
+        if errors:
+            for process in active_children():
+                process.terminate()
+            raise errors[0]
+        return [one.result() for one in work]
 
 
 def _run_apart(

@@ -1,6 +1,7 @@
 """Ablation tables: what is trained, what is shared, and what is read again."""
 
 import dataclasses
+import multiprocessing
 
 import numpy as np
 import pandas as pd
@@ -213,6 +214,14 @@ def test_score_keeps_another_inference_and_other_queries_apart(bench, ranked):
     with pytest.raises(ValueError, match="queries of the solution"):
         few.score(row, {}, 0)  # ranked again, by the stand-in for all queries
     assert len(ranked) == 3
+
+
+def test_run_side_by_side_ends_with_the_first_error(bench, tmp_path):
+    table = AblationTable("t", "T", TABLE_1.rows[:1])
+    broken = dataclasses.replace(bench, dataset=None)
+    with pytest.raises(AttributeError, match="NoneType"):
+        ablation.run([table], broken, seeds=(0, 1), processes=2)
+    assert not multiprocessing.active_children()
 
 
 def test_in_words_names_stages_or_members():
