@@ -56,6 +56,7 @@ class AblationTable:
     title: str
     rows: tuple[AblationRow, ...]
     has_times: bool = False  # whether the test time per image is a column
+    note: str = ""  # why it stands here, where that is not plain
 
 
 def unique_rows(tables: Iterable[AblationTable]) -> dict[str, AblationRow]:

@@ -88,7 +88,7 @@ def history(stages: Mapping[str, pd.DataFrame]) -> Figure:
 def steps(
     table: pd.DataFrame, *, title: str, gain_title: str = "gain on the row above (95 %)"
 ) -> Figure:
-    """mAP@100 step by step with intervals, and beside it each step's paired gain.
+    """mAP step by step with intervals, and beside it each step's paired gain.
 
     Args:
         table: from `lib.scoring.compare`, or columns like its own.
@@ -118,13 +118,14 @@ def steps(
     return figure
 
 
-def by_group(table: pd.DataFrame, group: str, *, title: str) -> Figure:
-    """mAP@100 of every group, one colour per step.
+def by_group(table: pd.DataFrame, group: str, *, title: str, k: int = 100) -> Figure:
+    """mAP@k of every group, one colour per step.
 
     Args:
         table: from `lib.scoring.by_continent`: the column `group`, `queries`, and one per step.
         group: name of the grouping column.
         title: above the bars.
+        k: images that count per query.
     """
     values = table.drop(columns=["queries"]).set_index(group)
     values.index = [
@@ -132,7 +133,7 @@ def by_group(table: pd.DataFrame, group: str, *, title: str) -> Figure:
     ]
     figure = shares(values, title=title)
     figure.axes[0].xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
-    figure.axes[0].set_xlabel("mAP@100")
+    figure.axes[0].set_xlabel(f"mAP@{k}")
     return figure
 
 
@@ -147,7 +148,7 @@ def heat(table: pd.DataFrame, *, title: str, label: str) -> Figure:
     return figure
 
 
-def forest(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
+def forest(tables: Mapping[str, pd.DataFrame], *, title: str, k: int = 100) -> Figure:
     """Differences of ablation rows from their reference, ours with intervals beside the paper's.
 
     Args:
@@ -155,6 +156,7 @@ def forest(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
             difference_high, paper (NaN where it has none) and verdict ("leaked" where the numbers
             mean nothing). Rows against nothing are left out.
         title: above all.
+        k: images that count per query.
     """
     tables = {heading: table[table["against"] != ""] for heading, table in tables.items()}
     rows = [max(len(table), 1) for table in tables.values()]
@@ -170,7 +172,7 @@ def forest(tables: Mapping[str, pd.DataFrame], *, title: str) -> Figure:
     for axis, (heading, table) in zip(panels, tables.items(), strict=False):
         _differences(axis, table)
         axis.set_title(heading, loc="left", fontsize=9, color=INK)
-    panels[-1].set(xlabel="difference in private mAP@100")
+    panels[-1].set(xlabel=f"difference in private mAP@{k}")
     meanings = {RIGHT: "better", WRONG: "worse", NEUTRAL: "not told from chance"}
     for colour, meaning in meanings.items():
         panels[0].plot([], [], "o-", color=colour, label=f"here {meaning}, 95 % interval")

@@ -9,6 +9,7 @@ Every setting of `lib.config.CleanConfig` is an option; work done already is not
 import argparse
 import dataclasses
 import sys
+import typing
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -43,8 +44,8 @@ def main(arguments: Sequence[str]) -> int:
     """Clean what the command line names; 1 after a refusal."""
     given = parse(arguments)
     names = [field.name for field in dataclasses.fields(CleanConfig)]
-    config = CleanConfig(**{name: getattr(given, name) for name in names})
     try:
+        config = CleanConfig(**{name: getattr(given, name) for name in names})
         with warnings.catch_warnings(record=True) as noted:
             facts = clean_files(given.embeddings, given.labels, config, given.out, jobs=given.jobs)
     except (ValueError, OSError) as error:
@@ -65,15 +66,17 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("labels", help="CSV with id and landmark_id")
     parser.add_argument("--out", required=True, help="folder for the tables")
     parser.add_argument("--jobs", type=int, default=-1, help="cores; all by default")
+    kinds = typing.get_type_hints(CleanConfig)
     for field in dataclasses.fields(CleanConfig):
         word, text = field.name.replace("_", "-"), HELP[field.name]
-        if field.type is bool:
+        kind = kinds[field.name]
+        if kind is bool:
             action = "store_false" if field.default else "store_true"
             name = f"--no-{word}" if field.default else f"--{word}"
             parser.add_argument(name, dest=field.name, action=action, help=text)
         else:
             text += f" (default {field.default:g})"
-            parser.add_argument(f"--{word}", type=field.type, default=field.default, help=text)
+            parser.add_argument(f"--{word}", type=kind, default=field.default, help=text)
     given = parser.parse_args(arguments)
     if given.jobs == 0:
         parser.error("expected one job or more (-1: as many as cores), found 0")

@@ -1,150 +1,274 @@
 """Every setting in one place: frozen dataclasses, from which `lib.profiles` builds experiments.
 
 Change one thing with `override(config, {"stages.cluster.epochs": 3})`, which refuses names and
-types that do not exist. Defaults follow [20] (3rd place 2020) and [21] (2nd place 2021) unless a
-comment says why not.
+types that do not exist; whatever is built refuses values out of their range, which its annotations
+tell. Defaults follow [20] (3rd place 2020) and [21] (2nd place 2021) unless a comment says why not.
 """
 
 import dataclasses
 import difflib
+import functools
 import itertools
+import math
+import re
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 C = TypeVar("C")
 
 
 @dataclass(frozen=True)
-class WorldConfig:
-    """The miniature world (`lib.miniworld`)."""
+class Range:
+    """Numbers from `low` to `high`; `low` itself is out where `is_open`."""
 
-    landmarks: int = 150  # with training images
-    raw_images: int = 4000  # labelled training images before cleaning
-    spread: float = 1.25  # of the logarithm of a landmark's training images; GLDv2's is 1.6
-    gallery_images: int = 1500
-    queries: int = 150
-    image_size: int = 128  # pixels, square JPEGs
-    seed: int = 0
+    low: float = 0
+    high: float = math.inf
+    is_open: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        """Whether a number is one of them; NaN and infinity never are."""
+        is_above = value > self.low if self.is_open else value >= self.low
+        return is_above and value <= self.high and math.isfinite(value)
+
+    def __str__(self) -> str:
+        """In words.
+
+        >>> str(Range(0, 1)), str(Range(1)), str(Range(is_open=True))
+        ('a number from 0 to 1', 'a number from 1 on', 'a number above 0')
+        """
+        if self.is_open:
+            return f"a number above {self.low:g}"
+        return (
+            f"a number from {self.low:g} {'on' if self.high == math.inf else f'to {self.high:.4g}'}"
+        )
+
+
+class Choice(tuple):
+    """The strings that a setting may be."""
+
+    def __str__(self) -> str:
+        """In words.
+
+        >>> str(Choice(("", "a", "b")))
+        "one of '', 'a', 'b'"
+        """
+        return f"one of {', '.join(map(repr, self))}"
+
+
+Count = Annotated[int, Range(1)]
+Natural = Annotated[int, Range(0)]
+Share = Annotated[float, Range(0, 1)]
+Positive = Annotated[float, Range(is_open=True)]
+NotNegative = Annotated[float, Range(0)]
+Distance = Annotated[float, Range(0, 2)]  # of cosines
+Degrees = Annotated[float, Range(0, 180)]
+LISTS = Choice(("clean", "c2x", "full", "all", "cluster"))
+LOSSES = Choice(("softmax", "cosine", "arcface", "subcenter"))
+REFERENCES = Choice(("cluster", "full", "full+index"))  # of the index those with a known landmark
+SAMPLERS = Choice(("shuffle", "continent", "at_least", "class_uniform"))
+SCHEDULES = Choice(("constant", "poly", "lambda_poly", "lambda_range", "cosine"))
+
+
+# Backbones of timm with stages called `layer1` to `layer4`, and which of them have no bottlenecks.
+RESNET_LIKE = re.compile(
+    r"(wide_|se|eca)?res(net|next|nest)(?P<depth>\d+)[cdest]?(_[\dsxd]+|_pruned)?(\.|$)"
+)
+BASIC_DEPTHS = ("10", "18", "34")
+
+
+class Settings:
+    """Base of all settings: whatever is built has values within their ranges."""
+
+    def __post_init__(self) -> None:
+        """Refuse a value out of its range, naming setting, range and value.
+
+        Raises:
+            ValueError: for the first such value.
+        """
+        for name, kind in _kinds(type(self)).items():
+            _refuse_out_of_range(name, getattr(self, name), kind)
+
+
+@functools.cache
+def _kinds(settings: type) -> dict[str, Any]:
+    return typing.get_type_hints(settings, include_extras=True)
+
+
+def _refuse_out_of_range(name: str, value: Any, kind: Any) -> None:
+    """Refuse a value, or a part of a tuple, that its annotation does not allow.
+
+    Of a value of another type nothing is said here: `override` refuses it.
+    """
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple and isinstance(value, tuple):
+        is_pair = ... not in parts
+        for part, own in zip(value, parts if is_pair else parts[:1] * len(value), strict=False):
+            _refuse_out_of_range(name, part, own)
+        if is_pair and value[0] > value[-1]:
+            raise ValueError(f"setting {name!r} expects its smaller value first, found {value!r}")
+    if origin is not Annotated or not isinstance(value, (parts[0], int)):
+        return
+    allowed = parts[1]
+    if value not in allowed:
+        near = difflib.get_close_matches(str(value), allowed, n=1) if parts[0] is str else []
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"setting {name!r} expects {allowed}, found {value!r}{hint}")
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class WorldConfig(Settings):
+    """The miniature world (`lib.miniworld`)."""
+
+    landmarks: Count = 150  # with training images
+    raw_images: Count = 4000  # labelled training images before cleaning
+    spread: NotNegative = 1.25  # of the logarithm of a landmark's training images; GLDv2's is 1.6
+    gallery_images: Count = 1500
+    queries: Count = 150
+    image_size: Count = 128  # pixels, square JPEGs
+    seed: Natural = 0
+
+
+@dataclass(frozen=True)
+class ModelConfig(Settings):
     """Trunk, pooling and neck (`lib.models`)."""
 
     trunk: str = "resnet152"  # any timm name
     trunk_options: Mapping[str, Any] = field(default_factory=dict)  # passed to timm.create_model
     weights: str = ""  # "" random, "pretrained" through timm, or a local file
-    pooling: str = "gap"  # "gap" [20] or "gem" [21]
-    gem_p: float = 3.0  # [21]: fixed
+    pooling: Annotated[str, Choice(("gap", "gem"))] = "gap"  # "gap" [20] or "gem" [21]
+    gem_p: Positive = 3.0  # [21]: fixed
     gem_trained: bool = False
-    embedding_dim: int = 512
-    mean: tuple[float, ...] = ()  # of pixels in [0, 1]; empty: what the trunk was trained with
-    std: tuple[float, ...] = ()
+    embedding_dim: Count = 512
+    mean: tuple[Share, ...] = ()  # of pixels in [0, 1]; empty: what the trunk was trained with
+    std: tuple[Positive, ...] = ()
+
+    def with_trunk(self, name: str) -> "ModelConfig":
+        """The same with the backbone `name` in full, its own input normalisation included.
+
+        The width and depth of a miniature's relative go; `last_stride` and `ibn` stay where the
+        backbone can take them.
+
+        >>> small = ModelConfig("resnet26d", {"channels": (8, 16, 32, 64), "last_stride": 1})
+        >>> dict(small.with_trunk("resnet18").trunk_options)
+        {'last_stride': 1}
+        >>> dict(small.with_trunk("convnext_atto").trunk_options)
+        {}
+        """
+        found = RESNET_LIKE.match(name)
+        can = {
+            "last_stride": bool(found),
+            "ibn": bool(found) and found["depth"] not in BASIC_DEPTHS,
+        }
+        options = {k: v for k, v in self.trunk_options.items() if can.get(k)}
+        kept = {} if name == self.trunk else {"mean": (), "std": ()}
+        return dataclasses.replace(self, trunk=name, trunk_options=options, **kept)
 
 
 @dataclass(frozen=True)
-class AugmentConfig:
+class AugmentConfig(Settings):
     """What happens to a training batch on the device (`lib.augment`)."""
 
     chain: bool = False  # first the whole chain of [20]'s code, image by image (`lib.imagewise`)
-    flip: float = 0.5  # probability
+    flip: Share = 0.5  # probability
     quarter_turns: bool = False  # two of three flips are turns by 90 degrees [20]
-    rotate: float = 0.0  # degrees either way, p 0.5; [20]: 30
-    scale: tuple[float, float] = (1.0, 1.0)  # zoom drawn uniformly; [20]: 0.7 to 1.3
-    aspect: tuple[float, float] = (1.0, 1.0)  # [20]: 0.9 to 1.1
-    pad: int = 0  # zero padding before a random crop; [21]: 10 at 256 px
-    brightness: float = 0.0  # factor 1 +- this; [20]: up to 32 of 255 are added
-    contrast: float = 0.0  # about the mean grey; [20]: 0.5, about black
-    saturation: float = 0.0  # [20]: 0.5
-    hue: float = 0.0  # degrees either way; [20]: 18
-    colour_p: float = 1.0  # probability of each of these four; [20]: 0.5
-    permute: float = 0.0  # probability of another order of the channels; [20]: 0.5
-    blur: float = 0.0  # probability; [20]: 0.5
-    erasing: float = 0.0  # probability of one erased rectangle; [21]: 1.0
-    erasing_area: tuple[float, float] = (0.02, 0.20)  # [21], share of the image
-    erasing_aspect: tuple[float, float] = (0.3, 1 / 0.3)  # [21]
+    rotate: Degrees = 0.0  # degrees either way, p 0.5; [20]: 30
+    scale: tuple[Positive, Positive] = (1.0, 1.0)  # zoom drawn uniformly; [20]: 0.7 to 1.3
+    aspect: tuple[Positive, Positive] = (1.0, 1.0)  # [20]: 0.9 to 1.1
+    pad: Natural = 0  # zero padding before a random crop; [21]: 10 at 256 px
+    brightness: Share = 0.0  # factor 1 +- this; [20]: up to 32 of 255 are added
+    contrast: Share = 0.0  # about the mean grey; [20]: 0.5, about black
+    saturation: Share = 0.0  # [20]: 0.5
+    hue: Degrees = 0.0  # degrees either way; [20]: 18
+    colour_p: Share = 1.0  # probability of each of these four; [20]: 0.5
+    permute: Share = 0.0  # probability of another order of the channels; [20]: 0.5
+    blur: Share = 0.0  # probability; [20]: 0.5
+    erasing: Share = 0.0  # probability of one erased rectangle; [21]: 1.0
+    erasing_area: tuple[Share, Share] = (0.02, 0.20)  # [21], share of the image
+    erasing_aspect: tuple[Positive, Positive] = (0.3, 1 / 0.3)  # [21]
 
 
 @dataclass(frozen=True)
-class StageConfig:
+class StageConfig(Settings):
     """One training stage (`lib.train`)."""
 
     name: str = "stage_one"
-    train_list: str = "clean"  # clean, c2x, full, all [21] or cluster [20]
-    loss: str = "arcface"  # softmax, cosine, arcface or subcenter
-    margin: float = 0.3  # [20], [21]
-    scale: float = 30.0  # [20], [21]
-    centers: int = 3  # per class, of the loss subcenter (2021 winner)
+    train_list: Annotated[str, LISTS] = "clean"  # c2x, full and all of [21], cluster of [20]
+    loss: Annotated[str, LOSSES] = "arcface"
+    margin: Annotated[float, Range(0, math.pi)] = 0.3  # radians [20], [21]
+    scale: Positive = 30.0  # [20], [21]
+    centers: Count = 3  # per class, of the loss subcenter (2021 winner)
     dynamic_margin: bool = False  # margins by class size instead, for subcenter (2021 winner)
-    label_smoothing: float = 0.0  # harmful in [21]
-    loss_weight: float = 1.0  # of this loss in the sum
-    triplet_weight: float = 0.0  # of the batch-hard triplet loss; wants the sampler class_uniform
-    triplet_margin: float = 0.3  # [21], code
-    cutmix: str = ""  # "" off, "paper" (one head, 0.5/0.5) or "code" (a head per stream, 1/1)
-    epochs: int = 24  # passes over `epoch_images`
-    epoch_images: int = 0  # images drawn per epoch; 0: as many as the list holds
-    size: int = 448  # pixels
-    batch_size: int = 192  # over all processes; [20]: 24 on each of 8
-    sampler: str = "shuffle"  # shuffle, continent [21], at_least [20] or class_uniform
-    clean_share: float = 0.66  # of the continent-aware sampler [21]
-    at_least: int = 5  # images per class and epoch of the at_least sampler [20]
-    images_per_class: int = 4  # K of the class_uniform sampler's P classes × K images
-    learning_rate: float = 0.01  # of neck and head
-    trunk_rate: float = 0.1  # the trunk's share of it; [20]: 1 in the paper, 0.1 in the code
-    bias_rate: float = 1.0  # [21]: 2
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    schedule: str = "lambda_poly"  # or poly, lambda_range [20, code], cosine [21]
-    warmup: float = 0.0  # share of the steps
-    frozen_trunk: float = 0.0  # share of the steps in which only neck and head move [20, code]
+    label_smoothing: Share = 0.0  # harmful in [21]
+    loss_weight: NotNegative = 1.0  # of this loss in the sum
+    triplet_weight: NotNegative = (
+        0.0  # of the batch-hard triplet loss; wants the sampler class_uniform
+    )
+    triplet_margin: NotNegative = 0.3  # [21], code
+    # "" off, "paper" (one head, weights 0.5) or "code" (a head per stream, weights 1)
+    cutmix: Annotated[str, Choice(("", "paper", "code"))] = ""
+    epochs: Natural = 24  # passes over `epoch_images`
+    epoch_images: Natural = 0  # images drawn per epoch; 0: as many as the list holds
+    size: Count = 448  # pixels
+    batch_size: Count = 192  # over all processes; [20]: 24 on each of 8
+    sampler: Annotated[str, SAMPLERS] = "shuffle"  # continent is [21]'s, at_least [20]'s
+    clean_share: Share = 0.66  # of the continent-aware sampler [21]
+    at_least: Count = 5  # images per class and epoch of the at_least sampler [20]
+    images_per_class: Count = 4  # K of the class_uniform sampler's P classes × K images
+    learning_rate: NotNegative = 0.01  # of neck and head
+    trunk_rate: NotNegative = 0.1  # the trunk's share of it; [20]: 1 in the paper, 0.1 in the code
+    bias_rate: NotNegative = 1.0  # [21]: 2
+    momentum: Share = 0.9
+    weight_decay: NotNegative = 5e-4
+    schedule: Annotated[str, SCHEDULES] = "lambda_poly"  # lambda_… are [20]'s, cosine is [21]'s
+    warmup: Share = 0.0  # share of the steps
+    frozen_trunk: Share = 0.0  # share of the steps in which only neck and head move [20, code]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
 @dataclass(frozen=True)
-class InferenceConfig:
+class InferenceConfig(Settings):
     """How an image is looked at when it is described (`lib.describe`)."""
 
-    size: int = 448  # pixels of the square it is stretched to
+    size: Count = 448  # pixels of the square it is stretched to
     flip: bool = False  # add the mirrored image's embedding
-    scales: tuple[float, ...] = (1.0,)  # of `size`; their embeddings are averaged
+    scales: tuple[Positive, ...] = (1.0,)  # of `size`; their embeddings are averaged
 
 
 @dataclass(frozen=True)
-class CleanConfig:
+class CleanConfig(Settings):
     """Both DBSCAN passes of [20] (`lib.clean`), whose values the paper keeps to itself.
 
     The defaults are its two passes and nothing else; `suspects` and `faces` go beyond them.
     """
 
-    eps: float = 0.0  # cosine distance; 0: what `lib.choose_eps` suggests
-    min_samples: int = 3  # small, as GLDv2's median landmark has six images
-    relaxed_eps: float = 0.0  # for the noise of the first pass; 0: eps times `relaxation`
-    relaxation: float = 1.2
-    relaxed_min_samples: int = 2
-    smallest: int = 2  # images; smaller clusters are dropped
+    eps: Distance = 0.0  # cosine distance; 0: what `lib.choose_eps` suggests
+    min_samples: Count = 3  # small, as GLDv2's median landmark has six images
+    relaxed_eps: Distance = 0.0  # for the noise of the first pass; 0: eps times `relaxation`
+    relaxation: Positive = 1.2
+    relaxed_min_samples: Count = 2
+    smallest: Count = 2  # images; smaller clusters are dropped
     rescue: bool = True  # False: no second pass
     split: bool = True  # False: a landmark's clusters stay one class
     suspects: bool = False  # first drop images that another landmark explains (`lib.rivals`)
-    odds: float = 2.0  # wrong against right, from which an image is such a suspect
+    odds: Positive = 2.0  # wrong against right, from which an image is such a suspect
     faces: bool = False  # split clusters that show two things (`lib.faces`)
 
 
 @dataclass(frozen=True)
-class RerankConfig:
+class RerankConfig(Settings):
     """Landmark-country reranking of [21] (`lib.rerank`)."""
 
-    alpha: float = 1.0
-    beta: float = 0.1
-    votes: int = 3
+    votes: Count = 3
     normalise: bool = True  # scores sum to 1 (published code); False: the slides' raw sums
     reciprocal: bool = False  # votes by k-reciprocal similarity
+    references: Annotated[str, REFERENCES] = "cluster"  # which labelled images vote
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """A network, the stages it is trained in, and how it looks at images (`lib.recipes`)."""
 
     name: str
@@ -155,7 +279,7 @@ class Recipe:
 
 
 @dataclass(frozen=True)
-class Profile:
+class Profile(Settings):
     """One complete experiment: what `./run_all.sh PROFILE` does."""
 
     name: str
@@ -166,9 +290,9 @@ class Profile:
     clean: CleanConfig = field(default_factory=CleanConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
     world: WorldConfig | None = None  # generated when no data folder is given
-    neighbours: int = 100  # ranked per query: mAP@100
-    quick: float = 1.0  # share of the epochs in the first, quick table of ablations
-    seed: int = 0
+    neighbours: Count = 100  # ranked per query: k of mAP@k; the competition's is 100
+    quick: Share = 1.0  # of the epochs, in the first, quick table of ablations
+    seed: Natural = 0
 
     @property
     def stage_one(self) -> tuple[StageConfig, ...]:
@@ -184,13 +308,15 @@ class Profile:
 def override(config: C, changes: Mapping[str, Any]) -> C:
     """A copy of `config` with dotted names set; integers are accepted where floats belong.
 
-    In a tuple of stages the next name is a stage's own: `stages.arcface.epochs`.
+    In a tuple of stages the next name is a stage's own: `stages.arcface.epochs`. Another trunk
+    comes in full (`ModelConfig.with_trunk`); options for it are set after it.
 
     Raises:
-        ValueError: if a name does not exist (the nearest is named) or a value has another type.
+        ValueError: if a name does not exist (the nearest is named), or a value has another type or
+            is out of range.
 
-    >>> override(RerankConfig(), {"alpha": 2}).alpha
-    2.0
+    >>> override(CleanConfig(), {"eps": 1}).eps
+    1.0
     >>> override(StageConfig(), {"augment.erasing": 1.0}).augment.erasing
     1.0
     """
@@ -203,7 +329,11 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
             raise ValueError(f"{type(config).__name__} has no setting {head!r}{hint}")
         if rest:
             value = _nested(head, getattr(config, head), rest, value)
-        config = dataclasses.replace(config, **{head: _checked(head, value, kinds[head])})
+        value = _checked(head, value, kinds[head])
+        if isinstance(config, ModelConfig) and head == "trunk":
+            config = config.with_trunk(value)
+        else:
+            config = dataclasses.replace(config, **{head: value})
     return config
 
 
@@ -226,6 +356,8 @@ def _checked(name: str, value: Any, expected: Any) -> Any:
     kinds = parts if origin is types.UnionType else (origin or expected,)
     if kinds == (float,) and type(value) is int:
         return float(value)
+    if kinds == (bool,) and value in ("on", "off"):  # of a parameter whose "" keeps the profile's
+        return value == "on"
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
         raise ValueError(

@@ -65,6 +65,28 @@ def training_list(
     return images
 
 
+def reference_list(
+    dataset: Dataset,
+    name: str,
+    *,
+    clusters: str | Path | None = None,
+    without: Evaluation | None = None,
+) -> pd.DataFrame:
+    """The labelled images that are asked for a query's landmark: a training list, or `full+index`.
+
+    `full+index` adds to the full list the index images whose category is a training category, as
+    [21] does; without such labels it is the full list. Queries are in none of them. The other
+    arguments, columns and errors are those of `training_list`.
+    """
+    if name != "full+index":
+        return training_list(dataset, name, clusters=clusters, without=without)
+    images = training_list(dataset, "full", without=without)
+    if not (dataset.index["category"] != "").any():
+        return images
+    index = _tagged("index", _categorised_index(dataset, images), images)
+    return pd.concat([images, index], ignore_index=True)
+
+
 def class_count(images: pd.DataFrame) -> int:
     """How many rows a classifier for this training list has."""
     return int(images["label"].max()) + 1 if len(images) else 0
@@ -125,24 +147,32 @@ def _labelled_index(dataset: Dataset, train_images: pd.DataFrame) -> pd.DataFram
             f"label_to_category.csv and the retrieval solution in {dataset.root}: download them "
             "as data/README.md tells, or take 'full'."
         )
-    named = dataset.landmarks[dataset.landmarks["category"] != ""].drop_duplicates("category")
-    classes = train_images.drop_duplicates("landmark_id").set_index("landmark_id")
-    landmark_of = named[named["landmark_id"].isin(classes.index)].set_index("category")
-    index = dataset.index[["id", "category"]].copy()
-    index["landmark_id"] = index["category"].map(landmark_of["landmark_id"])
-    index = index.dropna(subset="landmark_id")
+    index = _categorised_index(dataset, train_images)
     asked = dataset.solution[dataset.solution["Usage"] != "Ignored"]
     answers = asked.set_index("id")["images"].str.split().explode()
     found = answers.map(index.set_index("id")["landmark_id"]).dropna()
     queries = found.rename("landmark_id").reset_index().drop_duplicates()
-    parts = []
-    for split, part in (("index", index), ("test", queries)):
-        landmark_id = part["landmark_id"].astype("int64").to_numpy()
-        tags = classes.loc[landmark_id, ["label", "country", "continent"]].reset_index()
-        tags.insert(0, "id", part["id"].to_numpy())
-        tags.insert(3, "is_clean", True)
-        parts.append(tags.assign(path=image_paths(split, part["id"])))
-    return pd.concat(parts)
+    parts = ("index", index), ("test", queries)
+    return pd.concat([_tagged(split, part, train_images) for split, part in parts])
+
+
+def _categorised_index(dataset: Dataset, train_images: pd.DataFrame) -> pd.DataFrame:
+    """The index images whose category is one of a landmark of the training images."""
+    named = dataset.landmarks[dataset.landmarks["category"] != ""].drop_duplicates("category")
+    named = named[named["landmark_id"].isin(train_images["landmark_id"])].set_index("category")
+    index = dataset.index[["id", "category"]].copy()
+    index["landmark_id"] = index["category"].map(named["landmark_id"])
+    return index.dropna(subset="landmark_id")
+
+
+def _tagged(split: str, images: pd.DataFrame, train_images: pd.DataFrame) -> pd.DataFrame:
+    """Images of a split as rows of a training list: id and landmark_id tell all the rest."""
+    classes = train_images.drop_duplicates("landmark_id").set_index("landmark_id")
+    landmark_id = images["landmark_id"].astype("int64").to_numpy()
+    tags = classes.loc[landmark_id, ["label", "country", "continent"]].reset_index()
+    tags.insert(0, "id", images["id"].to_numpy())
+    tags.insert(3, "is_clean", True)
+    return tags.assign(path=image_paths(split, images["id"]))
 
 
 def _clustered(dataset: Dataset, images: pd.DataFrame, path: Path) -> pd.DataFrame:

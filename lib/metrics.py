@@ -29,12 +29,15 @@ __all__ = [
     "read_submission",
 ]
 
+OFFICIAL = 100  # predictions that the competition counts
 _PRECISIONS = (1, 5, 10, 50, 100)  # the ranks that the official scorer prints
 Predictions = Ranking | Mapping[str, Sequence[str]]
 Solution = Mapping[str, Collection[str]]
 
 
-def mean_average_precision(predictions: Predictions, solution: Solution, k: int = 100) -> float:
+def mean_average_precision(
+    predictions: Predictions, solution: Solution, k: int | None = None
+) -> float:
     """Score ranked ids against the relevant ones: mAP@k, from 0 to 1.
 
     The mean over all queries of the solution of
@@ -44,7 +47,7 @@ def mean_average_precision(predictions: Predictions, solution: Solution, k: int 
     Args:
         predictions: query id to ranked gallery ids, best first, or a `Ranking` with ids.
         solution: query id to the set of relevant gallery ids.
-        k: how many predictions count.
+        k: how many predictions count; as many as a `Ranking` holds, else the official 100.
 
     Raises:
         ValueError: if a predicted query is not in the solution, or a query has nothing relevant.
@@ -55,7 +58,9 @@ def mean_average_precision(predictions: Predictions, solution: Solution, k: int 
     return float(average_precisions(predictions, solution, k).mean())
 
 
-def average_precisions(predictions: Predictions, solution: Solution, k: int = 100) -> pd.Series:
+def average_precisions(
+    predictions: Predictions, solution: Solution, k: int | None = None
+) -> pd.Series:
     """The average precision of every query, in the order of the solution.
 
     Definitions and errors are those of `mean_average_precision`. Two of these make a paired
@@ -82,8 +87,12 @@ def precision_at(
     return pd.Series(means, index=pd.Index(ks, name="k"), name="precision", dtype=float)
 
 
-def first_hit_positions(predictions: Predictions, solution: Solution, k: int = 100) -> pd.Series:
+def first_hit_positions(
+    predictions: Predictions, solution: Solution, k: int | None = None
+) -> pd.Series:
     """The rank of every query's first relevant image, from 1; k + 1 where there is none.
+
+    `k` is that of `mean_average_precision`.
 
     >>> first_hit_positions({"q": ["x", "a"]}, {"q": {"a"}, "r": {"b"}}).tolist()
     [2, 101]
@@ -97,7 +106,7 @@ def per_query(
     solutions: Mapping[str, Solution],
     *,
     ignored: Collection[str] = (),
-    k: int = 100,
+    k: int | None = None,
 ) -> pd.DataFrame:
     """Tabulate the official numbers of every query.
 
@@ -105,7 +114,7 @@ def per_query(
         predictions: for the queries of all usages together, ignored ones included.
         solutions: usage to solution, as `read_solution` gives it.
         ignored: query ids that may be predicted and do not count (`read_ignored`).
-        k: how many predictions count.
+        k: how many predictions count, as for `mean_average_precision`.
 
     Returns:
         A row per query in the order of the solutions: usage, query, relevant (how many there are),
@@ -114,6 +123,7 @@ def per_query(
     Raises:
         ValueError: if a predicted query is in no solution and not ignored.
     """
+    k = counted(predictions, k)
     ranked = _as_mapping(predictions)
     _refuse_unknown(ranked, set(ignored).union(*solutions.values()))
     tables = []
@@ -140,7 +150,7 @@ def evaluate(
     *,
     ignored: Collection[str] = (),
     groups: Mapping[str, str] | None = None,
-    k: int = 100,
+    k: int | None = None,
 ) -> pd.DataFrame:
     """Tabulate the official numbers per usage, and per group where groups are given.
 
@@ -150,7 +160,7 @@ def evaluate(
         ignored: query ids that may be predicted and do not count (`read_ignored`).
         groups: query id to the name of its group (a continent, a country); a query that it lacks
             belongs to the group "".
-        k: how many predictions count.
+        k: how many predictions count, as for `mean_average_precision`.
 
     Returns:
         A row per usage (and group); columns queries, mAP@k, P@1, P@5, …, mean and median first
@@ -159,6 +169,7 @@ def evaluate(
     Raises:
         ValueError: if a predicted query is in no solution and not ignored.
     """
+    k = counted(predictions, k)
     table = per_query(predictions, solutions, ignored=ignored, k=k)
     by = ["usage"]
     if groups is not None and len(table):
@@ -186,6 +197,13 @@ def _first_hits(hits: np.ndarray) -> np.ndarray:
     return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, hits.shape[1] + 1)
 
 
+def counted(predictions: Predictions, k: int | None = None) -> int:
+    """How many predictions count: `k`, else as many as a `Ranking` holds, else the official 100."""
+    if k is None:
+        return predictions.k if isinstance(predictions, Ranking) else OFFICIAL
+    return k
+
+
 def _as_mapping(predictions: Predictions) -> Mapping[str, Sequence[str]]:
     return predictions.predictions() if isinstance(predictions, Ranking) else predictions
 
@@ -199,8 +217,9 @@ def _refuse_unknown(predicted: Collection[str], known: Collection[str]) -> None:
         )
 
 
-def _hits(predictions: Predictions, solution: Solution, k: int) -> np.ndarray:
+def _hits(predictions: Predictions, solution: Solution, k: int | None) -> np.ndarray:
     """(Q, k) booleans: where a relevant id stands for the first time, queries as in `solution`."""
+    k = counted(predictions, k)
     predictions = _as_mapping(predictions)
     if not solution:
         raise ValueError("expected at least one query in the solution, found none; check the file")

@@ -27,6 +27,7 @@ from lib.table_rows import (
 )
 
 Staged = TypeVar("Staged", Profile, AblationRow)
+GLR20_STAGES = "softmax on clean, arcface on clean, arcface on cluster"
 STRIDE = 32  # pixels of an image per cell of the last map of [20]'s networks
 
 
@@ -38,8 +39,8 @@ def paper_tables(profile: Profile) -> dict[str, AblationTable]:
     """
     if not _has_stages_of_glr20(profile):
         raise ValueError(
-            f"expected the stages of [20], softmax, ArcFace and cluster, found those of "
-            f"{profile.recipe!r}; run the tables without --recipe"
+            f"expected the stages of [20], {GLR20_STAGES}, found {_in_words(profile)}; "
+            "run the tables without --recipe and with these stages"
         )
     makers = [glr20_table_1, glr20_table_2, glr21_tricks, glr21_samplers, glr21_apart]
     tables = [make(profile) for make in (*makers, networks, mixing, cleaning)]
@@ -55,8 +56,7 @@ def chosen_tables(
         profile: of the run.
         names: "quick" for the first rows of [20] Table 1 (with a recipe of other stages, these
             stages one by one), "all", or names between commas.
-        share: of every stage's epochs; 0 for the profile's own share with [20] Table 1 as "quick",
-            else for all.
+        share: of every stage's epochs; 0 for the profile's own share with "quick", else for all.
 
     Raises:
         ValueError: an unknown name, a negative share, and as `paper_tables`.
@@ -64,8 +64,9 @@ def chosen_tables(
     if share < 0:
         raise ValueError(f"expected a share of the epochs from 0, found {share}; 1 is all of them")
     is_quick = names == "quick"
+    share = share or (profile.quick if is_quick else 1.0)
     if is_quick and not _has_stages_of_glr20(profile):
-        shorter = _shortened(profile, share or 1.0)
+        shorter = _shortened(profile, share)
         table = stage_by_stage(shorter)
         return shorter, {table.name: table}
     tables = paper_tables(profile)
@@ -80,18 +81,20 @@ def chosen_tables(
                 f"expected quick, all or tables among {', '.join(tables)}, found {name!r}; "
                 "correct TABLES"
             )
-    share = share or (profile.quick if is_quick else 1.0)
     shorter = {name: _shortened_table(tables[name], share) for name in wanted}
     return _shortened(profile, share), shorter
 
 
 def _has_stages_of_glr20(profile: Profile) -> bool:
-    kinds = [(stage.loss, stage.train_list) for stage in profile.stages]
-    return kinds == [("softmax", "clean"), ("arcface", "clean"), ("arcface", "cluster")]
+    return _in_words(profile) == GLR20_STAGES
+
+
+def _in_words(profile: Profile) -> str:
+    return ", ".join(f"{stage.loss} on {stage.train_list}" for stage in profile.stages)
 
 
 def stage_by_stage(profile: Profile) -> AblationTable:
-    """What each stage of a recipe adds to those before it; the chain has trained them all."""
+    """What each stage of a recipe adds to those before it."""
     rows: list[AblationRow] = []
     for place, stage in enumerate(profile.stages, start=1):
         stages = profile.stages[:place]
@@ -99,7 +102,8 @@ def stage_by_stage(profile: Profile) -> AblationTable:
         name = f"{'+ ' if rows else ''}{stage.name}{' (leaked)' if is_leaked else ''}"
         against = rows[-1].name if rows else ""
         rows.append(AblationRow(name, profile.model, stages, against, is_leaked=is_leaked))
-    return AblationTable("stages", f"{profile.recipe}, stage by stage", tuple(rows))
+    note = f"Not [20] Table 1, of {GLR20_STAGES}: the stages are {_in_words(profile)}."
+    return AblationTable("stages", f"{profile.recipe}, stage by stage", tuple(rows), note=note)
 
 
 def _shortened_table(table: AblationTable, share: float) -> AblationTable:

@@ -29,6 +29,8 @@ SETTINGS = {
     "RELAXED_EPS": "clean.relaxed_eps",
     "MIN_SAMPLES": "clean.min_samples",
     "TEST_SIZE": "inference.size",
+    "RECIPROCAL": "rerank.reciprocal",
+    "REFERENCES": "rerank.references",
     "QUERIES": "world.queries",
     "LANDMARKS": "world.landmarks",
     "RAW_IMAGES": "world.raw_images",

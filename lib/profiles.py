@@ -8,11 +8,13 @@ miniature relative, `photos` in a few thousand photographs, `full` in GLDv2.
 import dataclasses
 from typing import Any
 
-from lib.config import CleanConfig, Profile, RerankConfig, WorldConfig, override
+from lib.config import CleanConfig, Profile, Recipe, RerankConfig, WorldConfig, override
 from lib.recipes import recipe
 
 # Suspects go first, so the second pass may be generous with what is left.
 CLEAN = CleanConfig(suspects=True, faces=True, relaxation=2.0)
+# [21] votes by k-reciprocal similarity, asking the full list and the labelled index images.
+GLR21_RERANK = RerankConfig(reciprocal=True, references="full+index")
 
 
 def _mini() -> Profile:
@@ -44,6 +46,16 @@ def _photos() -> Profile:
 
 def _full() -> Profile:
     return _following("glr20-resnet152", name="full")
+
+
+def _rerank(profile: Profile, chosen: Recipe) -> RerankConfig:
+    """The profile's reranking, or [21]'s with its networks.
+
+    Not in the miniature world, where the labelled index is the gallery itself: there it would tell
+    what the gallery's labels are worth.
+    """
+    is_glr21 = chosen.name.startswith("glr21-") and profile.world is None
+    return GLR21_RERANK if is_glr21 else profile.rerank
 
 
 def _following(recipe_name: str, **settings: Any) -> Profile:
@@ -98,6 +110,7 @@ def _with_recipe(profile: Profile, recipe_name: str) -> Profile:
         model=chosen.model,
         stages=chosen.stages,
         inference=chosen.inference,
+        rerank=_rerank(profile, chosen),
     )
     if profile.name == "smoke":
         size = profile.inference.size

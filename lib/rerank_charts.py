@@ -89,12 +89,13 @@ def _write(axis: Axes, left: float, top: float, text: str, **style: object) -> N
     axis.text(left, top, text, **{"va": "top", "color": INK, "linespacing": 1.0} | style)
 
 
-def continents(table: pd.DataFrame, *, title: str) -> Figure:
-    """mAP@100 of every continent under every reranker, and the span from worst to best.
+def continents(table: pd.DataFrame, *, title: str, k: int = 100) -> Figure:
+    """mAP@k of every continent under every reranker, and the span from worst to best.
 
     Args:
         table: `Comparison.continents` of `lib.rerank_table`: continent, queries, a column each.
         title: above the rows.
+        k: images that count per query.
     """
     values = table.drop(columns="queries").set_index("continent")
     figure, (axis,) = axes_of(8.6, 1.0 + 0.3 * values.shape[1])
@@ -115,7 +116,7 @@ def continents(table: pd.DataFrame, *, title: str) -> Figure:
             **hollow,
         )
     axis.set_yticks(places, [shorten(str(name), 60) for name in values.columns])
-    axis.set(xlabel="mAP@100" if len(known) > 1 else "mAP@100 (a spread needs two continents)")
+    axis.set(xlabel=f"mAP@{k}{'' if len(known) > 1 else ' (a spread needs two continents)'}")
     axis.invert_yaxis()
     axis.set_title(title, loc="left")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), title="queries")

@@ -20,8 +20,9 @@ def grid(
     *,
     alphas: Sequence[float],
     betas: Sequence[float],
+    k: int = 100,
 ) -> dict[str, pd.DataFrame]:
-    """mAP@100 for every α (rows) and β (columns), one table per usage.
+    """mAP@k for every α (rows) and β (columns), one table per usage.
 
     Args:
         queries: of the evaluation, in any order.
@@ -31,6 +32,7 @@ def grid(
         evaluation: the right answers.
         alphas: weights of the landmark score.
         betas: weights of the country score.
+        k: images ranked per query.
     """
     found: dict[str, dict[tuple[float, float], float]] = {}
     for alpha in alphas:
@@ -40,6 +42,7 @@ def grid(
                 gallery.rows,
                 votes,
                 tags,
+                k=k,
                 alpha=alpha,
                 beta=beta,
                 query_ids=queries.ids,

@@ -203,9 +203,17 @@ def read_material(
 
 
 def read_second(folder: str | Path, labelled: pd.DataFrame, *, k: int = 100) -> Material | None:
-    """The same of a model that embedded the raw training images for cleaning, if there is one."""
-    is_there = read_key(Path(folder) / "raw") is not None
-    return read_material(folder, labelled, references="raw", k=k) if is_there else None
+    """The same of a model that embedded the raw training images for cleaning, if there is one.
+
+    None, after a sentence, where references are asked for that are no training images.
+    """
+    raw = Path(folder) / "raw"
+    if read_key(raw) is None:
+        return None
+    if not labelled["id"].isin(read_embeddings(raw).ids).all():
+        print("no ensembles: the first model has embedded training images alone as references")
+        return None
+    return read_material(folder, labelled, references="raw", k=k)
 
 
 def rows_of(folder: str | Path, ids: pd.Series) -> Table:

@@ -143,7 +143,7 @@ def _choose(reranker: Reranker, material: Material, evaluation: Evaluation) -> T
     for values in asked:
         settings = dict(zip(reranker.grid, values, strict=True))
         ranking = reranker.rerank(material, **settings)
-        scores = scoring.score(ranking, evaluation, k=material.k)
+        scores = scoring.score(ranking, evaluation)
         found = Tried(reranker, settings, len(asked), ranking, scores)
         public = np.nan_to_num(found.precision("Public").mean())
         if public > most:

@@ -54,15 +54,18 @@ def embed_evaluation(
     return queries, gallery
 
 
-def score(ranking: Ranking, evaluation: Evaluation, *, k: int = 100) -> pd.DataFrame:
+def score(ranking: Ranking, evaluation: Evaluation, *, k: int | None = None) -> pd.DataFrame:
     """Average precision and first hit of every query with an answer.
+
+    All that the ranking holds counts, or its first `k`.
 
     Returns:
         One row per query in the order of `evaluation.queries`: id, usage, country, continent,
         average_precision, first_hit (1-based, k + 1 when none).
     """
     queries = evaluation.queries[["id", "usage", "country", "continent"]].reset_index(drop=True)
-    found = metrics.per_query(ranking.predictions(), evaluation.solution, k=k).set_index("query")
+    k = metrics.counted(ranking, k)
+    found = metrics.per_query(ranking, evaluation.solution, k=k).set_index("query")
     found = found.loc[queries["id"]]
     return queries.assign(
         average_precision=found[f"AP@{k}"].to_numpy(), first_hit=found["first hit"].to_numpy()
@@ -70,7 +73,7 @@ def score(ranking: Ranking, evaluation: Evaluation, *, k: int = 100) -> pd.DataF
 
 
 def mean_of(scores: pd.DataFrame, usage: str = "Private") -> float:
-    """mAP@100 of the queries of one usage."""
+    """mAP of the queries of one usage."""
     return float(scores.loc[scores["usage"] == usage, "average_precision"].mean())
 
 
@@ -78,7 +81,7 @@ def compare(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.DataFrame
     """Steps of a pipeline, each a table of `score`, one below the other.
 
     Returns:
-        One row per step: step, public, private (mAP@100), low, high (95 % interval of private),
+        One row per step: step, public, private (mAP), low, high (95 % interval of private),
         gain, gain_low, gain_high (paired difference on Private from the step above; NaN first).
 
     Raises:
@@ -116,7 +119,7 @@ def difference(
 
 
 def by_continent(steps: Mapping[str, pd.DataFrame], *, fewest: int = 3) -> pd.DataFrame:
-    """mAP@100 over all queries of each continent, for each step.
+    """mAP over all queries of each continent, for each step.
 
     Returns:
         One row per continent with at least `fewest` queries: continent, queries, and a column per

@@ -93,6 +93,21 @@ class Session:
             raise self._too_early("the cluster list", "03")
         return gldv2.training_list(self.dataset, name, clusters=clusters, without=self.evaluation)
 
+    def references(self) -> pd.DataFrame:
+        """The labelled images that vote in reranking, as the profile names them; it says which."""
+        name = self.profile.rerank.references
+        clusters = self.folder / "cleaning" / "train_cluster.csv" if name == "cluster" else None
+        options = {"clusters": clusters, "without": self.evaluation}
+        found = gldv2.reference_list(self.dataset, name, **options)
+        shown = int(found["id"].isin(self.evaluation.gallery["id"]).sum())
+        print(f"{len(found):,} references: the list {name}")
+        if shown and self.evaluation.source == "solution":
+            print(
+                f"{shown:,} of them are in the gallery, under the labels that they are known by: "
+                "what reranking gains tells nothing of a gallery without labels"
+            )
+        return found
+
     @cached_property
     def source(self) -> ImageSource:
         """Reads the data folder's images."""
@@ -204,7 +219,7 @@ class Session:
 
     def score(self, ranking: Ranking) -> pd.DataFrame:
         """Average precision of every query of the evaluation."""
-        return scoring.score(ranking, self.evaluation, k=self.profile.neighbours)
+        return scoring.score(ranking, self.evaluation)
 
     def submission_embeddings(self, checkpoint: Path) -> tuple[Embeddings, Embeddings]:
         """Queries and gallery that a submission is about, embedded by `checkpoint`.

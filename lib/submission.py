@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lib.layout import ids_of_split, read_if_there
+from lib.metrics import OFFICIAL, counted
 from lib.ranking import Ranking, check_ids
 from lib.ranking_file import read_ranking
 from lib.runs import write_csv
@@ -31,7 +32,7 @@ def write_submission(
     query_ids: Ids,
     gallery_ids: Ids,
     sample: Ids | None = None,
-    k: int = 100,
+    k: int | None = None,
 ) -> Path:
     """Write ranked ids as `id,images`, every query exactly once.
 
@@ -41,7 +42,8 @@ def write_submission(
         query_ids: all queries, in the order of the file unless `sample` gives another.
         gallery_ids: all gallery images.
         sample: the ids of `sample_submission.csv`, whose order is kept.
-        k: ids per row; the whole gallery where it is smaller.
+        k: ids per row; as many as a `Ranking` holds, at most the official 100, else these; the
+            whole gallery where it is smaller.
 
     Returns:
         `path`.
@@ -50,8 +52,9 @@ def write_submission(
         ValueError: if a query is missing, unknown or repeated, or a row has an unknown or repeated
             id or another number of ids; nothing is written then.
     """
+    k = min(counted(predictions), OFFICIAL) if k is None else k
     if isinstance(predictions, Ranking):
-        predictions = predictions.predictions()
+        predictions = predictions.top(k).predictions()
     queries = check_ids(query_ids, "query").tolist()
     if sample is not None:
         queries = _in_order_of(sample, queries)
@@ -61,7 +64,7 @@ def write_submission(
 
 
 def check_submission(
-    path: str | Path, query_ids: Ids, gallery_ids: Ids, *, k: int = 100
+    path: str | Path, query_ids: Ids, gallery_ids: Ids, *, k: int = OFFICIAL
 ) -> dict[str, list[str]]:
     """Read a submission file and check it as Kaggle would.
 
@@ -161,8 +164,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     write.add_argument("--alpha", type=float, default=1.0, help="weight of the landmark (1)")
     write.add_argument("--beta", type=float, default=0.1, help="weight of the country (0.1)")
     write.add_argument("--votes", type=int, default=3, help="references that vote (3)")
-    for action in (check, write):
-        action.add_argument("-k", type=int, default=100, help="ids per row (100)")
+    check.add_argument("-k", type=int, default=OFFICIAL, help="ids per row (100)")
+    write.add_argument("-k", type=int, help="ids per row (all of a ranking, at most 100)")
     return parser.parse_args(arguments)
 
 
@@ -178,7 +181,8 @@ def _write(chosen: argparse.Namespace) -> str:
             "expected either --ranking, or --query and --gallery, found"
             f" {'both' if chosen.ranking else 'neither'}; give one of the two"
         )
-    ranking = read_ranking(chosen.ranking).top(chosen.k) if chosen.ranking else _rank(chosen)
+    ranking = read_ranking(chosen.ranking) if chosen.ranking else _rank(chosen)
+    ranking = ranking.top(chosen.k or OFFICIAL)
     ids, sample = (ranking.query_ids, ranking.gallery_ids), None
     if ids[0] is None or ids[1] is None:
         raise ValueError(f"expected a ranking with ids, found none in {chosen.ranking}; save them")
@@ -207,7 +211,7 @@ def _rank(chosen: argparse.Namespace) -> Ranking:
         chosen.gallery,
         references=chosen.references,
         data=chosen.data,
-        k=chosen.k,
+        k=chosen.k or OFFICIAL,
         alpha=chosen.alpha,
         beta=chosen.beta,
         top=chosen.votes,

@@ -135,7 +135,11 @@ def continued_row(
 
 def has_relatives(profile: Profile) -> bool:
     """Whether the papers' networks stand behind the profile's, rather than one of its own."""
-    return profile.recipe.startswith("glr20-")
+    if not profile.recipe.startswith("glr20-"):
+        return False
+    own = recipe(profile.recipe).model
+    model = profile.model
+    return (model.trunk, model.trunk_options) == (own.trunk, own.trunk_options)
 
 
 def relative(profile: Profile, name: str) -> Recipe:

@@ -281,7 +281,6 @@ def test_clean_of_nothing_gives_empty_tables():
             None,
             "relaxed_eps to be at least eps",
         ),
-        (CleanConfig(eps=0.5, min_samples=4, relaxed_eps=3.0), None, r"\(0, 2\]"),
         (CONFIG, ["a"], "one id for each of the 2 images"),
         (CONFIG, ["a", "a"], "unique ids"),
     ],

@@ -1,18 +1,27 @@
 """Strict overrides, and profiles of which every part can be built."""
 
 import dataclasses
+import math
+from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
+import timm
+import torch
 
 from lib.config import (
+    BASIC_DEPTHS,
+    RESNET_LIKE,
     CleanConfig,
     Profile,
     RerankConfig,
+    Settings,
     StageConfig,
     WorldConfig,
     override,
 )
+from lib.models import build_model
 from lib.profiles import PROFILES, profile
+from lib.trunks import build_trunk
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -32,7 +41,8 @@ def test_profile_has_no_value_of_another_type(name):
         for field in dataclasses.fields(config):
             value = getattr(config, field.name)
             # Setting a value to itself passes override's own check, whatever it holds.
-            assert override(config, {field.name: value}) == config
+            found = override(config, {field.name: value})
+            assert found == config or field.name == "trunk"  # named, it comes in full
             parts = value if isinstance(value, tuple) else (value,)
             for part in parts:
                 if dataclasses.is_dataclass(part):
@@ -45,6 +55,7 @@ def test_profile_applies_dotted_settings():
     changes = {
         "seed": 3,
         "model.trunk": "resnet18",
+        "rerank.reciprocal": "off",
         "stages.arcface.epochs": 1,
         "stages.cluster.augment.erasing": 0,
         "clean.eps": 1,
@@ -52,6 +63,7 @@ def test_profile_applies_dotted_settings():
     found, plain = profile("mini", **changes), profile("mini")
     assert (found.seed, found.model.trunk, found.clean.eps) == (3, "resnet18", 1.0)
     assert isinstance(found.clean.eps, float)
+    assert (found.rerank.reciprocal, plain.rerank.reciprocal) == (False, True)
     assert found.stages[-1].augment.erasing == 0.0
     assert [stage.epochs for stage in found.stage_one] == [plain.stage_one[0].epochs, 1]
     assert (
@@ -88,11 +100,99 @@ def test_profile_refuses_an_unknown_name():
         ("stages.cluster.augment.scale", (0.7,), r"'scale' expects 2 values, found \(0.7,\)"),
         ("seed.x", 1, "'seed' is 0, which has no setting 'x'"),
         ("stages.cluster.augment.aspect.low", 1, "'aspect' is .*, which has no setting 'low'"),
+        ("stages.arcface.epochs", -1, "'epochs' expects a number from 0 on, found -1"),
+        ("stages.arcface.loss", "arcfase", "one of 'softmax', .*, found 'arcfase'; did you mean"),
+        ("stages.arcface.scale", 0, "'scale' expects a number above 0, found 0.0"),
+        ("stages.arcface.margin", float("nan"), "'margin' expects a number from 0 to .*found nan"),
+        ("stages.arcface.weight_decay", float("inf"), "a number from 0 on, found inf"),
+        ("stages.cluster.augment.scale", (1.3, 0.7), "smaller value first, found"),
+        ("inference.scales", (1.0, 0.0), "'scales' expects a number above 0, found 0.0"),
+        ("rerank.reciprocal", "yes", r"'reciprocal' expects bool, found 'yes'"),
     ],
 )
 def test_override_refuses_what_does_not_exist_or_fit(setting, value, message):
     with pytest.raises(ValueError, match=message):
         profile("mini", **{setting: value})
+
+
+CLASSES = [kind for kind in Settings.__subclasses__() if kind.__module__ == "lib.config"]
+NEEDED = {"name": "x", "recipe": "x", "source": "x", "model": None, "stages": ()}
+
+
+def wrong_values(kind):
+    """For each number among the settings of a class, values just outside its range."""
+    for name, hint in get_type_hints(kind, include_extras=True).items():
+        length = len(get_args(hint)) if get_origin(hint) is tuple else 0
+        part = get_args(hint)[0] if length else hint
+        number, *allowed = get_args(part) if get_origin(part) is Annotated else (part,)
+        if number in (int, float):
+            assert allowed, f"{kind.__name__}.{name} has no range"
+            low, high = allowed[0].low, allowed[0].high
+            wrong = [low if allowed[0].is_open else low - 1]
+            wrong += [high + 1] if high < math.inf else []
+            wrong += [math.nan, math.inf] if number is float else []
+            yield from ((name, (value,) * length if length else value) for value in wrong)
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
+def test_every_number_has_a_range_and_is_refused_outside_it(kind):
+    names = {field.name for field in dataclasses.fields(kind)}
+    usual = {name: value for name, value in NEEDED.items() if name in names}
+    for name, wrong in wrong_values(kind):
+        with pytest.raises(ValueError, match=f"setting '{name}' expects a number"):
+            kind(**usual | {name: wrong})
+
+
+def parameters_of(name, trunk):
+    model = profile(name, **{"model.trunk": trunk, "model.weights": ""}).model
+    with torch.device("meta"):
+        trunk = build_model(model).trunk
+    return sum(parameter.numel() for parameter in trunk.parameters())
+
+
+@pytest.mark.parametrize(
+    ("trunk", "millions"),
+    [
+        ("resnet18", 11.18),
+        ("resnet26d", 13.97),  # the miniature's own relative, which is smaller there
+        ("resnet50", 23.51),
+        ("mobilenetv3_small_050", None),
+        ("convnext_atto", None),
+        ("tf_efficientnet_lite0", None),
+        ("resnetv2_50", None),
+    ],
+)
+@pytest.mark.parametrize("name", ["mini", "full"])
+def test_a_named_trunk_is_that_network(name, trunk, millions):
+    with torch.device("meta"):
+        whole = timm.create_model(trunk, num_classes=0)
+    found = parameters_of(name, trunk)
+    assert found == sum(parameter.numel() for parameter in whole.parameters())
+    if millions:
+        assert found / 1e6 == pytest.approx(millions, abs=0.01)
+
+
+def test_a_named_trunk_keeps_the_recipes_changes_where_it_can_take_them():
+    recipe = {"recipe_name": "glr21-seresnet101-ibn"}
+    options = {
+        trunk: dict(profile("full", **recipe, **{"model.trunk": trunk}).model.trunk_options)
+        for trunk in ("resnet50.tv_in1k", "resnet18", "convnext_atto", "resnetv2_50")
+    }
+    assert options == {
+        "resnet50.tv_in1k": {"last_stride": 1, "ibn": True},
+        "resnet18": {"last_stride": 1},
+        "convnext_atto": {},
+        "resnetv2_50": {},
+    }
+    assert profile("full", **recipe, **{"model.trunk": "resnet50"}).model.mean == ()
+
+
+@pytest.mark.parametrize("name", timm.list_models(["*resne[xst]*14*", "*resne*26*", "resnet?*18*"]))
+def test_resnet_like_names_take_the_changes_that_are_kept(name):
+    found = RESNET_LIKE.match(name)
+    if found:
+        with torch.device("meta"):
+            build_trunk(name, {"last_stride": 1, "ibn": found["depth"] not in BASIC_DEPTHS})
 
 
 def test_override_explains_a_world_that_is_not_there():

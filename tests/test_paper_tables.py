@@ -180,7 +180,7 @@ def test_chosen_tables_takes_names_and_a_share_of_the_epochs(names, share, found
 
 def test_a_recipe_of_other_stages_is_taken_stage_by_stage():
     other = profile("mini", recipe_name="glr21-seresnet101-ibn")
-    same, tables = chosen_tables(other, "quick")
+    same, tables = chosen_tables(other, "quick", 1.0)
     assert same == other
     clean, *later = tables["stages"].rows
     assert (clean.name, clean.stages, clean.against) == ("clean", other.stages[:1], "")
@@ -188,11 +188,36 @@ def test_a_recipe_of_other_stages_is_taken_stage_by_stage():
     assert [row.against for row in later] == ["clean", "+ c2x", "+ full"]
     assert [row.stages for row in later] == [other.stages[:place] for place in (2, 3, 4)]
     assert [row.is_leaked for row in (clean, *later)] == [False, False, False, True]
-    shorter, tables = chosen_tables(other, "quick", 0.5)
+    shorter, tables = chosen_tables(other, "quick")
     assert tables["stages"].rows[-1].stages == shorter.stages
-    assert shorter.stages[0].epochs == other.stages[0].epochs / 2
+    assert shorter.stages[0].epochs == other.stages[0].epochs * other.quick == 11
     with pytest.raises(ValueError, match="run the tables without --recipe"):
         chosen_tables(other, "all")
+
+
+def test_other_stages_than_the_papers_keep_the_share_and_are_told():
+    fourth = dataclasses.replace(PROFILES["mini"].stages[-1], name="again")
+    changed = [
+        profile("mini", **{"stages.arcface.loss": "cosine"}),
+        dataclasses.replace(PROFILES["mini"], stages=(*PROFILES["mini"].stages, fourth)),
+    ]
+    notes = ("cosine on clean", "arcface on cluster, arcface on")
+    for other, told in zip(changed, notes, strict=True):
+        _, tables = chosen_tables(other, "quick")
+        (table,) = tables.values()
+        assert table.rows[0].stages[0].epochs == 1
+        assert [stage.epochs for stage in table.rows[-1].stages[1:3]] == [11, 4]
+        assert table.note.startswith("Not [20] Table 1, of softmax on clean, arcface on clean, arc")
+        assert told in table.note
+    assert chosen_tables(PROFILES["mini"], "quick")[1]["glr20_table_1"].note == ""
+
+
+def test_a_trunk_of_its_own_stands_for_all_networks():
+    tables = paper_tables(profile("mini", **{"model.trunk": "resnet18"}))
+    assert "glr20_table_2" not in tables
+    rows = unique_rows(tables.values())
+    assert {row.model.trunk for row in rows.values()} == {"resnet18"}
+    assert "cluster" in rows
 
 
 def test_half_an_epoch_counts_as_one():
@@ -209,5 +234,5 @@ def test_chosen_tables_refuses_what_there_is_not():
     with pytest.raises(ValueError, match="a share of the epochs from 0, found -1"):
         chosen_tables(PROFILES["mini"], "all", -1.0)
     other = profile("mini", recipe_name="glr21-resnet50")
-    with pytest.raises(ValueError, match="found those of 'glr21-resnet50-mini'; run the tables"):
+    with pytest.raises(ValueError, match="found arcface on clean, arcface on all; run the tables"):
         paper_tables(other)

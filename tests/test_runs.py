@@ -1,5 +1,6 @@
 """What makes a stage resumable: writes, fingerprints, records, progress, random streams."""
 
+import copy
 import dataclasses
 import json
 import os
@@ -272,26 +273,26 @@ def test_fingerprint_ignores_the_order_of_dicts_and_sets_only():
     assert fingerprint(1, 2) != fingerprint(2, 1) != fingerprint([2, 1])
 
 
-def changed(value):
-    """Another value of the same kind."""
+def changed(config, name):
+    """A copy with another value of the same kind, whether it is in range or not."""
+    value = getattr(config, name)
     if isinstance(value, bool):
-        return not value
-    if isinstance(value, int | float):
-        return value + 1
-    if isinstance(value, str):
-        return value + "x"
-    return (*value[:-1], value[-1] + 1)
+        value = not value
+    elif isinstance(value, int | float):
+        value = value + 1
+    else:
+        value = value + "x" if isinstance(value, str) else (*value[:-1], value[-1] + 1)
+    copied = copy.copy(config)
+    object.__setattr__(copied, name, value)
+    return copied
 
 
 def test_fingerprint_changes_with_every_field():
     stage = StageConfig()
     fields = [field.name for field in dataclasses.fields(stage) if field.name != "augment"]
-    variants = [
-        dataclasses.replace(stage, **{name: changed(getattr(stage, name))}) for name in fields
-    ]
+    variants = [changed(stage, name) for name in fields]
     for field in dataclasses.fields(stage.augment):
-        value = changed(getattr(stage.augment, field.name))
-        augment = dataclasses.replace(stage.augment, **{field.name: value})
+        augment = changed(stage.augment, field.name)
         variants.append(dataclasses.replace(stage, augment=augment))
     keys = {fingerprint(variant) for variant in [stage, *variants]}
     assert len(keys) == 1 + len(variants)

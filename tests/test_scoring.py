@@ -1,14 +1,17 @@
 """Scores per query, steps compared on the same queries, and continents."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib import embed
+from lib import embed, metrics
 from lib.config import InferenceConfig
 from lib.gldv2 import Evaluation, training_list
 from lib.ranking import Ranking
 from lib.scoring import by_continent, compare, difference, mean_of, rank, score
+from lib.submission import write_submission
 from lib.train import train
 
 
@@ -54,8 +57,27 @@ def test_score_gives_a_row_per_query_in_their_order(three_queries):
     assert found["usage"].tolist() == ["Private", "Public", "Private"]
     assert found["continent"].tolist() == ["Asia", "Europe", "OTHER"]
     np.testing.assert_allclose(found["average_precision"], [(1 / 2 + 2 / 3) / 2, 1.0, 0.0])
-    assert found["first_hit"].tolist() == [2, 1, 101]
+    assert found["first_hit"].tolist() == [2, 1, 4]  # one more than are ranked
     assert score(ranking, three_queries, k=1)["first_hit"].tolist() == [2, 1, 2]
+
+
+@pytest.mark.parametrize("k", [1, 2, 5])
+def test_every_score_of_a_ranking_counts_as_many_as_it_holds(three_queries, k, tmp_path):
+    ids, queries = [f"g{number}" for number in range(9)], ["q0", "q1", "q2"]
+    positions = np.array([np.roll(np.arange(9), shift)[:k] for shift in (0, 1, 3)])
+    ranking = Ranking(np.tile(-np.arange(9.0)[:k], (3, 1)), positions, queries, ids)
+    solution = {"Public": {"q0": set(ids[:4])}, "Private": {"q2": set(ids[5:]), "q1": {"g0"}}}
+    scores = score(ranking, dataclasses.replace(three_queries, solution=solution))
+    private = {query: ranking.predictions()[query] for query in solution["Private"]}
+    expected = metrics.mean_average_precision(private, solution["Private"], k)
+    assert mean_of(scores) == pytest.approx(expected)
+    assert scores["first_hit"].max() <= k + 1
+    found = metrics.evaluate(ranking, solution)
+    assert found.loc["Private", f"mAP@{k}"] == pytest.approx(expected)
+    every = metrics.average_precisions(ranking, solution["Private"] | solution["Public"])
+    assert every[["q2", "q1"]].mean() == pytest.approx(expected)
+    path = write_submission(ranking, tmp_path / "s.csv", query_ids=queries, gallery_ids=ids)
+    assert metrics.read_submission(path) == ranking.predictions()
 
 
 def test_mean_of_averages_one_usage():

@@ -62,6 +62,15 @@ def test_write_submission_of_a_small_gallery_has_all_of_it(tmp_path):
     assert read_submission(path) == {"q": ["b", "a"]}
 
 
+def test_write_submission_of_a_ranking_has_its_best_hundred_at_most(tmp_path):
+    gallery = [f"g{i}" for i in range(150)]
+    ranking = Ranking(-np.arange(150.0)[None], np.arange(150)[None], ["q"], gallery)
+    path = tmp_path / "submission.csv"
+    for found, count in ((ranking, 100), (ranking.top(10), 10)):
+        write_submission(found, path, query_ids=["q"], gallery_ids=gallery)
+        assert read_submission(path) == {"q": gallery[:count]}
+
+
 def test_write_submission_keeps_ids_that_look_like_something_else(tmp_path):
     # As numbers these would lose zeros or digits; "NA" would become a missing value.
     queries, gallery = ["0000000000000012", "NA", "1e5"], ["00", "nan"]
