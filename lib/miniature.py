@@ -58,7 +58,8 @@ def miniature(recipe: Recipe) -> Recipe:
 
 
 def _model(model: ModelConfig) -> ModelConfig:
-    name, blocks, width = TRUNKS.get(model.trunk, (model.trunk, (), 0))
+    plain = model.trunk.partition(".")[0]  # without the tag of its weights
+    name, blocks, width = TRUNKS.get(plain, (plain, (), 0))
     options: dict[str, Any] = dict(model.trunk_options)
     if blocks:
         channels = tuple(width * times for times in (1, 2, 4, 8))

@@ -117,7 +117,8 @@ def _test_times(table: pd.DataFrame) -> list[str]:
         f"{row['milliseconds']:.1f} ms"
         for row in rows
     ]
-    return ["", f"Test time of an image, the paper's and here: {', '.join(times)}."]
+    where = "the paper's on a GPU and here on the CPU"
+    return ["", f"Test time of an image, {where}: {', '.join(times)}."]
 
 
 def _won_back(table: pd.DataFrame) -> list[str]:

@@ -2,8 +2,10 @@
 
 `glr20-…` are networks of the 3rd place of 2020 ([20]), `glr21-…` those of the 2nd place of 2021
 ([21]). Where a paper and its published code differ, the plain name is the paper's and `…-code` the
-code's. `…-mini` is a relative of either that trains on two cores in the miniature world
-(`lib.miniature`): the same kind of network, losses, lists, samplers and mixing, all smaller.
+code's; what a paper does not tell is the code's in both, and `source` says so. `…-mini` is a
+relative of either that trains on two cores in the miniature world (`lib.miniature`): the same kind
+of network, losses, lists, samplers and mixing, all smaller. Images are shrunk by area averaging
+(`lib.images`), where [21] interpolates bilinearly.
 """
 
 import dataclasses
@@ -32,26 +34,37 @@ GLR20_AUGMENT = AugmentConfig(
     permute=0.5,
     blur=0.5,
 )
-# timm's names of the networks of [20], images per GPU, epochs on the clean and the cluster list.
+# timm's names of the networks of [20], images per GPU (the code's), epochs on the clean and the
+# cluster list. Which weights it started from is not known; these have seen ImageNet alone.
 GLR20 = {
-    "resnet152": ("resnet152", 24, 24, 12),
-    "resnest101": ("resnest101e", 24, 24, 12),
-    "resnest200": ("resnest200e", 12, 12, 6),
-    "seresnext101": ("seresnext101_32x4d", 24, 24, 12),
-    "inception-v4": ("inception_v4", 24, 24, 12),
-    "efficientnet-b7": ("tf_efficientnet_b7", 12, 12, 6),
+    "resnet152": ("resnet152.tv_in1k", 24, 24, 12),
+    "resnest101": ("resnest101e.in1k", 24, 24, 12),
+    "resnest200": ("resnest200e.in1k", 12, 12, 6),
+    "seresnext101": ("seresnext101_32x4d.gluon_in1k", 24, 24, 12),
+    "inception-v4": ("inception_v4.tf_in1k", 24, 24, 12),
+    "efficientnet-b7": ("tf_efficientnet_b7.ra_in1k", 12, 12, 6),
 }
 # By the paper's epochs on the cluster list those of the code, whose scripts take 400,000 steps.
 GLR20_CODE_EPOCHS = {12: 27, 6: 14}
-# timm's names of the networks of [21], IBN, size of the first two stages, images per GPU at that
-# size and at 512 px, weight decay at 512 px.
+# timm's names of the networks of [21], IBN, size of the first two stages. Weights are ImageNet's:
+# IBN-Net's own files with IBN, those of ResNeSt's authors without.
 GLR21 = {
-    "seresnet101-ibn": ("seresnet101", True, 384, 40, 18, 1e-5),
-    "resnext101-ibn": ("resnext101_32x4d", True, 384, 40, 18, 1e-5),
-    "resnet101-ibn": ("resnet101", True, 384, 40, 18, 1e-5),
-    "resnest101": ("resnest101e", False, 384, 36, 40, 1e-5),
-    "resnest269": ("resnest269e", False, 448, 12, 6, 5e-4),
+    "seresnet101-ibn": ("seresnet101", True, 384),
+    "resnext101-ibn": ("resnext101_32x4d", True, 384),
+    "resnet101-ibn": ("resnet101", True, 384),
+    "resnest101": ("resnest101e.in1k", False, 384),
+    "resnest269": ("resnest269e.in1k", False, 448),
 }
+# Images per GPU, stage by stage: what the configurations note for GPUs of 16 GB in the first two
+# stages, which the plain recipes take, and what they set. ResNet101 has no configuration.
+GLR21_PER_GPU = {
+    "seresnet101-ibn": ((40, 40, 18, 18), (96, 96, 18, 18)),
+    "resnext101-ibn": ((40, 40, 18, 18), (40, 40, 18, 18)),
+    "resnet101-ibn": ((40, 40, 18, 18), (40, 40, 18, 18)),
+    "resnest101": ((36, 36, 40, 40), (36, 88, 40, 40)),
+    "resnest269": ((12, 12, 6, 6), (28, 28, 6, 6)),
+}
+DECAY = 5e-4  # of the weights [20], [21]
 PADS = {256: 10, 384: 15, 448: 18, 512: 20}  # [21], code
 
 
@@ -114,9 +127,14 @@ def _glr20(name: str, *, is_code: bool = False) -> Recipe:
         cluster = dataclasses.replace(
             cluster, cutmix=cutmix, augment=chain, epochs=GLR20_CODE_EPOCHS[on_clusters]
         )
+    told = (
+        "published code, whose split of 1 % for validation and exported model are left out"
+        if is_code
+        else "paper; as the code: batch, repeats of rare classes, warm-up, frozen trunk, decay"
+    )
     return Recipe(
         f"glr20-{name}{'-code' * is_code}",
-        f"[20] §2.2, §3.1, {'published code' if is_code else 'paper'}: {trunk}",
+        f"[20] §2.2, §3.1, {told}: {trunk}",
         ModelConfig(trunk=trunk, weights="pretrained"),
         (*first, cluster),
         InferenceConfig(size=512),  # Table 2 #6; 448 in the other rows
@@ -133,7 +151,7 @@ def _glr21_stage(name: str, train_list: str, size: int, epochs: int, rate: float
         trunk_rate=1.0,
         bias_rate=2.0,
         schedule="cosine",
-        weight_decay=5e-4,
+        weight_decay=DECAY,
         augment=AugmentConfig(pad=PADS[size], erasing=1.0),
     )
 
@@ -151,7 +169,7 @@ def _glr21_model(trunk: str, *, has_ibn: bool = False) -> ModelConfig:
 
 
 def _glr21(name: str, *, is_code: bool = False) -> Recipe:
-    trunk, has_ibn, size, small_batch, large_batch, decay = GLR21[name]
+    trunk, has_ibn, size = GLR21[name]
     base = 0.08 if is_code else 0.01  # the code scales the paper's rate with its eight GPUs
     stages = (
         dataclasses.replace(_glr21_stage("clean", "clean", size, 10, base), warmup=0.1),
@@ -161,18 +179,19 @@ def _glr21(name: str, *, is_code: bool = False) -> Recipe:
             _glr21_stage("all", "all", 512, 2, base / 100), sampler="continent", clean_share=0.66
         ),
     )
-    batches = [GPUS * small_batch] * 2 + [GPUS * large_batch] * 2
     stages = tuple(
-        dataclasses.replace(stage, batch_size=batch)
-        for stage, batch in zip(stages, batches, strict=True)
+        dataclasses.replace(stage, batch_size=GPUS * images)
+        for stage, images in zip(stages, GLR21_PER_GPU[name][is_code], strict=True)
     )
-    large = {"weight_decay": decay}
-    if name == "resnest269":  # its 512 px stages have no margin
-        large |= {"margin": 0.0, "scale": 60.0}
-    stages = (*stages[:2], *(dataclasses.replace(stage, **large) for stage in stages[2:]))
+    if is_code:  # its configurations of the 512 px stages
+        large = {"weight_decay": 1e-5}
+        if name == "resnest269":
+            large = {"margin": 0.0, "scale": 60.0}
+        stages = (*stages[:2], *(dataclasses.replace(stage, **large) for stage in stages[2:]))
+    told = "published configurations" if is_code else "paper §2; images per GPU as in the code"
     return Recipe(
         f"glr21-{name}{'-code' * is_code}",
-        f"[21], {'published code' if is_code else 'paper'}: {trunk}{', IBN-a' * has_ibn}",
+        f"[21], {told}: {trunk}{', IBN-a' * has_ibn}",
         _glr21_model(trunk, has_ibn=has_ibn),
         stages,
         InferenceConfig(size=512),
@@ -180,16 +199,22 @@ def _glr21(name: str, *, is_code: bool = False) -> Recipe:
 
 
 def _glr21_resnet50(*, is_code: bool = False) -> Recipe:
-    """The network of [21]'s ablations: 256 px, the clean list, then `all` by continents."""
+    """The network of [21]'s ablations: 256 px, the clean list, c2x, then `all` by continents.
+
+    The configuration of the last stage starts from a checkpoint after six epochs that has none of
+    its own; that it is of c2x at the last stage's rate is inferred.
+    """
     base = 0.08 if is_code else 0.01
     stages = (
         dataclasses.replace(_glr21_stage("clean", "clean", 256, 10, base), warmup=0.1),
+        _glr21_stage("c2x", "c2x", 256, 6, base / 10),
         dataclasses.replace(_glr21_stage("all", "all", 256, 2, base / 10), sampler="continent"),
     )
     return Recipe(
         f"glr21-resnet50{'-code' * is_code}",
-        f"[21], ablations, {'published code' if is_code else 'paper'}: resnet50",
-        _glr21_model("resnet50"),
+        f"[21], ablations, {'published code' if is_code else 'paper'}: resnet50.tv_in1k, without "
+        "the code's average pooling in the shortcuts of its second and third stage",
+        _glr21_model("resnet50.tv_in1k"),
         tuple(dataclasses.replace(stage, batch_size=GPUS * 128) for stage in stages),
         InferenceConfig(size=256),
     )

@@ -125,7 +125,7 @@ def continued_row(
     """
     base = trained_row(profile, name, against, paper)
     if has_relatives(profile):
-        stage = relative(profile, "glr21-resnet50").stages[1]
+        stage = relative(profile, "glr21-resnet50").stages[-1]
     else:
         stage = dataclasses.replace(profile.stages[2], cutmix="")
     usual = {"name": "continued", "train_list": "full", "sampler": "shuffle"}

@@ -230,8 +230,20 @@ def test_profiles_that_run_alone_are_those_with_a_world():
 def test_full_profile_is_the_network_of_the_paper():
     full = profile("full")
     assert full.recipe == "glr20-resnet152"
-    assert (full.model.trunk, full.model.embedding_dim) == ("resnet152", 512)
+    assert (full.model.trunk, full.model.embedding_dim) == ("resnet152.tv_in1k", 512)
     assert not any(stage.cutmix for stage in full.stages)
+
+
+def test_networks_of_glr21_rerank_as_it_does_outside_of_the_miniature():
+    recipe_name = "glr21-resnest269"
+    for name in ("full", "photos"):
+        found = profile(name, recipe_name=recipe_name).rerank
+        assert found == RerankConfig(reciprocal=True, references="full+index")
+    assert profile("full", recipe_name="glr20-resnest200").rerank == RerankConfig()
+    assert profile("mini", recipe_name=recipe_name).rerank == profile("mini").rerank
+    assert {profile(name).rerank.references for name in PROFILES} == {"cluster"}
+    with pytest.raises(ValueError, match=r"one of 'cluster', 'full', .*, found 'index'"):
+        profile("full", **{"rerank.references": "index"})
 
 
 def test_profile_takes_another_recipe_or_its_relative():

@@ -116,7 +116,7 @@ def test_ablation_block_tells_test_times(tmp_path):
     }
     write_csv(pd.DataFrame(table), tmp_path / "mini_05_glr20_table_2.csv")
     text = readme_blocks.ablation_block("mini", tmp_path)
-    assert "Test time of an image, the paper's and here: ResNet152 26.3 and 4.2 ms." in text
+    assert "the paper's on a GPU and here on the CPU: ResNet152 26.3 and 4.2 ms." in text
 
 
 def test_descriptors_block_has_a_row_for_each_descriptor_and_cleaning(tmp_path):

@@ -7,10 +7,11 @@ import timm
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from lib.config import Recipe
+from lib.config import ModelConfig, Recipe, override
 from lib.models import build_model
 from lib.recipes import GLR20_AUGMENT, RECIPES, recipe
 from lib.trunks import IBN_NET_FILES
+from tests.golden_recipes import FILE, as_text, golden
 
 PLAIN = [name for name in RECIPES if not name.endswith("-code")]
 
@@ -142,13 +143,87 @@ def test_glr21_recipes_follow_the_paper(name):
     assert found.model.std == pytest.approx((0.22353,) * 3, abs=1e-5)
 
 
-def test_glr21_resnest269_has_no_margin_at_512_pixels():
-    found = recipe("glr21-resnest269")
+def test_glr21_code_of_resnest269_has_no_margin_at_512_pixels():
+    found = recipe("glr21-resnest269-code")
     assert [(s.size, s.margin, s.scale) for s in found.stages] == [
         *[(448, 0.3, 30.0)] * 2,
         *[(512, 0.0, 60.0)] * 2,
     ]
     assert {s.weight_decay for s in found.stages} == {5e-4}
+    paper = recipe("glr21-resnest269")
+    assert {(s.margin, s.scale, s.weight_decay) for s in paper.stages} == {(0.3, 30.0, 5e-4)}
+
+
+@pytest.mark.parametrize(
+    ("name", "paper", "code"),
+    [  # images per GPU: the configurations' notes for 16 GB, and what they set
+        ("seresnet101-ibn", (40, 40, 18, 18), (96, 96, 18, 18)),
+        ("resnext101-ibn", (40, 40, 18, 18), (40, 40, 18, 18)),
+        ("resnest101", (36, 36, 40, 40), (36, 88, 40, 40)),
+        ("resnest269", (12, 12, 6, 6), (28, 28, 6, 6)),
+        ("resnet50", (128,) * 3, (128,) * 3),
+    ],
+)
+def test_glr21_recipes_take_the_images_per_gpu_of_the_configurations(name, paper, code):
+    for found, expected in ((f"glr21-{name}", paper), (f"glr21-{name}-code", code)):
+        assert tuple(stage.batch_size / 8 for stage in recipe(found).stages) == expected
+
+
+@pytest.mark.parametrize("name", ["seresnet101-ibn", "resnext101-ibn", "resnest101", "resnet50"])
+def test_glr21_weight_decay_is_the_papers_or_the_configurations(name):
+    # [21] §2.1: 5e-4; the configurations of the 512 px stages: 1e-5.
+    assert {s.weight_decay for s in recipe(f"glr21-{name}").stages} == {5e-4}
+    code = recipe(f"glr21-{name}-code").stages
+    assert [s.weight_decay for s in code] == [1e-5 if s.size == 512 else 5e-4 for s in code]
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("glr21-")])
+def test_glr21_stages_pad_by_their_size_and_double_the_rate_of_biases(name):
+    pads = {256: 10, 384: 15, 448: 18, 512: 20}  # published code
+    for stage in recipe(name).stages:
+        assert stage.augment.pad == pads[stage.size]
+        assert (stage.bias_rate, stage.momentum, stage.schedule) == (2.0, 0.9, "cosine")
+
+
+def test_glr21_ablation_network_has_a_stage_before_its_last():
+    found = recipe("glr21-resnet50-code")
+    assert [(s.train_list, s.epochs) for s in found.stages] == [
+        ("clean", 10),
+        ("c2x", 6),
+        ("all", 2),
+    ]
+    assert [s.learning_rate for s in found.stages] == pytest.approx([0.08, 0.008, 0.008])
+    assert found.model.trunk == "resnet50.tv_in1k"  # torchvision's weights
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("glr20-")])
+def test_glr20_recipes_take_the_codes_settings_that_the_paper_does_not_tell(name):
+    first, *_, cluster = recipe(name).stages
+    assert {(s.sampler, s.at_least, s.weight_decay) for s in (first, cluster)} == {
+        ("at_least", 5, 5e-4)
+    }
+    assert (first.frozen_trunk, cluster.frozen_trunk) == (0.0, 0.05)  # 20,000 of 400,000 steps
+    # The code's 5,000 of 200,000 steps; of the paper's softmax stage, a sixth as long, as many.
+    assert first.warmup == (0.025 if name.endswith("-code") else 0.15)
+    assert cluster.warmup == 0.0
+
+
+def test_neck_starts_with_xaviers_weights():
+    weight = build_model(ModelConfig("test_resnet")).reduce.weight.detach()  # [21], code
+    bound = (6 / (weight.shape[0] + weight.shape[1])) ** 0.5
+    assert 0.99 * bound < weight.abs().max() <= bound
+    assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.02)
+
+
+def test_recipes_are_those_that_were_looked_at_last():
+    # After a change on purpose: python -m tests.golden_recipes
+    assert golden().splitlines() == FILE.read_text().splitlines()
+
+
+def test_golden_recipes_change_with_every_number():
+    stage = recipe("glr21-resnest269").stages[0]
+    for setting in ("weight_decay", "batch_size", "augment.pad", "bias_rate", "margin"):
+        assert as_text(override(stage, {setting: 1})) != as_text(stage)
 
 
 def test_photos_recipe_is_small():
