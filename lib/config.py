@@ -261,6 +261,8 @@ class CleanConfig(Settings):
 class RerankConfig(Settings):
     """Landmark-country reranking of [21] (`lib.rerank`)."""
 
+    alpha: NotNegative = 1.0  # of the landmark score, where no Public query chooses it
+    beta: NotNegative = 0.1  # of the country score, likewise
     votes: Count = 3
     normalise: bool = True  # scores sum to 1 (published code); False: the slides' raw sums
     reciprocal: bool = False  # votes by k-reciprocal similarity

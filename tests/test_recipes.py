@@ -187,11 +187,8 @@ def test_glr21_stages_pad_by_their_size_and_double_the_rate_of_biases(name):
 
 def test_glr21_ablation_network_has_a_stage_before_its_last():
     found = recipe("glr21-resnet50-code")
-    assert [(s.train_list, s.epochs) for s in found.stages] == [
-        ("clean", 10),
-        ("c2x", 6),
-        ("all", 2),
-    ]
+    stages = [(stage.train_list, stage.epochs) for stage in found.stages]
+    assert stages == [("clean", 10), ("c2x", 6), ("all", 2)]
     assert [s.learning_rate for s in found.stages] == pytest.approx([0.08, 0.008, 0.008])
     assert found.model.trunk == "resnet50.tv_in1k"  # torchvision's weights
 

@@ -159,6 +159,21 @@ def test_settings_lead_to_settings_that_exist():
             assert again == profile(name) or setting == "model.trunk"  # named, it comes in full
 
 
+def test_references_are_the_profiles_and_say_what_is_in_the_gallery(opened, capsys):
+    session = opened
+    full = len(session.training_list("full"))
+    for name in ("full", "full+index"):
+        rerank = dataclasses.replace(session.profile.rerank, references=name)
+        changed = dataclasses.replace(session.profile, rerank=rerank)
+        found = dataclasses.replace(session, profile=changed).references()
+        shown = found["id"].isin(session.evaluation.gallery["id"]).sum()
+        told = capsys.readouterr().out
+        assert f"{len(found):,} references: the list {name}" in told
+        assert (f"{shown:,} of them are in the gallery" in told) == (shown > 0) == (name != "full")
+        assert len(found) - full == shown
+        assert not found["id"].isin(session.evaluation.queries["id"]).any()
+
+
 def test_every_notebook_declares_what_start_needs():
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         declared = declared_parameters(path)
