@@ -362,6 +362,7 @@ def _checked(name: str, value: Any, expected: Any) -> Any:
         return value == "on"
     if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
         names = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
+        names += " (on or off)" * (kinds == (bool,))
         raise ValueError(
             f"setting {name!r} expects {names}, found {value!r} ({type(value).__name__})"
         )

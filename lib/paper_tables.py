@@ -77,9 +77,11 @@ def chosen_tables(
         wanted = list(tables)
     for name in wanted:
         if name not in tables:
+            hint = "correct TABLES"
+            if name == "glr20_table_2":  # of a profile where networks do not compete
+                hint += ", which compares the papers' networks, or run it without TRUNK"
             raise ValueError(
-                f"expected quick, all or tables among {', '.join(tables)}, found {name!r}; "
-                "correct TABLES"
+                f"expected quick, all or tables among {', '.join(tables)}, found {name!r}; {hint}"
             )
     shorter = {name: _shortened_table(tables[name], share) for name in wanted}
     return _shortened(profile, share), shorter

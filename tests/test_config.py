@@ -92,7 +92,7 @@ def test_profile_refuses_an_unknown_name():
         ("seed", 1.0, r"'seed' expects int, found 1.0 \(float\)"),
         ("clean.eps", "0.3", r"'eps' expects float, found '0.3' \(str\)"),
         ("clean.eps", False, r"'eps' expects float, found False \(bool\)"),
-        ("clean.rescue", 1, r"'rescue' expects bool, found 1 \(int\)"),
+        ("clean.rescue", 1, r"'rescue' expects bool \(on or off\), found 1 \(int\)"),
         ("model.trunk", 18, r"'trunk' expects str, found 18 \(int\)"),
         ("model", "resnet18", r"'model' expects ModelConfig, found 'resnet18' \(str\)"),
         ("world", 5, r"'world' expects WorldConfig or None, found 5 \(int\)"),
@@ -107,7 +107,7 @@ def test_profile_refuses_an_unknown_name():
         ("stages.arcface.weight_decay", float("inf"), "a number from 0 on, found inf"),
         ("stages.cluster.augment.scale", (1.3, 0.7), "smaller value first, found"),
         ("inference.scales", (1.0, 0.0), "'scales' expects a number above 0, found 0.0"),
-        ("rerank.reciprocal", "yes", r"'reciprocal' expects bool, found 'yes'"),
+        ("rerank.reciprocal", "yes", r"'reciprocal' expects bool \(on or off\), found 'yes'"),
     ],
 )
 def test_override_refuses_what_does_not_exist_or_fit(setting, value, message):

@@ -233,7 +233,10 @@ def test_other_stages_than_the_papers_keep_the_share_and_are_told():
 
 def test_a_trunk_of_its_own_stands_for_all_networks():
     tables = paper_tables(profile("mini", **{"model.trunk": "resnet18"}))
-    assert "glr20_table_2" not in tables
+    with pytest.raises(
+        ValueError, match=r"found 'glr20_table_2'; correct TABLES, .* without TRUNK"
+    ):
+        chosen_tables(profile("mini", **{"model.trunk": "resnet18"}), "glr20_table_2")
     rows = unique_rows(tables.values())
     assert {row.model.trunk for row in rows.values()} == {"resnet18"}
     assert "cluster" in rows

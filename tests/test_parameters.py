@@ -71,7 +71,7 @@ def test_check_parameters_refuses_what_does_not_go_together(places, parameters, 
 def test_check_parameters_accepts_what_the_help_texts_tell(tmp_path):
     (tmp_path / "weights.pth").touch()
     given = {"WEIGHTS": str(tmp_path / "weights.pth"), "ALPHA": 0, "BETA": 0.0, "SEEDS": [3, 1]}
-    given |= {"TABLES": "glr20_table_2, cleaning", "EPS": 1, "COLUMNS": 12, "TRUNK": "resnet18"}
+    given |= {"TABLES": "glr20_table_1, cleaning", "EPS": 1, "COLUMNS": 12, "TRUNK": "resnet18"}
     check_parameters(given, notebooks())
 
 
