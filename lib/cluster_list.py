@@ -95,17 +95,29 @@ def read_cluster_list(folder: str | Path, table: pd.DataFrame) -> ClusterList:
     manifest = read_manifest(folder)
     if manifest is None:
         raise ValueError(f"expected a finished cleaning in {folder}, found none; run notebook 03")
-    images = pd.read_csv(folder / "images.csv", dtype={"id": str}, keep_default_na=False)
+    images = _read(folder / "images.csv", ["id", "distance"], keep_default_na=False)
     images["distance"] = pd.to_numeric(images["distance"], errors="coerce")
     return ClusterList(
         folder / CLUSTERS,
         images.merge(table[["id", "path"]], on="id", how="left"),
-        pd.read_csv(folder / "landmarks.csv"),
-        pd.read_csv(folder / "sweep.csv"),
+        _read(folder / "landmarks.csv", ["landmark_id"]),
+        _read(folder / "sweep.csv", []),
         manifest["eps"],
         manifest["relaxed_eps"],
         manifest["reason"],
     )
+
+
+def _read(path: Path, columns: list[str], **options: bool) -> pd.DataFrame:
+    try:
+        table = pd.read_csv(path, dtype={"id": str}, **options)
+        table[columns]
+    except (OSError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"expected a table of a finished cleaning in {path}, found a damaged file; delete its "
+            "folder and run notebook 03 again"
+        ) from error
+    return table
 
 
 def write_cleaning(result: CleaningResult, folder: str | Path, key: str) -> None:

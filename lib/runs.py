@@ -386,7 +386,8 @@ def is_watched() -> bool:
     """Whether a person watches: a terminal, or Jupyter not driven by papermill."""
     if os.environ.get("LANDMARK_HEADLESS"):
         return False
-    return sys.stderr.isatty() or "ipykernel.zmqshell" in sys.modules  # the shell of a kernel
+    ipython = sys.modules.get("IPython")
+    return sys.stderr.isatty() or hasattr(ipython and ipython.get_ipython(), "kernel")
 
 
 def progress(

@@ -5,8 +5,17 @@ import io
 import matplotlib.colors
 import matplotlib.pyplot
 import numpy as np
+import pytest
 from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
+
+# What spoils a picture is a warning in matplotlib and numpy: all are errors in tests of pictures,
+# but for those of sockets and files that an earlier test left to the garbage collector.
+STRICT = [
+    pytest.mark.filterwarnings("error"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 
 def check_picture(figure):

@@ -9,10 +9,9 @@ from matplotlib.container import ErrorbarContainer
 from lib import charts
 from lib.rerank_grid import choose
 from lib.viz import INK, LEAKED, NEUTRAL, RIGHT, WRONG
-from tests.figures import bars, check_picture, legend_of, png_size
+from tests.figures import STRICT, bars, check_picture, legend_of, png_size
 
-# What spoils a picture is a warning in matplotlib and numpy: all are errors here.
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = STRICT
 
 
 def history_of(epochs, steps=3):

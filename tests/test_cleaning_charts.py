@@ -5,10 +5,9 @@ import pandas as pd
 import pytest
 
 from lib import cleaning_charts
-from tests.figures import check_picture, legend_of
+from tests.figures import STRICT, check_picture, legend_of
 
-# What spoils a picture is a warning in matplotlib and numpy: all are errors here.
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = STRICT
 
 SWEEP = pd.DataFrame({"eps": [0.1, 0.2, 0.3], "kept": [0.2, 0.6, 0.9], "classes": [4, 9, 3]})
 

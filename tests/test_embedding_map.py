@@ -6,9 +6,9 @@ from matplotlib.offsetbox import AnnotationBbox
 
 from lib.embedding_map import MapPanel, draw_map, far_apart, place
 from lib.viz import CLUSTERS, WRONG
-from tests.figures import check_picture, square
+from tests.figures import STRICT, check_picture, square
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = STRICT
 
 
 def two_groups(generator: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -6,9 +6,9 @@ import pytest
 from matplotlib.patches import Rectangle
 
 from lib.flow_chart import COLOURS, WORDS, flow
-from tests.figures import check_picture, colours
+from tests.figures import STRICT, check_picture, colours
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = STRICT
 
 WAYS = pd.DataFrame(
     [

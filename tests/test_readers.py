@@ -10,27 +10,14 @@ from hypothesis import Phase, given, settings
 
 from tests.torture.readers import CHECKS, READERS, damaged, write_reader_samples
 
-# To be emptied as the readers learn to answer in one sentence.
-PENDING = {
-    "raw/manifest.json", "recorded/01_eda.json", "stage/manifest.json", "interrupted/state.pt",
-    *(f"cleaning/{name}" for name in ("images.csv", "landmarks.csv", "sweep.csv", "manifest.json")),
-    *(f"cache/tar_index_train/{name}" for name in ("ids.npy", "offset.npy", "manifest.json")),
-}  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
     return write_reader_samples(tmp_path_factory.mktemp("samples"))
 
 
-def _params():
-    for reader in READERS:
-        marks = [pytest.mark.xfail(strict=False)] if reader.file in PENDING else []
-        yield pytest.param(reader, id=reader.file, marks=marks)
-
-
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("reader", list(_params()))
+@pytest.mark.parametrize("reader", READERS, ids=lambda reader: reader.file)
 def test_readers_give_a_value_or_one_sentence(reader, samples, tmp_path):
     content = damaged(reader.prepare(samples, tmp_path), Path(reader.file).suffix)
 
