@@ -6,6 +6,7 @@ to be run before the first of them starts, `lib.session` for the one that is ope
 """
 
 import ast
+import dataclasses
 import difflib
 import math
 from collections.abc import Mapping
@@ -14,9 +15,10 @@ from typing import Any
 
 import nbformat
 
-from lib.config import Profile, override
+from lib.config import ModelConfig, Profile, override
 from lib.paths import existing_folder
 from lib.profiles import profile as profile_of
+from lib.world.plan import make_plan
 
 # The profile's setting behind each parameter. Left at its default, it keeps the profile's value.
 SETTINGS = {
@@ -116,6 +118,8 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
         except ValueError as error:
             raise ValueError(f"parameter {name}: {error}") from None
     _check_data(given["DATA_DIR"], profile, changes)
+    if given.get("TRUNK") or given.get("WEIGHTS", "") not in ("", "pretrained"):
+        _check_network(profile.model)
     if "TABLES" in given:
         from lib.paper_tables import chosen_tables
 
@@ -124,7 +128,7 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
 
 
 def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
-    """Refuse values out of range, weight files that are not there and unknown networks."""
+    """Refuse values out of range and weight files that are not there."""
     for name in RANGES.keys() & given.keys():
         value, (lowest, highest) = given[name], RANGES[name]
         if value != declared[name] and not (lowest <= value <= highest and math.isfinite(value)):
@@ -139,10 +143,14 @@ def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None
         raise ValueError(
             f"parameter WEIGHTS expects 'pretrained' or a weight file, found no file {weights!r}"
         )
-    if given.get("TRUNK"):
-        from lib.trunks import check_name  # timm takes seconds
 
-        check_name(given["TRUNK"])
+
+def _check_network(model: ModelConfig) -> None:
+    """Build the network that was asked for, because only so is it known that file and trunk fit."""
+    from lib.models import build_model  # timm takes seconds
+
+    is_local = model.weights != "pretrained"  # what is to be fetched is fetched when it is needed
+    build_model(model if is_local else dataclasses.replace(model, weights=""))
 
 
 def _check_data(data_dir: str, profile: Profile, changes: Mapping[str, Any]) -> None:
@@ -160,6 +168,8 @@ def _check_data(data_dir: str, profile: Profile, changes: Mapping[str, Any]) -> 
             f"parameter {sizes[0]} is of the miniature world, and a data folder takes its place; "
             "leave one of them out"
         )
+    if sizes and profile.world is not None:
+        make_plan(profile.world)  # refuses a world that is too small
 
 
 def changed_settings(given: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,12 @@
 """Every parameter of every notebook: names, types, choices, ranges and paths, before any work."""
 
 import pytest
+import torch
 
 from lib.parameters import RANGES, SETTINGS, chosen_profile, declared_parameters
 from lib.pipeline import check_parameters, main, notebooks
 from lib.profiles import profile
+from lib.trunks import build_trunk
 
 DECLARED = {path: declared_parameters(path) for path in notebooks()}
 EVERY = {name: value for own in DECLARED.values() for name, value in own.items()}
@@ -41,6 +43,16 @@ def test_settings_and_ranges_are_of_parameters_that_a_notebook_declares():
         ("TRUNK", "resnet9000", "the name of a timm network, found 'resnet9000'; did you mean"),
         ("WEIGHTS", "missing.safetensors", "WEIGHTS expects .* no file 'missing.safetensors'"),
         ("CLUSTER_EPOCHS", 2.5, "CLUSTER_EPOCHS expects int"),
+        ("SOFTMAX_EPOCHS", -1, "SOFTMAX_EPOCHS: setting 'epochs' expects a number from 0 on"),
+        ("ARCFACE_EPOCHS", -1, "ARCFACE_EPOCHS: setting 'epochs' expects a number from 0 on"),
+        ("EPS", 2.5, r"EPS: setting 'eps' expects a number from 0 to 2, found 2\.5"),
+        ("EPS", float("inf"), "EPS: setting 'eps' expects a number from 0 to 2, found inf"),
+        ("RELAXED_EPS", -0.1, "RELAXED_EPS: setting 'relaxed_eps' expects a number from 0 to 2"),
+        ("MIN_SAMPLES", -1, "MIN_SAMPLES: setting 'min_samples' expects a number from 1 on"),
+        ("TEST_SIZE", -5, "TEST_SIZE: setting 'size' expects a number from 1 on"),
+        ("SEED", -1, "setting 'seed' expects a number from 0 on"),
+        ("RAW_IMAGES", 5, "at least 6 landmarks with 6 raw images each"),
+        ("TRUNK", "vit_tiny_patch16_224", "vit_tiny_patch16_224"),
     ],
 )
 def test_check_parameters_refuses_values_of_every_notebook(name, value, message):
@@ -68,11 +80,27 @@ def test_check_parameters_refuses_what_does_not_go_together(places, parameters, 
         check_parameters(parameters, notebooks(), places)
 
 
-def test_check_parameters_accepts_what_the_help_texts_tell(tmp_path):
-    (tmp_path / "weights.pth").touch()
-    given = {"WEIGHTS": str(tmp_path / "weights.pth"), "ALPHA": 0, "BETA": 0.0, "SEEDS": [3, 1]}
-    given |= {"TABLES": "glr20_table_1, cleaning", "EPS": 1, "COLUMNS": 12, "TRUNK": "resnet18"}
+@pytest.fixture
+def weights(tmp_path):
+    """A file of a small network's weights."""
+    torch.save(build_trunk("test_resnet", {}).state_dict(), tmp_path / "weights.pth")
+    return str(tmp_path / "weights.pth")
+
+
+def test_check_parameters_accepts_what_the_help_texts_tell(weights):
+    given = {"WEIGHTS": weights, "TRUNK": "test_resnet", "ALPHA": 0, "BETA": 0.0, "SEEDS": [3, 1]}
+    given |= {"TABLES": "glr20_table_1, cleaning", "EPS": 1, "COLUMNS": 12}
     check_parameters(given, notebooks())
+    check_parameters({"TRUNK": "test_resnet", "WEIGHTS": "pretrained"}, notebooks())
+
+
+def test_check_parameters_refuses_weights_of_another_network_or_none(weights, tmp_path):
+    with pytest.raises(ValueError, match=r"found 0 that fit .*; choose the trunk"):
+        check_parameters({"WEIGHTS": weights, "TRUNK": "test_nfnet"}, notebooks())
+    page = tmp_path / "page.safetensors"
+    page.write_text("<!DOCTYPE html><html>not found</html>")
+    with pytest.raises(ValueError, match=r"page\.safetensors"):
+        check_parameters({"WEIGHTS": str(page)}, notebooks())
 
 
 def test_main_refuses_a_value_before_any_notebook_runs(outputs, capsys):

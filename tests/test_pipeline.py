@@ -9,12 +9,15 @@ import sys
 import nbformat
 import pandas as pd
 import pytest
+import torch
 
 from lib import paths, pipeline
 from lib.environment import USAGE
 from lib.kernel import Stopped
+from lib.models import build_model
 from lib.paths import ROOT
 from lib.pipeline import check_parameters, chosen, main, notebooks, parse, run
+from lib.profiles import profile
 from lib.runs import record
 
 HEAD = 'PROFILE: str = "mini"\nDATA_DIR: str = ""\nRECIPE: str = ""\nSEED: int = 0\n'
@@ -216,7 +219,7 @@ def test_value_is_read_as_python_does(text, value):
 
 @pytest.mark.usefixtures("house")
 def test_main_takes_paths_from_where_the_caller_stands(calls, tmp_path, stripes, monkeypatch):
-    (tmp_path / "weights.pth").touch()
+    torch.save(build_model(profile("mini").model).trunk.state_dict(), tmp_path / "weights.pth")
     (tmp_path / "photos").symlink_to(stripes)
     monkeypatch.setenv("HOME", str(tmp_path))
     for text, path in (

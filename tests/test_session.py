@@ -92,12 +92,12 @@ def test_start_gives_a_world_of_another_size_a_place_of_its_own(
     monkeypatch.setattr(sessions.miniworld, "generate", lambda *values: asked.append(values))
     sizes = "QUERIES: int = 0\nLANDMARKS: int = 0\n"
     write_notebook(tmp_path / "notebooks" / "01_test.ipynb", PARAMETERS + sizes)
-    for changes in ({}, {"QUERIES": 600}, {"QUERIES": 600, "LANDMARKS": 800}):
+    for changes in ({}, {"QUERIES": 600}, {"QUERIES": 600, "LANDMARKS": 400}):
         begin(PROFILE="mini", **{"QUERIES": 0, "LANDMARKS": 0} | changes)
     assert [place.name for place, _ in asked] == [
-        "mini", "mini-600-queries", "mini-600-queries-800-landmarks",
+        "mini", "mini-600-queries", "mini-600-queries-400-landmarks",
     ]  # fmt: skip
-    assert [world.landmarks for _, world in asked] == [150, 150, 800]
+    assert [world.landmarks for _, world in asked] == [150, 150, 400]
     assert all(place.parent == outputs / "data" for place, _ in asked)
 
 
