@@ -21,8 +21,8 @@ find_python() {
     say "Expected Python 3.10 or newer, found $("$python" --version 2>&1); set PYTHON to a newer one."
     exit 1
   }
-  # Installed once, and again only when requirements.txt changes.
-  if ! cmp -s requirements.txt .venv/installed.txt; then
+  # Installed once, and again only when requirements.txt changes or a package is gone.
+  if ! cmp -s requirements.txt .venv/installed.txt || ! satisfies .venv/bin/python 2> /dev/null; then
     say "Installing requirements.txt into .venv (a few minutes, about 8 GB)"
     "$python" -m venv .venv >&2
     .venv/bin/python -m pip install --quiet --requirement requirements.txt >&2

@@ -127,6 +127,14 @@ def test_changed_requirements_are_installed_again(clone):
     assert len(installs(call(clone)[3])) == 1
 
 
+def test_installed_environment_that_lost_a_package_is_mended(clone):
+    call(clone)
+    code, _, err, calls = call(clone, LACKING="1")
+    assert code == 0
+    assert len(installs(calls)) == 1
+    assert "lacks" not in err
+
+
 @pytest.mark.parametrize("failing", [{"PIP": "3"}, {"TOO_OLD": "1"}])
 def test_failed_setup_stops_everything_and_is_tried_again(clone, failing):
     code, out, err, calls = call(clone, **failing)
