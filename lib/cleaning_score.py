@@ -150,7 +150,8 @@ def read_truth(root: str | Path) -> pd.DataFrame | None:
     try:
         truth = pd.read_csv(path, dtype={"id": str}, keep_default_na=False, encoding="utf-8-sig")
     except ValueError as error:  # ParserError, UnicodeDecodeError and EmptyDataError are such
-        raise ValueError(f"{path} is not readable as CSV ({error}): mend it.") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not readable as CSV ({reason}): mend it.") from None
     if "id" not in truth or truth["id"].duplicated().any():
         raise ValueError(f"{path} must have a column id in which no image repeats: mend it.")
     return truth

@@ -93,7 +93,7 @@ def read_cluster_list(folder: str | Path, table: pd.DataFrame) -> ClusterList:
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
-    if manifest is None:
+    if manifest is None or not {"eps", "relaxed_eps", "reason"} <= manifest.keys():
         raise ValueError(f"expected a finished cleaning in {folder}, found none; run notebook 03")
     images = _read(folder / "images.csv", ["id", "distance"], keep_default_na=False)
     images["distance"] = pd.to_numeric(images["distance"], errors="coerce")

@@ -170,7 +170,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
         config, facts = _config(json.loads(notes["config"])), json.loads(notes["facts"])
         model = build_model(dataclasses.replace(config, weights=""))
         model.load_state_dict(_under("model.", tensors))
-    except (KeyError, TypeError, AttributeError, RuntimeError, json.JSONDecodeError) as error:
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
         raise ValueError(
             f"expected a checkpoint of this version in {path}, found other settings or weights "
             f"({type(error).__name__}); train it again"

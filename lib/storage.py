@@ -251,6 +251,7 @@ def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
     made for archives of other names, sizes or times, is replaced.
     """
     archives = _archives(folder)
+    _warn_of_no_files(folder)
     cache = folder / "tar_index" if cache is None else cache
     key = fingerprint([[path.name, *_stamp(path)] for path in archives])
     with locked(cache):
@@ -280,8 +281,8 @@ def _kept_index(archives: list[Path], cache: Path) -> TarIndex | None:
         arrays = {
             name: np.asarray(np.load(cache / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS
         }
-        notes = tuple(read_json(cache / MANIFEST)["notes"])
-    except (OSError, ValueError, EOFError, KeyError, TypeError):
+        notes = tuple(map(str, read_json(cache / MANIFEST)["notes"]))
+    except Exception:  # NumPy raises nearly anything on a damaged header, tokenize.TokenError too
         return None
     shape = arrays["ids"].shape
     kinds = {name: values.dtype.kind for name, values in arrays.items()}
@@ -471,6 +472,16 @@ def _stamp(path: Path) -> tuple[int, int]:
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns
+
+
+def _warn_of_no_files(folder: Path) -> None:
+    odd = sorted(path.name for path in folder.glob("images_*.tar") if not path.is_file())
+    if odd:
+        warnings.warn(
+            f"{len(odd):,} archives in {folder} are left out, because they are no regular files: "
+            f"{first_of(pd.Series(odd))}.",
+            stacklevel=3,
+        )
 
 
 def _archives(folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ less than half fits, because training would then silently start from random weig
 
 import argparse
 import collections
+import contextlib
 import datetime
 import pathlib
 import re
@@ -146,7 +147,7 @@ def _why(path: Path, error: Exception) -> str:
         )
     if "TorchScript" in str(error):
         return "a TorchScript archive; save the network's state_dict() instead"
-    if zipfile.is_zipfile(path):
+    with contextlib.suppress(zipfile.BadZipFile, OSError, ValueError):
         names = zipfile.ZipFile(path).namelist()
         if not any(name.endswith("data.pkl") for name in names):
             return f"a zip archive of {', '.join(names[:2]) or 'nothing'}; unpack or convert it"

@@ -102,11 +102,14 @@ def test_true_classes_refuse_a_truth_that_does_not_tell(truth, message):
         true_classes(images, pd.DataFrame(truth))
 
 
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"image,planted\na,none\n", b"id\na\na\n"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe", b"image,planted\na,none\n", b"id\na\na\n", b'id\n"a']
+)
 def test_read_truth_names_a_file_that_is_none(tmp_path, content):
     (tmp_path / "truth.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=r"truth\.csv .*mend it"):
+    with pytest.raises(ValueError, match=r"truth\.csv .*mend it") as caught:
         read_truth(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 def noisy_landmarks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from lib.cluster_list import make_cluster_list, read_cluster_list
 from lib.config import CleanConfig
 from lib.embed import IDS, ROWS
 from lib.rivals import Rivalry
-from lib.runs import fingerprint, mark_done, read_json
+from lib.runs import fingerprint, mark_done, read_json, write_json
 
 CONFIG = CleanConfig(eps=0.1, relaxed_eps=0.3, min_samples=3)
 DIM = 16
@@ -275,6 +275,13 @@ def test_make_cluster_list_refuses_a_second_radius_below_the_first(table, embedd
     config = dataclasses.replace(CONFIG, eps=0.3, relaxed_eps=0.1)
     with pytest.raises(ValueError, match="relaxed_eps"):
         make_cluster_list(embeddings, table, config, tmp_path / "cleaning")
+
+
+def test_read_cluster_list_refuses_a_manifest_of_something_else(table, embeddings, tmp_path):
+    make_cluster_list(embeddings, table, CONFIG, tmp_path / "cleaning")
+    write_json({"key": "0" * 16, "eps": 0.1}, tmp_path / "cleaning" / "manifest.json")
+    with pytest.raises(ValueError, match="expected a finished cleaning"):
+        read_cluster_list(tmp_path / "cleaning", table)
 
 
 def test_read_cluster_list_refuses_a_folder_without_cleaning(table, tmp_path):

@@ -214,6 +214,10 @@ def test_load_refuses_a_file_that_is_cut_or_not_finite(tmp_path):
         {"config": json.dumps({"trunk_options": {}, "wings": 2}), "facts": "{}"},
         {"config": json.dumps(dataclasses.asdict(ModelConfig(trunk="test_resnet")))},
         {"config": json.dumps(dataclasses.asdict(TINY)), "facts": "{}"},  # without its weights
+        {
+            "config": json.dumps({"trunk": "test_resnet", "trunk_options": {"wings": 2}}),
+            "facts": "{}",
+        },
     ],
 )
 def test_load_refuses_a_checkpoint_of_another_version(tmp_path, notes):

@@ -166,6 +166,14 @@ def test_index_reads_sound_archives_of_every_kind(tmp_path, middle, more):
     assert {index.read(image_id.decode()) for image_id in index.ids} == {b"x" * 700}
 
 
+def test_index_names_archives_that_are_no_files(tmp_path):
+    (tmp_path / "images_000.tar").write_bytes(good(0) + END)
+    (tmp_path / "images_001.tar").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "images_002.tar")
+    with pytest.warns(UserWarning, match=r"2 archives .* no regular files: images_001\.tar, im"):
+        assert index_archives(tmp_path).ids.tolist() == [b"abc0"]
+
+
 @pytest.mark.parametrize(
     ("middle", "lost"),
     [

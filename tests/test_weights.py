@@ -223,10 +223,12 @@ def cut(write):
     return write_half
 
 
-def zip_of(name):
+def zip_of(name, *, is_damaged=False):
     def write(path):
         with zipfile.ZipFile(path, "w") as file:
             file.writestr(name, "text")
+        if is_damaged:
+            path.write_bytes(path.read_bytes().replace(b"PK\1\2", bytes(4)))
 
     return write
 
@@ -240,6 +242,7 @@ OTHER_FILES = {
     "compressed archive": lambda path: path.write_bytes(b"\x1f\x8b\x08" + bytes(60)),
     "tar archive": lambda path: path.write_bytes(bytes(257) + b"ustar" + bytes(300)),
     "zip archive of weights.txt": zip_of("weights.txt"),
+    "damaged file": zip_of("data.pkl", is_damaged=True),
     "HDF5 file": lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(60)),
     "NumPy array": lambda path: np.save(path.open("wb"), np.ones(3)),
     "begins b'Not found'": lambda path: path.write_text("Not found"),
