@@ -7,6 +7,7 @@ and no file stays open, so forks and threads cannot disturb each other. The walk
 `tarfile` ends without a word at the first header that is damaged.
 """
 
+import contextlib
 import os
 import re
 import stat
@@ -165,8 +166,8 @@ class ImageStore:
     def ids(self, split: str, warn: Callable[[str], None] = warnings.warn) -> list[str]:
         """All ids that a split has an image for, sorted; reads folders or the index, no image.
 
-        Files that are not SPLIT/a/b/c/ID.jpg with an id that begins with abc, or that are copies
-        or companions of such a file (ID_thumb.jpg), are counted in a sentence for `warn`.
+        What is no regular file SPLIT/a/b/c/ID.jpg with an id that begins with abc, or is a copy or
+        companion of such a file (ID_thumb.jpg), is counted in a sentence for `warn`.
         """
         if self.is_packed(split):
             return [image_id.decode() for image_id in self._index(split).ids]
@@ -210,8 +211,9 @@ def _ids_of_files(folder: Path, warn: Callable[[str], None]) -> list[str]:
     for place, names in walk_files(folder):
         parts = Path(place).relative_to(folder).parts
         is_place = len(parts) == 3 and all(len(part) == 1 for part in parts)
-        start = "".join(parts) if is_place else "/"  # no name has a /
-        stems = {name[:-4] for name in names if name.startswith(start) and name.endswith(".jpg")}
+        start = "".join(parts)
+        regular = _regular_files(place) if is_place else ()
+        stems = {name[:-4] for name in regular if name.startswith(start) and name.endswith(".jpg")}
         stems = {stem for stem in stems if _PATTERN.fullmatch(stem)}
         stems = {stem for stem in stems if not _is_companion(stem, stems)}
         found += stems
@@ -224,10 +226,21 @@ def _ids_of_files(folder: Path, warn: Callable[[str], None]) -> list[str]:
     if others:
         named = first_of(pd.Series([ascii(name)[1:-1] for name in others], dtype=object))
         warn(
-            f"{len(others):,} files of {folder.name} are left out, because they are not "
+            f"{len(others):,} files of {folder.name} are left out, because they are no file "
             f"{folder.name}/a/b/c/ID.jpg with an id that begins with abc: {named}."
         )
     return sorted(found)
+
+
+def _regular_files(folder: str) -> set[str]:
+    """Names of what can be read there: no pipe, device or link to nothing."""
+    names = set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # a link to itself
+                if entry.is_file():
+                    names.add(entry.name)
+    return names
 
 
 def _is_companion(stem: str, stems: set[str]) -> bool:

@@ -377,7 +377,20 @@ def test_ids_are_taken_from_files_in_their_place_only(tmp_path, name, is_id):
     expected = ["abc1", HEX] + [stem] * is_id
     assert ImageStore(tmp_path).ids("index", notes.append) == sorted(expected)
     assert len(notes) == (not is_id)
-    assert is_id or notes[0].startswith("1 files of index are left out, because they are not index")
+    assert is_id or notes[0].startswith("1 files of index are left out, because they are no file")
+
+
+def test_ids_leave_out_what_is_no_regular_file(tmp_path):
+    folder = tmp_path / "index/a/b/c"
+    (folder / "abc0.jpg").mkdir(parents=True)
+    (folder / "abc1.jpg").write_bytes(b"x")
+    for name, target in (("abc2", "abc1.jpg"), ("abc3", "/dev/zero"), ("abc4", "/none")):
+        (folder / f"{name}.jpg").symlink_to(target)
+    (folder / "abc5.jpg").symlink_to("abc5.jpg")
+    os.mkfifo(folder / "abc6.jpg")
+    notes = []
+    assert ImageStore(tmp_path).ids("index", notes.append) == ["abc1", "abc2"]
+    assert notes[0].startswith("4 files of index are left out")
 
 
 def test_ids_follow_linked_folders_once(tmp_path):
