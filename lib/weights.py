@@ -218,7 +218,8 @@ def load_weights(
         origin: what messages call them.
 
     Raises:
-        ValueError: less than half of the network's weights fit, or a tensor is NaN or quantised.
+        ValueError: less than half of the network's weights fit, more than a tenth are of another
+            shape, or a tensor is NaN or quantised.
     """
     wanted = module.state_dict()
     prefix = _best_prefix(wanted, weights)
@@ -237,6 +238,13 @@ def load_weights(
             f"expected the {count} weights of the network in {origin}, such as {_some(wanted)}, "
             f"found {len(report.matched)} that fit among {_some(weights)}; choose the trunk that "
             "the file belongs to"
+        )
+    if 10 * len(report.wrong_shape) > max(count, 10):  # a patch or position embedding may differ
+        first = report.wrong_shape[0]
+        raise ValueError(
+            f"expected the {count} weights of the network in {origin}, found "
+            f"{len(report.wrong_shape)} of another shape, such as {first} {_shape(found[first])} "
+            f"instead of {_shape(wanted[first])}; choose the trunk that the file belongs to"
         )
     check_weights({n: v for n, v in fitting.items() if wanted[n].is_floating_point()}, origin)
     module.load_state_dict(fitting, strict=False)
@@ -282,5 +290,9 @@ def _reported(names: object) -> tuple[str, ...]:
 
 
 def _some(weights: Mapping[str, torch.Tensor]) -> str:
-    examples = [f"{name} {tuple(weights[name].shape)}" for name in _reported(weights)[:2]]
+    examples = [f"{name} {_shape(weights[name])}" for name in _reported(weights)[:2]]
     return ", ".join(examples) or "no tensors"
+
+
+def _shape(value: torch.Tensor) -> tuple[int, ...]:
+    return tuple(value.shape)

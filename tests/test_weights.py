@@ -79,6 +79,13 @@ def test_load_weights_refuses_a_file_of_which_little_fits():
         load_weights(network(), weights, origin="net.pth")
 
 
+def test_load_weights_refuses_a_file_of_another_width():
+    weights = nn.Sequential(*(network() for _ in range(2))).state_dict()
+    weights |= {name: torch.zeros(7) for name in ("0.0.weight", "1.0.weight")}
+    with pytest.raises(ValueError, match=r"net.pth, found 2 of another shape, such as 0.0.weight"):
+        load_weights(nn.Sequential(network(), network()), weights, origin="net.pth")
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_load_weights_refuses_what_is_not_finite(value):
     weights, target = network().state_dict(), network()
