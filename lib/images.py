@@ -31,7 +31,7 @@ from lib.storage import ImageStore
 GREY = 128
 # What photographs come as. Others of Pillow's formats start programs (EPS runs Ghostscript) or
 # are parsers that nobody needs here.
-FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF")
+FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
 MOST_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte of RGB
 _WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits
 # TIFF tags, and what they hold

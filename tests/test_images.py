@@ -131,6 +131,8 @@ def tiff(values, *tags, order="<"):
         tiff(((RAMP * 2 - 1) * (2**31 - 1)).astype(np.int32)),
         tiff(((1 - RAMP) * 65535).astype(np.uint16), (262, 0)),
         *(encode(Image.fromarray((RAMP * end).astype(np.uint16))) for end in (4095, 65535)),
+        *(b"P5 64 4 %d\n" % end + (RAMP * end).astype(">u2").tobytes() for end in (4095, 65535)),
+        b"P5 64 4 255\n" + (RAMP * 255).astype(np.uint8).tobytes(),
         *(
             cv2.imencode(kind, np.dstack([(RAMP * end).astype(np.uint16)] * 3))[1].tobytes()
             for kind in (".png", ".tiff")
@@ -163,7 +165,7 @@ def test_decode_reads_a_tiff_whose_xmp_is_a_number():
     assert decode(data).shape == (64, 4, 3)
 
 
-@pytest.mark.parametrize("kind", ["EPS", "PDF", "PCX", "TGA", "ICO", "PPM"])
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "PCX", "TGA", "ICO"])
 def test_decode_opens_the_formats_of_photographs_only(kind):
     with pytest.raises(OSError, match=r"cannot identify it as JPEG, .*TIFF"):
         decode(encode(flat("RGB", 0), kind))
