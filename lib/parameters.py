@@ -136,8 +136,10 @@ def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None
             default = "" if lowest <= declared[name] else f", or {declared[name]:g}"
             raise ValueError(f"parameter {name} expects a number {upwards}{default}, found {value}")
     seeds = given.get("SEEDS", [0])
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"parameter SEEDS expects different numbers such as [0, 1], found {seeds}")
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"parameter SEEDS expects different numbers from 0 on such as [0, 1], found {seeds}"
+        )
     weights = given.get("WEIGHTS", "")
     if weights not in ("", "pretrained") and not Path(weights).is_file():
         raise ValueError(
