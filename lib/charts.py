@@ -25,13 +25,15 @@ from lib.viz import (
     WRONG,
     TextFigure,
     axes_of,
-    plain_numbers,
+    logarithmic,
     shorten,
 )
 
 
 def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
-    """Images per class over the class's rank, both logarithmic: one line per training list.
+    """Images per class over the class's rank: one line per training list.
+
+    Both axes are logarithmic if there are many classes, and if they differ much.
 
     Args:
         lists: name → the class of every image.
@@ -41,9 +43,9 @@ def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
         sizes = classes.value_counts().to_numpy()
         label = f"{name}: {len(classes):,} images, {len(sizes):,} classes"
         axis.plot(np.arange(1, len(sizes) + 1), sizes, color=colour, label=label, linewidth=2)
-    axis.set(xscale="log", yscale="log", xlabel="class, largest first", ylabel="images")
-    plain_numbers(axis.xaxis, axis.yaxis)
-    axis.set_title("Few classes have many images, many have few", loc="left")
+    logarithmic(axis.xaxis, axis.yaxis)
+    axis.set(xlabel="class, largest first", ylabel="images")
+    axis.set_title("How many images a class has", loc="left")
     axis.legend(frameon=False)
     return figure
 

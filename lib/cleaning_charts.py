@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lib.viz import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of, plain_numbers
+from lib.viz import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of, logarithmic
 
 
 def distances(
@@ -132,7 +132,7 @@ def sizes_before_after(before: pd.Series, after: pd.Series) -> Figure:
     for sizes, colour, name in ((before, NEUTRAL, "before"), (after, CLUSTERS[0], "after")):
         label = f"{name}: {len(sizes):,} classes, median {sizes.median():.0f} images"
         axis.hist(sizes, bins, color=colour, alpha=0.6, label=label)
-    axis.set(xscale="log", xlabel="images in the class", ylabel="classes")
-    plain_numbers(axis.xaxis)
+    logarithmic(axis.xaxis)
+    axis.set(xlabel="images in the class", ylabel="classes")
     axis.legend(frameon=False)
     return figure

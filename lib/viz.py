@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from matplotlib.patches import Patch
 from matplotlib.text import Text
-from matplotlib.ticker import NullFormatter, StrMethodFormatter
+from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from wcwidth import clip, wrap
 
 RIGHT, WRONG, RESCUED, NEUTRAL = "#2a9d4a", "#d1352b", "#f39c12", "#9aa0a6"
@@ -140,9 +140,17 @@ def axes_of(
     return figure, axes
 
 
-def plain_numbers(*axes: Axis) -> None:
-    """Label a logarithmic axis with 1, 10, 100 and no formulas."""
+def logarithmic(*axes: Axis) -> None:
+    """Make an axis of what is drawn logarithmic, labelled 1, 10, 100 and no formulas.
+
+    Where all values lie within one decade it has no such label, and stays linear.
+    """
     for axis in axes:
+        lowest, highest = axis.get_data_interval()
+        if lowest > 0 and highest < 10 * lowest:
+            axis.set_major_locator(MaxNLocator(integer=True))
+            continue
+        axis.axes.set(**{f"{axis.axis_name}scale": "log"})
         axis.set_major_formatter(StrMethodFormatter("{x:,g}"))
         axis.set_minor_formatter(NullFormatter())
 
@@ -151,6 +159,8 @@ def sheet(
     rows: Sequence[Row], *, title: str = "", legend: Mapping[str, str] | None = None
 ) -> Figure:
     """A contact sheet: rows of images with coloured frames, titles on the left.
+
+    Without any row it says so.
 
     Args:
         rows: lines from top to bottom, each as long as it is.
@@ -166,7 +176,11 @@ def sheet(
     figure = TextFigure(figsize=(width, height), facecolor="white")
     if title:
         figure.text(0.005, 1 - 0.08 / height, title, fontsize=11, va="top", weight="bold")
-    if legend:
+    if not rows:
+        figure.text(
+            0.08 / width, 0.5 * tall / height, "no image to show here", fontsize=9, va="center"
+        )
+    elif legend:
         figure.legend(
             handles=[Patch(color=colour, label=text) for colour, text in legend.items()],
             loc="upper left",

@@ -100,13 +100,24 @@ def test_pictures_leave_the_settings_of_matplotlib_alone():
 
 
 def test_class_sizes_draws_the_largest_class_first():
-    lists = {"clean": pd.Series([5, 7, 7, 7, 9, 9]), "full": pd.Series(range(12))}
+    lists = {"clean": pd.Series([5] * 12 + [7, 7, 7, 9, 9]), "full": pd.Series(range(12))}
     (axis,) = charts.class_sizes(lists).axes
     clean, full = axis.lines
-    np.testing.assert_array_equal(clean.get_xydata(), [[1, 3], [2, 2], [3, 1]])
+    np.testing.assert_array_equal(clean.get_xydata(), [[1, 12], [2, 3], [3, 2]])
     np.testing.assert_array_equal(full.get_ydata(), np.ones(12))
-    assert legend_of(axis) == ["clean: 6 images, 3 classes", "full: 12 images, 12 classes"]
+    assert legend_of(axis) == ["clean: 17 images, 3 classes", "full: 12 images, 12 classes"]
     assert axis.get_xscale() == axis.get_yscale() == "log"
+
+
+def test_class_sizes_numbers_axes_of_few_classes_that_are_nearly_alike():
+    figure = charts.class_sizes({"clean": pd.Series([*range(8)] * 23 + [0, 1])})
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    for side, span in ((axis.xaxis, (1, 8)), (axis.yaxis, (23, 24))):
+        ticks = zip(side.get_majorticklocs(), side.get_majorticklabels(), strict=True)
+        shown = [label.get_text() for place, label in ticks if span[0] <= place <= span[1]]
+        assert len(shown) >= 2
+        assert all(text.isdigit() for text in shown)
 
 
 def test_class_sizes_draws_every_list_of_many():

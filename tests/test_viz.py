@@ -69,6 +69,12 @@ def test_sheet_keeps_images_square_and_apart(legend, captions):
             assert (np.maximum(a[:2], b[:2]) > np.minimum(a[2:], b[2:]) - 1e-9).any()
 
 
+def test_sheet_of_nothing_says_so_in_place_of_the_legend():
+    figure = viz.sheet([], title="noise", legend={RIGHT: "right"})
+    assert [text.get_text() for text in figure.texts] == ["noise", "no image to show here"]
+    assert not figure.legends
+
+
 def test_sheet_frames_and_captions_as_asked():
     asked = [RIGHT, "", WRONG]
     row = Row("r", [square(0)] * 4, asked, ["query", "0.91"])
