@@ -112,12 +112,9 @@ def radii_against_truth(table: pd.DataFrame, panels: Mapping[str, str], *, chose
     figure, (axis,) = axes_of(8.2, 3.2)
     for (column, name), colour in zip(panels.items(), cycle(CLUSTERS), strict=False):
         axis.plot(table["eps"], table[column], color=colour, marker="o", markersize=3, label=name)
-    if table.empty:
-        axis.text(0.02, 0.95, "no truth to compare with", transform=axis.transAxes, va="top")
-    else:
-        best = table.loc[table[next(iter(panels))].idxmax()]
-        label = f"best {next(iter(panels.values()))}: eps = {best['eps']:.2f}"
-        axis.axvline(best["eps"], color=CLUSTERS[0], linewidth=1, linestyle=":", label=label)
+    best = table.loc[table[next(iter(panels))].idxmax()]
+    label = f"best {next(iter(panels.values()))}: eps = {best['eps']:.2f}"
+    axis.axvline(best["eps"], color=CLUSTERS[0], linewidth=1, linestyle=":", label=label)
     axis.axvline(chosen, color=RESCUED, linewidth=2, label=f"suggested: eps = {chosen:.2f}")
     axis.set(xlabel="eps")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))

@@ -59,6 +59,7 @@ class Choice(tuple):
 
 
 Count = Annotated[int, Range(1)]
+Drawn = Annotated[int, Range(1, 1_000_000)]  # images of a world
 Natural = Annotated[int, Range(0)]
 Share = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(is_open=True)]
@@ -122,11 +123,13 @@ def _refuse_out_of_range(name: str, value: Any, kind: Any) -> None:
 class WorldConfig(Settings):
     """The miniature world (`lib.miniworld`)."""
 
-    landmarks: Count = 150  # with training images
-    raw_images: Count = 4000  # labelled training images before cleaning
-    spread: NotNegative = 1.25  # of the logarithm of a landmark's training images; GLDv2's is 1.6
-    gallery_images: Count = 1500
-    queries: Count = 150
+    landmarks: Drawn = 150  # with training images
+    raw_images: Drawn = 4000  # labelled training images before cleaning
+    spread: Annotated[float, Range(0, 5)] = (
+        1.25  # of the logarithm of a landmark's training images; GLDv2's is 1.6
+    )
+    gallery_images: Drawn = 1500
+    queries: Drawn = 150
     image_size: Count = 128  # pixels, square JPEGs
     seed: Natural = 0
 

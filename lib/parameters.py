@@ -9,7 +9,7 @@ import ast
 import dataclasses
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +112,19 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
     _check_values(given, declared)
     profile = profile_of(given["PROFILE"], recipe_name=given["RECIPE"], seed=given["SEED"])
     changes = changed_settings(given, declared)
-    for name in [name for name in given if SETTINGS.get(name) in changes]:
+    changed = [name for name in given if SETTINGS.get(name) in changes]
+    sizes = [name for name in changed if SETTINGS[name].startswith("world.")]
+    _check_data(given["DATA_DIR"], profile, sizes)
+    for name in changed:
         try:
             profile = override(profile, {SETTINGS[name]: given[name]})
         except ValueError as error:
             raise ValueError(f"parameter {name}: {error}") from None
-    _check_data(given["DATA_DIR"], profile, changes)
+    if sizes and profile.world is not None:
+        try:
+            make_plan(profile.world)  # refuses a world that is too small
+        except ValueError as error:
+            raise ValueError(f"parameter {sizes[0]}: {error}") from None
     if given.get("TRUNK") or given.get("WEIGHTS", "") not in ("", "pretrained"):
         _check_network(profile.model)
     if "TABLES" in given:
@@ -155,9 +162,8 @@ def _check_network(model: ModelConfig) -> None:
     build_model(model if is_local else dataclasses.replace(model, weights=""))
 
 
-def _check_data(data_dir: str, profile: Profile, changes: Mapping[str, Any]) -> None:
-    sizes = [name for name, setting in SETTINGS.items() if setting.startswith("world.")]
-    sizes = [name for name in sizes if SETTINGS[name] in changes]
+def _check_data(data_dir: str, profile: Profile, sizes: Sequence[str]) -> None:
+    """Refuse a data folder that is not there, none where one is needed, and a world beside it."""
     if data_dir:
         existing_folder(data_dir)
     elif profile.world is None:
@@ -170,8 +176,6 @@ def _check_data(data_dir: str, profile: Profile, changes: Mapping[str, Any]) -> 
             f"parameter {sizes[0]} is of the miniature world, and a data folder takes its place; "
             "leave one of them out"
         )
-    if sizes and profile.world is not None:
-        make_plan(profile.world)  # refuses a world that is too small
 
 
 def changed_settings(given: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:

@@ -66,6 +66,7 @@ class Session:
         "No country of any landmark is known, so there is nothing to show here; data/README.md "
         "tells where country files come from."
     )
+    NO_TRUTH = "What each image really shows is not known, so there is nothing to compare with."
 
     @cached_property
     def names(self) -> dict[int, str]:

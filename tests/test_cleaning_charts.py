@@ -48,9 +48,6 @@ PICTURES = {
     "radii_against_truth": lambda: cleaning_charts.radii_against_truth(
         SWEEP, {"kept": "kept"}, chosen=0.25
     ),
-    "radii without truth": lambda: cleaning_charts.radii_against_truth(
-        pd.DataFrame({"eps": [], "ari": []}), {"ari": "ARI"}, chosen=0.25
-    ),
     "sizes_before_after": lambda: cleaning_charts.sizes_before_after(SIZES, SIZES.tail(3)),
     "sizes of one": lambda: cleaning_charts.sizes_before_after(SIZES.tail(1), SIZES.tail(1)),
 }

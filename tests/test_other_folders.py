@@ -114,6 +114,12 @@ def test_chain_scores_held_out_landmarks(finished):
     assert 0 <= records["06_submission_reranking", "map_reranked"] <= 1
 
 
+def test_chain_says_so_where_no_truth_is_known(finished):
+    assert finished[2].count(Session.NO_TRUTH) == 3
+    drawn = {path.stem for path in (finished[1] / "figures").glob("*.png")}
+    assert not drawn & {"03_radii_against_truth", "03_alarms", "03_misses"}
+
+
 def test_chain_says_so_where_no_country_is_known(finished):
     assert finished[2].count(Session.NO_COUNTRIES) == 6
     drawn = {path.stem for path in (finished[1] / "figures").glob("*.png")}

@@ -52,7 +52,13 @@ def test_settings_and_ranges_are_of_parameters_that_a_notebook_declares():
         ("MIN_SAMPLES", -1, "MIN_SAMPLES: setting 'min_samples' expects a number from 1 on"),
         ("TEST_SIZE", -5, "TEST_SIZE: setting 'size' expects a number from 1 on"),
         ("SEED", -1, "setting 'seed' expects a number from 0 on"),
-        ("RAW_IMAGES", 5, "at least 6 landmarks with 6 raw images each"),
+        (
+            "RAW_IMAGES",
+            5,
+            "parameter RAW_IMAGES: expected at least 6 landmarks with 6 raw images each",
+        ),
+        ("RAW_IMAGES", 10**10, "RAW_IMAGES: setting 'raw_images' expects a number from 1 to"),
+        ("SPREAD", 1e9, "SPREAD: setting 'spread' expects a number from 0 to 5"),
         ("TRUNK", "vit_tiny_patch16_224", "vit_tiny_patch16_224"),
     ],
 )
@@ -69,6 +75,7 @@ def test_check_parameters_refuses_values_of_every_notebook(name, value, message)
         ({"DATA_DIR": "/no/such"}, {}, "found no folder /no/such"),
         ({"PROFILE": "full"}, {}, "a data folder for profile 'full', found none"),
         ({"DATA_DIR": "/"}, {"QUERIES": 5}, "QUERIES is of the miniature world"),
+        ({"PROFILE": "full", "DATA_DIR": "/"}, {"QUERIES": 5}, "QUERIES is of the miniature"),
         (
             {"RECIPE": "glr21-seresnet101-ibn"},
             {"CLUSTER_EPOCHS": 2},

@@ -38,12 +38,12 @@ def make_plan(config: WorldConfig) -> Plan:
     if config.landmarks < 6 or config.raw_images < 6 * config.landmarks:
         raise ValueError(
             f"expected at least 6 landmarks with 6 raw images each, found {config.landmarks} "
-            f"landmarks and {config.raw_images} raw images; enlarge the WorldConfig"
+            f"landmarks and {config.raw_images} raw images; enlarge the world"
         )
     if config.queries < 10 or config.gallery_images < 2 * config.queries:
         raise ValueError(
             f"expected at least 10 queries and twice as many gallery images, found "
-            f"{config.queries} and {config.gallery_images}; enlarge the WorldConfig"
+            f"{config.queries} and {config.gallery_images}; enlarge the world"
         )
     places = draw_places(config)
     images = pd.concat(
