@@ -346,3 +346,12 @@ def test_embed_in_two_processes_gives_the_same_rows(run, checkpoint, images, str
     several = torch.cuda.device_count() + 2
     launch(embed_job, (checkpoint, images, stripes, tmp_path / "pair"), several)
     assert np.array_equal(rows_of(run(flip=True)), rows_of(tmp_path / "pair"))
+
+
+def test_embed_takes_no_more_threads_than_cores_are_allowed(run, monkeypatch):
+    counts = []
+    monkeypatch.setattr(embedding.joblib, "cpu_count", lambda: 1)  # by affinity and quota
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    run()
+    assert counts == [1]

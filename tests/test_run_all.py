@@ -72,6 +72,18 @@ def test_run_all_is_sound_bash():
     assert os.access(ROOT / "run_all.sh", os.X_OK)
 
 
+def test_clone_of_git_for_windows_has_no_crlf(tmp_path):
+    original, clone = tmp_path / "original", tmp_path / "clone"
+    original.mkdir()
+    for name in (".gitattributes", "run_all.sh"):
+        shutil.copy(ROOT / name, original)
+    author = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-qm", "all"]):
+        subprocess.run(["git", *command], cwd=original, check=True)
+    subprocess.run(["git", "-c", "core.autocrlf=true", "clone", "-q", original, clone], check=True)
+    assert (clone / "run_all.sh").read_bytes() == (original / "run_all.sh").read_bytes()
+
+
 @pytest.mark.parametrize("option", ["-h", "--help"])
 def test_help_works_from_any_folder_and_installs_nothing(tmp_path, option):
     found = subprocess.run(

@@ -637,3 +637,15 @@ def test_train_in_two_processes_trains_one_network(run, images, capfd):
     assert losses.iloc[-1] < 0.75 * losses.iloc[0]
     written = checkpoint.stat().st_mtime_ns
     assert run(**settings).stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [({}, [1]), ({"OMP_NUM_THREADS": "3"}, [])])
+def test_train_takes_as_many_threads_as_cores_are_allowed(run, monkeypatch, chosen, expected):
+    counts = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(training.joblib, "cpu_count", lambda: 1)  # by affinity and quota
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    run(epochs=0)
+    assert counts == expected
