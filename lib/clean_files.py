@@ -64,7 +64,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m lib.clean_files", description=about)
     parser.add_argument("embeddings", help="folder of lib.embed, or a .npy file (N, D)")
     parser.add_argument("labels", help="CSV with id and landmark_id")
-    parser.add_argument("--out", required=True, help="folder for the tables")
+    parser.add_argument("--out", metavar="FOLDER", required=True, help="folder for the tables")
     parser.add_argument("--jobs", type=int, default=-1, help="cores; all by default")
     kinds = typing.get_type_hints(CleanConfig)
     for field in dataclasses.fields(CleanConfig):
