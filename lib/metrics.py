@@ -262,11 +262,11 @@ def _check_files(
     except ValueError as error:
         raise ValueError(f"{chosen.submission}: {error}") from None
     doubts = []
-    absent = [query for query in asked if query not in predictions]
+    absent = [query for query in asked if not predictions.get(query)]
     if absent:
         doubts.append(
-            f"{chosen.submission} has no row for {len(absent):,} of the {len(asked):,} queries, the"
-            f" first {absent[0]}; they count 0"
+            f"{chosen.submission} ranks no image for {len(absent):,} of the {len(asked):,} queries,"
+            f" the first {absent[0]}; they count 0"
         )
     answers = set().union(*asked.values())
     found = {image for query in asked for image in predictions.get(query, ())}

@@ -252,7 +252,8 @@ def test_main_prints_the_table_of_a_file(tmp_path, capsys):
     ("submission", "said"),
     [
         ("p0,a x b\np1,x c\np2,d\n", ""),
-        ("p0,a x b\np1,x c\n", "warning: .* has no row for 1 of the 3 queries, the first p2"),
+        ("p0,a x b\np1,x c\n", "warning: .* ranks no image for 1 of the 3 queries, the first p2"),
+        ("p0,\np1,\np2,\n", "warning: .* ranks no image for 3 of the 3 queries, the first p0"),
         (
             "p0,A\np1,x\np2,D y\n",
             "none of the 4 ids .*, but 2 are in the other case",
