@@ -195,7 +195,9 @@ def _differences(axis: Axes, table: pd.DataFrame) -> None:
         ends = row["difference_low"], row["difference_high"]
         _gain(axis, place, row["difference"], *ends, not is_leaked[place])
         axis.plot(row["paper"], place + 0.22, "D", color=INK, markersize=4)
-    names = table["name"] + ", against " + table["against"] + np.where(is_leaked, " (leaked)", "")
+    is_said = table["name"].str.contains("(leaked)", regex=False)
+    mark = np.where(is_leaked & ~is_said, " (leaked)", "")
+    names = table["name"] + ", against " + table["against"] + mark
     axis.set_yticks(range(len(table)), [shorten(name, 90) for name in names], fontsize=8)
     axis.set_ylim(len(table) - 0.4, -0.6)
     axis.spines[["top", "right"]].set_visible(False)

@@ -191,6 +191,7 @@ def test_chosen_tables_takes_names_and_a_share_of_the_epochs(names, share, found
         rows = tables["glr20_table_1"].rows
         assert rows[2].stages == shortened.stages[:2]
         assert [row.name for row in rows] == [row.name for row in MINI["glr20_table_1"].rows[:4]]
+        assert [row.against for row in rows] == ["", rows[0].name, "", rows[2].name]
     for name, table in tables.items():
         for row, usual in zip(table.rows, MINI[name].rows, strict=names != "quick"):
             wanted = [max(1, round(epochs * stage.epochs)) for stage in usual.stages]
