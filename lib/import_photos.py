@@ -21,7 +21,7 @@ import pandas as pd
 from lib.images import decode
 from lib.layout import image_paths
 from lib.paths import caller_path
-from lib.runs import atomic_path, progress, write_csv
+from lib.runs import atomic_path, locked, progress, write_csv
 from lib.storage import read_file, walk_files
 from lib.tables import category_url
 
@@ -46,14 +46,24 @@ def import_photos(folders: str | Path, data_dir: str | Path) -> pd.DataFrame:
         if it was left out), problem ("" if there is none).
 
     Raises:
-        ValueError: if there is no folder with a readable image, or `data_dir` is taken.
+        ValueError: if there is no folder with a readable image, or `data_dir` is taken, or another
+            run imports into it.
     """
     folders, data_dir = Path(folders), Path(data_dir)
     if not folders.is_dir():
         raise ValueError(f"expected a folder of landmark folders, found none at {folders}")
+    found = [entry for entry in _found(folders) if not entry.path.name.startswith(".")]
+    with locked(data_dir, waits=False):
+        _refuse_taken(data_dir)
+        return _import(found, folders, data_dir)
+
+
+def _refuse_taken(data_dir: Path) -> None:
     if data_dir.exists() and (not data_dir.is_dir() or any(data_dir.iterdir())):
         raise ValueError(f"expected a new folder to write into, found {data_dir}; give another one")
-    found = [entry for entry in _found(folders) if not entry.path.name.startswith(".")]
+
+
+def _import(found: Sequence["_Found"], folders: Path, data_dir: Path) -> pd.DataFrame:
     with atomic_path(data_dir) as target:
         target.mkdir()
         seen: dict[str, str] = {}

@@ -10,6 +10,7 @@ import pytest
 from lib import gldv2, images
 from lib import import_photos as import_photos_module
 from lib.import_photos import import_photos, main
+from lib.runs import locked
 
 
 def photograph(path, value, *, side=40):
@@ -82,6 +83,12 @@ def test_import_photos_refuses_folders_without_images(tmp_path, content):
     with pytest.raises(ValueError, match="no readable image; give a folder that holds one folder"):
         import_photos(root, tmp_path / "data")
     assert not (tmp_path / "data").exists()
+
+
+def test_import_photos_refuses_a_folder_that_another_import_writes(folders, tmp_path):
+    with locked(tmp_path / "data"), pytest.raises(ValueError, match=r"another run .* in .*data"):
+        import_photos(folders, tmp_path / "data")
+    assert len(import_photos(folders, tmp_path / "data"))
 
 
 def test_import_photos_refuses_a_folder_that_is_taken(folders, tmp_path):
