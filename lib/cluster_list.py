@@ -19,9 +19,9 @@ from lib.runs import (
     is_done,
     locked,
     mark_done,
+    read_csv_or_none,
     read_key,
     read_manifest,
-    remove_leftovers,
     start_over,
     write_csv,
 )
@@ -108,15 +108,13 @@ def read_cluster_list(folder: str | Path, table: pd.DataFrame) -> ClusterList:
     )
 
 
-def _read(path: Path, columns: list[str], **options: bool) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(path, dtype={"id": str}, **options)
-        table[columns]
-    except (OSError, ValueError, KeyError) as error:
+def _read(path: Path, columns: list[str], *, keep_default_na: bool = True) -> pd.DataFrame:
+    table = read_csv_or_none(path, columns, keep_default_na=keep_default_na)
+    if table is None:
         raise ValueError(
             f"expected a table of a finished cleaning in {path}, found a damaged file; delete its "
             "folder and run notebook 03 again"
-        ) from error
+        )
     return table
 
 
@@ -133,7 +131,6 @@ def write_cleaning(result: CleaningResult, folder: str | Path, key: str) -> None
             "give a larger EPS or fewer MIN_SAMPLES"
         )
     folder = start_over(folder)
-    remove_leftovers(folder.iterdir())
     tables = {
         "sweep.csv": result.sweep,
         "images.csv": result.images,

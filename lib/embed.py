@@ -32,7 +32,6 @@ from lib.runs import (
     mark_done,
     progress,
     read_key,
-    remove_leftovers,
     start_over,
     write_csv,
 )
@@ -211,7 +210,7 @@ def _write_rows(path: Path, first: int, rows: np.ndarray) -> None:
 
 def _prepare(job: EmbeddingJob, dim: int) -> None:
     """Make room for the rows, unless a killed run of the same job left its blocks."""
-    remove_leftovers(start_over(job.folder).iterdir())
+    start_over(job.folder)
     if is_done(job.folder / PARTIAL, job.key):
         return
     with atomic_path(job.folder / PARTIAL) as temporary:

@@ -29,6 +29,7 @@ from lib.runs import progress
 from lib.storage import ImageStore
 
 GREY = 128
+SMALLEST = 32  # pixels at which an image is decoded only to see whether it can be
 # What photographs come as. Others of Pillow's formats start programs (EPS runs Ghostscript) or
 # are parsers that nobody needs here.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.images import decode
+from lib.images import SMALLEST, decode
 from lib.layout import image_paths
 from lib.paths import caller_path
 from lib.runs import atomic_path, locked, progress, write_csv
@@ -26,7 +26,6 @@ from lib.storage import read_file, walk_files
 from lib.tables import category_url
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff")
-SMALLEST = 32  # pixels at which a file is decoded to see whether it can be
 
 
 def import_photos(folders: str | Path, data_dir: str | Path) -> pd.DataFrame:

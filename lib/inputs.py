@@ -10,16 +10,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from lib.images import decode
+from lib.images import SMALLEST, decode
 from lib.runs import MANIFEST, fingerprint, mark_done, read_manifest
-from lib.storage import ImageStore
+from lib.storage import ImageStore, evenly_spread
 
 SHARE, FEWEST = 0.05, 10  # unreadable images that are put up with: this share, and so many anyhow
 SAMPLE = 2000  # images looked for before work starts
 KEPT = 1000  # names of unreadable images that a manifest holds
-SMALL = 32  # pixels at which an image is decoded to see whether it can be
 
 
 def images_key(settings: str, store: ImageStore, paths: Sequence[str]) -> str:
@@ -63,8 +60,8 @@ def check_there(what: str, store: ImageStore, paths: Sequence[str]) -> None:
     Raises:
         ValueError: if none is there, or more than a few per cent are missing.
     """
-    chosen = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), SAMPLE)).astype(int))
-    missing = store.missing([paths[i] for i in chosen])
+    chosen = [paths[i] for i in evenly_spread(len(paths), SAMPLE)]
+    missing = store.missing(chosen)
     if not missing:
         return
     if len(missing) == len(chosen) or len(missing) > _allowed(len(chosen)):
@@ -122,7 +119,7 @@ def _allowed(count: int) -> int:
 
 def _is_readable(store: ImageStore, path: str) -> bool:
     try:
-        decode(store.read(path), SMALL)
+        decode(store.read(path), SMALLEST)
     except Exception:  # decoders raise OSError, SyntaxError, struct.error, ...
         return False
     return True

@@ -12,10 +12,9 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from lib.storage import SPLITS, ImageStore
+from lib.storage import SPLITS, ImageStore, evenly_spread
 from lib.tables import first_of, read_header, read_table
 
 _FOLDERS = ("", "metadata", "ground_truth", "train")  # where downloads put the tables
@@ -148,7 +147,7 @@ def look_for_files(store: ImageStore, split: str, ids: pd.Series) -> str | None:
     """
     if ids.empty or store.is_packed(split):
         return None
-    chosen = ids.iloc[np.unique(np.linspace(0, len(ids) - 1, _SAMPLE).astype(int))]
+    chosen = ids.iloc[evenly_spread(len(ids), _SAMPLE)]
     missing = store.missing(image_paths(split, chosen))
     if not missing:
         return None

@@ -8,14 +8,13 @@ to be run before the first of them starts, `lib.session` for the one that is ope
 import ast
 import dataclasses
 import difflib
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
-from lib.config import ModelConfig, Profile, override
+from lib.config import ModelConfig, Profile, Range, override
 from lib.paths import existing_folder
 from lib.profiles import profile as profile_of
 from lib.world.plan import make_plan
@@ -39,13 +38,13 @@ SETTINGS = {
     "SPREAD": "world.spread",
     "GALLERY": "world.gallery_images",
 }
-# Lowest and highest values of the parameters that are no settings; a default is always right.
+# Of the parameters that are no settings; a default is always right.
 RANGES = {
-    "COLUMNS": (1, 100),
-    "SHARE": (0, 100),
-    "ALPHA": (0, math.inf),
-    "BETA": (0, math.inf),
-    "VOTES": (0, math.inf),
+    "COLUMNS": Range(1, 100),
+    "SHARE": Range(0, 100),
+    "ALPHA": Range(),
+    "BETA": Range(),
+    "VOTES": Range(),
 }
 
 
@@ -137,11 +136,10 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
 def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
     """Refuse values out of range and weight files that are not there."""
     for name in RANGES.keys() & given.keys():
-        value, (lowest, highest) = given[name], RANGES[name]
-        if value != declared[name] and not (lowest <= value <= highest and math.isfinite(value)):
-            upwards = f"from {lowest} to {highest}" if highest < math.inf else f"from {lowest} on"
-            default = "" if lowest <= declared[name] else f", or {declared[name]:g}"
-            raise ValueError(f"parameter {name} expects a number {upwards}{default}, found {value}")
+        value, allowed = given[name], RANGES[name]
+        if value != declared[name] and value not in allowed:
+            default = "" if declared[name] in allowed else f", or {declared[name]:g}"
+            raise ValueError(f"parameter {name} expects {allowed}{default}, found {value}")
     seeds = given.get("SEEDS", [0])
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise ValueError(

@@ -250,10 +250,15 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
     return Path(path)
 
 
-def read_csv_or_none(path: str | Path, columns: Iterable[str]) -> pd.DataFrame | None:
-    """A table of ours as it was written (ids are text); None where it is missing, empty or cut."""
+def read_csv_or_none(
+    path: str | Path, columns: Iterable[str], *, keep_default_na: bool = False
+) -> pd.DataFrame | None:
+    """A table of ours as it was written (ids are text); None where it is missing, empty or cut.
+
+    Empty cells stay empty text, unless `keep_default_na` makes them NaN as pandas does.
+    """
     try:
-        table = pd.read_csv(path, dtype={"id": str}, keep_default_na=False)
+        table = pd.read_csv(path, dtype={"id": str}, keep_default_na=keep_default_na)
     except (OSError, ValueError):  # pandas' own errors are ValueErrors
         return None
     return table if set(columns) <= set(table.columns) else None
@@ -356,10 +361,11 @@ def _size(path: Path) -> int | None:
 
 
 def start_over(folder: str | Path) -> Path:
-    """Take the signature off `folder` before a stage writes into it again."""
+    """Take the signature and leftovers off `folder` before a stage writes into it again."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
+    remove_leftovers(folder.iterdir())
     return folder
 
 

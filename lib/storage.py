@@ -47,6 +47,15 @@ _ADDITIONS = "(thumb(nail)?|copy|small|preview|mask|orig(inal)?|resized|edited|[
 _SAMPLE = 20_000  # images whose files `ImageStore.state` looks at
 
 
+def evenly_spread(count: int, most: int) -> np.ndarray:
+    """At most `most` of the positions 0 to `count` - 1, from the first to the last.
+
+    >>> evenly_spread(9, 3).tolist(), evenly_spread(2, 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
+
+
 def read_file(path: Path) -> bytes:
     """The bytes of an image file.
 
@@ -156,8 +165,8 @@ class ImageStore:
         over `paths`; of packed splits, name, size and time of every archive. No image is read.
         """
         stamps: list[Any] = []
-        chosen = np.unique(np.linspace(0, len(paths) - 1, min(len(paths), _SAMPLE)).astype(int))
-        for split, part in _by_split([paths[i] for i in chosen]).items():
+        chosen = [paths[i] for i in evenly_spread(len(paths), _SAMPLE)]
+        for split, part in _by_split(chosen).items():
             if self.is_packed(split):
                 part = [f"{split}/{path.name}" for path in _archives(self.root / split)]
             stamps += [(path, *_stamp(self.root / path)) for path in part]

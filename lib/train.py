@@ -33,7 +33,6 @@ from lib.learner import build_learner, parameter_groups, set_learning_rates
 from lib.runs import (
     fingerprint,
     read_key,
-    remove_leftovers,
     start_over,
     stream_seed,
     write_csv,
@@ -110,7 +109,7 @@ def train(
             launch(
                 _train, TrainingJob(stage, model, table, *places, seed, settings, key), processes
             )
-        elif (folder / STATE).exists():  # killed between the signature and its removal
+        else:  # it may have been killed between the signature and this removal
             (folder / STATE).unlink(missing_ok=True)
     return folder / CHECKPOINT
 
@@ -172,7 +171,7 @@ def _train(job: TrainingJob) -> None:
     autocast = AutocastKwargs(enabled=not is_slow_in_half(learner.model.trunk))
     accelerator = Accelerator(mixed_precision=precision(), kwargs_handlers=[autocast])
     if accelerator.is_main_process:
-        remove_leftovers(start_over(folder).iterdir())
+        start_over(folder)
     optimizer = torch.optim.SGD(
         parameter_groups(stage, learner),
         lr=stage.learning_rate,
