@@ -20,8 +20,7 @@ from joblib import cpu_count
 
 from lib.ablation_rows import AblationRow, AblationTable, unique_rows
 from lib.bench import Bench
-from lib.launch import end_with
-from lib.runs import fingerprint
+from lib.runs import end_with, fingerprint
 
 FINISHED = 5.0  # seconds; a row that takes less was trained before and only read
 

@@ -125,9 +125,8 @@ class WorldConfig(Settings):
 
     landmarks: Drawn = 150  # with training images
     raw_images: Drawn = 4000  # labelled training images before cleaning
-    spread: Annotated[float, Range(0, 5)] = (
-        1.25  # of the logarithm of a landmark's training images; GLDv2's is 1.6
-    )
+    # of the logarithm of a landmark's training images; GLDv2's is 1.6
+    spread: Annotated[float, Range(0, 5)] = 1.25
     gallery_images: Drawn = 1500
     queries: Drawn = 150
     image_size: Count = 128  # pixels, square JPEGs
@@ -206,9 +205,8 @@ class StageConfig(Settings):
     dynamic_margin: bool = False  # margins by class size instead, for subcenter (2021 winner)
     label_smoothing: Share = 0.0  # harmful in [21]
     loss_weight: NotNegative = 1.0  # of this loss in the sum
-    triplet_weight: NotNegative = (
-        0.0  # of the batch-hard triplet loss; wants the sampler class_uniform
-    )
+    # of the batch-hard triplet loss, which wants the sampler class_uniform
+    triplet_weight: NotNegative = 0.0
     triplet_margin: NotNegative = 0.3  # [21], code
     # "" off, "paper" (one head, weights 0.5) or "code" (a head per stream, weights 1)
     cutmix: Annotated[str, Choice(("", "paper", "code"))] = ""

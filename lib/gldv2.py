@@ -7,7 +7,7 @@
 from lib.dataset import Dataset, missing_images, read
 from lib.evaluation import Evaluation, evaluation
 from lib.layout import find_file, image_paths
-from lib.lists import class_count, is_leaked, reference_list, refuse_leak, training_list
+from lib.lists import class_count, is_leaked, refuse_leak, training_list
 
 __all__ = [
     "Dataset",
@@ -19,7 +19,6 @@ __all__ = [
     "is_leaked",
     "missing_images",
     "read",
-    "reference_list",
     "refuse_leak",
     "training_list",
 ]

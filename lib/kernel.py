@@ -23,6 +23,8 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 
+from lib.paths import seen_by_caller
+
 OPTIONS = (
     "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port
     "--IPKernelApp.capture_fd_output=False",  # else what worker processes print comes twice
@@ -145,5 +147,4 @@ def _failure(name: str, error: papermill.PapermillExecutionError, copy: Path) ->
         what += "; ./run_all.sh installs all that requirements.txt pins"
     if "[Errno 28]" in what:
         what += f"; make room on the disk, {AGAIN}"
-    place = os.path.relpath(copy, os.environ.get("LANDMARK_CALLER", "."))
-    return f"{name} stopped: {what} (traceback in {place})"
+    return f"{name} stopped: {what} (traceback in {seen_by_caller(copy)})"

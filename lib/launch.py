@@ -27,9 +27,7 @@ from accelerate.utils import (
 )
 from torch.multiprocessing import ProcessRaisedException, start_processes
 
-from lib.runs import end_with, locked
-
-__all__ = ["end_with", "is_launched", "launch", "work_alone"]
+from lib.runs import locked
 
 J = TypeVar("J")
 

@@ -9,7 +9,7 @@ import difflib
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -63,12 +63,12 @@ def needed_file(root: Path, name: str) -> Path:
     path = find_file(root, name)
     if path.is_file():
         return path
-    like = [note for note in look_alikes(root) if f"if it is {name}," in note]
+    like = look_alikes(root, [name])
     raise ValueError(" ".join([f"{path} is missing: get it as data/README.md tells.", *like]))
 
 
-def look_alikes(root: Path) -> list[str]:
-    """One sentence for each file that is called nearly as a table is, and is not read.
+def look_alikes(root: Path, names: Collection[str] = _TABLES) -> list[str]:
+    """One sentence for each file that is called nearly as one of these tables, and is not read.
 
     Looked through are the root and two levels of folders below it.
     """
@@ -80,7 +80,7 @@ def look_alikes(root: Path) -> list[str]:
         like = [known[name] for name in difflib.get_close_matches(stem, known, 1, _LIKENESS)]
         if not like and "solution" in stem:
             like = [name for name in _TABLES if "solution" in name]
-        if like and like[0] in _TABLES:
+        if like and like[0] in names:
             notes.append(
                 f"{path.relative_to(root)} is not read: if it is {like[0]}, put it under that name "
                 f"into {root}."

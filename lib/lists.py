@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib.config import LISTS
 from lib.dataset import Dataset, check_landmarks
 from lib.evaluation import Evaluation
 from lib.layout import image_paths
 from lib.tables import explode_ids, read_table
 
-NAMES = ("clean", "c2x", "full", "all", "cluster")
+NAMES = (*LISTS, "full+index")
 
 
 def training_list(
@@ -25,13 +26,15 @@ def training_list(
     clusters: str | Path | None = None,
     without: Evaluation | None = None,
 ) -> pd.DataFrame:
-    """The images to train on, in the order of train.csv.
+    """The images to train on, or to ask for a query's landmark, in the order of train.csv.
 
     `clean` has the images of train_clean.csv; `c2x` every image of a clean landmark; `full` every
     image; `all` adds the index images whose category is a training category, and the labelled
     test queries, each once per distinct class ([21]; it leaks the evaluation, see `refuse_leak`);
-    `cluster` is what cleaning wrote ([20]), with its clusters as classes. A Kaggle `train.csv` is
-    the clean set, so there the first three are the same.
+    `cluster` is what cleaning wrote ([20]), with its clusters as classes. `full+index`, of which
+    [21] takes references, adds to the full list those index images without any query; where they
+    have no labels it is the full list. A Kaggle `train.csv` is the clean set, so there `clean`,
+    `c2x` and `full` are the same.
 
     Args:
         dataset: From `read`.
@@ -58,33 +61,13 @@ def training_list(
         images = images[images["landmark_id"].isin(dataset.clean_landmarks)]
     elif name == "all":
         images = pd.concat([images, _labelled_index(dataset, images)], ignore_index=True)
+    elif name == "full+index":
+        images = _with_index(dataset, images)
     elif clusters is not None:
         images = _clustered(dataset, images, Path(clusters))
     images = images.reset_index(drop=True)
     images.attrs = {"list": name, "leaked": name == "all"}
     return images
-
-
-def reference_list(
-    dataset: Dataset,
-    name: str,
-    *,
-    clusters: str | Path | None = None,
-    without: Evaluation | None = None,
-) -> pd.DataFrame:
-    """The labelled images that are asked for a query's landmark: a training list, or `full+index`.
-
-    `full+index` adds to the full list the index images whose category is a training category, as
-    [21] does; without such labels it is the full list. Queries are in none of them. The other
-    arguments, columns and errors are those of `training_list`.
-    """
-    if name != "full+index":
-        return training_list(dataset, name, clusters=clusters, without=without)
-    images = training_list(dataset, "full", without=without)
-    if not (dataset.index["category"] != "").any():
-        return images
-    index = _tagged("index", _categorised_index(dataset, images), images)
-    return pd.concat([images, index], ignore_index=True)
 
 
 def class_count(images: pd.DataFrame) -> int:
@@ -154,6 +137,14 @@ def _labelled_index(dataset: Dataset, train_images: pd.DataFrame) -> pd.DataFram
     queries = found.rename("landmark_id").reset_index().drop_duplicates()
     parts = ("index", index), ("test", queries)
     return pd.concat([_tagged(split, part, train_images) for split, part in parts])
+
+
+def _with_index(dataset: Dataset, train_images: pd.DataFrame) -> pd.DataFrame:
+    """The training images, and the index images whose landmark is a training landmark."""
+    if not (dataset.index["category"] != "").any():
+        return train_images
+    index = _tagged("index", _categorised_index(dataset, train_images), train_images)
+    return pd.concat([train_images, index], ignore_index=True)
 
 
 def _categorised_index(dataset: Dataset, train_images: pd.DataFrame) -> pd.DataFrame:

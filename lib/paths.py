@@ -61,6 +61,11 @@ def existing_folder(data_dir: str) -> Path:
     return folder
 
 
+def seen_by_caller(path: str | Path) -> str:
+    """A path for messages: relative to where `run_all.sh` was called from."""
+    return os.path.relpath(path, os.environ.get("LANDMARK_CALLER", "."))
+
+
 def caller_path(text: str | Path) -> Path:
     """A path from the command line: relative to where `run_all.sh` was called from."""
     return Path(os.environ.get("LANDMARK_CALLER", ".")) / Path(text).expanduser()

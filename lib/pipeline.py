@@ -24,7 +24,7 @@ with in_one_sentence(__name__):
     from lib.config import WorldConfig
     from lib.kernel import AGAIN, Stopped, execute
     from lib.parameters import chosen_profile, declared_parameters
-    from lib.paths import ROOT, caller_path, existing_folder, run_folder
+    from lib.paths import ROOT, caller_path, existing_folder, run_folder, seen_by_caller
     from lib.profiles import PROFILES
     from lib.runs import locked, read_records, remove_leftovers, write_csv
 
@@ -222,7 +222,7 @@ def main(arguments: Sequence[str]) -> int:
     except KeyboardInterrupt:
         return _refuse(f"interrupted; {AGAIN}", 130)
     print(f"\n{read_records(folder).to_string(index=False)}")
-    print(f"\nall of it in {time.monotonic() - began:.0f} s; results in {_short(folder)}")
+    print(f"\nall of it in {time.monotonic() - began:.0f} s; results in {seen_by_caller(folder)}")
     return 0
 
 
@@ -235,10 +235,6 @@ def _larger_world(profile: str, data_dir: str) -> dict[str, float]:
     """A larger miniature world than the usual one, because many differences are small."""
     is_usual = profile in PROFILES and PROFILES[profile]().world == WorldConfig() and not data_dir
     return ABLATION_WORLD if is_usual else {}
-
-
-def _short(path: Path) -> str:
-    return os.path.relpath(path, os.environ.get("LANDMARK_CALLER", "."))
 
 
 if __name__ == "__main__":

@@ -97,9 +97,7 @@ class Session:
     def references(self) -> pd.DataFrame:
         """The labelled images that vote in reranking, as the profile names them; it says which."""
         name = self.profile.rerank.references
-        clusters = self.folder / "cleaning" / "train_cluster.csv" if name == "cluster" else None
-        options = {"clusters": clusters, "without": self.evaluation}
-        found = gldv2.reference_list(self.dataset, name, **options)
+        found = self.training_list(name)
         shown = int(found["id"].isin(self.evaluation.gallery["id"]).sum())
         print(f"{len(found):,} references: the list {name}")
         if shown and self.evaluation.source == "solution":

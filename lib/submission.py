@@ -181,8 +181,8 @@ def _write(chosen: argparse.Namespace) -> str:
             "expected either --ranking, or --query and --gallery, found"
             f" {'both' if chosen.ranking else 'neither'}; give one of the two"
         )
-    ranking = read_ranking(chosen.ranking) if chosen.ranking else _rank(chosen)
-    ranking = ranking.top(chosen.k or OFFICIAL)
+    k = OFFICIAL if chosen.k is None else chosen.k
+    ranking = read_ranking(chosen.ranking).top(k) if chosen.ranking else _rank(chosen, k)
     ids, sample = (ranking.query_ids, ranking.gallery_ids), None
     if ids[0] is None or ids[1] is None:
         raise ValueError(f"expected a ranking with ids, found none in {chosen.ranking}; save them")
@@ -201,7 +201,7 @@ def _write(chosen: argparse.Namespace) -> str:
     return f"{path}: {len(ranking):,} rows of {ranking.k} ids"
 
 
-def _rank(chosen: argparse.Namespace) -> Ranking:
+def _rank(chosen: argparse.Namespace, k: int) -> Ranking:
     from lib.rank_folders import rank_folders  # brings torch, which checking a file does not need
 
     if not (chosen.query and chosen.gallery):
@@ -211,7 +211,7 @@ def _rank(chosen: argparse.Namespace) -> Ranking:
         chosen.gallery,
         references=chosen.references,
         data=chosen.data,
-        k=chosen.k or OFFICIAL,
+        k=k,
         alpha=chosen.alpha,
         beta=chosen.beta,
         top=chosen.votes,

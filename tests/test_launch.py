@@ -89,7 +89,7 @@ def test_work_alone_lets_the_main_process_decide_for_all(tmp_path):
 
 
 def test_end_with_ends_a_worker_after_the_process_that_started_it_was_killed():
-    worker = "import os, time; from lib.launch import end_with; end_with(os.getppid()); "
+    worker = "import os, time; from lib.runs import end_with; end_with(os.getppid()); "
     worker += "print(os.getpid(), flush=True); time.sleep(60)"
     starter = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
     with subprocess.Popen(

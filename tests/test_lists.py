@@ -7,7 +7,7 @@ import pytest
 
 from lib.dataset import read
 from lib.evaluation import evaluation
-from lib.lists import class_count, is_leaked, reference_list, refuse_leak, training_list
+from lib.lists import class_count, is_leaked, refuse_leak, training_list
 from tests.small_gldv2 import LANDMARK_OF, ids, image_id, write_gldv2, write_table
 
 LABEL_OF = {7: 0, 50: 1, 3: 2, 9: 3}  # clean file first, then first appearance in train.csv
@@ -45,21 +45,21 @@ def test_training_lists_are_nested(dataset):
         assert smaller.columns.tolist() == larger.columns.tolist()
 
 
-def test_reference_list_adds_labelled_index_images_and_no_query(dataset, tmp_path):
-    full, images = training_list(dataset, "full"), reference_list(dataset, "full+index")
+def test_training_list_full_index_adds_labelled_index_images_and_no_query(dataset, tmp_path):
+    full, images = training_list(dataset, "full"), training_list(dataset, "full+index")
     assert images.columns.tolist() == full.columns.tolist()
     assert images["id"].tolist() == full["id"].tolist() + ids(101, 102, 103).split()
     assert images["landmark_id"].tolist()[12:] == [50, 50, 7]
     assert images["label"].tolist()[12:] == [1, 1, 0]
     assert images["path"].iloc[-1] == f"index/0/6/7/{image_id(103)}.jpg"
-    assert reference_list(dataset, "full").equals(full)
+    assert training_list(dataset, "full").equals(full)
     (dataset.root / "index_image_to_landmark.csv").unlink()
-    assert reference_list(read(dataset.root), "full+index")["id"].tolist() == full["id"].tolist()
+    assert training_list(read(dataset.root), "full+index")["id"].tolist() == full["id"].tolist()
 
 
-def test_reference_list_leaves_held_out_landmarks_out(dataset):
+def test_training_list_full_index_leaves_held_out_landmarks_out(dataset):
     held = dataclasses.replace(evaluation(dataset), held_out=np.array([50]))
-    images = reference_list(dataset, "full+index", without=held)
+    images = training_list(dataset, "full+index", without=held)
     assert 50 not in set(images["landmark_id"])
     assert images["id"].tolist()[-1] == image_id(103)
 

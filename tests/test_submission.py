@@ -183,6 +183,8 @@ def test_main_writes_a_submission_from_a_ranking_file(folders, dataset):
     assert path.read_text() == "id,images\nq00,ccc aaa\nq01,bbb ccc\n"
     with pytest.raises(SystemExit, match=r"row 1: expected one of the .* queries, found 'q00'"):
         main(["write", str(path), "--ranking", str(file), "--data", str(dataset.root), "-k", "2"])
+    with pytest.raises(SystemExit, match="expected k of at least 1, found 0"):
+        main(["write", str(path), "--ranking", str(file), "-k", "0"])
     assert path.read_text().startswith("id,images\nq00,ccc")
 
 
