@@ -42,10 +42,10 @@ say "Using $("$python" --version) in $("$python" -c 'import sys; print(sys.prefi
 case "$command" in
   # A process per core, and one thread in each: more threads than cores only wait for each other.
   test) shift && OMP_NUM_THREADS=1 exec "$python" -m pytest --numprocesses auto --dist loadfile "$@" ;;
-  import) shift && exec "$python" -m lib.import_photos "$@" ;;
+  import) shift && exec "$python" -m lib.data "$@" ;;
   lab) shift && exec "$python" -m jupyter lab --notebook-dir notebooks \
     --ServerApp.kernel_spec_manager_class=lib.kernel.RunningPython "$@" ;;
   ablation) shift && exec "$python" -m lib.pipeline --ablation "$@" ;;
-  reference) shift && exec "$python" -m lib.reference "$@" ;;
+  reference) shift && exec "$python" -m lib.reports "$@" ;;
   *) exec "$python" -m lib.pipeline "$@" ;;
 esac

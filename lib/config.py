@@ -1,9 +1,9 @@
-"""Every setting in one place: frozen dataclasses, from which `lib.profiles` builds experiments.
+"""Every setting in one place: frozen dataclasses, from which `lib.recipes` builds experiments.
 
 Change one thing with `override(config, {"stages.cluster.epochs": 3})`, which refuses names and
 types that do not exist; whatever is built refuses values out of their range, which its annotations
-tell. Defaults follow [20] (3rd place 2020) and [21] (2nd place 2021) unless a comment says why not.
-"""
+tell. Defaults follow [20] (3rd place 2020) and [21] (2nd place 2021) unless a comment says why
+not."""
 
 import dataclasses
 import difflib
@@ -135,7 +135,7 @@ class WorldConfig(Settings):
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """Trunk, pooling and neck (`lib.models`)."""
+    """Trunk, pooling and neck (`lib.models.network`)."""
 
     trunk: str = "resnet152"  # any timm name
     trunk_options: Mapping[str, Any] = field(default_factory=dict)  # passed to timm.create_model
@@ -171,9 +171,9 @@ class ModelConfig(Settings):
 
 @dataclass(frozen=True)
 class AugmentConfig(Settings):
-    """What happens to a training batch on the device (`lib.augment`)."""
+    """What happens to a training batch on the device (`lib.training.augmentation`)."""
 
-    chain: bool = False  # first the whole chain of [20]'s code, image by image (`lib.imagewise`)
+    chain: bool = False  # first the chain of [20]'s code, image by image (albumentations_chain)
     flip: Share = 0.5  # probability
     quarter_turns: bool = False  # two of three flips are turns by 90 degrees [20]
     rotate: Degrees = 0.0  # degrees either way, p 0.5; [20]: 30
@@ -194,7 +194,7 @@ class AugmentConfig(Settings):
 
 @dataclass(frozen=True)
 class StageConfig(Settings):
-    """One training stage (`lib.train`)."""
+    """One training stage (`lib.training.stage`)."""
 
     name: str = "stage_one"
     train_list: Annotated[str, LISTS] = "clean"  # c2x, full and all of [21], cluster of [20]
@@ -231,7 +231,7 @@ class StageConfig(Settings):
 
 @dataclass(frozen=True)
 class InferenceConfig(Settings):
-    """How an image is looked at when it is described (`lib.describe`)."""
+    """How an image is looked at when it is described (`lib.retrieval.embedding`)."""
 
     size: Count = 448  # pixels of the square it is stretched to
     flip: bool = False  # add the mirrored image's embedding
@@ -240,12 +240,12 @@ class InferenceConfig(Settings):
 
 @dataclass(frozen=True)
 class CleanConfig(Settings):
-    """Both DBSCAN passes of [20] (`lib.clean`), whose values the paper keeps to itself.
+    """Both DBSCAN passes of [20] (`lib.cleaning.two_pass`), whose values the paper keeps to itself.
 
     The defaults are its two passes and nothing else; `suspects` and `faces` go beyond them.
     """
 
-    eps: Distance = 0.0  # cosine distance; 0: what `lib.choose_eps` suggests
+    eps: Distance = 0.0  # cosine distance; 0: what `lib.cleaning.eps` suggests
     min_samples: Count = 3  # small, as GLDv2's median landmark has six images
     relaxed_eps: Distance = 0.0  # for the noise of the first pass; 0: eps times `relaxation`
     relaxation: Positive = 1.2
@@ -253,14 +253,16 @@ class CleanConfig(Settings):
     smallest: Count = 2  # images; smaller clusters are dropped
     rescue: bool = True  # False: no second pass
     split: bool = True  # False: a landmark's clusters stay one class
-    suspects: bool = False  # first drop images that another landmark explains (`lib.rivals`)
+    suspects: bool = (
+        False  # first drop images that another landmark explains (`lib.cleaning.label_noise`)
+    )
     odds: Positive = 2.0  # wrong against right, from which an image is such a suspect
-    faces: bool = False  # split clusters that show two things (`lib.faces`)
+    faces: bool = False  # split clusters that show two things (`lib.cleaning.two_view_split`)
 
 
 @dataclass(frozen=True)
 class RerankConfig(Settings):
-    """Landmark-country reranking of [21] (`lib.rerank`)."""
+    """Landmark-country reranking of [21] (`lib.reranking.landmark_country`)."""
 
     alpha: NotNegative = 1.0  # of the landmark score, where no Public query chooses it
     beta: NotNegative = 0.1  # of the country score, likewise

@@ -1,8 +1,7 @@
 """Whether the Python that runs this has what `requirements.txt` pins; only the standard library.
 
 `run_all.sh` asks `python -m lib.environment requirements.txt` before it uses an active environment,
-and `--help` prints the usage without needing anything installed.
-"""
+and `--help` prints the usage without needing anything installed."""
 
 import contextlib
 import sys

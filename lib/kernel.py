@@ -23,7 +23,7 @@ from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 
-from lib.paths import seen_by_caller
+from lib.artifacts import seen_by_caller
 
 OPTIONS = (
     "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port

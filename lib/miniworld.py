@@ -15,8 +15,7 @@ import cv2
 import joblib
 import pandas as pd
 
-from lib.config import WorldConfig
-from lib.runs import (
+from lib.artifacts import (
     atomic_path,
     end_with,
     fingerprint,
@@ -28,7 +27,8 @@ from lib.runs import (
     write_csv,
     write_json,
 )
-from lib.tables import COMMONS, category_url
+from lib.config import WorldConfig
+from lib.data import COMMONS, category_url
 from lib.world.junk import draw_junk
 from lib.world.places import make_place
 from lib.world.plan import EDITION, Plan, make_plan

@@ -2,8 +2,7 @@
 
 Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing. So
 `chosen_profile` looks at every name, type, choice, range and path: `lib.pipeline` for all notebooks
-to be run before the first of them starts, `lib.session` for the one that is open.
-"""
+to be run before the first of them starts, `lib.session` for the one that is open."""
 
 import ast
 import dataclasses
@@ -14,9 +13,9 @@ from typing import Any
 
 import nbformat
 
+from lib.artifacts import existing_folder
 from lib.config import ModelConfig, Profile, Range, override
-from lib.paths import existing_folder
-from lib.profiles import profile as profile_of
+from lib.recipes import profile as profile_of
 from lib.world.plan import make_plan
 
 # The profile's setting behind each parameter. Left at its default, it keeps the profile's value.
@@ -127,7 +126,7 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
     if given.get("TRUNK") or given.get("WEIGHTS", "") not in ("", "pretrained"):
         _check_network(profile.model)
     if "TABLES" in given:
-        from lib.paper_tables import chosen_tables
+        from lib.ablation import chosen_tables
 
         chosen_tables(profile, given["TABLES"], given["SHARE"])
     return profile
@@ -154,7 +153,7 @@ def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None
 
 def _check_network(model: ModelConfig) -> None:
     """Build the network that was asked for, because only so is it known that file and trunk fit."""
-    from lib.models import build_model  # timm takes seconds
+    from lib.models import build_model
 
     is_local = model.weights != "pretrained"  # what is to be fetched is fetched when it is needed
     build_model(model if is_local else dataclasses.replace(model, weights=""))

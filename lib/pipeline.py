@@ -21,12 +21,21 @@ from lib.environment import USAGE, in_one_sentence
 with in_one_sentence(__name__):
     import pandas as pd
 
+    from lib.artifacts import (
+        ROOT,
+        caller_path,
+        existing_folder,
+        locked,
+        read_records,
+        remove_leftovers,
+        run_folder,
+        seen_by_caller,
+        write_csv,
+    )
     from lib.config import WorldConfig
     from lib.kernel import AGAIN, Stopped, execute
     from lib.parameters import chosen_profile, declared_parameters
-    from lib.paths import ROOT, caller_path, existing_folder, run_folder, seen_by_caller
-    from lib.profiles import PROFILES
-    from lib.runs import locked, read_records, remove_leftovers, write_csv
+    from lib.recipes import PROFILES
 
 PATH_PARAMETERS = ("WEIGHTS",)
 # What `./run_all.sh ablation` runs. Instead of the usual miniature world it draws one with GLDv2's

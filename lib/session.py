@@ -2,8 +2,7 @@
 
 Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing, so
 `start` reads the notebook's own parameters cell and refuses what is not in it. Real data comes from
-DATA_DIR; without it the profile's miniature world is generated.
-"""
+DATA_DIR; without it the profile's miniature world is generated."""
 
 import dataclasses
 import shlex
@@ -17,14 +16,12 @@ import pandas as pd
 from IPython.display import Image
 from matplotlib.figure import Figure
 
-from lib import config, embed, gldv2, miniworld, runs, scoring, train
-from lib.cleaning_score import read_truth
-from lib.embed import Embeddings
-from lib.geography import OTHER
-from lib.images import ImageSource
+from lib import artifacts, config, data, miniworld, retrieval, training
+from lib.artifacts import ROOT, existing_folder, run_folder, world_root
+from lib.cleaning import read_truth
+from lib.data import OTHER, ImageSource
 from lib.parameters import changed_settings, chosen_profile, declared_parameters
-from lib.paths import ROOT, existing_folder, run_folder, world_root
-from lib.ranking import Ranking
+from lib.retrieval import Embeddings, Ranking
 
 
 @dataclass(frozen=True)
@@ -50,17 +47,17 @@ class Session:
     recipe: str = ""
 
     @cached_property
-    def dataset(self) -> gldv2.Dataset:
+    def dataset(self) -> data.Dataset:
         """The validated tables of the data folder; warnings are printed."""
-        dataset = gldv2.read(self.root)
+        dataset = data.read(self.root)
         for warning in dataset.warnings:
             print(f"warning: {warning}")
         return dataset
 
     @cached_property
-    def evaluation(self) -> gldv2.Evaluation:
+    def evaluation(self) -> data.Evaluation:
         """Queries, gallery and solution."""
-        return gldv2.evaluation(self.dataset, seed=self.profile.seed)
+        return data.evaluation(self.dataset, seed=self.profile.seed)
 
     NO_COUNTRIES = (  # what sections that need countries say instead
         "No country of any landmark is known, so there is nothing to show here; data/README.md "
@@ -92,7 +89,7 @@ class Session:
         clusters = self._clusters if name == "cluster" else None
         if clusters and not clusters.is_file():
             raise self._too_early("the cluster list", "03")
-        return gldv2.training_list(self.dataset, name, clusters=clusters, without=self.evaluation)
+        return data.training_list(self.dataset, name, clusters=clusters, without=self.evaluation)
 
     def references(self) -> pd.DataFrame:
         """The labelled images that vote in reranking, as the profile names them; it says which."""
@@ -126,9 +123,9 @@ class Session:
     def _train_on(
         self, table: pd.DataFrame, stage: config.StageConfig, start: Path | None, name: str
     ) -> Path:
-        gldv2.refuse_leak(table, self.evaluation, allow=self.may_leak)
+        data.refuse_leak(table, self.evaluation, allow=self.may_leak)
         model, folder, seed = self.profile.model, self.stage(name), self.profile.seed
-        return train.train(stage, model, table, self.root, folder, start=start, seed=seed)
+        return training.train(stage, model, table, self.root, folder, start=start, seed=seed)
 
     def train_chain(
         self, stages: Sequence[config.StageConfig], *, start: Path | None = None
@@ -141,7 +138,7 @@ class Session:
         for stage in stages:
             table = self.training_list(stage.train_list)
             start = self._train_on(table, stage, start, stage.name)
-            leaked = gldv2.is_leaked(table, self.evaluation)
+            leaked = data.is_leaked(table, self.evaluation)
             found[f"{stage.name}{' (leaked)' * leaked}"] = start
         return found
 
@@ -163,14 +160,14 @@ class Session:
         Raises:
             ValueError: if it was not.
         """
-        path = self.stage(stage) / train.CHECKPOINT
+        path = self.stage(stage) / training.CHECKPOINT
         if not self._is_trained(stage):
             of_stage_two = stage in [one.name for one in self.profile.stage_two]
             raise self._too_early(f"the trained stage {stage!r}", "04" if of_stage_two else "02")
         return path
 
     def _is_trained(self, stage: str) -> bool:
-        return runs.read_key(self.stage(stage)) is not None
+        return artifacts.read_key(self.stage(stage)) is not None
 
     def _too_early(self, what: str, notebook: str) -> ValueError:
         """What is missing, and the first notebook that has to run before the one that makes it."""
@@ -203,11 +200,11 @@ class Session:
     def embed(self, checkpoint: Path, table: pd.DataFrame, what: str) -> Path:
         """Embed the images of `table` beside their checkpoint, in a folder called `what`."""
         folder = checkpoint.parent / "embeddings" / what
-        return embed.embed(checkpoint, table, self.root, folder, self.profile.inference)
+        return retrieval.embed(checkpoint, table, self.root, folder, self.profile.inference)
 
     def rank(self, checkpoint: Path) -> Ranking:
         """The gallery ranked for every query of the evaluation."""
-        return scoring.rank(
+        return retrieval.rank(
             checkpoint,
             self.evaluation,
             self.root,
@@ -218,7 +215,7 @@ class Session:
 
     def score(self, ranking: Ranking) -> pd.DataFrame:
         """Average precision of every query of the evaluation."""
-        return scoring.score(ranking, self.evaluation)
+        return retrieval.score(ranking, self.evaluation)
 
     def submission_embeddings(self, checkpoint: Path) -> tuple[Embeddings, Embeddings]:
         """Queries and gallery that a submission is about, embedded by `checkpoint`.
@@ -230,13 +227,13 @@ class Session:
             parts = {"query": self.evaluation.queries, "gallery": self.evaluation.gallery}
         else:
             parts = {
-                split: pd.DataFrame({"id": ids, "path": gldv2.image_paths(split, ids)})
+                split: pd.DataFrame({"id": ids, "path": data.image_paths(split, ids)})
                 for split, ids in tables.items()
             }
             if self.evaluation.source == "solution":
                 parts = {"test": parts["test"], "gallery": self.evaluation.gallery}
         test, index = (
-            embed.read_embeddings(self.embed(checkpoint, table, name))
+            retrieval.read_embeddings(self.embed(checkpoint, table, name))
             for name, table in parts.items()
         )
         return test, index
@@ -252,8 +249,8 @@ class Session:
 
     def record(self, **values: float | int | str) -> pd.DataFrame:
         """Keep named numbers, in place of all that this notebook recorded before, and show them."""
-        runs.record(self.folder, self.notebook, **values)
-        records = runs.read_records(self.folder)
+        artifacts.record(self.folder, self.notebook, **values)
+        records = artifacts.read_records(self.folder)
         return records[records["notebook"] == self.notebook].drop(columns="notebook")
 
     def show(self, figure: Figure | None, name: str, *, otherwise: str = "") -> Image | None:
@@ -265,13 +262,13 @@ class Session:
             print(otherwise)
             return None
         path = self.folder / "figures" / f"{self.notebook[:2]}_{name}.png"
-        with runs.atomic_path(path) as temporary:
+        with artifacts.atomic_path(path) as temporary:
             figure.savefig(temporary, dpi=100, bbox_inches="tight")
         return Image(filename=str(path))
 
     def table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
         """Save a table under `tables/` and return it for showing."""
-        runs.write_csv(table, self.folder / "tables" / f"{self.notebook[:2]}_{name}.csv")
+        artifacts.write_csv(table, self.folder / "tables" / f"{self.notebook[:2]}_{name}.csv")
         return table
 
 

@@ -8,7 +8,7 @@ import pytest
 # anything below imports numpy or torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from lib import gldv2
+from lib import data as gldv2
 from lib.config import AugmentConfig, ModelConfig, StageConfig
 from tests.stripes import write_stripes
 

@@ -1,12 +1,12 @@
-"""Embedding folders as `lib.embed` leaves them, of rows that a test made up."""
+"""Embedding folders as `lib.retrieval.embedding` leaves them, of rows that a test made up."""
 
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from lib.embed import IDS, ROWS
-from lib.runs import fingerprint, mark_done, write_csv
+from lib.artifacts import fingerprint, mark_done, write_csv
+from lib.retrieval.embedding import IDS, ROWS
 
 
 def write_folder(folder: Path, ids: list[str], rows: np.ndarray) -> Path:

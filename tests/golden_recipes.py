@@ -2,16 +2,15 @@
 
 `python -m tests.golden_recipes` writes the file anew: do so after changing a recipe on purpose, and
 read the difference. A part shows what is not the default, and the defaults stand first; whoever
-changes one of those raises VERSION in `lib.train`, because fingerprints leave defaults out.
-"""
+changes one of those raises VERSION in `lib.training.stage`, because fingerprints leave defaults
+out."""
 
 import dataclasses
 import json
 from pathlib import Path
 
 from lib.config import Settings
-from lib.profiles import PROFILES, profile
-from lib.recipes import RECIPES, recipe
+from lib.recipes import PROFILES, RECIPES, profile, recipe
 
 FILE = Path(__file__).with_suffix(".txt")
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from lib.embed import Embeddings
-from lib.evaluation import Evaluation
-from lib.rerank_material import Material
+from lib.data.evaluation_set import Evaluation
+from lib.reranking.data import Material
+from lib.retrieval.embedding import Embeddings
 from tests.numbered import numbered_evaluation
 
 

@@ -5,7 +5,7 @@ import zlib
 import numpy as np
 import pandas as pd
 
-from lib.gldv2 import Evaluation
+from lib.data.evaluation_set import Evaluation
 
 COUNTRIES = ("NA", "FR", "JP")  # Namibia first: pandas reads its code as a missing value
 CONTINENTS = ("Africa", "Europe", "Asia")

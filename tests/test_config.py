@@ -19,9 +19,9 @@ from lib.config import (
     WorldConfig,
     override,
 )
-from lib.models import build_model
-from lib.profiles import PROFILES, profile
-from lib.trunks import build_trunk
+from lib.models.backbones import build_trunk
+from lib.models.network import build_model
+from lib.recipes import PROFILES, profile
 
 
 @pytest.mark.parametrize("name", PROFILES)

@@ -8,8 +8,8 @@ from importlib import metadata
 import pytest
 
 from lib import environment
+from lib.artifacts import ROOT
 from lib.environment import USAGE, in_one_sentence, missing
-from lib.paths import ROOT
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_help_needs_no_installed_package():
 
 
 def test_usage_names_every_profile_and_notebook_option():
-    from lib.profiles import PROFILES
+    from lib.recipes import PROFILES
 
     assert all(f"\n  {name} " in USAGE for name in PROFILES)
     assert all(option in USAGE for option in ("--data-dir", "--from", "--only", "-p NAME VALUE"))

@@ -13,8 +13,8 @@ import pytest
 from nbclient.exceptions import DeadKernelError
 
 from lib import kernel
+from lib.artifacts import ROOT
 from lib.kernel import RunningPython, Stopped, execute
-from lib.paths import ROOT
 
 METADATA = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
 

@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from torch.multiprocessing import ProcessRaisedException
 
-from lib.launch import launch, work_alone
-from lib.paths import ROOT
+from lib.artifacts import ROOT
+from lib.distributed import launch, work_alone
 
 COUNT = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
 
@@ -67,7 +67,7 @@ def test_launch_raises_the_sentence_of_a_process_that_refuses(monkeypatch, last,
     def refuse(*_, **__):
         raise ProcessRaisedException(f"Process 1 ...\nTraceback\n  File x\n{last}\n", 1, 7)
 
-    monkeypatch.setattr("lib.launch.start_processes", refuse)
+    monkeypatch.setattr("lib.distributed.start_processes", refuse)
     with pytest.raises(kind) as raised:
         launch(print, "job", 2)
     assert type(raised.value) is kind
@@ -89,7 +89,7 @@ def test_work_alone_lets_the_main_process_decide_for_all(tmp_path):
 
 
 def test_end_with_ends_a_worker_after_the_process_that_started_it_was_killed():
-    worker = "import os, time; from lib.runs import end_with; end_with(os.getppid()); "
+    worker = "import os, time; from lib.artifacts import end_with; end_with(os.getppid()); "
     worker += "print(os.getpid(), flush=True); time.sleep(60)"
     starter = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {worker!r}])"
     with subprocess.Popen(

@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from lib import miniworld
-from lib.cleaning_score import read_truth
+from lib.artifacts import ROOT
+from lib.cleaning.evaluate import read_truth
 from lib.config import WorldConfig
-from lib.paths import ROOT
 
 TINY = WorldConfig(
     landmarks=12, raw_images=150, gallery_images=60, queries=14, image_size=32, seed=3

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from lib.models.backbones import build_trunk
 from lib.parameters import RANGES, SETTINGS, chosen_profile, declared_parameters
 from lib.pipeline import check_parameters, main, notebooks
-from lib.profiles import profile
-from lib.trunks import build_trunk
+from lib.recipes import profile
 
 DECLARED = {path: declared_parameters(path) for path in notebooks()}
 EVERY = {name: value for own in DECLARED.values() for name, value in own.items()}

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from lib import paths
-from lib.paths import existing_folder, outputs_root, run_folder, world_root
+from lib import artifacts as paths
+from lib.artifacts import existing_folder, outputs_root, run_folder, world_root
 
 
 @pytest.fixture(autouse=True)
@@ -17,7 +17,7 @@ def no_override(monkeypatch, tmp_path):
 
 def test_root_is_the_repository_whatever_the_working_folder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert (paths.ROOT / "lib" / "paths.py").samefile(paths.__file__)
+    assert (paths.ROOT / "lib" / "artifacts.py").samefile(paths.__file__)
     assert paths.ROOT.is_absolute()
 
 

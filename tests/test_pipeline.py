@@ -11,14 +11,14 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import paths, pipeline
+from lib import artifacts as paths
+from lib import pipeline
+from lib.artifacts import ROOT, record
 from lib.environment import USAGE
 from lib.kernel import Stopped
-from lib.models import build_model
-from lib.paths import ROOT
+from lib.models.network import build_model
 from lib.pipeline import check_parameters, chosen, main, notebooks, parse, run
-from lib.profiles import profile
-from lib.runs import record
+from lib.recipes import profile
 
 HEAD = 'PROFILE: str = "mini"\nDATA_DIR: str = ""\nRECIPE: str = ""\nSEED: int = 0\n'
 # Each writes what it was given, so that the test sees it; they import nothing of ours.
@@ -261,7 +261,7 @@ def test_main_ends_with_the_recorded_numbers(calls, outputs, capsys):
 
 @pytest.mark.usefixtures("house", "calls")
 def test_run_is_alone_in_its_folder(outputs, capsys):
-    other = "import sys, lib.runs\nwith lib.runs.locked(sys.argv[1]):\n"
+    other = "import sys, lib.artifacts\nwith lib.artifacts.locked(sys.argv[1]):\n"
     other += "    print('here', flush=True); sys.stdin.read()"
     (outputs / "smoke").mkdir(parents=True)
     with subprocess.Popen(

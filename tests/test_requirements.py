@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from lib.paths import ROOT
+from lib.artifacts import ROOT
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 

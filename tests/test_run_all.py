@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from lib.artifacts import ROOT
 from lib.environment import USAGE
-from lib.paths import ROOT
 
 STAND_IN = """#!/usr/bin/env bash
 echo "$(basename "$(dirname "$(dirname "$0")")"): $*" >> "$CALLS"
@@ -181,7 +181,7 @@ def test_active_environment_is_used_if_it_has_what_is_pinned(clone, variable):
             ("lab", "--no-browser"),
             f"-m jupyter lab {IN_LAB} --no-browser",
         ),
-        (("reference",), "-m lib.reference"),
+        (("reference",), "-m lib.reports"),
     ],
 )
 def test_arguments_reach_what_they_are_for(clone, arguments, expected):

@@ -18,11 +18,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lib import runs
-from lib.config import AugmentConfig, StageConfig
-from lib.paths import ROOT
-from lib.profiles import profile
-from lib.runs import (
+from lib import artifacts as runs
+from lib.artifacts import (
+    ROOT,
     atomic_path,
     fingerprint,
     is_done,
@@ -38,6 +36,8 @@ from lib.runs import (
     write_csv,
     write_json,
 )
+from lib.config import AugmentConfig, StageConfig
+from lib.recipes import profile
 
 
 def contents(folder):
@@ -145,7 +145,7 @@ def test_full_disk_named_leaves_other_errors_alone(tmp_path):
 
 def killed(tmp_path, *names):
     """Leave the temporary files of a process that died; its number."""
-    code = "import os, lib.runs; paths = [lib.runs.atomic_path(name) for name in {}];"
+    code = "import os, lib.artifacts; paths = [lib.artifacts.atomic_path(name) for name in {}];"
     code += "[path.__enter__().touch() for path in paths]; print(os.getpid(), flush=True)"
     code += "; os._exit(9)"
     command = [sys.executable, "-c", code.format([str(tmp_path / name) for name in names])]
@@ -222,7 +222,7 @@ def test_locked_does_without_where_nothing_can_be_written(tmp_path):
 
 
 def test_locked_is_free_again_when_its_run_was_killed(tmp_path, capsys):
-    code = "import os, sys, lib.runs\nwith lib.runs.locked(sys.argv[1]): os._exit(9)"
+    code = "import os, sys, lib.artifacts\nwith lib.artifacts.locked(sys.argv[1]): os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "stage")], cwd=ROOT)
     assert contents(tmp_path) == [".stage.lock"]
     with runs.locked(tmp_path / "stage"):
@@ -361,7 +361,8 @@ def test_fingerprint_sees_content_type_and_shape_of_arrays():
 def test_fingerprint_is_the_same_in_another_process():
     table = "pd.DataFrame({'id': ['a', 'b'], 'label': [0, 1]})"
     code = (
-        "import pandas as pd; from lib.profiles import profile; from lib.runs import fingerprint;"
+        "import pandas as pd; from lib.recipes import profile; "
+        "from lib.artifacts import fingerprint; "
         f"print(fingerprint(profile('mini'), {table}, {{'x', 'y', 'z'}}))"
     )
     found = subprocess.run(

@@ -10,13 +10,12 @@ import pytest
 from matplotlib.figure import Figure
 
 from lib import session as sessions
+from lib.artifacts import ROOT, mark_done, read_records, run_folder, start_over, write_csv
 from lib.config import InferenceConfig
-from lib.gldv2 import Dataset
-from lib.parameters import SETTINGS
-from lib.paths import ROOT, run_folder
-from lib.profiles import profile
-from lib.runs import mark_done, read_records, start_over, write_csv
-from lib.session import Session, declared_parameters, start
+from lib.data.gldv2 import Dataset
+from lib.parameters import SETTINGS, declared_parameters
+from lib.recipes import profile
+from lib.session import Session, start
 
 PARAMETERS = """\
 # What a person may change.

@@ -7,8 +7,8 @@ import nbformat
 import pytest
 
 from lib import config
+from lib.artifacts import ROOT
 from lib.parameters import SETTINGS, declared_parameters
-from lib.paths import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 CLASSES = [

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lib.ranking import Ranking
-from lib.search import search
-from lib.votes import Votes, vote
+from lib.reranking.votes import Votes, vote
+from lib.retrieval.exact_search import search
+from lib.retrieval.ranking import Ranking
 
 
 def unit_rows(generator: np.random.Generator, count: int, width: int) -> np.ndarray:

@@ -9,8 +9,8 @@ from statistics import NormalDist
 import numpy as np
 import pandas as pd
 
+from lib.artifacts import rng
 from lib.config import WorldConfig
-from lib.runs import rng
 from lib.world.styles import COUNTRIES, NOUNS
 
 CONTINENTS = {

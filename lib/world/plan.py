@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from lib.artifacts import fingerprint, rng
 from lib.config import WorldConfig
-from lib.runs import fingerprint, rng
 from lib.world.census import continent_weights, draw_places, heavy_tailed_sizes
 from lib.world.junk import JUNK
 

@@ -22,11 +22,10 @@ import numpy as np
 import pandas as pd
 from sklearn.cluster import DBSCAN
 
-from lib.choose_eps import suggest
-from lib.clean import clean, cluster_landmarks
+from lib.cleaning.eps import suggest, sweep
+from lib.cleaning.label_noise import find_rivals
+from lib.cleaning.two_pass import clean, cluster_landmarks
 from lib.config import CleanConfig
-from lib.rivals import find_rivals
-from lib.sweep import sweep
 
 DIMENSIONS = 512
 LARGEST = 6_272

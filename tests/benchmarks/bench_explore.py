@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lib.explore_reranking import Explorer
-from lib.rerank import apply_votes
+from lib.plots.explorers import RerankingExplorer as Explorer
+from lib.reranking.landmark_country import apply_votes
 from tests.material import small_material
 from tests.numbered import NumberedSource, numbered_evaluation
 

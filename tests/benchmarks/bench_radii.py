@@ -2,7 +2,7 @@
 
 Takes every descriptor of a finished run in the miniature world by which raw images were embedded
 (the chain's, and those of its ablations, a seed each), cleans by it as the profile does, at the
-radius that `lib.choose_eps` suggests and at half to one and a half times as much, and prints both
+radius that `lib.cleaning.eps` suggests and at half to one and a half times as much, and prints both
 against the truth. No training decides alone how good the suggestion is.
 """
 
@@ -11,12 +11,13 @@ import argparse
 import numpy as np
 import pandas as pd
 
-from lib import gldv2, profiles
-from lib.choose_eps import suggest
-from lib.cleaning_score import read_truth, score_radii, true_classes
-from lib.embed import Embeddings, read_embeddings
-from lib.paths import outputs_root, world_root
-from lib.rivals import find_rivals
+from lib import data as gldv2
+from lib import recipes as profiles
+from lib.artifacts import outputs_root, world_root
+from lib.cleaning.eps import suggest
+from lib.cleaning.evaluate import read_truth, score_radii, true_classes
+from lib.cleaning.label_noise import find_rivals
+from lib.retrieval.embedding import Embeddings, read_embeddings
 
 AROUND = np.arange(0.5, 1.6, 0.1)  # times the suggestion, as in notebook 03
 

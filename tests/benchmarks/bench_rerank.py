@@ -19,14 +19,13 @@ import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_info
 
-from lib.approximate import ApproximateIndex, read_index
-from lib.intervals import paired_difference
-from lib.inverted_file import build_index
-from lib.neighbours import nearest
-from lib.rerank import apply_votes
-from lib.rows import BLOCK, blocks
-from lib.search import search
-from lib.votes import Tags, Votes, tag_gallery, vote
+from lib.reranking.landmark_country import apply_votes
+from lib.reranking.votes import Tags, Votes, tag_gallery, vote
+from lib.retrieval.ann_index import ApproximateIndex, build_index, read_index
+from lib.retrieval.blocks import BLOCK, blocks
+from lib.retrieval.bootstrap import paired_difference
+from lib.retrieval.exact_search import search
+from lib.retrieval.knn import nearest
 from tests.benchmarks.bench_clean import draw_sizes, measure
 
 DIMENSIONS = 512

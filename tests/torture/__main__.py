@@ -18,8 +18,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # forks of a process with OpenMP'
 
 import pandas as pd
 
-from lib.paths import ROOT
-from lib.runs import write_csv
+from lib.artifacts import ROOT, write_csv
 from tests.torture.harness import Outcome, family, kill, work_on
 
 PARTS = ("kills", "images", "readers", "tars", "inputs", "disk", "together", "memory")

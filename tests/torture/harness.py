@@ -20,7 +20,7 @@ from typing import TypeVar
 import numpy as np
 import psutil
 
-from lib.paths import ROOT
+from lib.artifacts import ROOT
 
 MEMORY = 3 * 2**30  # bytes that work apart may take beyond what it starts with
 STARTS_A_PROCESS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork")

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, features
 
-from lib.images import ImageSource
-from lib.import_photos import import_photos
+from lib.data.images import ImageSource
+from lib.data.own_photos import import_photos
 from tests.torture.harness import Outcome, Say, apart, each_apart
 
 IMAGES = 600

@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from lib.paths import ROOT
+from lib.artifacts import ROOT
 from tests.torture.harness import (
     Ended,
     Outcome,
@@ -201,7 +201,7 @@ def unclear_fault(ended: Ended, arguments: list[str]) -> str:
 
 
 def reference_calls(folder: Path) -> Iterator[tuple[str, list[str], dict[str, str], Path]]:
-    """`lib.reference` in a copy of the repository, as it writes into it."""
+    """`lib.reports` in a copy of the repository, as it writes into it."""
     copy = folder / "copy"
     for name in ("lib", "notebooks", "outputs/reference"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -241,6 +241,6 @@ def run(generator: np.random.Generator, folder: Path, share: float) -> Iterator[
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(root / made)
     for case, arguments, variables, copy in reference_calls(folder):
-        words = [sys.executable, "-m", "lib.reference", *arguments]
+        words = [sys.executable, "-m", "lib.reports", *arguments]
         fault = refusal_fault(command(words, variables, seconds=SECONDS, cwd=copy))
         yield Outcome("reference", f"{case}: {fault}" if fault else "")

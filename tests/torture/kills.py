@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from lib.paths import ROOT
+from lib.artifacts import ROOT
 from tests.torture.harness import (
     Outcome,
     alive_below,

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from lib import gldv2
-from lib.images import ImageSource
-from lib.train import train
+from lib import data as gldv2
+from lib.data.images import ImageSource
+from lib.training.stage import train
 from tests.stripes import write_stripes
 from tests.torture.harness import Outcome, Say, apart
 from tests.torture.images import flipped, overwritten, truncated

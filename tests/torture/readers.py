@@ -24,20 +24,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
-from lib import gldv2, miniworld, models
-from lib.approximate import read_index
-from lib.clean_files import read_input
-from lib.cleaning_score import read_truth
-from lib.cluster_list import read_cluster_list
+from lib import data as gldv2
+from lib import miniworld
+from lib.artifacts import is_done, read_key, read_records
+from lib.cleaning.evaluate import read_truth
+from lib.cleaning.stage import read_cluster_list, read_input
 from lib.config import WorldConfig
-from lib.embed import read_embeddings
-from lib.geography import read_country_files
-from lib.ranking_file import read_ranking
-from lib.runs import is_done, read_key, read_records
-from lib.solutions import read_groups, read_ignored, read_solution, read_submission
-from lib.storage import ImageStore
-from lib.train import train
-from lib.weights import load_weights, read_weights
+from lib.data.geography import read_country_files
+from lib.data.tables import read_groups, read_ignored, read_solution, read_submission
+from lib.data.tar_images import ImageStore
+from lib.models import network as models
+from lib.models.weights import load_weights, read_weights
+from lib.retrieval.ann_index import read_index
+from lib.retrieval.embedding import read_embeddings
+from lib.retrieval.ranking import read_ranking
+from lib.training.stage import train
 from tests.torture.harness import Outcome, Say, apart, error_fault
 from tests.torture.samples import MODEL, STAGE, index_rows, write_samples
 

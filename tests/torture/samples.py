@@ -8,16 +8,17 @@ import pandas as pd
 import torch
 from PIL import Image
 
-from lib import gldv2, models
-from lib.approximate import build_index
-from lib.clean_files import clean_files
+from lib import data as gldv2
+from lib.artifacts import record
+from lib.cleaning.stage import clean_files
 from lib.config import CleanConfig, InferenceConfig, ModelConfig, StageConfig
-from lib.embed import embed, read_embeddings
-from lib.ranking_file import write_ranking
-from lib.runs import record
-from lib.search import search
-from lib.submission import write_submission
-from lib.train import train
+from lib.models import network as models
+from lib.retrieval.ann_index import build_index
+from lib.retrieval.embedding import embed, read_embeddings
+from lib.retrieval.exact_search import search
+from lib.retrieval.ranking import write_ranking
+from lib.retrieval.submission import write_submission
+from lib.training.stage import train
 from tests.stripes import write_stripes
 from tests.torture.tars import END, members
 
@@ -71,7 +72,7 @@ def index_rows() -> np.ndarray:
 
 def interrupt_training(table: pd.DataFrame, data: Path, folder: Path) -> None:
     """Leave what a training that was killed before its checkpoint leaves: its state."""
-    with patch("lib.train.models.save", side_effect=KeyboardInterrupt):
+    with patch("lib.training.stage.models.save", side_effect=KeyboardInterrupt):
         try:
             train(STAGE, MODEL, table, data, folder)
         except KeyboardInterrupt:

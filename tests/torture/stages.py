@@ -6,16 +6,18 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
-from lib import embed, gldv2, scoring
-from lib.clean_files import clean_files
+from lib import data as gldv2
+from lib.artifacts import write_csv
+from lib.cleaning.stage import clean_files
 from lib.config import WorldConfig
-from lib.import_photos import import_photos
+from lib.data.own_photos import import_photos
+from lib.data.tar_images import ImageStore
 from lib.miniworld import generate
-from lib.ranking_file import read_ranking, write_ranking
-from lib.runs import write_csv
-from lib.storage import ImageStore
-from lib.submission import write_submission
-from lib.train import train
+from lib.retrieval import embedding as embed
+from lib.retrieval import scoring
+from lib.retrieval.ranking import read_ranking, write_ranking
+from lib.retrieval.submission import write_submission
+from lib.training.stage import train
 from tests.torture.harness import Say, apart, digest
 from tests.torture.samples import CLEAN, INFERENCE, MODEL, STAGE
 

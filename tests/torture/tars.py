@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.storage import ImageStore
+from lib.data.tar_images import ImageStore
 from tests.torture.harness import Outcome, each_apart
 
 BLOCK = 512

@@ -1,0 +1,528 @@
+"""Where things are: the repository, a profile's data and its outputs.
+
+Everything is derived from the place of this file, so notebooks and stages work from any working
+folder. On Kaggle the repository is read-only and outputs go to the working folder instead.
+
+What makes a stage resumable: whole-or-nothing writes, manifests, recorded numbers, progress.
+
+A stage computes the fingerprint of everything it depends on, returns at once when its folder's
+manifest carries that fingerprint (`is_done`), and otherwise writes its files atomically and signs
+the folder last (`mark_done`). A killed run therefore goes on where it stopped, and a half-written
+artefact never looks like a whole one. Files of ours that are empty or cut all the same (a full
+disk, a power cut) count as absent, and of two runs at once the second waits (`locked`)."""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import itertools
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock, Timeout
+
+ROOT = Path(__file__).resolve().parent.parent
+KAGGLE_WORKING = Path("/kaggle/working")
+
+
+def outputs_root() -> Path:
+    """The folder that holds one run folder per profile.
+
+    `LANDMARK_OUTPUTS` overrides it, which tests use to keep their runs apart.
+    """
+    if chosen := os.environ.get("LANDMARK_OUTPUTS"):
+        return Path(chosen)
+    return (KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT) / "outputs"
+
+
+def world_root(profile: str) -> Path:
+    """Where the miniature world of a profile is generated."""
+    if chosen := os.environ.get("LANDMARK_OUTPUTS"):
+        return Path(chosen) / "data" / profile
+    return (KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT) / "data" / profile
+
+
+def run_folder(profile: str, data_dir: str = "", recipe: str = "") -> Path:
+    """The folder of everything a profile makes, one per data folder and recipe.
+
+    Real data named by `data_dir` gets a folder of its own, so that two datasets under one profile
+    never mix: `outputs/mini` and `outputs/mini-photos-3fa9c1`, where six digits stand for the whole
+    path, because two folders may have one name. So does another recipe than the profile's.
+    """
+    parts = [profile, _data_name(data_dir) if data_dir else "", recipe]
+    return outputs_root() / "-".join(filter(None, parts))
+
+
+def _data_name(data_dir: str) -> str:
+    folder = Path(data_dir).expanduser().resolve()
+    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:6]
+    return f"{folder.name}-{digest}" if folder.name else digest
+
+
+def existing_folder(data_dir: str) -> Path:
+    """`data_dir` as an absolute path.
+
+    Raises:
+        ValueError: if there is no such folder.
+    """
+    folder = Path(data_dir).expanduser().resolve()
+    if not folder.is_dir():
+        raise ValueError(
+            f"expected a data folder in GLDv2's layout (data/README.md), found no folder {folder};"
+            " give an existing one with --data-dir or leave it out for the miniature world"
+        )
+    return folder
+
+
+def seen_by_caller(path: str | Path) -> str:
+    """A path for messages: relative to where `run_all.sh` was called from."""
+    return os.path.relpath(path, os.environ.get("LANDMARK_CALLER", "."))
+
+
+def caller_path(text: str | Path) -> Path:
+    """A path from the command line: relative to where `run_all.sh` was called from."""
+    return Path(os.environ.get("LANDMARK_CALLER", ".")) / Path(text).expanduser()
+
+
+T = TypeVar("T")
+MANIFEST = "manifest.json"
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# `.NAME.HOST-PROCESS-TOKEN-NUMBER.part.SUFFIX`: who writes it, so that a later run can tell a file
+# that is being written from one that a killed run left. The token tells a process from an earlier
+# one of the same number, as restarted containers have. Earlier versions had the number alone.
+_TEMPORARY = re.compile(r"\..*\.(?:([0-9a-f]{6})-)?(\d+)(?:-([0-9a-f]{6})-\d+)?\.part(?:\.[^.]*)?")
+_TOKEN = secrets.token_hex(3)
+_NUMBERS = itertools.count()
+_STALE = 2 * 24 * 3600  # seconds; what other hosts have not touched for so long is left over
+_FEW = 100  # files of a folder that are synced one by one; a whole dataset, all at once
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary name beside `path`; it becomes `path` only if the block succeeds.
+
+    Works for a file and for a folder (make it with `mkdir()`); an existing folder is replaced. What
+    was written is on the disk, not only in memory, before it gets its name.
+
+    Raises:
+        OSError: in one sentence if the disk is full, whichever library found that out.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary, old = _temporary(path), _temporary(path)
+    try:
+        with full_disk_named(path):
+            yield temporary
+            _sync(temporary)
+            if temporary.is_dir() and path.is_dir():
+                os.replace(path, old)  # at once, where removing it could be killed half-way
+            os.replace(temporary, path)
+            _sync_one(path.parent)
+    finally:
+        _remove(temporary)
+        _remove(old)
+
+
+@contextlib.contextmanager
+def full_disk_named(path: str | Path) -> Iterator[None]:
+    """Turn what a library raises on a full disk while `path` is written into a plain sentence.
+
+    torch, safetensors, numpy and faiss each have an error of their own for it.
+
+    Raises:
+        OSError: with the path, the reason and what to do.
+    """
+    try:
+        yield
+    except Exception as error:
+        code = _full_disk(error)
+        if not code or str(error).startswith("cannot write"):
+            raise
+        limit = "raise the limit on file sizes (ulimit -f)" if code == errno.EFBIG else "make room"
+        told = OSError(
+            f"cannot write {path}: {os.strerror(code)}; {limit} and start again, what is finished "
+            "is kept"
+        )
+        told.errno = code
+        raise told from error
+
+
+def _full_disk(error: BaseException | None) -> int:
+    """The error number of a full disk behind an error; 0 if it is about something else."""
+    text = str(error)
+    # What numpy says, and torch where it was not told more, of a write that came back short.
+    is_short = re.search(r"requested and \d+ written|enforce fail at inline_container", text)
+    found = errno.ENOSPC if is_short else 0
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL_DISK:
+            return error.errno
+        error = error.__cause__ or error.__context__
+    return next((code for code in FULL_DISK if os.strerror(code) in text), found)
+
+
+def _temporary(path: Path) -> Path:
+    # The suffix stays, because writers such as np.save and savefig look at it.
+    owner = f"{_host()}-{os.getpid()}-{_TOKEN}-{next(_NUMBERS)}"
+    return path.with_name(f".{path.stem}.{owner}.part{path.suffix}")
+
+
+def _host() -> str:
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+
+
+def remove_leftovers(paths: Iterable[Path]) -> list[Path]:
+    """Remove the temporary files and folders that killed runs left.
+
+    Those of living processes stay, and those of other computers while they may be in use.
+
+    Args:
+        paths: any files and folders; others are left alone.
+
+    Returns:
+        What was removed.
+    """
+    found = [path for path in paths if _is_leftover(path)]
+    for path in found:
+        _remove(path)
+    return found
+
+
+def _is_leftover(path: Path) -> bool:
+    match = _TEMPORARY.fullmatch(path.name)
+    if match is None:
+        return False
+    host, process, token = match.groups()
+    if host not in (None, _host()):
+        return path.exists() and time.time() - path.stat().st_mtime > _STALE
+    is_ours = int(process) == os.getpid()
+    return token not in (None, _TOKEN) if is_ours else _is_dead(int(process))
+
+
+def _is_dead(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (OverflowError, PermissionError):
+        return False
+    return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)  # another run may be removing it too
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    """Have a file, or all files of a folder, written to the disk itself."""
+    if not path.is_dir():
+        _sync_one(path)
+        return
+    files = list(itertools.islice(path.rglob("*"), _FEW + 1))
+    if len(files) > _FEW:
+        os.sync()
+    else:
+        for file in [*files, path]:
+            _sync_one(file)
+
+
+def _sync_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # not on this disk
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder: str | Path, *, waits: bool = True) -> Iterator[None]:
+    """Keep other runs from working in `folder` meanwhile; wait, and say so, while one does.
+
+    The system takes the lock, the file `.NAME.lock` beside the folder, off a process that dies.
+
+    Raises:
+        ValueError: if another run is at work and `waits` is False.
+    """
+    folder = Path(folder).absolute()
+    place, holder = folder.with_name(f".{folder.name}.lock"), ""
+    with contextlib.suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        holder = place.read_text(errors="replace").strip()
+    lock = FileLock(place)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        whose = f"another run{f' (pid {holder})' if holder else ''}"
+        if not waits:
+            raise ValueError(
+                f"{whose} is at work in {folder}; wait for its end, or stop it, and start again"
+            ) from None
+        print(f"waiting for {whose} at work in {folder}", flush=True)
+        lock.acquire(poll_interval=0.2)
+    except OSError:
+        pass  # a disk that knows no locks, or may only be read: who writes there is told so
+    try:
+        if lock.is_locked:
+            with contextlib.suppress(OSError):  # the number is only for the message above
+                place.write_text(str(os.getpid()))
+        yield
+    finally:
+        if lock.is_locked:  # one that waits sees that its file is gone, and makes a new one
+            place.unlink(missing_ok=True)
+        lock.release()
+
+
+def write_json(obj: Any, path: str | Path) -> Path:
+    """Write `obj` as indented JSON, whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(obj, indent=2, default=_jsonable) + "\n")
+    return Path(path)
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(Path(path).read_text())
+
+
+def read_json_or_none(path: str | Path) -> Any:
+    """The content of a JSON file of ours; None where it is missing, empty or cut."""
+    try:
+        return read_json(path)
+    except (OSError, ValueError, RecursionError):
+        return None
+
+
+def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
+    """Write `table` as CSV without its index, whole or not at all."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+    return Path(path)
+
+
+def read_csv_or_none(
+    path: str | Path, columns: Iterable[str], *, keep_default_na: bool = False
+) -> pd.DataFrame | None:
+    """A table of ours as it was written (ids are text); None where it is missing, empty or cut.
+
+    Empty cells stay empty text, unless `keep_default_na` makes them NaN as pandas does.
+    """
+    try:
+        table = pd.read_csv(path, dtype={"id": str}, keep_default_na=keep_default_na)
+    except (OSError, ValueError):  # pandas' own errors are ValueErrors
+        return None
+    return table if set(columns) <= set(table.columns) else None
+
+
+def _jsonable(value: Any) -> Any:
+    """The JSON form of what our configs and records hold."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+    if isinstance(value, pd.DataFrame | pd.Series):
+        rows = pd.util.hash_pandas_object(value, index=False).to_numpy()
+        columns = list(value.columns) if isinstance(value, pd.DataFrame) else [str(value.name)]
+        return [columns, hashlib.sha256(rows.tobytes()).hexdigest()]
+    if isinstance(value, np.ndarray):
+        data = np.ascontiguousarray(value).tobytes()
+        return [str(value.dtype), list(value.shape), hashlib.sha256(data).hexdigest()]
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+def fingerprint(*parts: Any) -> str:
+    """Sixteen hexadecimal digits that change when any part changes.
+
+    Parts are dataclasses, tables, arrays, numbers, strings, and lists, sets and dicts of these;
+    paths count by name, so give the fingerprint of what lies there (`read_key`) beside them.
+    Dataclasses count without what equals its default, so a new setting with a neutral default
+    leaves every fingerprint as it was; whoever changes a default raises the stage's VERSION.
+
+    >>> fingerprint({"b": 1, "a": [2.0]}) == fingerprint({"a": [2.0], "b": 1})
+    True
+    """
+    text = json.dumps(parts, sort_keys=True, default=_identity)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _identity(value: Any) -> Any:
+    """What tells a value from others in JSON: of a dataclass what is not its default."""
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return _jsonable(value)
+    settings = [(setting, getattr(value, setting.name)) for setting in dataclasses.fields(value)]
+    return {setting.name: found for setting, found in settings if not _is_default(setting, found)}
+
+
+def _is_default(setting: dataclasses.Field, value: Any) -> bool:
+    """Whether a field has its default, compared as text, because arrays and NaN do not compare."""
+    has_factory = setting.default_factory is not dataclasses.MISSING
+    default = setting.default_factory() if has_factory else setting.default
+    if default is dataclasses.MISSING:
+        return False
+    one, other = (json.dumps(v, sort_keys=True, default=_identity) for v in (value, default))
+    return one == other
+
+
+def is_done(folder: str | Path, key: str) -> bool:
+    """Whether `folder` was finished by a stage with this fingerprint, and holds all its files."""
+    return read_key(folder) == key
+
+
+def read_key(folder: str | Path) -> str | None:
+    """The fingerprint that a finished stage left in its folder, or None."""
+    manifest = read_manifest(folder)
+    return None if manifest is None else manifest["key"]
+
+
+def read_manifest(folder: str | Path) -> dict[str, Any] | None:
+    """What `mark_done` left; None where that is damaged, or a file is not as it was signed."""
+    manifest = read_json_or_none(Path(folder) / MANIFEST)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("key"), str):
+        return None
+    files = manifest.get("files", {})
+    if not isinstance(files, dict):
+        return None
+    is_whole = all(_size(Path(folder, name)) == size for name, size in files.items())
+    return manifest if is_whole else None
+
+
+def mark_done(folder: str | Path, key: str, *, files: Iterable[str] = (), **facts: Any) -> None:
+    """Sign `folder` as finished.
+
+    Args:
+        folder: of the stage.
+        key: the fingerprint of all that decides its result.
+        files: names of its results; one that is missing or of another size later undoes the
+            signature.
+        facts: counts, seconds, ... to be kept beside the fingerprint.
+    """
+    sizes = {name: _size(Path(folder, name)) for name in files}
+    signed = {"key": key, **facts, **({"files": sizes} if sizes else {})}
+    write_json(signed, Path(folder) / MANIFEST)
+
+
+def _size(path: Path) -> int | None:
+    """Bytes of a file; None where there is none."""
+    return path.stat().st_size if path.is_file() else None
+
+
+def start_over(folder: str | Path) -> Path:
+    """Take the signature and leftovers off `folder` before a stage writes into it again."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MANIFEST).unlink(missing_ok=True)
+    remove_leftovers(folder.iterdir())
+    return folder
+
+
+def record(run_dir: str | Path, notebook: str, **values: float | int | str) -> None:
+    """Keep named numbers of `notebook`, in place of all that it recorded before."""
+    write_json(values, Path(run_dir) / "recorded" / f"{notebook}.json")
+
+
+def read_records(run_dir: str | Path) -> pd.DataFrame:
+    """All recorded numbers of a run: columns notebook, name, value."""
+    found = {
+        path.stem: read_json_or_none(path)
+        for path in sorted((Path(run_dir) / "recorded").glob("*.json"))
+    }
+    rows = [
+        (notebook, name, value)
+        for notebook, values in found.items()
+        for name, value in (values.items() if isinstance(values, dict) else ())
+    ]
+    return pd.DataFrame(rows, columns=["notebook", "name", "value"])
+
+
+def is_watched() -> bool:
+    """Whether a person watches: a terminal, or Jupyter not driven by papermill."""
+    if os.environ.get("LANDMARK_HEADLESS"):
+        return False
+    ipython = sys.modules.get("IPython")
+    return sys.stderr.isatty() or hasattr(ipython and ipython.get_ipython(), "kernel")
+
+
+def progress(
+    iterable: Iterable[T], what: str, total: int | None = None, *, seconds: float = 15.0
+) -> Iterator[T]:
+    """Pass `iterable` on and tell how far it is.
+
+    A bar where a person watches; otherwise (papermill, a log file) one plain line at most every
+    `seconds`, because a bar would leave one output object per refresh in an executed notebook.
+    """
+    if total is None and hasattr(iterable, "__len__"):
+        total = len(iterable)
+    if is_watched():
+        from tqdm.auto import tqdm
+
+        yield from tqdm(iterable, desc=what, total=total, leave=False)
+        return
+    started = last = time.monotonic()
+    for count, item in enumerate(iterable, start=1):
+        yield item
+        now = time.monotonic()
+        if now - last >= seconds and count != total:
+            last = now
+            print(_progress_line(what, count, total, now - started), flush=True)
+
+
+def _progress_line(what: str, count: int, total: int | None, elapsed: float) -> str:
+    if not total:
+        return f"{what}: {count:,} in {elapsed:.0f} s"
+    line = f"{what}: {count:,} of {total:,} ({count / total:.0%})"
+    if count < max(2, total / 50):  # a start that is slow, or one item, tells nothing of the rest
+        return line
+    return f"{line}, {elapsed / count * (total - count):.0f} s left"
+
+
+def end_with(parent: int) -> None:
+    """From now on, end this process within a second after the process `parent`, which started it.
+
+    A worker otherwise goes on for hours after its notebook was killed, and writes what the next
+    run writes too. It leaves ^C, which a terminal sends to all processes at once, to its parent.
+    Does nothing in the process `parent` itself.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    if os.getpid() != parent:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        threading.Thread(target=watch, daemon=True).start()
+
+
+def rng(seed: int, *words: str | int) -> np.random.Generator:
+    """An independent generator for each purpose, named by `words`.
+
+    >>> bool(rng(0, "a").random() == rng(0, "a").random() != rng(0, "b").random())
+    True
+    """
+    return np.random.default_rng(stream_seed(seed, *words))
+
+
+def stream_seed(seed: int, *words: str | int) -> int:
+    """A 63-bit seed derived from `seed` and `words`, for torch generators."""
+    return int(fingerprint(seed, *words), 16) >> 1

@@ -1,0 +1,238 @@
+"""How good a cleaning is, where the truth is known: planted noise and planted splits.
+
+The truth never enters cleaning; it comes from the miniature world or from photographs with planted
+noise. Classes are judged as pairs of images put together (adjusted Rand index) and by their purity,
+what was dropped by precision and recall against the noise.
+
+The training list that perfect cleaning would make: the upper bound of an ablation.
+
+Beside scoring this alone asks for `truth.csv`, and it trains no network that anything else
+uses: a row of a table says what the truth would be worth."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import adjusted_rand_score
+
+from lib.artifacts import write_csv
+from lib.cleaning.two_pass import clean
+from lib.config import CleanConfig
+from lib.data import first_of
+
+SCORES = ("ari", "purity", "noise_precision", "noise_recall", "noise_f1", "kept")
+
+
+def score_cleaning(images: pd.DataFrame, truth: np.ndarray) -> dict[str, float]:
+    """Score a cleaning against the truth.
+
+    Args:
+        images: `CleaningResult.images`, of which `label` is read.
+        truth: (N,) integers in the same order: the class that each image truly belongs to within
+            its landmark, -1 for noise (a wrong label, or no landmark at all).
+
+    Returns:
+        `ari`: adjusted Rand index, dropped images and noise each a class of their own.
+        `purity`: share of the images left that belong to the commonest true class of theirs; noise
+        never does. `noise_precision`: share of noise in what was dropped. `noise_recall`: share of
+        the noise that was dropped. `noise_f1` of both. `kept`: share of images left. A share of
+        nothing is NaN.
+
+    Raises:
+        ValueError: if there is not one truth for each image.
+
+    >>> images = pd.DataFrame({"label": [0, 0, 0, 1, -1, -1]})
+    >>> scores = score_cleaning(images, np.array([5, 5, -1, 6, -1, 6]))
+    >>> {name: round(score, 2) for name, score in scores.items() if name != "ari"}
+    {'purity': 0.75, 'noise_precision': 0.5, 'noise_recall': 0.5, 'noise_f1': 0.5, 'kept': 0.67}
+    """
+    labels, truth = images["label"].to_numpy(), np.asarray(truth)
+    if truth.shape != labels.shape:
+        raise ValueError(
+            f"expected one true class for each of the {len(labels)} images, found shape "
+            f"{truth.shape}: give them in the order of the images"
+        )
+    dropped, noise = labels < 0, truth < 0
+    found = int((dropped & noise).sum())
+    true_left = pd.Series(truth[~dropped & ~noise]).groupby(labels[~dropped & ~noise])
+    commonest = sum(int(own.value_counts().iloc[0]) for _, own in true_left)
+    return {
+        "ari": float(adjusted_rand_score(_alone(truth), _alone(labels))),
+        "purity": _share(commonest, (~dropped).sum()),
+        "noise_precision": _share(found, dropped.sum()),
+        "noise_recall": _share(found, noise.sum()),
+        "noise_f1": _share(2 * found, dropped.sum() + noise.sum()),
+        "kept": _share((~dropped).sum(), len(labels)),
+    }
+
+
+def _alone(classes: np.ndarray) -> np.ndarray:
+    """Give every image of class -1 a class of its own.
+
+    >>> _alone(np.array([2, -1, 0, -1])).tolist()
+    [2, 4, 0, 6]
+    """
+    top = classes.max(initial=0) + 1
+    return np.where(classes < 0, top + np.arange(len(classes)), classes)
+
+
+def _share(part: float, whole: float) -> float:
+    return float(part / whole) if whole else float("nan")
+
+
+def score_radii(
+    rows: np.ndarray,
+    landmark_ids: np.ndarray,
+    truth: np.ndarray,
+    config: CleanConfig,
+    eps_values: Sequence[float],
+    *,
+    suspects: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Score cleanings with other radii against the truth; all else stays as in `config`.
+
+    The second radius follows the first.
+
+    Args:
+        rows: (N, D) unit rows.
+        landmark_ids: (N,) integers.
+        truth: (N,) as for `score_cleaning`.
+        config: the settings.
+        eps_values: radii of the first pass.
+        suspects: (N,) bool, to drop first; they do not depend on eps, so whoever knows them saves
+            looking for them at every radius.
+
+    Returns:
+        One row per radius: `eps` and the scores of `score_cleaning`.
+    """
+    found = []
+    for eps in eps_values:
+        changed = dataclasses.replace(config, eps=float(eps), relaxed_eps=0.0)
+        images = clean(rows, landmark_ids, changed, suspects=suspects).images
+        found.append({"eps": float(eps), **score_cleaning(images, truth)})
+    return pd.DataFrame(found, columns=["eps", *SCORES])
+
+
+def score_descriptors(
+    descriptors: Mapping[str, np.ndarray],
+    landmark_ids: np.ndarray,
+    truth: np.ndarray,
+    cleanings: Mapping[str, CleanConfig],
+) -> pd.DataFrame:
+    """Score every cleaning by every descriptor, at the radii that are suggested for each.
+
+    Args:
+        descriptors: name → (N, D) unit rows.
+        landmark_ids: (N,) integers.
+        truth: (N,) as for `score_cleaning`.
+        cleanings: name → settings.
+
+    Returns:
+        One row per pair: `descriptor`, `cleaning`, `eps` and the scores of `score_cleaning`.
+    """
+    found = []
+    for descriptor, rows in descriptors.items():
+        for name, config in cleanings.items():
+            result = clean(rows, landmark_ids, config)
+            line = {"descriptor": descriptor, "cleaning": name, "eps": result.config.eps}
+            found.append(line | score_cleaning(result.images, truth))
+    return pd.DataFrame(found, columns=["descriptor", "cleaning", "eps", *SCORES])
+
+
+def read_truth(root: str | Path) -> pd.DataFrame | None:
+    """`truth.csv` of a data folder, what each image really shows; None where there is none.
+
+    Columns id, planted, shows, and split and view in the miniature world. For scoring only.
+
+    Raises:
+        ValueError: It is no CSV, or has no column id, or an id twice.
+    """
+    path = Path(root) / "truth.csv"
+    if not path.is_file():
+        return None
+    try:
+        truth = pd.read_csv(path, dtype={"id": str}, keep_default_na=False, encoding="utf-8-sig")
+    except ValueError as error:  # ParserError, UnicodeDecodeError and EmptyDataError are such
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} is not readable as CSV ({reason}): mend it.") from None
+    if "id" not in truth or truth["id"].duplicated().any():
+        raise ValueError(f"{path} must have a column id in which no image repeats: mend it.")
+    return truth
+
+
+def is_planted(truth: pd.DataFrame) -> pd.Series:
+    """Whether each image of `truth.csv` has a wrong label or shows no landmark.
+
+    Raises:
+        ValueError: The file does not say.
+    """
+    if "planted" not in truth:
+        raise ValueError(
+            "expected the column planted in truth.csv (none where a label is right), found"
+            f" {', '.join(truth.columns)}; add it or take the file away"
+        )
+    return truth["planted"] != "none"
+
+
+def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
+    """What each cleaned image truly is, for `score_cleaning`: a view of its landmark, or noise.
+
+    Args:
+        images: with id and landmark_id.
+        truth: `truth.csv`: id, planted ("none" for a right label) and, where views are known, view.
+
+    Returns:
+        (N,) int64 in the order of `images`, -1 for planted noise.
+
+    Raises:
+        ValueError: The truth lacks a column or an image.
+    """
+    absent = images.loc[~images["id"].isin(truth["id"]), "id"]
+    if len(absent):
+        raise ValueError(
+            f"expected every image in truth.csv, found none of {len(absent):,} of them"
+            f" ({first_of(absent)}); add them or take the file away"
+        )
+    known = truth.assign(is_planted=is_planted(truth)).set_index("id").loc[images["id"]]
+    views = np.full(len(images), "")
+    if "view" in known:  # a close-up shows a part of the front
+        views = known["view"].replace("detail", "front").to_numpy()
+    codes = pd.MultiIndex.from_arrays([images["landmark_id"], views]).factorize()[0]
+    return np.where(known["is_planted"], -1, codes)
+
+
+SMALLEST = 2  # images of a class
+
+
+def write_true_clusters(
+    raw: pd.DataFrame, root: str | Path, path: str | Path, *, split: bool = True
+) -> Path:
+    """Write `train_cluster.csv` as it would be if every wrong label and every view were known.
+
+    Args:
+        raw: training images with id and landmark_id.
+        root: the data folder with `truth.csv`.
+        path: of the file to write.
+        split: whether the views of a landmark are classes of their own, as far as they are known.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: if the data folder has no truth.
+    """
+    truth = read_truth(root)
+    if truth is None:
+        raise ValueError(
+            f"expected truth.csv in {root} for the row of true labels, found none; leave that row "
+            "out of the tables"
+        )
+    truth = truth if split else truth.drop(columns="view", errors="ignore")
+    images = raw[["id", "landmark_id"]].assign(label=true_classes(raw, truth))
+    images = images[images["label"] >= 0]
+    images = images[images.groupby("label")["id"].transform("size") >= SMALLEST]
+    groups = images.groupby("label", sort=True)
+    table = groups.agg(landmark_id=("landmark_id", "first"), images=("id", " ".join))
+    return write_csv(table.rename_axis("cluster_id").reset_index(), path)

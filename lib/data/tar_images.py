@@ -1,0 +1,515 @@
+"""Find the bytes of an image: in a file SPLIT/a/b/c/ID.jpg, or inside SPLIT/images_NNN.tar.
+
+GLDv2 comes in 620 tar archives with 5 million images. They are read where they are: each split's
+headers are walked once, ids and offsets are kept sorted in a few arrays, and an image is one
+binary search and one read. The arrays are memory-mapped files, so worker processes share them,
+and no file stays open, so forks and threads cannot disturb each other. The walk is our own because
+`tarfile` ends without a word at the first header that is damaged."""
+
+import contextlib
+import os
+import re
+import stat
+import tarfile
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lib.artifacts import (
+    MANIFEST,
+    atomic_path,
+    fingerprint,
+    is_done,
+    locked,
+    mark_done,
+    progress,
+    read_json,
+)
+from lib.data.tables import ID_PATTERN, first_of
+
+MOST_BYTES = 2**28  # of one image; photographs have a hundredth of it
+SPLITS = ("train", "index", "test")
+_SUFFIXES = (".jpg", ".jpeg", ".png")
+_LONGEST_ID = 128  # the index has one width for all
+_ARRAYS = {"ids": "S", "archive": "u", "offset": "i", "size": "i"}  # of the index, and their kinds
+_BLOCK, _MAGIC = 512, 257  # a tar's unit, and where its headers say "ustar"
+_CHUNK = 2**20
+_LONGEST_NAME = 2**20  # bytes of a member's extended header
+_PATTERN = re.compile(ID_PATTERN)
+_ADDITIONS = "(thumb(nail)?|copy|small|preview|mask|orig(inal)?|resized|edited|[0-9]+x[0-9]+)s?"
+_SAMPLE = 20_000  # images whose files `ImageStore.state` looks at
+
+
+def evenly_spread(count: int, most: int) -> np.ndarray:
+    """At most `most` of the positions 0 to `count` - 1, from the first to the last.
+
+    >>> evenly_spread(9, 3).tolist(), evenly_spread(2, 3).tolist()
+    ([0, 4, 8], [0, 1])
+    """
+    return np.linspace(0, count - 1, min(count, most)).astype(int)
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        OSError: It is missing, larger than `MOST_BYTES`, or a folder, pipe or device, of which
+            reading might never end.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is no regular file")
+    if status.st_size > MOST_BYTES:
+        raise OSError(f"{path} has {status.st_size:,} bytes, more than {MOST_BYTES:,}")
+    return path.read_bytes()
+
+
+@dataclass(frozen=True, eq=False)
+class TarIndex:
+    """Where each image of a split lies in its archives; rows are sorted by id."""
+
+    archives: tuple[Path, ...]
+    ids: np.ndarray  # (N,) bytes of one width
+    archive: np.ndarray  # (N,) position in `archives`
+    offset: np.ndarray  # (N,) first byte in the archive
+    size: np.ndarray  # (N,) bytes
+    notes: tuple[str, ...] = ()  # one sentence per oddity of the archives
+
+    def read(self, image_id: str) -> bytes | None:
+        """The bytes of an image, or None when no archive has it."""
+        row = int(self._rows([image_id])[0])
+        if row < 0:
+            return None
+        with open(self.archives[self.archive[row]], "rb", buffering=0) as file:
+            return os.pread(file.fileno(), int(self.size[row]), int(self.offset[row]))
+
+    def has(self, image_ids: Sequence[str]) -> np.ndarray:
+        """Whether an archive has each of these images, as (len(image_ids),) booleans."""
+        return self._rows(image_ids) >= 0
+
+    def _rows(self, image_ids: Sequence[str]) -> np.ndarray:
+        """The row of each image, -1 for those that are not there."""
+        keys = np.array([os.fsencode(image_id) for image_id in image_ids], dtype=np.bytes_)
+        if not len(self.ids):
+            return np.full(len(keys), -1)
+        # Of the same width, or searchsorted would copy millions of ids to widen them.
+        rows = np.searchsorted(self.ids, keys.astype(self.ids.dtype))
+        rows = np.minimum(rows, len(self.ids) - 1)
+        return np.where(self.ids[rows] == keys, rows, -1)
+
+
+class ImageStore:
+    """The images of a dataset folder, as bytes."""
+
+    def __init__(self, root: str | Path, *, cache: str | Path | None = None) -> None:
+        """Open a folder without reading anything yet.
+
+        Args:
+            root: The folder that has `train`, `index` and `test`, or any folder of images.
+            cache: Where the index of packed splits is kept; beside the archives when None. If
+                that is not writable, the index lives in memory only.
+        """
+        self.root = Path(root)
+        self.cache = None if cache is None else Path(cache)
+        self._indexes: dict[str, TarIndex | None] = {}
+
+    def read(self, path: str | Path) -> bytes:
+        """The bytes of the image at `path`, relative to the root or absolute.
+
+        Raises:
+            OSError: Neither a file nor an archive has it, or it is no regular file or larger than
+                `MOST_BYTES`.
+        """
+        path = Path(path)
+        split = "".join(path.parts[:1])
+        index = self._index(split) if self.is_packed(split) else None
+        data = None if index is None else index.read(path.stem)
+        return read_file(self.root / path) if data is None else data
+
+    def is_packed(self, split: str) -> bool:
+        """Whether a split is still in its archives; unpacked files beside them win."""
+        if split not in self._indexes:
+            folder = self.root / split
+            archives = split in SPLITS and folder.is_dir() and not _letters(folder)
+            if not (archives and _archives(folder)):
+                self._indexes[split] = None
+        return self._indexes.get(split, True) is not None
+
+    def prepare(self, paths: Sequence[str]) -> None:
+        """Index the packed splits that occur in `paths`, before worker processes start."""
+        for split in sorted(_by_split(paths)):
+            if self.is_packed(split):
+                self._index(split)
+
+    def missing(self, paths: Sequence[str]) -> list[str]:
+        """Those of `paths` that neither a file nor an archive has; reads no image."""
+        absent = []
+        for split, part in _by_split(paths).items():
+            if self.is_packed(split):
+                there = self._index(split).has([Path(path).stem for path in part])
+                part = [path for path, found in zip(part, there, strict=True) if not found]
+            absent += [path for path in part if not (self.root / path).is_file()]
+        return absent
+
+    def state(self, paths: Sequence[str]) -> str:
+        """A digest of what lies at `paths`, which changes when images come, go or change.
+
+        Of unpacked images it takes path, size and time of change of at most 20,000, evenly spread
+        over `paths`; of packed splits, name, size and time of every archive. No image is read.
+        """
+        stamps: list[Any] = []
+        chosen = [paths[i] for i in evenly_spread(len(paths), _SAMPLE)]
+        for split, part in _by_split(chosen).items():
+            if self.is_packed(split):
+                part = [f"{split}/{path.name}" for path in _archives(self.root / split)]
+            stamps += [(path, *_stamp(self.root / path)) for path in part]
+        return fingerprint(stamps)
+
+    def ids(self, split: str, warn: Callable[[str], None] = warnings.warn) -> list[str]:
+        """All ids that a split has an image for, sorted; reads folders or the index, no image.
+
+        What is no regular file SPLIT/a/b/c/ID.jpg with an id that begins with abc, or is a copy or
+        companion of such a file (ID_thumb.jpg), is counted in a sentence for `warn`.
+        """
+        if self.is_packed(split):
+            return [image_id.decode() for image_id in self._index(split).ids]
+        return _ids_of_files(self.root / split, warn)
+
+    def _index(self, split: str) -> TarIndex:
+        index = self._indexes.get(split)
+        if index is None:
+            kept = None if self.cache is None else self.cache / f"tar_index_{split}"
+            index = self._indexes[split] = index_archives(self.root / split, kept)
+        return index
+
+
+def walk_files(
+    folder: Path, onerror: Callable[[OSError], None] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """Each folder from `folder` down, hidden ones left out, and its files' names, sorted.
+
+    Linked folders are followed, but no folder is visited twice and none above `folder` at all, or
+    links in a circle would never end. `onerror` is told of folders that cannot be read.
+    """
+    above = [parent for path in (folder.absolute(), folder.resolve()) for parent in path.parents]
+    seen = {_identity(parent) for parent in above}
+    for place, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
+        if _identity(place) in seen:
+            folders.clear()
+            continue
+        seen.add(_identity(place))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield place, sorted(names)
+
+
+def _identity(folder: str | Path) -> tuple[int, int]:
+    status = os.stat(folder)
+    return status.st_dev, status.st_ino
+
+
+def _ids_of_files(folder: Path, warn: Callable[[str], None]) -> list[str]:
+    found: list[str] = []
+    others: list[str] = []
+    for place, names in walk_files(folder):
+        parts = Path(place).relative_to(folder).parts
+        is_place = len(parts) == 3 and all(len(part) == 1 for part in parts)
+        start = "".join(parts)
+        regular = _regular_files(place) if is_place else ()
+        stems = {name[:-4] for name in regular if name.startswith(start) and name.endswith(".jpg")}
+        stems = {stem for stem in stems if _PATTERN.fullmatch(stem)}
+        stems = {stem for stem in stems if not _is_companion(stem, stems)}
+        found += stems
+        is_image = [is_place or name.lower().endswith(_SUFFIXES) for name in names]
+        others += [
+            os.path.join(*parts, name)
+            for name, counts in zip(names, is_image, strict=True)
+            if counts and not (name.endswith(".jpg") and name[:-4] in stems)
+        ]
+    if others:
+        named = first_of(pd.Series([ascii(name)[1:-1] for name in others], dtype=object))
+        warn(
+            f"{len(others):,} files of {folder.name} are left out, because they are no file "
+            f"{folder.name}/a/b/c/ID.jpg with an id that begins with abc: {named}."
+        )
+    return sorted(found)
+
+
+def _regular_files(folder: str) -> set[str]:
+    """Names of what can be read there: no pipe, device or link to nothing."""
+    names = set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(OSError):  # a link to itself
+                if entry.is_file():
+                    names.add(entry.name)
+    return names
+
+
+def _is_companion(stem: str, stems: set[str]) -> bool:
+    """Whether a name is that of another image with an addition: ID_thumb, ID-copy, ID_1.
+
+    Any addition counts to GLDv2's own ids; to others, which people choose, only what tools add.
+    """
+    for mark in re.finditer("[_-]", stem):
+        base, rest = stem[: mark.start()], stem[mark.end() :]
+        is_made = re.fullmatch("[0-9a-f]{16}", base) or re.fullmatch(_ADDITIONS, rest.lower())
+        if base in stems and is_made:
+            return True
+    return False
+
+
+def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
+    """The index of all `images_*.tar` in a folder: from its cache, or built and cached.
+
+    An archive that is cut short, damaged or no archive at all gives what it has, and a warning:
+    one failed download of 620 should not stop a night of work. A cache that is damaged, or was
+    made for archives of other names, sizes or times, is replaced.
+    """
+    archives = _archives(folder)
+    _warn_of_no_files(folder)
+    cache = folder / "tar_index" if cache is None else cache
+    key = fingerprint([[path.name, *_stamp(path)] for path in archives])
+    with locked(cache):
+        index = _kept_index(archives, cache) if is_done(cache, key) else None
+        if index is None:
+            index = _build(archives)
+            try:
+                with atomic_path(cache) as temporary:
+                    temporary.mkdir()
+                    for name in _ARRAYS:
+                        np.save(temporary / f"{name}.npy", getattr(index, name))
+                    files = [f"{name}.npy" for name in _ARRAYS]
+                    mark_done(temporary, key, files=files, images=len(index.ids), notes=index.notes)
+            except OSError:  # a read-only dataset folder: keep the index in memory
+                pass
+            else:
+                index = _kept_index(archives, cache) or index
+    for note in index.notes:
+        warnings.warn(note, stacklevel=2)
+    return index
+
+
+def _kept_index(archives: list[Path], cache: Path) -> TarIndex | None:
+    """The index in a cache; None where its files are damaged."""
+    try:
+        # Plain arrays over the mapped files: element access on np.memmap itself is slow.
+        arrays = {
+            name: np.asarray(np.load(cache / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS
+        }
+        notes = tuple(map(str, read_json(cache / MANIFEST)["notes"]))
+    except Exception:  # NumPy raises nearly anything on a damaged header, tokenize.TokenError too
+        return None
+    shape = arrays["ids"].shape
+    kinds = {name: values.dtype.kind for name, values in arrays.items()}
+    if kinds != _ARRAYS or len(shape) != 1 or any(a.shape != shape for a in arrays.values()):
+        return None
+    return TarIndex(tuple(archives), **arrays, notes=notes)
+
+
+def _build(archives: list[Path]) -> TarIndex:
+    with ThreadPoolExecutor(8) as threads:
+        walked = threads.map(_walk, archives)
+        what = f"indexing {archives[0].parent.name} archives"
+        parts = list(progress(walked, what, len(archives)))
+    notes = [note for part in parts for note in part[3]]
+    ids = np.concatenate([part[0] for part in parts])
+    order = np.argsort(ids, kind="stable")
+    is_first = np.append(True, ids[order][1:] != ids[order][:-1])[: len(order)]
+    again = pd.Series(ids[order][~is_first]).str.decode("ascii").drop_duplicates()
+    if len(again):
+        notes.append(
+            f"{len(again):,} images are more than once in the archives of {archives[0].parent}, "
+            f"and the first is used: {first_of(again)}."
+        )
+    order = order[is_first]
+    counts = [len(part[0]) for part in parts]
+    return TarIndex(
+        tuple(archives),
+        ids=ids[order],
+        archive=np.repeat(np.arange(len(parts), dtype=np.uint16), counts)[order],
+        offset=np.concatenate([part[1] for part in parts])[order],
+        size=np.concatenate([part[2] for part in parts])[order],
+        notes=tuple(notes),
+    )
+
+
+def _walk(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Ids, offsets and sizes of the whole images in one archive, and what is odd about it."""
+    rows: list[tuple[str, int, int]] = []
+    others: list[str] = []
+    damaged = False
+    try:
+        with open(path, "rb", buffering=0) as file:
+            for member in _members(file.fileno()):
+                if member is None:
+                    damaged = True
+                    continue
+                stem, suffix = os.path.splitext(os.path.basename(member.name))
+                if suffix.lower() not in _SUFFIXES or member.isdir():
+                    continue
+                is_file = member.isreg() and member.type != tarfile.GNUTYPE_SPARSE
+                is_id = _PATTERN.fullmatch(stem) and len(stem) <= _LONGEST_ID
+                if is_file and is_id and member.size <= MOST_BYTES:
+                    rows.append((stem, member.offset_data, member.size))
+                else:
+                    others.append(ascii(member.name[:_LONGEST_ID])[1:-1])
+    except OSError:
+        damaged = True
+    notes = []
+    if damaged:
+        notes.append(
+            f"{path} is damaged or cut short: {len(rows):,} images of it are used; download it "
+            "again."
+        )
+    if others:
+        notes.append(
+            f"{len(others):,} members of {path} are left out, because they are no image file "
+            f"called by an id: {first_of(pd.Series(others, dtype=object))}."
+        )
+    ids, offsets, sizes = zip(*rows, strict=True) if rows else ((), (), ())
+    return (
+        np.array(ids, dtype=np.bytes_ if rows else "S1"),
+        np.array(offsets, dtype=np.int64),
+        np.array(sizes, dtype=np.int64),
+        notes,
+    )
+
+
+def _members(descriptor: int) -> Iterator[tarfile.TarInfo | None]:
+    """The whole members of an archive in their order, with None for every damage met.
+
+    After a damage it goes on at the next header that can be found.
+    """
+    length = os.fstat(descriptor).st_size
+    place, last = 0, None  # the last member waits until what follows shows that its size is right
+    while place + _BLOCK <= length:
+        found = _member_at(descriptor, place, length)
+        if found is not None:
+            if last is not None:
+                yield last
+            last, place = found
+            continue
+        end = os.pread(descriptor, 2 * _BLOCK, place)
+        is_end = len(end) == 2 * _BLOCK and not any(end)
+        start = place if is_end or last is None else last.offset_data
+        after = _next_header(descriptor, start, length)
+        if last is not None and (after is None or after >= place):
+            yield last
+            last = None
+        if is_end and after is None:
+            return
+        yield None
+        if after is None:
+            return
+        place, last = after, None
+    if last is not None:
+        yield last
+    yield None  # it ends without the two blocks of zeros
+
+
+def _member_at(descriptor: int, place: int, length: int) -> tuple[tarfile.TarInfo, int] | None:
+    """The member whose headers begin at `place`, and where the next one's do; None if damaged."""
+    name = size = None
+    is_sparse = False
+    while True:
+        block = os.pread(descriptor, _BLOCK, place)
+        try:
+            member = tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+        except (tarfile.HeaderError, ValueError):
+            return None
+        start = place + _BLOCK
+        more = member.type == tarfile.GNUTYPE_SPARSE and block[482]
+        while more and start < length:  # the map of a sparse file has blocks of its own
+            more = os.pread(descriptor, _BLOCK, start)[504:505] == b"\1"
+            start += _BLOCK
+        is_long = member.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+        is_pax = member.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
+        if not (is_long or is_pax):
+            member.size = member.size if size is None else size
+        has_data = member.isreg() or is_long or member.type not in tarfile.SUPPORTED_TYPES
+        used = member.size if has_data else 0
+        if used < 0 or start + used > length:
+            return None
+        place = start + -(-used // _BLOCK) * _BLOCK
+        if not (is_long or is_pax):
+            member.name = member.name if name is None else os.fsdecode(name)
+            member.type = tarfile.GNUTYPE_SPARSE if is_sparse else member.type
+            member.offset_data = start
+            return member, place
+        if used > _LONGEST_NAME:
+            return None
+        text = os.pread(descriptor, used, start)
+        if member.type == tarfile.GNUTYPE_LONGNAME:
+            name = text.split(b"\0", 1)[0]
+        elif is_pax and member.type != tarfile.XGLTYPE:
+            records = _pax_records(text)
+            name = records.get(b"path", name)
+            is_sparse = any(key.startswith(b"GNU.sparse") for key in records)
+            if b"size" in records:
+                size = int(records[b"size"]) if records[b"size"].isdigit() else -1
+
+
+def _pax_records(text: bytes) -> dict[bytes, bytes]:
+    """The records "LENGTH KEY=VALUE" of an extended header, as far as they are sound."""
+    records, place = {}, 0
+    while found := re.compile(rb"([0-9]{1,9}) ([^=]+)=").match(text, place):
+        end = place + int(found[1])
+        if end <= found.end():
+            break
+        records[found[2]] = text[found.end() : end - 1]
+        place = end
+    return records
+
+
+def _next_header(descriptor: int, start: int, length: int) -> int | None:
+    """Where the next sound member begins, looking at every block from `start` on."""
+    for place in range(start, length, _CHUNK):
+        chunk = os.pread(descriptor, _CHUNK, place)
+        for found in re.finditer(b"ustar", chunk):
+            header = place + found.start() - _MAGIC
+            if header % _BLOCK == 0 and _member_at(descriptor, header, length) is not None:
+                return header
+    return None
+
+
+def _by_split(paths: Sequence[str]) -> dict[str, list[str]]:
+    """The paths of each split, in their order."""
+    parts: dict[str, list[str]] = {}
+    for path in paths:
+        parts.setdefault(path.split("/", 1)[0], []).append(path)
+    return parts
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and time of change of a file; (-1, -1) where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def _warn_of_no_files(folder: Path) -> None:
+    odd = sorted(path.name for path in folder.glob("images_*.tar") if not path.is_file())
+    if odd:
+        warnings.warn(
+            f"{len(odd):,} archives in {folder} are left out, because they are no regular files: "
+            f"{first_of(pd.Series(odd))}.",
+            stacklevel=3,
+        )
+
+
+def _archives(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("images_*.tar") if path.is_file())
+
+
+def _letters(folder: Path) -> bool:
+    """Whether a split has the one-letter folders of unpacked images."""
+    with os.scandir(folder) as entries:
+        return any(len(entry.name) == 1 and entry.is_dir() for entry in entries)

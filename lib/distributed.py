@@ -1,0 +1,117 @@
+"""Start a stage's processes from wherever we are, a notebook, a script, a test; and end with them.
+
+`accelerate launch` starts them on a cluster; then there is nothing left to do here. Otherwise they
+are spawned, not forked as by accelerate's own launchers: by then this process may have used the GPU
+or OpenMP threads to embed, and neither survives a fork (the children raise or hang)."""
+
+import builtins
+import contextlib
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import joblib
+import torch
+from accelerate import PartialState
+from accelerate.utils import (
+    DistributedType,
+    PrepareForLaunch,
+    broadcast_object_list,
+    parse_flag_from_env,
+    patch_environment,
+)
+from torch.multiprocessing import ProcessRaisedException, start_processes
+
+from lib.artifacts import locked
+
+J = TypeVar("J")
+
+
+def precision() -> str:
+    """bfloat16 where the hardware multiplies in it, float16 on older GPUs, float32 elsewhere."""
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> None:
+    """Call `work(job)` here, or once in each of several processes that `accelerate` finds.
+
+    Args:
+        work: a function of a module, so that a fresh process can import it.
+        job: what it works on; travels by pickle.
+        processes: how many; one per GPU by default. More than there are GPUs run on the CPU.
+
+    Raises:
+        ValueError: where one of the processes does; so with OSError.
+    """
+    gpus = torch.cuda.device_count()
+    wanted = processes or max(1, gpus)
+    if wanted == 1 or is_launched():
+        work(job)
+        return
+    place = {
+        "world_size": wanted,
+        "node_rank": 0,
+        "master_addr": "127.0.0.1",
+        "master_port": _free_port(),
+    }
+    if wanted > gpus:
+        place["accelerate_use_cpu"] = "yes"
+        place["gloo_socket_ifname"] = "lo0" if sys.platform == "darwin" else "lo"
+        place["omp_num_threads"] = max(1, joblib.cpu_count() // wanted)
+    kind = DistributedType.MULTI_GPU if wanted <= gpus else DistributedType.MULTI_CPU
+    with patch_environment(**place):
+        try:
+            start_processes(PrepareForLaunch(work, kind), (job,), wanted, start_method="spawn")
+        except ProcessRaisedException as error:
+            # Of the traceback that it is, the last line is the sentence that a user needs.
+            told = re.search(r"\n(\w+Error): (.*)\s*\Z", str(error))
+            kind = getattr(builtins, told[1], None) if told else None
+            for base in (ValueError, OSError):
+                if kind and issubclass(kind, base):
+                    raise base(told[2]) from error
+            raise
+
+
+def is_launched() -> bool:
+    """Whether this process is one of several that `accelerate launch` started for one job."""
+    return "WORLD_SIZE" in os.environ
+
+
+@contextlib.contextmanager
+def work_alone(folder: str | Path, work_left: Callable[[], str]) -> Iterator[str]:
+    """Keep other runs from `folder` and ask what is to be done there.
+
+    Of several processes of one job the main one asks, for all of them: their answers might differ.
+
+    Args:
+        folder: of the stage's result.
+        work_left: what is to be done, "" for nothing.
+
+    Raises:
+        ValueError: in a job of several processes, if another run is at work.
+    """
+    if not is_launched():
+        with locked(folder):
+            yield work_left()
+        return
+    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    with contextlib.ExitStack() as held:
+        answer = [""]
+        if state.is_main_process:
+            held.enter_context(locked(folder, waits=False))  # the others would give up waiting
+            answer = [work_left()]
+        broadcast_object_list(answer)
+        yield answer[0]
+        state.wait_for_everyone()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,284 @@
+"""Trunks from timm, and the two changes that [21] makes to ResNet-like ones.
+
+*Last stride 1*: the fourth stage keeps the resolution of the third, so the map has twice the
+sides. *IBN-a* (Pan et al., 2018): in the first three stages, half the channels of each bottleneck's
+first norm are normalised per image, which drops colour and style; the other half per batch.
+Options of `ModelConfig.trunk_options` that timm does not know: `last_stride` and `ibn`."""
+
+import contextlib
+import difflib
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
+
+import huggingface_hub
+import timm
+import torch
+from torch import nn
+
+PROBE = 128  # pixels: inception and xception networks need 75
+OURS = {"num_classes", "global_pool", "pretrained"}  # what build_trunk itself decides
+# What constructors raise for options that do not fit; the rest comes from fetching weights.
+OPTION_ERRORS = (AssertionError, AttributeError, LookupError, TypeError)
+IBN_STAGES = ("layer1", "layer2", "layer3")
+# Where ImageNet weights with IBN-a are (Pan et al., 2018; [21]), by timm's name; timm has none.
+IBN_NET = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
+IBN_NET_FILES = {
+    "resnet50": "resnet50_ibn_a-d9d0bb7b.pth",
+    "resnet101": "resnet101_ibn_a-59ea0ac6.pth",
+    "resnext101_32x4d": "resnext101_ibn_a-6ace051d.pth",
+    "seresnet101": "se_resnet101_ibn_a-fabed4e2.pth",
+}
+
+
+def check_name(name: str) -> None:
+    """Refuse what is no timm network, or none of its published weights after the dot.
+
+    Raises:
+        ValueError: naming the nearest ones.
+    """
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        close = difflib.get_close_matches(base, timm.list_models(), n=3)
+        raise ValueError(
+            f"expected the name of a timm network, found {name!r}; "
+            + (f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()")
+        )
+    tags = [found.partition(".")[2] for found in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in tags:
+        raise ValueError(
+            f"expected one of timm's weights for {base} after the dot "
+            f"({', '.join(tags) or 'there are none'}), found {tag!r}; leave it out or take another"
+        )
+
+
+def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = False) -> nn.Module:
+    """Create the timm network `name` without pooling and classifier.
+
+    Args:
+        name: any timm name.
+        options: for `timm.create_model`, and `last_stride: 1` and `ibn: True` for us.
+        is_pretrained: whether timm fetches its weights.
+
+    The network is tried on a grey image, so that one without a map of features is refused here and
+    not in the middle of training; `trunk.map_channels` tells how many features the map has.
+
+    Raises:
+        ValueError: unknown name, weights out of reach, a change that the network cannot take, or
+            no map (B, C, H, W) to pool, as from most transformers.
+    """
+    check_name(name)
+    if ours := OURS & options.keys():
+        raise ValueError(
+            f"expected trunk options without {', '.join(sorted(ours))}, found "
+            f"{_call(name, options)}; pooling, neck and weights have settings of their own"
+        )
+    options = dict(options)
+    last_stride, has_ibn = options.pop("last_stride", 2), options.pop("ibn", False)
+    if last_stride not in (1, 2):
+        raise ValueError(f"expected last_stride 1 or 2, found {last_stride!r}; correct it")
+    is_resnest = name.startswith("resnest")
+    if last_stride == 1 and is_resnest:
+        options["output_stride"] = 16  # with dilation 2 in the fourth stage, as [21] has it
+    trunk = _create(name, options, is_pretrained)
+    if last_stride == 1:
+        (pool_as_resnest if is_resnest else keep_last_resolution)(trunk)
+    if has_ibn:
+        add_ibn(trunk)
+    trunk.map_channels = _map_channels(_call(name, options), trunk)
+    return trunk
+
+
+def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Module:
+    create = partial(timm.create_model, name, pretrained=is_pretrained, num_classes=0, **options)
+    try:
+        with _without_retries() if is_pretrained else contextlib.nullcontext():
+            try:
+                return create(global_pool="")
+            except (AssertionError, TypeError):  # some heads insist on pooling: stop before them
+                trunk = create()
+                trunk.forward, trunk.head = trunk.forward_features, nn.Identity()
+                return trunk
+    except Exception as error:  # constructors raise nearly anything for options that do not fit
+        if is_pretrained and not isinstance(error, OPTION_ERRORS):
+            raise _out_of_reach(f"the pretrained weights of {name}", error) from error
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"expected options that the trunk takes, found {_call(name, options)} "
+            f"({type(error).__name__}: {reason}); leave out what belongs to another trunk"
+        ) from error
+
+
+def _call(name: str, options: Mapping[str, Any]) -> str:
+    words = ", ".join(f"{option}={value!r}" for option, value in options.items())
+    return f"{name}({words})" if words else name
+
+
+@contextlib.contextmanager
+def _without_retries() -> Iterator[None]:
+    """Where the hub's host has no address, look at what was fetched before and nowhere else.
+
+    huggingface_hub would retry for a minute, with two lines each time.
+    """
+    before = huggingface_hub.constants.HF_HUB_OFFLINE
+    try:
+        socket.getaddrinfo(urlsplit(huggingface_hub.constants.ENDPOINT).hostname, None)
+    except OSError:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before or not getproxies()
+    try:
+        yield
+    finally:
+        huggingface_hub.constants.HF_HUB_OFFLINE = before
+
+
+def _map_channels(name: str, trunk: nn.Module) -> int:
+    """How many features the map of a trunk has."""
+    widths = {getattr(trunk, width, None) for width in ("num_features", "head_hidden_size")}
+    try:
+        shape = try_trunk(trunk, PROBE)
+        found = f"{shape}"
+    except Exception as error:  # networks raise nearly anything for a size that does not fit
+        shape, found = (), f"none ({type(error).__name__})"
+    if len(shape) != 4 or shape[1] not in widths:
+        raise ValueError(
+            f"expected a trunk that makes a map (B, C, H, W) of images of any size, found {found} "
+            f"from {PROBE} px with {name}; choose a convolutional network such as resnet50"
+        )
+    return shape[1]
+
+
+@torch.no_grad()
+def try_trunk(trunk: nn.Module, size: int) -> tuple[int, ...]:
+    """The shape of what a trunk makes of one grey image; statistics and random streams stay."""
+    was_training = trunk.training
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return tuple(trunk.eval()(torch.zeros(1, 3, size, size)).shape)
+    finally:
+        trunk.train(was_training)
+
+
+def fetch_ibn_net(name: str) -> dict[str, torch.Tensor]:
+    """The official ImageNet weights of the timm network `name` with IBN-a, in timm's names.
+
+    Raises:
+        ValueError: there are none, or they are out of reach.
+    """
+    if name not in IBN_NET_FILES:
+        raise ValueError(
+            f"expected one of {', '.join(IBN_NET_FILES)} for pretrained weights with IBN, found "
+            f"{name!r}; name a local file in `weights`, or '' to start from scratch"
+        )
+    file = IBN_NET_FILES[name]
+    try:
+        found = torch.hub.load_state_dict_from_url(
+            f"{IBN_NET}/{file}", map_location="cpu", check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise _out_of_reach(file, error) from error
+    return from_ibn_net(found)
+
+
+def _out_of_reach(what: str, error: Exception) -> ValueError:
+    return ValueError(
+        f"expected to fetch {what}, found no way to them ({type(error).__name__}); name a local "
+        "file in `weights`, or '' to start from scratch"
+    )
+
+
+def keep_last_resolution(trunk: nn.Module) -> None:
+    """Give the fourth stage of a ResNet-like trunk stride 1, without dilation, in place ([21]).
+
+    Raises:
+        ValueError: the trunk has no fourth stage called `layer4`, or nothing in it strides.
+    """
+    found = 0
+    for parent in list(getattr(trunk, "layer4", nn.Sequential()).modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
+                child.stride = (1, 1)
+                found += 1
+            elif isinstance(child, nn.AvgPool2d) and child.stride in (2, (2, 2)):
+                setattr(parent, name, nn.Identity())  # the shortcut of ResNet-D
+                found += 1
+    if not found:
+        raise ValueError(
+            f"expected a ResNet-like trunk for last_stride 1, found {type(trunk).__name__}; "
+            "many other trunks take output_stride=16 instead"
+        )
+
+
+def pool_as_resnest(trunk: nn.Module) -> None:
+    """Let a dilated ResNeSt's fourth stage begin as the original does ([21]), in place.
+
+    Its first block averages 3×3 places before its last convolution, as it did with stride 2, and
+    takes the shortcut as it is. timm leaves the first out and averages 2×2 places in the second.
+    """
+    block = trunk.layer4[0]
+    block.avd_last = nn.AvgPool2d(3, stride=1, padding=1)
+    block.downsample[0] = nn.Identity()
+
+
+class IBN(nn.Module):
+    """InstanceNorm for the first half of the channels, BatchNorm for the rest.
+
+    The names of its parts are those of the official checkpoints.
+    """
+
+    def __init__(self, batch_norm: nn.BatchNorm2d) -> None:
+        """Start from the values of the norm that it replaces."""
+        super().__init__()
+        channels = batch_norm.num_features
+        self.half = channels // 2
+        self.IN = nn.InstanceNorm2d(self.half, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self.half)
+        state = batch_norm.state_dict()
+        self.IN.load_state_dict({k: state[k][: self.half] for k in ("weight", "bias")})
+        self.BN.load_state_dict({k: v[self.half :] if v.ndim else v for k, v in state.items()})
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Normalise (B, C, H, W)."""
+        by_image, by_batch = features[:, : self.half], features[:, self.half :]
+        return torch.cat([self.IN(by_image), self.BN(by_batch)], dim=1)
+
+
+def add_ibn(trunk: nn.Module) -> None:
+    """Put IBN-a into the bottlenecks of stages 1 to 3 of a ResNet-like trunk, in place.
+
+    Raises:
+        ValueError: the trunk has no such bottlenecks.
+    """
+    stages = [getattr(trunk, stage, ()) for stage in IBN_STAGES]
+    blocks = [block for stage in stages for block in stage if hasattr(block, "conv3")]
+    if not blocks or not all(isinstance(block.bn1, nn.BatchNorm2d) for block in blocks):
+        raise ValueError(
+            f"expected a trunk of ResNet bottlenecks for IBN, found {type(trunk).__name__}; "
+            "choose resnet101, resnext101_32x4d, seresnet101 or the like"
+        )
+    for block in blocks:
+        block.bn1 = IBN(block.bn1)
+
+
+def from_ibn_net(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Translate the names of an official IBN-Net checkpoint into timm's.
+
+    Only squeeze-and-excitation differs: its two linear layers are 1×1 convolutions in timm, and
+    have biases there, which are 0 where the file has none.
+    """
+    renamed: dict[str, torch.Tensor] = {}
+    for name, value in weights.items():
+        layer = re.search(r"\.se\.fc\.([02])\.(weight|bias)$", name)
+        if layer is None or value.ndim != (2 if layer[2] == "weight" else 1):
+            renamed[name] = value
+            continue
+        start = f"{name[: layer.start()]}.se.fc{'1' if layer[1] == '0' else '2'}"
+        if layer[2] == "weight":
+            renamed[f"{start}.weight"] = value[:, :, None, None]
+            renamed.setdefault(f"{start}.bias", torch.zeros(len(value)))
+        else:
+            renamed[f"{start}.bias"] = value
+    return renamed

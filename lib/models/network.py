@@ -1,0 +1,207 @@
+"""The embedding network of both systems: trunk, pooling, reduction to 512, BatchNorm.
+
+[20] §2.2: global average pooling, a 1×1 convolution to 512, BatchNorm, and L2 normalisation at test
+time. [21]: the same with GeM pooling (p = 3) and a linear layer, which is the same 1×1 convolution.
+Any timm network that makes a map of features serves as trunk. The losses take the BatchNorm output
+as it is."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import nn
+
+from lib.artifacts import atomic_path
+from lib.config import ModelConfig
+from lib.models.backbones import PROBE, build_trunk, fetch_ibn_net, from_ibn_net, try_trunk
+from lib.models.weights import WeightReport, check_weights, load_weights, read_file, read_weights
+
+
+def normalise(
+    images: torch.Tensor, mean: tuple[float, ...], std: tuple[float, ...]
+) -> torch.Tensor:
+    """Pixel values 0 to 255, of any dtype, → float32 `(x / 255 - mean) / std` per channel.
+
+    >>> normalise(torch.full((1, 3, 1, 1), 255), (0.5, 0.5, 0.5), (0.5, 0.5, 0.25)).flatten()
+    tensor([1., 1., 2.])
+    """
+    factor = 1.0 / (255.0 * torch.tensor(std, device=images.device).view(-1, 1, 1))
+    shift = torch.tensor(mean, device=images.device).view(-1, 1, 1) * 255.0
+    return images.float().sub(shift).mul_(factor)
+
+
+class GeM(nn.Module):
+    """Generalised-mean pooling: (B, C, H, W) → (B, C, 1, 1), `mean(x^p)^(1/p)`.
+
+    p = 1 is average pooling of the positive part, and large p tends to max pooling. [21] keeps
+    p = 3 fixed.
+    """
+
+    def __init__(self, p: float = 3.0, *, is_trained: bool = False, eps: float = 1e-6) -> None:
+        super().__init__()
+        # A plain number when fixed: raising to it is several times faster than to a tensor.
+        self.p = nn.Parameter(torch.tensor(float(p))) if is_trained else float(p)
+        self.eps = eps
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Pool in float32, because the cube of a half-precision activation overflows."""
+        with torch.autocast(features.device.type, enabled=False):
+            powers = features.float().clamp(min=self.eps).pow(self.p)
+            return powers.mean(dim=(2, 3), keepdim=True).pow(1.0 / self.p)
+
+
+class EmbeddingNetwork(nn.Module):
+    """Normalised images (B, 3, H, W) → raw embeddings (B, D), the output of the last BatchNorm.
+
+    Attributes:
+        mean, std: per-channel values in [0, 1] that images are normalised with: the
+            configuration's, else those that the trunk was trained with.
+        weight_report: what a weight file gave the trunk; None without one, and where timm fetches.
+        config: the `ModelConfig` that builds this network again.
+    """
+
+    def __init__(self, trunk: nn.Module, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.weight_report: WeightReport | None = None
+        self.mean: tuple[float, ...] = config.mean or tuple(trunk.pretrained_cfg["mean"])
+        self.std: tuple[float, ...] = config.std or tuple(trunk.pretrained_cfg["std"])
+        self.trunk = trunk
+        self.pool = build_pooling(config)
+        self.reduce = nn.Conv2d(trunk.map_channels, config.embedding_dim, kernel_size=1, bias=False)
+        nn.init.xavier_uniform_(self.reduce.weight)
+        self.norm = nn.BatchNorm1d(config.embedding_dim)
+        self.norm.bias.requires_grad_(False)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Raw embeddings for the losses, (B, D)."""
+        return self.norm(self.reduce(self.pool(self.trunk(images))).flatten(1))
+
+    def check_size(self, size: int) -> None:
+        """Refuse images that are too small for the trunk.
+
+        Raises:
+            ValueError: the trunk cannot reduce so few pixels.
+        """
+        try:
+            if size < PROBE:  # the trunk takes those of PROBE pixels, or it would not be here
+                try_trunk(self.trunk, size)
+        except RuntimeError as error:
+            raise ValueError(
+                f"expected images large enough for the trunk {self.config.trunk}, found {size} px; "
+                "raise `size` or choose another trunk"
+            ) from error
+
+    def embed(self, images: torch.Tensor) -> torch.Tensor:
+        """Descriptors for search: float32 rows of unit length, (B, D)."""
+        return F.normalize(self(images).float(), dim=1)
+
+
+def build_pooling(config: ModelConfig) -> nn.Module:
+    """Average or generalised-mean pooling to (B, C, 1, 1).
+
+    Raises:
+        ValueError: another pooling than "gap" or "gem".
+    """
+    if config.pooling == "gap":
+        return nn.AdaptiveAvgPool2d(1)
+    if config.pooling == "gem":
+        return GeM(config.gem_p, is_trained=config.gem_trained)
+    raise ValueError(f"expected pooling 'gap' or 'gem', found {config.pooling!r}; correct it")
+
+
+def build_model(config: ModelConfig) -> EmbeddingNetwork:
+    """Build the network; random reduction, trunk weights as `config.weights` says.
+
+    `weights` is "" (random), "pretrained" (timm fetches them; with IBN the official ones are
+    fetched) or the path of a local file. An account of what fitted is then in `weight_report`.
+    `trunk_options` go to `lib.models.backbones.build_trunk`, for example `{"pad_type": "same"}` or
+    `{"ibn": True, "last_stride": 1}`.
+
+    Raises:
+        ValueError: unknown trunk or pooling, weights out of reach, or a file that fits nowhere.
+    """
+    is_pretrained = config.weights == "pretrained"
+    has_ibn = bool(config.trunk_options.get("ibn"))
+    trunk = build_trunk(
+        config.trunk, config.trunk_options, is_pretrained=is_pretrained and not has_ibn
+    )
+    model = EmbeddingNetwork(trunk, config)
+    if is_pretrained and has_ibn:
+        model.weight_report = load_weights(trunk, fetch_ibn_net(config.trunk))
+    elif config.weights and not is_pretrained:
+        found = from_ibn_net(read_weights(config.weights))
+        model.weight_report = load_weights(trunk, found, origin=config.weights)
+    return model
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What `load` finds in a file: the network, the head's weights by name, and noted facts."""
+
+    model: EmbeddingNetwork
+    head: Mapping[str, torch.Tensor]
+    facts: Mapping[str, object]
+
+
+def save(
+    path: str | Path, model: EmbeddingNetwork, head: nn.Module | None = None, **facts: object
+) -> Path:
+    """Write network, head and `facts` (JSON values) as one safetensors file, whole or not at all.
+
+    The network's configuration goes along, so that `load` needs nothing but the file.
+    """
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    if head is not None:
+        tensors |= {f"head.{name}": value for name, value in head.state_dict().items()}
+    notes = {"config": json.dumps(dataclasses.asdict(model.config)), "facts": json.dumps(facts)}
+    with atomic_path(path) as temporary:
+        save_file({k: v.cpu().contiguous() for k, v in tensors.items()}, temporary, notes)
+    return Path(path)
+
+
+def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
+    """Read what `save` wrote and build the network again, in evaluation mode.
+
+    Raises:
+        ValueError: the file is missing or was not written by `save`.
+    """
+    tensors, notes = read_file(path)
+    if "config" not in notes:
+        raise ValueError(
+            f"expected a checkpoint with its configuration, found only weights in "
+            f"{path}; name the file in `weights` of a ModelConfig instead"
+        )
+    try:
+        config, facts = _config(json.loads(notes["config"])), json.loads(notes["facts"])
+        model = build_model(dataclasses.replace(config, weights=""))
+        model.load_state_dict(_under("model.", tensors))
+    except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"expected a checkpoint of this version in {path}, found other settings or weights "
+            f"({type(error).__name__}); train it again"
+        ) from error
+    check_weights(tensors, str(path))
+    model.config = config
+    return Checkpoint(model.to(device).eval(), _under("head.", tensors), facts)
+
+
+def _config(settings: dict[str, Any]) -> ModelConfig:
+    # JSON has made lists of tuples.
+    return ModelConfig(
+        **_with_tuples(settings | {"trunk_options": _with_tuples(settings["trunk_options"])})
+    )
+
+
+def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+
+
+def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

@@ -1,0 +1,220 @@
+"""Charts that several notebooks show: sizes, shares, training curves, steps, grids, differences.
+
+Each function takes a finished table and returns a figure that no pyplot window owns. Colours and
+their meaning are those of `lib.plots.sheets`."""
+
+from collections.abc import Mapping
+from itertools import cycle
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from lib.plots.sheets import (
+    CLUSTERS,
+    INK,
+    LEAKED,
+    NEUTRAL,
+    RESCUED,
+    RIGHT,
+    WRONG,
+    TextFigure,
+    axes_of,
+    logarithmic,
+    shorten,
+)
+
+
+def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
+    """Images per class over the class's rank: one line per training list.
+
+    Both axes are logarithmic if there are many classes, and if they differ much.
+
+    Args:
+        lists: name → the class of every image.
+    """
+    figure, (axis,) = axes_of(6.4, 3.4)
+    for (name, classes), colour in zip(lists.items(), cycle(CLUSTERS), strict=False):
+        sizes = classes.value_counts().to_numpy()
+        label = f"{name}: {len(classes):,} images, {len(sizes):,} classes"
+        axis.plot(np.arange(1, len(sizes) + 1), sizes, color=colour, label=label, linewidth=2)
+    logarithmic(axis.xaxis, axis.yaxis)
+    axis.set(xlabel="class, largest first", ylabel="images")
+    axis.set_title("How many images a class has", loc="left")
+    axis.legend(frameon=False)
+    return figure
+
+
+def shares(table: pd.DataFrame, *, title: str) -> Figure:
+    """Bars of shares: one group per row of `table`, one colour per column (values 0 to 1)."""
+    figure, (axis,) = axes_of(6.4, 0.9 + 0.32 * len(table))
+    height = 0.8 / max(table.shape[1], 1)
+    places = np.arange(len(table))
+    for i, (name, colour) in enumerate(zip(table.columns, cycle(CLUSTERS), strict=False)):
+        axis.barh(places + i * height, table[name], height * 0.9, color=colour, label=name)
+    names = [shorten(str(name), 40) for name in table.index]
+    axis.set_yticks(places + height * (table.shape[1] - 1) / 2, names)
+    axis.invert_yaxis()
+    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+    axis.grid(axis="y", visible=False)
+    axis.set_title(title, loc="left")
+    axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # hides no bar
+    return figure
+
+
+def history(stages: Mapping[str, pd.DataFrame]) -> Figure:
+    """Loss and learning rate of stages trained one after the other, a panel for each stage.
+
+    Args:
+        stages: name → `history.csv` of `lib.training.stage`.
+    """
+    figure, axes = axes_of(3.4 * len(stages), 2.8, columns=len(stages))
+    for axis, (name, table) in zip(axes, stages.items(), strict=True):
+        epochs = table["step"] / table["step"].max() * table["epoch"].max()
+        axis.plot(epochs, table["loss"], color=CLUSTERS[0], linewidth=1.5)
+        axis.set(xlabel="epoch", ylabel="loss")
+        axis.set_title(name, loc="left")
+        rate = axis.twinx()
+        rate.plot(epochs, table["learning_rate"], color=RESCUED, linewidth=1.2, linestyle="--")
+        rate.set_ylim(bottom=0)
+        rate.set_ylabel("learning rate (dashed)", color=RESCUED)
+        rate.spines[["top", "left"]].set_visible(False)
+    return figure
+
+
+def steps(
+    table: pd.DataFrame, *, title: str, gain_title: str = "gain on the row above (95 %)"
+) -> Figure:
+    """mAP step by step with intervals, and beside it each step's paired gain.
+
+    Args:
+        table: from `lib.retrieval.scoring.compare`, or columns like its own.
+        title: of the left panel.
+        gain_title: of the right one.
+    """
+    figure, (left, right) = axes_of(9.2, 0.9 + 0.45 * len(table), columns=2)
+    places = np.arange(len(table))
+    error = [table["private"] - table["low"], table["high"] - table["private"]]
+    left.barh(places, table["private"], xerr=error, color=CLUSTERS[0], height=0.6, capsize=3)
+    for place, value, high in zip(places, table["private"], table["high"], strict=True):
+        beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+        left.annotate(f"{value:.3f}", (high, place), color=INK, size=8, weight="bold", **beside)
+    left.set_yticks(places, [shorten(name, 60) for name in table["step"]])
+    left.set_title(title, loc="left")
+    right.axvline(0, color=INK, linewidth=1)
+    gains = table[table["gain"].notna()]
+    is_leaked = table["step"].str.contains("(leaked)", regex=False)
+    is_told = ~(is_leaked | is_leaked.shift(fill_value=False))  # neither step nor the one before
+    for place, row in gains.iterrows():
+        _gain(right, place, row["gain"], row["gain_low"], row["gain_high"], is_told[place])
+    right.set(yticks=[], ylim=left.get_ylim())
+    right.set_title(gain_title, loc="left")
+    for axis in (left, right):
+        axis.invert_yaxis()
+        axis.grid(axis="y", visible=False)
+    return figure
+
+
+def by_group(table: pd.DataFrame, group: str, *, title: str, k: int = 100) -> Figure:
+    """mAP@k of every group, one colour per step.
+
+    Args:
+        table: from `lib.retrieval.scoring.by_continent`: the column `group`, `queries`, and one per
+        step. group: name of the grouping column.
+        title: above the bars.
+        k: images that count per query.
+    """
+    values = table.drop(columns=["queries"]).set_index(group)
+    values.index = [
+        f"{name} ({count})" for name, count in zip(table[group], table["queries"], strict=True)
+    ]
+    figure = shares(values, title=title)
+    figure.axes[0].xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+    figure.axes[0].set_xlabel(f"mAP@{k}")
+    return figure
+
+
+def heat(table: pd.DataFrame, *, title: str, label: str) -> Figure:
+    """A matrix with its numbers: rows and columns are two settings, cells one score."""
+    figure, (axis,) = axes_of(1.6 + 0.75 * table.shape[1], 1.2 + 0.4 * table.shape[0])
+    axis.grid(visible=False)
+    sns.heatmap(table, annot=True, fmt=".3f", cmap="viridis", ax=axis, cbar_kws={"label": label})
+    best = np.unravel_index(np.argmax(table.fillna(-np.inf).to_numpy()), table.shape)
+    axis.add_patch(Rectangle((best[1], best[0]), 1, 1, fill=False, color=WRONG, linewidth=2))
+    axis.set_title(title, loc="left")
+    return figure
+
+
+def forest(tables: Mapping[str, pd.DataFrame], *, title: str, k: int = 100) -> Figure:
+    """Differences of ablation rows from their reference, ours with intervals beside the paper's.
+
+    Args:
+        tables: heading → rows with the columns name, against, difference, difference_low,
+            difference_high, paper (NaN where it has none) and verdict ("leaked" where the numbers
+            mean nothing). Rows against nothing are left out.
+        title: above all.
+        k: images that count per query.
+    """
+    tables = {heading: table[table["against"] != ""] for heading, table in tables.items()}
+    rows = [max(len(table), 1) for table in tables.values()]
+    figure = TextFigure(
+        figsize=(9.0, 1.4 + 0.34 * sum(rows) + 0.5 * len(rows)),
+        layout="constrained",
+        facecolor="white",
+    )
+    figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold", color=INK)
+    panels = figure.subplots(
+        max(len(rows), 1), 1, sharex=True, squeeze=False, height_ratios=rows or None
+    )[:, 0]
+    for axis, (heading, table) in zip(panels, tables.items(), strict=False):
+        _differences(axis, table)
+        axis.set_title(heading, loc="left", fontsize=9, color=INK)
+    panels[-1].set(xlabel=f"difference in private mAP@{k}")
+    meanings = {RIGHT: "better", WRONG: "worse", NEUTRAL: "not told from chance"}
+    for colour, meaning in meanings.items():
+        panels[0].plot([], [], "o-", color=colour, label=f"here {meaning}, 95 % interval")
+    if any(_is_leaked(table).any() for table in tables.values()):
+        panels[0].plot([], [], "o-", color=LEAKED, label="leaked: trained on the queries")
+    if any(table["paper"].notna().any() for table in tables.values()):
+        panels[0].plot([], [], "D", color=INK, markersize=4, label="in the paper")
+    handles = panels[0].get_legend_handles_labels()
+    figure.legend(*handles, loc="outside lower right", ncols=4, frameon=False, fontsize=8)
+    return figure
+
+
+def _differences(axis: Axes, table: pd.DataFrame) -> None:
+    """One panel of `forest`."""
+    axis.axvline(0, color=INK, linewidth=1)
+    is_leaked = _is_leaked(table).to_numpy()
+    for place, row in enumerate(table.to_dict("records")):
+        ends = row["difference_low"], row["difference_high"]
+        _gain(axis, place, row["difference"], *ends, not is_leaked[place])
+        axis.plot(row["paper"], place + 0.22, "D", color=INK, markersize=4)
+    is_said = table["name"].str.contains("(leaked)", regex=False)
+    mark = np.where(is_leaked & ~is_said, " (leaked)", "")
+    names = table["name"] + ", against " + table["against"] + mark
+    axis.set_yticks(range(len(table)), [shorten(name, 90) for name in names], fontsize=8)
+    axis.set_ylim(len(table) - 0.4, -0.6)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.grid(axis="x", alpha=0.25)
+
+
+def _is_leaked(table: pd.DataFrame) -> pd.Series:
+    """Which differences mean nothing, because a row or its reference is trained on the queries."""
+    verdicts = table.get("verdict", pd.Series("", table.index))
+    leaked = table.loc[verdicts == "leaked", "name"]
+    return table["name"].isin(leaked) | table["against"].isin(leaked)
+
+
+def _gain(
+    axis: Axes, place: float, value: float, low: float, high: float, is_told: bool = True
+) -> None:
+    """A difference and its interval, coloured by the side of zero on which all of it lies."""
+    colour = RIGHT if low > 0 else WRONG if high < 0 else NEUTRAL
+    colour = colour if is_told else LEAKED
+    axis.plot([low, high], [place, place], color=colour, linewidth=3)
+    axis.plot(value, place, "o", color=colour)

@@ -1,0 +1,228 @@
+"""The official scorer of Google Landmark Retrieval: mAP@100, precisions, first hits.
+
+The definitions are those of the DELF scoring code and of Kaggle's metric page; where winners
+computed otherwise (dividing by all relevant images, for one) we keep to the official form.
+`python -m lib.retrieval score` prints them for a file.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from lib.retrieval.ranking import Ranking
+
+OFFICIAL = 100  # predictions that the competition counts
+_PRECISIONS = (1, 5, 10, 50, 100)  # the ranks that the official scorer prints
+Predictions = Ranking | Mapping[str, Sequence[str]]
+Solution = Mapping[str, Collection[str]]
+
+
+def mean_average_precision(
+    predictions: Predictions, solution: Solution, k: int | None = None
+) -> float:
+    """Score ranked ids against the relevant ones: mAP@k, from 0 to 1.
+
+    The mean over all queries of the solution of
+    1 / min(|relevant|, k) · Σ over ranks i ≤ k that hit of (hits up to i) / i.
+    A repeated id keeps its rank and earns nothing, and a query without predictions counts 0.
+
+    Args:
+        predictions: query id to ranked gallery ids, best first, or a `Ranking` with ids.
+        solution: query id to the set of relevant gallery ids.
+        k: how many predictions count; as many as a `Ranking` holds, else the official 100.
+
+    Raises:
+        ValueError: if a predicted query is not in the solution, or a query has nothing relevant.
+
+    >>> mean_average_precision({"q": ["a", "x", "x", "b"]}, {"q": {"a", "b"}})  # (1/1 + 2/4) / 2
+    0.75
+    """
+    return float(average_precisions(predictions, solution, k).mean())
+
+
+def average_precisions(
+    predictions: Predictions, solution: Solution, k: int | None = None
+) -> pd.Series:
+    """The average precision of every query, in the order of the solution.
+
+    Definitions and errors are those of `mean_average_precision`. Two of these make a paired
+    comparison (`lib.retrieval.bootstrap.paired_difference`).
+    """
+    return pd.Series(
+        _average_precisions(_hits(predictions, solution, k), solution),
+        index=pd.Index(solution, name="query"),
+        name="average_precision",
+    )
+
+
+def precision_at(
+    predictions: Predictions, solution: Solution, ks: Sequence[int] = _PRECISIONS
+) -> pd.Series:
+    """The mean share of the first k predictions that hit, for every k.
+
+    The denominator is always k: missing predictions count as wrong.
+
+    >>> precision_at({"q": ["a", "x"]}, {"q": {"a"}}, ks=[1, 4]).tolist()
+    [1.0, 0.25]
+    """
+    means = [float(_hits(predictions, solution, k).sum(axis=1).mean()) / k for k in ks]
+    return pd.Series(means, index=pd.Index(ks, name="k"), name="precision", dtype=float)
+
+
+def first_hit_positions(
+    predictions: Predictions, solution: Solution, k: int | None = None
+) -> pd.Series:
+    """The rank of every query's first relevant image, from 1; k + 1 where there is none.
+
+    `k` is that of `mean_average_precision`.
+
+    >>> first_hit_positions({"q": ["x", "a"]}, {"q": {"a"}, "r": {"b"}}).tolist()
+    [2, 101]
+    """
+    positions = _first_hits(_hits(predictions, solution, k))
+    return pd.Series(positions, index=pd.Index(solution, name="query"), name="first_hit")
+
+
+def per_query(
+    predictions: Predictions,
+    solutions: Mapping[str, Solution],
+    *,
+    ignored: Collection[str] = (),
+    k: int | None = None,
+) -> pd.DataFrame:
+    """Tabulate the official numbers of every query.
+
+    Args:
+        predictions: for the queries of all usages together, ignored ones included.
+        solutions: usage to solution, as `read_solution` gives it.
+        ignored: query ids that may be predicted and do not count (`read_ignored`).
+        k: how many predictions count, as for `mean_average_precision`.
+
+    Returns:
+        A row per query in the order of the solutions: usage, query, relevant (how many there are),
+        AP@k, P@1, P@5, … up to k, first hit (k + 1 without one).
+
+    Raises:
+        ValueError: if a predicted query is in no solution and not ignored.
+    """
+    k = counted(predictions, k)
+    ranked = _as_mapping(predictions)
+    refuse_unknown(ranked, set(ignored).union(*solutions.values()))
+    tables = []
+    for usage, solution in solutions.items():
+        if not solution:
+            continue
+        some = {query: ranked[query] for query in solution if query in ranked}
+        hits = _hits(some, solution, k)
+        table = {
+            "usage": usage,
+            "query": list(solution),
+            "relevant": [len(set(relevant)) for relevant in solution.values()],
+            f"AP@{k}": _average_precisions(hits, solution),
+            **{f"P@{n}": hits[:, :n].sum(axis=1) / n for n in _PRECISIONS if n <= k},
+            "first hit": _first_hits(hits),
+        }
+        tables.append(pd.DataFrame(table))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def evaluate(
+    predictions: Predictions,
+    solutions: Mapping[str, Solution],
+    *,
+    ignored: Collection[str] = (),
+    groups: Mapping[str, str] | None = None,
+    k: int | None = None,
+) -> pd.DataFrame:
+    """Tabulate the official numbers per usage, and per group where groups are given.
+
+    Args:
+        predictions: for the queries of all usages together, ignored ones included.
+        solutions: usage to solution, as `read_solution` gives it; empty usages are left out.
+        ignored: query ids that may be predicted and do not count (`read_ignored`).
+        groups: query id to the name of its group (a continent, a country); a query that it lacks
+            belongs to the group "".
+        k: how many predictions count, as for `mean_average_precision`.
+
+    Returns:
+        A row per usage (and group); columns queries, mAP@k, P@1, P@5, …, mean and median first
+        hit.
+
+    Raises:
+        ValueError: if a predicted query is in no solution and not ignored.
+    """
+    k = counted(predictions, k)
+    table = per_query(predictions, solutions, ignored=ignored, k=k)
+    by = ["usage"]
+    if groups is not None and len(table):
+        table["group"] = [groups.get(query, "") for query in table["query"]]
+        by.append("group")
+    if table.empty:
+        return pd.DataFrame(index=pd.Index([], name="usage"))
+    parts = table.groupby(by if len(by) > 1 else "usage", sort=len(by) > 1)
+    means = {f"P@{n}": (f"P@{n}", "mean") for n in _PRECISIONS if n <= k}
+    return parts.agg(
+        **{"queries": ("query", "size"), f"mAP@{k}": (f"AP@{k}", "mean")},
+        **means,
+        **{"mean first hit": ("first hit", "mean"), "median first hit": ("first hit", "median")},
+    )
+
+
+def _average_precisions(hits: np.ndarray, solution: Solution) -> np.ndarray:
+    k = hits.shape[1]
+    precisions = hits.cumsum(axis=1) / np.arange(1, k + 1)
+    best = np.array([min(len(set(relevant)), k) for relevant in solution.values()])
+    return (precisions * hits).sum(axis=1) / best
+
+
+def _first_hits(hits: np.ndarray) -> np.ndarray:
+    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, hits.shape[1] + 1)
+
+
+def counted(predictions: Predictions, k: int | None = None) -> int:
+    """How many predictions count: `k`, else as many as a `Ranking` holds, else the official 100."""
+    if k is None:
+        return predictions.k if isinstance(predictions, Ranking) else OFFICIAL
+    return k
+
+
+def _as_mapping(predictions: Predictions) -> Mapping[str, Sequence[str]]:
+    return predictions.predictions() if isinstance(predictions, Ranking) else predictions
+
+
+def refuse_unknown(predicted: Collection[str], known: Collection[str]) -> None:
+    unknown = [query for query in predicted if query not in known]
+    if unknown:
+        raise ValueError(
+            f"expected predictions for queries of the solution, found {len(unknown)} others, the"
+            f" first {unknown[0]!r}; leave them out or give the solution that has them"
+        )
+
+
+def _hits(predictions: Predictions, solution: Solution, k: int | None) -> np.ndarray:
+    """(Q, k) booleans: where a relevant id stands for the first time, queries as in `solution`."""
+    k = counted(predictions, k)
+    predictions = _as_mapping(predictions)
+    if not solution:
+        raise ValueError("expected at least one query in the solution, found none; check the file")
+    if k < 1:
+        raise ValueError(f"expected k of at least 1, found {k}; count one prediction or more")
+    refuse_unknown(predictions, solution)
+    hits = np.zeros((len(solution), k), dtype=bool)
+    for row, (query, relevant) in enumerate(solution.items()):
+        ranked = predictions.get(query, ())
+        if isinstance(relevant, str) or isinstance(ranked, str):
+            raise ValueError(
+                f"expected collections of ids for query {query!r}, found one string; split it"
+                " at its spaces"
+            )
+        if not len(relevant):
+            raise ValueError(
+                f"expected relevant ids for query {query!r}, found none; leave the query out"
+            )
+        first = ranked[:k]
+        hits[row, : len(first)] = [found in relevant for found in first]
+        if len(set(first)) < len(first):  # a repeat earns nothing
+            hits[row, : len(first)] &= ~pd.Series(list(first)).duplicated().to_numpy()
+    return hits

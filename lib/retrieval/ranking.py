@@ -1,0 +1,279 @@
+"""The one result object between search, reranking, metrics, pictures and submission.
+
+A `Ranking` holds, for every query, the best gallery images and their scores, best first. It is
+checked once when it is made and read-only afterwards, so nothing that reads it checks again, and
+a reranker cannot change what it was given: it returns a new one.
+
+A ranking on disk: one `.npz` that the submission, the scorer or another session reads again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.artifacts import atomic_path
+
+
+@dataclass(frozen=True, eq=False)
+class Ranking:
+    """Ranked gallery positions per query, best first.
+
+    `k` is at most the size of the gallery, and 0 for an empty one; there may be no query at all.
+    The arrays are copied and made read-only.
+
+    Attributes:
+        scores: (Q, k) float32, larger is better, never increasing along a row.
+        positions: (Q, k) int64 rows of the gallery, none twice in a row.
+        query_ids: (Q,) distinct ids, or None.
+        gallery_ids: (N,) distinct ids of the whole gallery, or None.
+
+    Raises:
+        ValueError: if shapes, order, range or ids contradict the above.
+
+    >>> ranking = Ranking([[0.9, 0.4]], [[2, 0]], query_ids=["q"], gallery_ids=["a", "b", "c"])
+    >>> ranking.predictions()
+    {'q': ['c', 'a']}
+    """
+
+    scores: np.ndarray
+    positions: np.ndarray
+    query_ids: np.ndarray | None = None
+    gallery_ids: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        """Check everything once and lock the arrays."""
+        scores = np.array(self.scores, dtype=np.float32)
+        positions = _as_positions(self.positions)
+        _check_table(scores, positions)
+        query_ids = None if self.query_ids is None else check_ids(self.query_ids, "query")
+        gallery_ids = None if self.gallery_ids is None else check_ids(self.gallery_ids, "gallery")
+        check_count(query_ids, len(scores), "query")
+        if gallery_ids is not None and positions.size and positions.max() >= len(gallery_ids):
+            raise ValueError(
+                f"expected positions below the {len(gallery_ids)} gallery ids, found"
+                f" {positions.max()}; pass the ids of the gallery that was searched"
+            )
+        locked = dict(
+            scores=scores, positions=positions, query_ids=query_ids, gallery_ids=gallery_ids
+        )
+        for name, value in locked.items():
+            if value is not None:
+                value.setflags(write=False)
+            object.__setattr__(self, name, value)
+
+    def __len__(self) -> int:
+        """The number of queries."""
+        return len(self.scores)
+
+    @property
+    def k(self) -> int:
+        """How many gallery images are ranked per query."""
+        return self.scores.shape[1]
+
+    def ids(self) -> np.ndarray:
+        """The (Q, k) gallery ids, best first.
+
+        Raises:
+            ValueError: if the ranking was made without gallery ids.
+        """
+        if self.gallery_ids is None:
+            raise ValueError(
+                "expected a ranking with gallery ids, found positions only; give gallery_ids"
+                " to the search"
+            )
+        return self.gallery_ids[self.positions]
+
+    def predictions(self) -> dict[str, list[str]]:
+        """Query id to ranked gallery ids: what the metrics and a submission read.
+
+        Raises:
+            ValueError: if the ranking was made without query or gallery ids.
+        """
+        if self.query_ids is None:
+            raise ValueError(
+                "expected a ranking with query ids, found none; give query_ids to the search"
+            )
+        return dict(zip(self.query_ids.tolist(), self.ids().tolist(), strict=True))
+
+    def again(self, scores: np.ndarray, positions: np.ndarray) -> "Ranking":
+        """A new ranking of the same queries and gallery: what a reranker returns."""
+        return Ranking(scores, positions, self.query_ids, self.gallery_ids)
+
+    def top(self, k: int) -> "Ranking":
+        """The first `k` of every query, or all of them when fewer are ranked."""
+        if k < 1:
+            raise ValueError(f"expected k of at least 1, found {k}; ask for one image or more")
+        return self.again(self.scores[:, :k], self.positions[:, :k])
+
+    def row(self, query: str | int) -> int:
+        """The row of a query, given its id, or its row number where there are no ids.
+
+        Raises:
+            ValueError: if there is no such query.
+        """
+        if self.query_ids is None:
+            found = [query] if isinstance(query, int | np.integer) else []
+            found = [row for row in found if 0 <= row < len(self)]
+        else:
+            found = np.flatnonzero(self.query_ids == str(query)).tolist()
+        if not found:
+            raise ValueError(
+                f"expected one of the {len(self)} ranked queries, found {query!r}; give its id,"
+                " or its row number when the ranking has no ids"
+            )
+        return int(found[0])
+
+    def of(self, query: str | int) -> pd.DataFrame:
+        """One query's ranking as a table: rank (from 1) as index, position, score, id if known."""
+        row = self.row(query)
+        table = pd.DataFrame(
+            {"position": self.positions[row], "score": self.scores[row]},
+            index=pd.RangeIndex(1, self.k + 1, name="rank"),
+        )
+        if self.gallery_ids is not None:
+            table["id"] = self.gallery_ids[self.positions[row]]
+        return table
+
+
+def check_ids(ids: Sequence[str] | np.ndarray | pd.Series, what: str) -> np.ndarray:
+    """The ids as a one-dimensional array of distinct strings, copied.
+
+    Raises:
+        ValueError: if an id is missing or occurs twice.
+    """
+    table = pd.Series(np.asarray(ids).ravel()) if np.ndim(ids) == 1 else None
+    if table is None:
+        raise ValueError(
+            f"expected a flat list of {what} ids, found {np.ndim(ids)} dimensions; pass one id"
+            " per image"
+        )
+    if table.isna().any():
+        raise ValueError(
+            f"expected an id for every {what} image, found none at row"
+            f" {int(table.isna().argmax())}; leave such rows out"
+        )
+    if table.duplicated().any():
+        raise ValueError(
+            f"expected distinct {what} ids, found {table[table.duplicated()].iloc[0]!r} twice;"
+            " keep one row per image"
+        )
+    return np.array(table.to_list(), dtype=str)
+
+
+def check_rows(ranking: Ranking, **tables: object) -> None:
+    """Refuse what is out of step with a ranking that is to be reranked.
+
+    Args:
+        ranking: of Q queries; of N gallery images where it has ids.
+        tables: things with a length: names that begin with `quer` have one entry per query, the
+            others one per gallery image.
+
+    Raises:
+        ValueError: naming what has another number of entries.
+    """
+    images = None if ranking.gallery_ids is None else len(ranking.gallery_ids)
+    for name, table in tables.items():
+        is_query = name.startswith("quer")
+        wanted = len(ranking) if is_query else images
+        if wanted is not None and len(table) != wanted:
+            whose = "ranked queries" if is_query else "gallery images"
+            raise ValueError(
+                f"expected {name.replace('_', ' ')} of the {wanted} {whose}, found {len(table)};"
+                " make ranking, votes and embeddings from the same images"
+            )
+        if not is_query:
+            images = len(table)
+    if images is not None and ranking.positions.size and ranking.positions.max() >= images:
+        raise ValueError(
+            f"expected a gallery that holds every ranked position, found {images} images and"
+            f" position {ranking.positions.max()}; rank the gallery that the votes are about"
+        )
+
+
+def check_count(ids: Sequence[str] | np.ndarray | None, rows: int, what: str) -> None:
+    """Refuse ids that are out of step with the rows they name; None is no ids at all.
+
+    Raises:
+        ValueError: if the numbers differ.
+    """
+    if ids is not None and len(ids) != rows:
+        raise ValueError(
+            f"expected one {what} id per row, found {len(ids)} ids for {rows} rows; pass the ids"
+            " in the order of the embeddings"
+        )
+
+
+def _as_positions(positions: np.ndarray) -> np.ndarray:
+    positions = np.array(positions)
+    if positions.size and not np.issubdtype(positions.dtype, np.integer):
+        raise ValueError(
+            f"expected integer positions, found {positions.dtype}; pass rows of the gallery"
+        )
+    return positions.astype(np.int64)
+
+
+def _check_table(scores: np.ndarray, positions: np.ndarray) -> None:
+    if scores.ndim != 2 or scores.shape != positions.shape:
+        raise ValueError(
+            f"expected scores and positions of one shape (Q, k), found {scores.shape} and"
+            f" {positions.shape}; pass one row per query"
+        )
+    _refuse_rows(~np.isfinite(scores).all(axis=1), "finite scores", "a NaN or an infinity")
+    _refuse_rows(
+        (np.diff(scores, axis=1) > 0).any(axis=1), "scores best first", "a larger one after"
+    )
+    _refuse_rows((positions < 0).any(axis=1), "positions from 0", "a negative one")
+    ordered = np.sort(positions, axis=1)
+    _refuse_rows((np.diff(ordered, axis=1) == 0).any(axis=1), "distinct positions", "one twice")
+
+
+def _refuse_rows(wrong: np.ndarray, expected: str, found: str) -> None:
+    if wrong.any():
+        raise ValueError(
+            f"expected {expected} in every row, found {found} in row {int(wrong.argmax())};"
+            " mend the search or reranker that made this ranking"
+        )
+
+
+_FIELDS = ("scores", "positions", "query_ids", "gallery_ids")
+
+
+def write_ranking(ranking: Ranking, path: str | Path) -> Path:
+    """Write a ranking with its ids, whole or not at all; a name without `.npz` is given it."""
+    path = Path(path)
+    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+    fields = {name: getattr(ranking, name) for name in _FIELDS}
+    with atomic_path(path) as temporary:
+        np.savez(temporary, **{name: value for name, value in fields.items() if value is not None})
+    return path
+
+
+def read_ranking(path: str | Path) -> Ranking:
+    """Read what `write_ranking` wrote.
+
+    Raises:
+        ValueError: if the file is no ranking, or its contents contradict each other.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            fields = {name: file[name] for name in _FIELDS if name in file.files}
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # BadZipFile, zlib.error, MemoryError, ...: whatever bytes can do
+        raise _no_ranking(path, error) from None
+    try:
+        return Ranking(**fields)
+    except TypeError as error:
+        raise _no_ranking(path, error) from None
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def _no_ranking(path: str | Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"expected a ranking in {path}, found something else ({error}); write one with"
+        " lib.retrieval.ranking"
+    )

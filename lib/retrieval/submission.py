@@ -1,0 +1,132 @@
+"""The competition's answer file: one row per query, its best gallery ids joined by spaces.
+
+Kaggle rejects a whole file for one bad row and does not say which, so everything is checked before
+a byte is written, and an error names the row. The file appears whole or not at all.
+`python -m lib.retrieval check submission.csv DATA_DIR` checks a finished one.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lib.artifacts import write_csv
+from lib.data import read_submission
+from lib.retrieval.metrics import OFFICIAL, counted
+from lib.retrieval.ranking import Ranking, check_ids
+
+Ids = Sequence[str] | np.ndarray | pd.Series
+
+
+def write_submission(
+    predictions: Ranking | Mapping[str, Sequence[str]],
+    path: str | Path,
+    *,
+    query_ids: Ids,
+    gallery_ids: Ids,
+    sample: Ids | None = None,
+    k: int | None = None,
+) -> Path:
+    """Write ranked ids as `id,images`, every query exactly once.
+
+    Args:
+        predictions: a `Ranking` with ids, or query id to ranked gallery ids, best first.
+        path: the file to write; one that is there is replaced.
+        query_ids: all queries, in the order of the file unless `sample` gives another.
+        gallery_ids: all gallery images.
+        sample: the ids of `sample_submission.csv`, whose order is kept.
+        k: ids per row; as many as a `Ranking` holds, at most the official 100, else these; the
+            whole gallery where it is smaller.
+
+    Returns:
+        `path`.
+
+    Raises:
+        ValueError: if a query is missing, unknown or repeated, or a row has an unknown or repeated
+            id or another number of ids; nothing is written then.
+    """
+    k = min(counted(predictions), OFFICIAL) if k is None else k
+    if isinstance(predictions, Ranking):
+        predictions = predictions.top(k).predictions()
+    queries = check_ids(query_ids, "query").tolist()
+    if sample is not None:
+        queries = _in_order_of(sample, queries)
+    _check(predictions, queries, gallery_ids, k)
+    rows = [" ".join(predictions[query]) for query in queries]
+    return write_csv(pd.DataFrame({"id": queries, "images": rows}, dtype=str), path)
+
+
+def check_submission(
+    path: str | Path, query_ids: Ids, gallery_ids: Ids, *, k: int = OFFICIAL
+) -> dict[str, list[str]]:
+    """Read a submission file and check it as Kaggle would.
+
+    Returns:
+        Query id to ranked gallery ids.
+
+    Raises:
+        ValueError: as `write_submission`, or if the header is not `id,images`.
+    """
+    predictions = read_submission(path)
+    try:
+        _check(predictions, check_ids(query_ids, "query").tolist(), gallery_ids, k)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return predictions
+
+
+def _in_order_of(sample: Ids, queries: list[str]) -> list[str]:
+    ordered = check_ids(sample, "sample").tolist()
+    difference = set(ordered) ^ set(queries)
+    if difference:
+        raise ValueError(
+            f"expected the queries of the sample submission, found {len(difference)} in one of the"
+            f" two only, such as {min(difference)!r}; take queries and sample from one dataset"
+        )
+    return ordered
+
+
+def _check(
+    predictions: Mapping[str, Sequence[str]], queries: list[str], gallery_ids: Ids, k: int
+) -> None:
+    if k < 1:
+        raise ValueError(f"expected k of at least 1, found {k}; the competition asks for 100")
+    gallery = set(check_ids(gallery_ids, "gallery").tolist())
+    wanted = min(k, len(gallery))
+    known = set(queries)
+    for number, query in enumerate(predictions, start=1):
+        if query not in known:
+            raise ValueError(
+                f"row {number}: expected one of the {len(known)} queries, found {query!r};"
+                " leave it out"
+            )
+    missing = [query for query in queries if query not in predictions]
+    if missing:
+        raise ValueError(
+            f"expected a row for each of the {len(queries)} queries, found none for"
+            f" {len(missing)}, the first {missing[0]!r}; rank every query"
+        )
+    for number, (query, ranked) in enumerate(predictions.items(), start=1):
+        _check_row(f"row {number}, query {query!r}", ranked, gallery, wanted)
+
+
+def _check_row(row: str, ranked: Sequence[str], gallery: set[str], wanted: int) -> None:
+    if isinstance(ranked, str):
+        raise ValueError(f"{row}: expected a list of ids, found one string; split it at its spaces")
+    if len(ranked) != wanted:
+        raise ValueError(
+            f"{row}: expected {wanted} ids, found {len(ranked)}; search with k={wanted} or keep"
+            " that many"
+        )
+    unknown = next((found for found in ranked if found not in gallery), None)
+    if unknown is not None:
+        raise ValueError(
+            f"{row}: expected ids of the gallery, found {unknown!r}; rank the gallery of this"
+            " dataset"
+        )
+    if len(set(ranked)) < len(ranked):
+        twice = next(found for place, found in enumerate(ranked) if found in ranked[:place])
+        raise ValueError(
+            f"{row}: expected distinct ids, found {twice!r} twice; keep its better rank"
+        )

@@ -1,0 +1,261 @@
+"""Ablation tables: what is trained, what is shared, and what is read again."""
+
+import dataclasses
+import multiprocessing
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.ablation import runner as ablation
+from lib.ablation import runner as benches
+from lib.ablation.rows import AblationRow, AblationTable, in_words, unique_rows
+from lib.ablation.runner import Bench
+from lib.ablation.tables import paper_tables
+from lib.artifacts import is_done, mark_done, read_key, rng
+from lib.config import ModelConfig, Profile, StageConfig
+from lib.retrieval import scoring
+from lib.retrieval.ranking import Ranking
+from lib.training.stage import CHECKPOINT, stage_key
+from tests.numbered import numbered_evaluation
+
+EVALUATION = numbered_evaluation()
+STAGES = (
+    StageConfig("softmax", loss="softmax", epochs=2),
+    StageConfig("arcface", epochs=3),
+    StageConfig("cluster", train_list="cluster", epochs=1, cutmix="code"),
+)
+PROFILE = Profile(name="test", recipe="own", model=ModelConfig(trunk="own"), stages=STAGES)
+TABLES = paper_tables(PROFILE)
+TABLE_1 = TABLES["glr20_table_1"]
+
+
+class Trainer:
+    """Stands in for `train`: signs folders, remembers which stages it trained, dies on request."""
+
+    def __init__(self):
+        self.trained = []
+        self.dies_at = None
+
+    def __call__(self, stage, model, table, root, folder, *, start=None, seed=0):
+        key = stage_key(stage, model, table, start=start, seed=seed, root=root)
+        if not is_done(folder, key):
+            if len(self.trained) == self.dies_at:
+                raise KeyboardInterrupt
+            self.trained.append((stage.name, model.trunk, stage.epoch_images, seed))
+            mark_done(folder, key)
+        return folder / CHECKPOINT
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    trainer = Trainer()
+    monkeypatch.setattr(benches, "train", trainer)
+    return trainer
+
+
+@pytest.fixture
+def ranked(monkeypatch):
+    """The folders whose checkpoints were ranked; every checkpoint has an order of its own."""
+    groups = []
+
+    def rank(self, checkpoints, inference):
+        groups.append([path.parent for path in checkpoints])
+        return random_ranking(checkpoints)
+
+    monkeypatch.setattr(Bench, "_rank", rank)
+    return groups
+
+
+def random_ranking(checkpoints):
+    generator = rng(0, *(read_key(path.parent) for path in checkpoints))
+    queries, gallery = EVALUATION.queries["id"], EVALUATION.gallery["id"]
+    positions = np.array([generator.permutation(len(gallery)) for _ in queries])
+    return Ranking(-np.sort(generator.random(positions.shape)), positions, queries, gallery)
+
+
+def training_list(self, name, seed, cleaning=""):
+    """Lists of one to three images, others for every name; the cluster list also for every seed."""
+    mark = f"{name}{seed}{cleaning}" if name == "cluster" else name
+    count = {"clean": 1, "full": 3}.get(name, 2)
+    paths = [f"train/{mark}{i}.jpg" for i in range(count)]
+    ids = [f"{mark}{i}" for i in range(count)]
+    columns = {"id": ids, "path": paths, "label": 0, "is_clean": True, "continent": "Asia"}
+    return pd.DataFrame(columns)
+
+
+@pytest.fixture
+def bench(tmp_path, trainer, ranked, monkeypatch):
+    monkeypatch.setattr(Bench, "training_list", training_list)
+
+    class Dataset:
+        root = tmp_path / "data"
+
+    return Bench(PROFILE, Dataset(), EVALUATION, tmp_path / "ablation")
+
+
+def test_run_trains_what_rows_share_once(bench, trainer):
+    ablation.run([TABLE_1, TABLE_1], bench, seeds=(0, 1), processes=1)
+    names = [name for name, *_ in trainer.trained]
+    assert len(trainer.trained) == len(set(trainer.trained)) == 2 * 5
+    assert sorted(set(names)) == ["arcface", "cluster", "cutmix_paper", "softmax", "softmax_on"]
+    assert len(list(bench.folder.glob("*/manifest.json"))) == 2 * 5
+
+
+def test_run_a_second_time_only_reads(bench, trainer, ranked):
+    first = ablation.run([TABLE_1], bench)
+    trainer.trained.clear()
+    ranked.clear()
+    second = ablation.run([TABLE_1], bench)
+    assert trainer.trained == ranked == []
+    for name, scores in first.items():
+        pd.testing.assert_frame_equal(scores, second[name])
+
+
+def test_run_scores_every_row_with_every_seed(bench):
+    table = dataclasses.replace(TABLE_1, rows=TABLE_1.rows[:2])
+    results = ablation.run([table], bench, seeds=(3, 5), processes=1)
+    assert list(results) == [row.name for row in table.rows]
+    for row in table.rows:
+        parts = []
+        for seed in (3, 5):
+            ranking = random_ranking([bench.train(row, seed)])
+            parts.append(scoring.score(ranking, EVALUATION).assign(seed=seed))
+        expected = pd.concat(parts, ignore_index=True)
+        assert "NA" in set(results[row.name]["country"])
+        pd.testing.assert_frame_equal(results[row.name], expected)
+
+
+def test_run_goes_on_where_it_was_killed(bench, trainer, ranked):
+    trainer.dies_at = 3  # in the third row
+    with pytest.raises(KeyboardInterrupt):
+        ablation.run([TABLE_1], bench, seeds=(0, 1), processes=1)
+    assert len(ranked) == 2
+    trainer.dies_at = None
+    results = ablation.run([TABLE_1], bench, seeds=(0, 1), processes=1)
+    assert len(trainer.trained) == len(set(trainer.trained)) == 10
+    assert all(set(scores["seed"]) == {0, 1} for scores in results.values())
+
+
+def test_run_tells_how_far_it_is_and_how_long_the_rest_takes(bench, capsys, monkeypatch):
+    monkeypatch.setattr(ablation, "FINISHED", 0.0)
+    ablation.run([TABLE_1], bench, seeds=(0, 4), processes=1)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        f"seed {seed}, row {place} of 4, {row.name}"
+        for seed in (0, 4)
+        for place, row in enumerate(TABLE_1.rows, start=1)
+    ]
+    assert lines[3].endswith("about 0 s left")
+    monkeypatch.setattr(ablation, "FINISHED", 1e9)
+    ablation.run([TABLE_1], bench)
+    assert capsys.readouterr().out.splitlines()[0].endswith(": done before")
+
+
+def test_time_left_counts_what_rows_of_other_cleanings_share_once(bench):
+    rows = unique_rows([TABLES["cleaning"]])
+    waiting = ablation._Clock(rows, bench, 0).waiting
+    size = STAGES[-1].size
+    last = STAGES[-1].epochs * 3 * size**2  # three images, the budget of all
+    first, *others = waiting.values()
+    assert first > last
+    assert others == [last] * (len(rows) - 1)
+
+
+def test_run_refuses_two_rows_of_one_name(bench):
+    row = TABLE_1.rows[0]
+    other = dataclasses.replace(row, stages=row.stages[:1])
+    again = dataclasses.replace(row, against="elsewhere", paper_private=0.9)
+    assert list(unique_rows([AblationTable("a", "A", (row, again))])) == [row.name]
+    with pytest.raises(ValueError, match=f"one row called '{row.name}', found two that differ"):
+        ablation.run([AblationTable("a", "A", (row, other))], bench)
+
+
+def test_train_reuses_what_was_trained_elsewhere(bench, trainer, tmp_path):
+    cluster, mixed = TABLE_1.rows[2:]
+    elsewhere = dataclasses.replace(bench, folder=tmp_path / "elsewhere")
+    other_seed = elsewhere.train(cluster, 1).parent
+    known = elsewhere.train(cluster, 0).parent
+    arcface = elsewhere.train(TABLE_1.rows[1], 0).parent
+    trainer.trained.clear()
+    bench = dataclasses.replace(bench, known=[other_seed, arcface, known, tmp_path / "missing"])
+    assert bench.train(cluster, 0).parent == known
+    assert [name for name, *_ in trainer.trained] == ["softmax"]  # the one not offered
+    assert bench.train(mixed, 0).parent.parent == bench.folder
+
+
+def test_train_gives_rows_on_different_lists_one_budget(bench, trainer):
+    for row in TABLES["cleaning"].rows[:3]:
+        bench.train(row, 0)
+    budgets = {name: images for name, _, images, _ in trainer.trained}
+    assert budgets == {"softmax": 0, "arcface": 0, "on_full": 3, "on_clean": 3, "on_cluster": 3}
+
+
+def test_score_ranks_an_ensemble_by_all_its_members(bench, trainer, ranked):
+    first, second = TABLE_1.rows[:2]
+    both = AblationRow("both", members=(first.name, second.name))
+    rows = {row.name: row for row in (first, second, both)}
+    bench.score(both, rows, 0)
+    assert ranked == [[bench.train(first, 0).parent, bench.train(second, 0).parent]]
+    assert len(trainer.trained) == 3
+
+
+def test_score_keeps_another_inference_and_other_queries_apart(bench, ranked):
+    row = TABLE_1.rows[0]
+    larger = dataclasses.replace(PROFILE.inference, size=96)
+    fewer = dataclasses.replace(
+        EVALUATION, queries=EVALUATION.queries.iloc[:3], solution=dict(EVALUATION.solution)
+    )
+    for _ in range(2):
+        bench.score(row, {}, 0)
+        bench.score(dataclasses.replace(row, inference=larger), {}, 0)
+    assert len(ranked) == 2
+    fewer.solution["Private"] = {}
+    few = dataclasses.replace(bench, evaluation=fewer)
+    with pytest.raises(ValueError, match="queries of the solution"):
+        few.score(row, {}, 0)  # ranked again, by the stand-in for all queries
+    assert len(ranked) == 3
+
+
+def test_run_side_by_side_ends_with_the_first_error(bench, tmp_path):
+    table = AblationTable("t", "T", TABLE_1.rows[:1])
+    broken = dataclasses.replace(bench, dataset=None)
+    with pytest.raises(AttributeError, match="NoneType"):
+        ablation.run([table], broken, seeds=(0, 1), processes=2)
+    assert not multiprocessing.active_children()
+
+
+def test_in_words_names_stages_or_members():
+    assert in_words(TABLE_1.rows[2]) == "softmax (2), arcface (3), cluster (1)"
+    assert in_words(AblationRow("e", members=("a", "b"))) == "a, b"
+
+
+def test_run_trains_for_real(stripes, dataset, evaluation, tiny_stage, tiny_model, tmp_path):
+    start = dataclasses.replace(tiny_stage, name="start", epochs=0)
+    more = dataclasses.replace(tiny_stage, name="more", loss="arcface", epochs=1)
+    rows = (
+        AblationRow("untrained", tiny_model, (start,)),
+        AblationRow("trained", tiny_model, (tiny_stage, more), "untrained"),
+        AblationRow("both", members=("untrained", "trained"), against="trained"),
+    )
+    profile = Profile("test", "own", tiny_model, (tiny_stage,))
+    profile = dataclasses.replace(
+        profile, inference=dataclasses.replace(profile.inference, size=32)
+    )
+    bench = Bench(profile, dataset, evaluation, tmp_path)
+    table = AblationTable("t", "T", rows, has_times=True)
+    results = ablation.run([table], bench, seeds=(0, 1), processes=1)
+    assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {
+        "more", "scores", "start", "tiny",
+    }  # fmt: skip
+    for scores in results.values():
+        assert scores["id"].tolist() == 2 * evaluation.queries["id"].tolist()
+        assert scores["average_precision"].between(0, 1).all()
+    # Two seeds side by side give what one after the other gives.
+    pair = dataclasses.replace(bench, folder=tmp_path / "pair")
+    for name, scores in ablation.run([table], pair, seeds=(0, 1)).items():
+        pd.testing.assert_frame_equal(scores, results[name])
+    times = bench.test_times(table, 0)
+    assert list(times) == ["untrained", "trained"]
+    assert all(0 < value < 1000 for value in times.values())
+    assert bench.test_times(dataclasses.replace(table, has_times=False), 0) == {}

@@ -1,0 +1,260 @@
+"""The papers' tables: their figures, and rows that differ in one thing."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lib.ablation.rows import in_words, unique_rows
+from lib.ablation.tables import chosen_tables, paper_tables
+from lib.recipes import profile, recipe
+
+PROFILES = {name: profile(name) for name in ("smoke", "mini", "photos", "full")}
+MINI = paper_tables(PROFILES["mini"])
+
+
+def by_name(table):
+    return {row.name: row for row in table.rows}
+
+
+def difference(one, other):
+    """The settings in which two configurations differ, by dotted name."""
+    found = {}
+    for field in dataclasses.fields(one):
+        a, b = getattr(one, field.name), getattr(other, field.name)
+        if a == b:
+            continue
+        if dataclasses.is_dataclass(a):
+            inner = difference(a, b).items()
+            found |= {f"{field.name}.{name}": value for name, value in inner}
+        else:
+            found[field.name] = b
+    return found
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_every_row_is_compared_with_a_row_of_its_table(name):
+    tables = paper_tables(PROFILES[name])
+    for table in tables.values():
+        rows = by_name(table)
+        assert len(rows) == len(table.rows)
+        for row in table.rows:
+            assert row.against in ("", *rows)
+            assert row.against != row.name
+            assert all(member in rows for member in row.members)
+            assert bool(row.members) != bool(row.stages)
+    assert len(unique_rows(tables.values())) > 15
+
+
+def test_table_1_has_the_figures_of_the_paper():
+    rows = MINI["glr20_table_1"].rows
+    paper = [(0.305, 0.266), (0.315, 0.276), (0.329, 0.293), (0.356, 0.321), (0.364, 0.327)]
+    assert [(r.paper_public, r.paper_private) for r in rows] == [*paper, (0.374, 0.334)]
+    assert [row.against for row in rows[1:]] == [
+        "ResNeSt101 softmax clean",
+        "ResNeSt101 ArcFace clean",
+        "ResNet152 ArcFace clean",
+        "ResNet152 cluster",
+        "ResNeSt200 cluster",
+    ]
+
+
+def test_table_1_changes_one_thing_from_row_to_row():
+    a, b, c, d, e, f = MINI["glr20_table_1"].rows
+    assert [stage.loss for stage in a.stages] == ["softmax", "softmax"]
+    assert difference(b.stages[1], a.stages[1]) == {"name": "softmax_on", "loss": "softmax"}
+    assert a.model == b.model != c.model == d.model != e.model == f.model
+    assert b.stages == c.stages == d.stages[:2]
+    assert d.stages == e.stages
+    assert difference(e.stages[2], f.stages[2]) == {"name": "cutmix_paper", "cutmix": "paper"}
+
+
+def test_table_1_of_one_network_leaves_out_rows_that_would_be_the_same():
+    rows = paper_tables(PROFILES["photos"])["glr20_table_1"].rows
+    assert [row.name for row in rows] == [
+        "softmax clean", "ArcFace clean", "cluster", "cluster cutmix",
+    ]  # fmt: skip
+    assert [row.against for row in rows] == ["", "softmax clean", "ArcFace clean", "cluster"]
+    assert [row.paper_private for row in rows] == [0.266, 0.276, 0.321, 0.334]
+
+
+def test_table_2_has_ensembles_of_its_best_two_rows_and_times():
+    table = MINI["glr20_table_2"]
+    assert table.has_times
+    private = [row.paper_private for row in table.rows]
+    assert private == [0.321, 0.307, 0.294, 0.327, 0.342, 0.346]
+    assert [row.paper_milliseconds for row in table.rows[:4]] == [26.3, 59.8, 41.2, 74.1]
+    *networks, both, larger = table.rows
+    assert len({row.model.trunk + str(row.model.trunk_options) for row in networks}) == 4
+    assert both.members == larger.members == ("ResNet152 cluster", "ResNeSt200 cluster")
+    assert (both.inference.size, larger.inference.size) == (64, 96)
+    full = paper_tables(PROFILES["full"])["glr20_table_2"].rows
+    assert [row.inference.size for row in full] == [*[448] * 5, 512]
+    assert "glr20_table_2" not in paper_tables(PROFILES["photos"])
+
+
+def test_table_1_trains_resnest200_half_as_long_as_the_paper_does():
+    *_, shallow, deep, mixed = paper_tables(PROFILES["full"])["glr20_table_1"].rows
+    own = recipe("glr20-resnest200").stages
+    for row in (deep, mixed):
+        found = [(stage.epochs, stage.batch_size) for stage in row.stages]
+        assert found == [(stage.epochs, stage.batch_size) for stage in own]
+        assert [epochs for epochs, _ in found] == [2, 10, 6]
+        assert row.note == ""
+    assert [stage.epochs for stage in shallow.stages] == [4, 20, 12]
+    assert shallow.stages[0].batch_size == 192
+    # What the run sets counts in proportion, and no stage vanishes.
+    fewer = profile("full", **{"stages.arcface.epochs": 1, "stages.cluster.epochs": 4})
+    deep = by_name(paper_tables(fewer)["glr20_table_1"])["ResNeSt200 cluster"]
+    assert [stage.epochs for stage in deep.stages] == [2, 1, 2]
+    other = paper_tables(profile("full", recipe_name="glr20-resnest200"))["glr20_table_1"]
+    usual = paper_tables(PROFILES["full"])["glr20_table_1"]
+    assert [in_words(row) for row in other.rows] == [in_words(row) for row in usual.rows]
+
+
+def test_miniature_rows_of_resnest200_note_that_they_are_as_long_as_the_rest():
+    notes = {name: row.note for name, row in by_name(MINI["glr20_table_2"]).items() if row.note}
+    assert notes == {"ResNeSt200 cluster": "trained as long as others; [20]: 12 + 6 epochs"}
+    assert [row.note != "" for row in MINI["glr20_table_1"].rows] == [*[False] * 4, True, True]
+    lengths = {tuple(stage.epochs for stage in row.stages) for row in MINI["mixing"].rows}
+    assert len(lengths) == 1
+
+
+@pytest.mark.parametrize(
+    ("table", "figures"),
+    [
+        ("glr21_tricks", [(0.2844, 0.3059), (0.2929, 0.3060), (0.2821, 0.2979)]),
+        ("glr21_samplers", [(0.2844, 0.3059), (0.2478, 0.2728), (0.3137, 0.3244)]),
+        (
+            "glr20_table_2",
+            [
+                *[(0.356, 0.321), (0.344, 0.307), (0.328, 0.294)],
+                *[(0.364, 0.327), (0.376, 0.342), (0.381, 0.346)],
+            ],
+        ),
+    ],
+)
+def test_tables_have_the_figures_of_the_papers(table, figures):
+    found = [(row.paper_public, row.paper_private) for row in MINI[table].rows]
+    assert [pair for pair in found if not np.isnan(pair).any()] == figures
+
+
+def test_tricks_add_one_thing_to_the_baseline():
+    baseline, erasing, smoothing = MINI["glr21_tricks"].rows
+    assert baseline.stages[0].augment.erasing == 0.0
+    assert difference(baseline.stages[0], erasing.stages[0]) == {"augment.erasing": 1.0}
+    assert difference(baseline.stages[0], smoothing.stages[0]) == {"label_smoothing": 0.1}
+    assert baseline.model.trunk_options["last_stride"] == 1
+    assert baseline.model.pooling == "gem"
+
+
+def test_samplers_take_classes_apart_from_the_diversity_of_batches():
+    baseline, *uniform, _ = MINI["glr21_samplers"].rows
+    found = [(row.name, row.against, row.stages[0].images_per_class) for row in uniform]
+    assert found == [
+        ("id-uniform", "baseline", 1),  # [21]'s configuration
+        ("id-uniform, K = 2", "id-uniform", 2),
+        ("id-uniform, K = 4", "id-uniform, K = 2", 4),
+    ]
+    assert uniform[0].paper_private == 0.2728
+    assert all(np.isnan(row.paper_private) for row in uniform[1:])
+    for row in uniform:
+        changes = difference(baseline.stages[0], row.stages[0])
+        assert set(changes) <= {"sampler", "images_per_class"}
+        assert changes["sampler"] == "class_uniform"
+
+
+def test_samplers_never_train_on_what_they_are_asked():
+    baseline, *_, continent = MINI["glr21_samplers"].rows
+    assert continent.stages[0] == baseline.stages[0]
+    assert continent.stages[1].sampler == "continent"
+    assert continent.stages[1].train_list == "full"
+
+
+@pytest.mark.parametrize(
+    ("names", "share", "found", "epochs"),
+    [
+        ("quick", 0.0, ["glr20_table_1"], 0.25),
+        ("quick", 0.5, ["glr20_table_1"], 0.5),
+        ("glr21_tricks, cleaning", 0.0, ["glr21_tricks", "cleaning"], 1.0),
+        ("glr21_tricks, cleaning", 0.5, ["glr21_tricks", "cleaning"], 0.5),
+        ("all", 0.0, list(MINI), 1.0),
+    ],
+)
+def test_chosen_tables_takes_names_and_a_share_of_the_epochs(names, share, found, epochs):
+    shortened, tables = chosen_tables(PROFILES["mini"], names, share)
+    assert list(tables) == found
+    before = [stage.epochs for stage in PROFILES["mini"].stages]
+    assert [s.epochs for s in shortened.stages] == [max(1, round(epochs * e)) for e in before]
+    if names == "quick":
+        rows = tables["glr20_table_1"].rows
+        assert rows[2].stages == shortened.stages[:2]
+        assert [row.name for row in rows] == [row.name for row in MINI["glr20_table_1"].rows[:4]]
+        assert [row.against for row in rows] == ["", rows[0].name, "", rows[2].name]
+    for name, table in tables.items():
+        for row, usual in zip(table.rows, MINI[name].rows, strict=names != "quick"):
+            wanted = [max(1, round(epochs * stage.epochs)) for stage in usual.stages]
+            assert [stage.epochs for stage in row.stages] == wanted
+
+
+def test_a_recipe_of_other_stages_is_taken_stage_by_stage():
+    other = profile("mini", recipe_name="glr21-seresnet101-ibn")
+    same, tables = chosen_tables(other, "quick", 1.0)
+    assert same == other
+    clean, *later = tables["stages"].rows
+    assert (clean.name, clean.stages, clean.against) == ("clean", other.stages[:1], "")
+    assert [row.name for row in later] == ["+ c2x", "+ full", "+ all (leaked)"]
+    assert [row.against for row in later] == ["clean", "+ c2x", "+ full"]
+    assert [row.stages for row in later] == [other.stages[:place] for place in (2, 3, 4)]
+    assert [row.is_leaked for row in (clean, *later)] == [False, False, False, True]
+    shorter, tables = chosen_tables(other, "quick")
+    assert tables["stages"].rows[-1].stages == shorter.stages
+    assert shorter.stages[0].epochs == other.stages[0].epochs * other.quick == 11
+    with pytest.raises(ValueError, match="run the tables without --recipe"):
+        chosen_tables(other, "all")
+
+
+def test_other_stages_than_the_papers_keep_the_share_and_are_told():
+    fourth = dataclasses.replace(PROFILES["mini"].stages[-1], name="again")
+    changed = [
+        profile("mini", **{"stages.arcface.loss": "cosine"}),
+        dataclasses.replace(PROFILES["mini"], stages=(*PROFILES["mini"].stages, fourth)),
+    ]
+    notes = ("cosine on clean", "arcface on cluster, arcface on")
+    for other, told in zip(changed, notes, strict=True):
+        _, tables = chosen_tables(other, "quick")
+        (table,) = tables.values()
+        assert table.rows[0].stages[0].epochs == 1
+        assert [stage.epochs for stage in table.rows[-1].stages[1:3]] == [11, 4]
+        assert table.note.startswith("Not [20] Table 1, of softmax on clean, arcface on clean, arc")
+        assert told in table.note
+    assert chosen_tables(PROFILES["mini"], "quick")[1]["glr20_table_1"].note == ""
+
+
+def test_a_trunk_of_its_own_stands_for_all_networks():
+    tables = paper_tables(profile("mini", **{"model.trunk": "resnet18"}))
+    with pytest.raises(
+        ValueError, match=r"found 'glr20_table_2'; correct TABLES, .* without TRUNK"
+    ):
+        chosen_tables(profile("mini", **{"model.trunk": "resnet18"}), "glr20_table_2")
+    rows = unique_rows(tables.values())
+    assert {row.model.trunk for row in rows.values()} == {"resnet18"}
+    assert "cluster" in rows
+
+
+def test_half_an_epoch_counts_as_one():
+    _, tables = chosen_tables(PROFILES["mini"], "glr20_table_1,glr21_samplers", 0.25)
+    assert MINI["glr20_table_1"].rows[3].stages[-1].epochs == 14
+    assert tables["glr20_table_1"].rows[3].stages[-1].epochs == 4
+    assert MINI["glr21_samplers"].rows[-1].stages[-1].epochs == 10
+    assert tables["glr21_samplers"].rows[-1].stages[-1].epochs == 3
+
+
+def test_chosen_tables_refuses_what_there_is_not():
+    with pytest.raises(ValueError, match="found 'glr20_table_3'; correct TABLES"):
+        chosen_tables(PROFILES["mini"], "glr20_table_3")
+    with pytest.raises(ValueError, match="a share of the epochs from 0, found -1"):
+        chosen_tables(PROFILES["mini"], "all", -1.0)
+    other = profile("mini", recipe_name="glr21-resnet50")
+    with pytest.raises(ValueError, match=r"found arcface on clean, .* on c2x, .* on all; run the"):
+        paper_tables(other)

@@ -1,0 +1,159 @@
+"""Rivals: support by hand and by naive loops, moves, and suspects that are really wrong."""
+
+import numpy as np
+import pytest
+
+import lib.cleaning.label_noise
+import lib.cleaning.per_landmark
+from lib.cleaning.evaluate import score_cleaning
+from lib.cleaning.label_noise import (
+    find_rivals,
+    judge,
+    measure_support,
+    move_images,
+    nearest_others,
+)
+from lib.cleaning.two_pass import clean
+from lib.config import CleanConfig
+
+
+def swapped(generator: np.random.Generator, spread: float, share: float = 1 / 6) -> tuple:
+    """Twenty landmarks of thirty images; a share of each come from another landmark."""
+    ids = np.repeat(np.arange(20), 30)
+    is_wrong = generator.random(600) < share
+    shows = np.where(is_wrong, (ids + generator.integers(1, 20, 600)) % 20, ids)
+    rows = generator.standard_normal((20, 64))[shows]
+    rows += spread * generator.standard_normal(rows.shape)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    return rows.astype(np.float32), ids, np.where(is_wrong, -1, ids)
+
+
+def naive_support(row: np.ndarray, others: np.ndarray) -> float:
+    if not len(others):
+        return -np.inf
+    mean = others.sum(axis=0)
+    return (others @ row).max() + mean @ row / np.linalg.norm(mean)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_measure_support_equals_naive_loops(monkeypatch, dtype):
+    monkeypatch.setattr(lib.cleaning.label_noise, "BLOCK", 3)
+    monkeypatch.setattr(lib.cleaning.per_landmark, "WHOLE", 60)  # some landmarks are read in slices
+    monkeypatch.setattr(lib.cleaning.per_landmark, "TASK_ROWS", 40)
+    generator = np.random.default_rng(0)
+    rows = swapped(generator, 0.8)[0][:150].astype(dtype)
+    owner = np.unique(generator.integers(0, 9, 150) ** 2, return_inverse=True)[1]
+    guests = generator.integers(0, 150, 200)
+    hosts = (owner[guests] + generator.integers(1, 9, 200)) % (owner.max() + 1)
+    own, visits = measure_support(rows, owner, guests, hosts)
+    plain = rows.astype(np.float64)
+    plain /= np.linalg.norm(plain, axis=1, keepdims=True)
+    for i in range(150):
+        others = plain[(owner == owner[i]) & (np.arange(150) != i)]
+        assert own[i] == pytest.approx(naive_support(plain[i], others), abs=1e-4)
+    for guest, host, found in zip(guests, hosts, visits, strict=True):
+        if host != owner[guest]:
+            expected = naive_support(plain[guest], plain[owner == host])
+            assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_nearest_others_are_the_nearest_centres_but_the_own():
+    generator = np.random.default_rng(1)
+    rows, ids, _ = swapped(generator, 0.5)
+    centres = generator.standard_normal((20, 64)).astype(np.float32)
+    for count in (1, 4, 50):
+        found = nearest_others(rows, centres, ids, count)
+        assert found.shape == (600, min(count, 19))
+        for i in range(0, 600, 37):
+            order = np.argsort(-(centres @ rows[i]))
+            assert found[i].tolist() == order[order != ids[i]][:count].tolist()
+
+
+def test_move_images_takes_every_image_to_another_landmark():
+    generator = np.random.default_rng(2)
+    for _ in range(20):
+        ids = generator.integers(0, 6, int(generator.integers(10, 80))) ** 2
+        owner, counts = np.unique(ids, return_inverse=True, return_counts=True)[1:]
+        images, hosts = move_images(owner, counts, generator)
+        assert len(images) == 10 * len(ids)
+        assert (hosts != owner[images]).all()
+        assert set(hosts) <= set(owner)
+
+
+@pytest.mark.parametrize("spread", [0.5, 1.0])
+@pytest.mark.parametrize("share", [0.05, 1 / 6, 0.3])
+def test_find_rivals_estimates_how_many_labels_are_wrong_and_which(spread: float, share: float):
+    rows, ids, truth = swapped(np.random.default_rng(3), spread, share)
+    rivalry = find_rivals(rows, ids)
+    wrong = truth < 0
+    assert rivalry.wrong == pytest.approx(wrong.mean(), abs=0.06)
+    assert (rivalry.suspects & wrong).sum() > 0.8 * wrong.sum()
+    assert (rivalry.suspects & wrong).sum() > 0.95 * rivalry.suspects.sum()
+
+
+def test_find_rivals_makes_a_cleaning_better():
+    # given that wrong images of one place meet in a landmark, and rescue each other
+    rows, ids, truth = swapped(np.random.default_rng(4), 0.8)
+    plain = CleanConfig(eps=0.5, relaxed_eps=0.6)
+    before, after = (
+        score_cleaning(clean(rows, ids, config).images, truth)
+        for config in (plain, CleanConfig(eps=0.5, relaxed_eps=0.6, suspects=True))
+    )
+    assert after["noise_recall"] > before["noise_recall"] + 0.05
+    assert after["noise_precision"] > before["noise_precision"] - 0.05
+
+
+def test_find_rivals_suspects_few_where_labels_are_right():
+    rows, ids, _ = swapped(np.random.default_rng(5), 0.8, 0)
+    assert find_rivals(rows, ids).suspects.mean() < 0.02
+
+
+def test_find_rivals_leaves_alone_what_cannot_be_told_apart():
+    # given a descriptor that shows nothing of the landmark
+    rows = swapped(np.random.default_rng(6), 100.0)[0]
+    assert find_rivals(rows, np.repeat(np.arange(20), 30)).suspects.mean() < 0.1
+
+
+def test_find_rivals_is_reproducible_and_explains_itself():
+    rows, ids, _ = swapped(np.random.default_rng(7), 0.8)
+    first, second = find_rivals(rows, ids), find_rivals(rows, ids)
+    assert first.threshold == second.threshold
+    assert f"{first.suspects.mean():.1%}" in first.reason
+    other = find_rivals(rows, ids, generator=np.random.default_rng(1))
+    assert (other.suspects == first.suspects).mean() > 0.98
+
+
+@pytest.mark.parametrize("ids", [np.zeros(9, int), np.arange(9), np.empty(0, int)])
+def test_find_rivals_needs_another_landmark_and_another_image(ids: np.ndarray):
+    rows = np.eye(9, dtype=np.float32)[: len(ids)]
+    assert not find_rivals(rows, ids).suspects.any()
+
+
+def test_find_rivals_never_suspects_the_only_image_of_a_landmark():
+    rows, ids, _ = swapped(np.random.default_rng(8), 0.5)
+    ids[:3] = [100, 101, 102]
+    rivalry = find_rivals(rows, ids)
+    assert np.isnan(rivalry.margins[:3]).all()
+    assert not rivalry.suspects[:3].any()
+
+
+@pytest.mark.parametrize("odds", [1.0, 2.0, 4.0])
+def test_judge_finds_the_margin_where_wrong_is_so_much_likelier(odds: float):
+    # given right margins around -1 and wrong ones around 1, a quarter of all
+    generator = np.random.default_rng(9)
+    margins = np.concatenate([generator.normal(-1, 1, 75_000), generator.normal(1, 1, 25_000)])
+    rivalry = judge(margins, generator.normal(1, 1, 100_000), odds)
+    assert rivalry.wrong == pytest.approx(0.25, abs=0.05)
+    # then 0.25 N(t; 1) = odds · 0.75 N(t; -1), so 2 t = log(3 odds)
+    assert rivalry.threshold == pytest.approx(np.log(3 * odds) / 2, abs=0.25)
+
+
+@pytest.mark.parametrize("odds", [0.0, -1.0, float("nan")])
+def test_find_rivals_refuses_odds_that_are_none(odds: float):
+    with pytest.raises(ValueError, match="expected positive odds"):
+        find_rivals(np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1]), odds=odds)
+
+
+def test_judge_without_moved_images_suspects_nobody():
+    assert not judge(np.array([0.5, np.nan]), np.empty(0)).suspects.any()
+    assert not judge(np.full(2, np.nan), np.array([1.0])).suspects.any()

@@ -1,0 +1,346 @@
+"""Every kind of file becomes upright RGB; what cannot be read becomes grey and a report."""
+
+import errno
+import io
+import multiprocessing
+import os
+import pickle
+import re
+import struct
+import tarfile
+import tempfile
+import warnings
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from lib.data import images
+from lib.data.images import GREY, ImageSource, decode, load_pixels, stretch
+
+EXIF_ORIENTATION = 0x0112
+
+
+def encode(image, kind="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def photo(height=40, width=60, seed=0):
+    """A smooth picture that JPEG keeps nearly as it is."""
+    small = np.random.default_rng(seed).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def flat(mode, colour):
+    return Image.new(mode, (5, 3), colour)
+
+
+def with_palette(transparency=None):
+    image = flat("P", 1)
+    image.putpalette([0, 0, 0, 10, 200, 30])
+    return image if transparency is None else encode(image, transparency=transparency)
+
+
+@pytest.mark.parametrize(
+    ("data", "colour"),
+    [
+        (encode(flat("L", 77)), (77, 77, 77)),
+        (encode(flat("1", 1)), (255, 255, 255)),
+        (encode(flat("RGBA", (0, 100, 200, 0))), (255, 255, 255)),
+        (encode(flat("RGBA", (0, 100, 200, 255))), (0, 100, 200)),
+        (encode(flat("LA", (0, 51))), (204, 204, 204)),
+        (encode(with_palette()), (10, 200, 30)),
+        (with_palette(transparency=1), (255, 255, 255)),
+        (encode(flat("RGB", (9, 8, 7)), transparency=(9, 8, 7)), (255, 255, 255)),
+        (encode(flat("I;16", 257 * 130)), (130, 130, 130)),
+        (encode(flat("I", 257 * 130), "TIFF"), (130, 130, 130)),
+        (encode(flat("CMYK", (0, 255, 255, 0)), "TIFF"), (255, 0, 0)),
+    ],
+)
+def test_decode_gives_rgb_whatever_the_mode(data, colour):
+    pixels = decode(data)
+    assert pixels.shape == (3, 5, 3)
+    assert pixels.dtype == np.uint8
+    assert (np.abs(pixels.astype(int) - colour) <= 1).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"progressive": True}])
+@pytest.mark.parametrize("mode", ["RGB", "CMYK", "L"])
+def test_decode_reads_every_kind_of_jpeg(mode, options):
+    image = Image.fromarray(photo()).convert(mode)
+    data = encode(image, "JPEG", quality=95, **options)
+    difference = decode(data).astype(int) - np.asarray(image.convert("RGB"))
+    assert np.abs(difference).mean() < 3
+
+
+@pytest.mark.parametrize("size", [None, 8])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_decode_turns_images_upright(orientation, kind, size):
+    # How the camera held a picture is undone by these numpy operations (TIFF 6, tag 274).
+    undo = {
+        1: lambda x: x,
+        2: lambda x: x[:, ::-1],
+        3: lambda x: x[::-1, ::-1],
+        4: lambda x: x[::-1],
+        5: lambda x: x.transpose(1, 0, 2),
+        6: lambda x: np.rot90(x, -1),
+        7: lambda x: np.rot90(x, 2).transpose(1, 0, 2),
+        8: lambda x: np.rot90(x, 1),
+    }
+    stored = photo()
+    exif = Image.Exif()
+    exif[EXIF_ORIENTATION] = orientation
+    pixels = decode(encode(Image.fromarray(stored), kind, quality=98, exif=exif), size)
+    expected = undo[orientation](stored)
+    difference = stretch(pixels, 8).astype(int) - stretch(np.ascontiguousarray(expected), 8)
+    assert np.abs(difference).mean() < 6
+
+
+RAMP = np.tile(np.linspace(0, 1, 64), (4, 1))
+
+
+def tiff(values, *tags, order="<"):
+    """A grey TIFF written by hand, so that Pillow's writer decides nothing."""
+    bits, kind = 8 * values.dtype.itemsize, "uif".index(values.dtype.kind) + 1
+    data = values.astype(values.dtype.newbyteorder(order)).tobytes()
+    (height, width), entries = values.shape, dict(tags)
+    entries = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1} | entries
+    entries |= {278: height, 279: len(data), 339: kind}
+    head = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HI", 42, 8 + len(data))
+    rows = [struct.pack(f"{order}HHII", tag, 4, 1, entries[tag]) for tag in sorted(entries)]
+    return head + data + struct.pack(f"{order}H", len(rows)) + b"".join(rows) + b"\0" * 4
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        *(tiff((RAMP * end).astype(np.float32)) for end in (1, 1.04, 255, 4095, 65535, 1e9)),
+        tiff((RAMP * 2 - 1).astype(np.float32), order=">"),
+        *(tiff((RAMP * end).astype(np.uint16)) for end in (255, 4095, 65535)),
+        *(tiff((RAMP * end).astype(np.uint16), order=">") for end in (4095, 65535)),
+        *(tiff((RAMP * end).astype(np.int16)) for end in (4095, 32767)),
+        *(tiff(((RAMP * 2 - 1) * end).astype(np.int16)) for end in (300, 32767)),
+        *(tiff((RAMP * end).astype(np.uint32)) for end in (255, 65535, 2**24, 2**32 - 1)),
+        *(tiff((RAMP * end).astype(np.int32), order=">") for end in (4095, 2**31 - 1)),
+        tiff(((RAMP * 2 - 1) * (2**31 - 1)).astype(np.int32)),
+        tiff(((1 - RAMP) * 65535).astype(np.uint16), (262, 0)),
+        *(encode(Image.fromarray((RAMP * end).astype(np.uint16))) for end in (4095, 65535)),
+        *(b"P5 64 4 %d\n" % end + (RAMP * end).astype(">u2").tobytes() for end in (4095, 65535)),
+        b"P5 64 4 255\n" + (RAMP * 255).astype(np.uint8).tobytes(),
+        *(
+            cv2.imencode(kind, np.dstack([(RAMP * end).astype(np.uint16)] * 3))[1].tobytes()
+            for kind in (".png", ".tiff")
+            for end in (4095, 65535)
+        ),
+    ],
+)
+def test_decode_shows_a_ramp_of_any_depth_as_a_ramp(data):
+    difference = decode(data).astype(int) - (RAMP * 255)[..., None]
+    assert np.abs(difference).max() <= 17  # of 12 bits in colour, four are left
+
+
+def test_decode_keeps_dark_images_dark():
+    assert decode(tiff(np.full((2, 2), 0.01, dtype=np.float32))).max() == 3
+    assert decode(tiff(np.full((2, 2), 5000, dtype=np.uint16))).max() == 19
+
+
+def test_decode_shows_values_that_are_no_number_as_black_and_infinity_as_white():
+    values = RAMP.astype(np.float32)
+    values[0, :3] = np.nan, np.inf, -np.inf
+    pixels = decode(tiff(values))
+    assert pixels[0, :3, 0].tolist() == [0, 255, 0]
+    assert abs(pixels[1:].mean() - 127.5) < 1
+    with pytest.raises(ValueError, match="no pixel has a finite value"):
+        decode(tiff(values * np.nan))
+
+
+def test_decode_reads_a_tiff_whose_xmp_is_a_number():
+    data = tiff((RAMP * 65535).astype(np.uint16), (700, 3), (EXIF_ORIENTATION, 6))
+    assert decode(data).shape == (64, 4, 3)
+
+
+@pytest.mark.parametrize("kind", ["EPS", "PDF", "PCX", "TGA", "ICO"])
+def test_decode_opens_the_formats_of_photographs_only(kind):
+    with pytest.raises(OSError, match=r"cannot identify it as JPEG, .*TIFF"):
+        decode(encode(flat("RGB", 0), kind))
+
+
+def test_decode_refuses_more_pixels_than_it_may_hold(monkeypatch):
+    monkeypatch.setattr(images, "MOST_PIXELS", 14)
+    with pytest.raises(ValueError, match="5 x 3 pixels, more than 14"):
+        decode(encode(flat("L", 0)))
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize(
+    "exif", [b"MM\0*\0\0\0\x08\0\xff\x01\x12\0\x03\0\0", b"no TIFF header", b""]
+)
+def test_decode_reads_images_with_damaged_exif(exif):
+    exif = b"Exif\0\0" + exif
+    data = encode(Image.fromarray(photo()), "JPEG", quality=95)
+    damaged = data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[2:]
+    assert (decode(damaged) == decode(data)).all()
+
+
+def test_decode_reads_png_whose_exif_text_is_no_hexadecimal():
+    text = PngInfo()
+    text.add_text("Raw profile type exif", "\nexif\n4\nnot hexadecimal")
+    assert (decode(encode(Image.fromarray(photo()), pnginfo=text)) == photo()).all()
+
+
+def test_decode_draws_large_jpegs_small_but_never_below_the_size():
+    data = encode(Image.fromarray(photo(400, 640)), "JPEG", quality=95)
+    assert decode(data).shape == (400, 640, 3)
+    assert decode(data, 100).shape == (100, 160, 3)
+    assert decode(data, 101).shape == (200, 320, 3)
+    whole, fast = stretch(decode(data), 100), stretch(decode(data, 100), 100)
+    assert np.abs(whole.astype(int) - fast).mean() < 2
+
+
+def test_stretch_averages_when_it_shrinks():
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 8, 3), dtype=np.uint8)
+    means = pixels.reshape(4, 3, 4, 2, 3).mean(axis=(1, 3))
+    assert np.abs(stretch(pixels, 4) - means).max() <= 0.5
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (16, 16), (3, 40), (40, 3)])
+def test_stretch_keeps_a_flat_colour_at_every_shape(shape):
+    pixels = np.full((*shape, 3), (10, 120, 250), dtype=np.uint8)
+    assert (stretch(pixels, 16) == (10, 120, 250)).all()
+    assert stretch(pixels, 16).shape == (16, 16, 3)
+
+
+def put(root, name, data):
+    path = root / "train" / name[0] / name[1] / name[2] / f"{name}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path.relative_to(root).as_posix()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Nine good images and three bad ones; returns root, good paths, bad paths."""
+    good = [
+        put(tmp_path, f"a{n}c", encode(Image.fromarray(photo(seed=n)), "PNG")) for n in range(9)
+    ]
+    jpeg = encode(Image.fromarray(photo()), "JPEG")
+    bad = [put(tmp_path, "bad1", jpeg[: len(jpeg) // 2]), put(tmp_path, "bad2", b"")]
+    return tmp_path, good, [*bad, "train/b/a/d/bad3.jpg"]
+
+
+def test_source_reads_png_under_a_jpg_name(folder):
+    root, good, _ = folder
+    source = ImageSource(root)
+    assert (source.read(good[3]) == photo(seed=3)).all()
+    assert (source.read(root / good[3]) == photo(seed=3)).all()
+    assert source.bad == {}
+
+
+@pytest.mark.parametrize(
+    ("which", "reason"), [(0, "[Tt]runcated"), (1, "cannot identify"), (2, "No such file")]
+)
+def test_source_reports_a_bad_image_once_and_gives_grey(folder, which, reason):
+    root, _, bad = folder
+    source = ImageSource(root)
+    with pytest.warns(UserWarning, match=f"{bad[which]} cannot be read .*{reason}"):
+        pixels = source.read_resized(bad[which], 32)
+    assert pixels.shape == (32, 32, 3)
+    assert (pixels == GREY).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert (source.read(bad[which]) == GREY).all()
+    assert list(source.bad) == [bad[which]]
+    assert re.search(reason, source.bad[bad[which]])
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+def test_load_pixels_is_reading_one_by_one(folder):
+    root, good, bad = folder
+    source = ImageSource(root)
+    paths = [*good[:5], *bad, *good[5:], good[0]]
+    pixels = load_pixels(source, paths, 24, jobs=3)
+    assert pixels.shape == (13, 3, 24, 24)
+    for image, path in zip(pixels, paths, strict=True):
+        assert (image.transpose(1, 2, 0) == source.read_resized(path, 24)).all()
+    assert sorted(source.bad) == sorted(bad)
+    assert load_pixels(source, [], 24).shape == (0, 3, 24, 24)
+
+
+class Items(torch.utils.data.Dataset):
+    """Images read in worker processes."""
+
+    def __init__(self, source, paths):
+        self.source, self.paths = source, paths
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, position):
+        return torch.from_numpy(self.source.read_resized(self.paths[position], 8))
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+def test_source_learns_of_bad_images_from_worker_processes(folder):
+    root, good, bad = folder
+    source = ImageSource(root)
+    items = Items(source, good + bad)
+    loader = torch.utils.data.DataLoader(items, num_workers=2, multiprocessing_context="fork")
+    for _ in range(2):
+        assert len(list(loader)) == len(items)
+    assert sorted(source.bad) == sorted(bad)
+
+
+def read_image(source, path):
+    assert (source.read(path) == GREY).all()
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+def test_source_learns_of_bad_images_from_a_spawned_process(folder):
+    root, _, bad = folder
+    source = ImageSource(root)
+    process = multiprocessing.get_context("spawn").Process(target=read_image, args=(source, bad[0]))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    assert list(source.bad) == [bad[0]]
+    assert pickle.loads(pickle.dumps(source)).bad == {}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_source_keeps_reports_without_a_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    source = ImageSource(tmp_path)
+    source.read("a\tb\n\udcff.jpg")
+    assert list(source.bad) == ["a\tb\n\udcff.jpg"]
+    monkeypatch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "")))
+    source.read("other.jpg")
+    assert list(source.bad)[1:] == ["other.jpg"]
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+def test_source_reads_each_report_once(tmp_path, monkeypatch):
+    source, pread, lengths = ImageSource(tmp_path), os.pread, []
+    monkeypatch.setattr(os, "pread", lambda *a: lengths.append(len(b := pread(*a))) or b)
+    for number in range(200):
+        source.read(f"{number}.jpg")
+    assert len(source.bad) == 200
+    assert sum(lengths) < 200 * 200
+
+
+def test_source_reads_a_packed_split_as_it_reads_files(folder):
+    root, good, _ = folder
+    expected = [ImageSource(root).read(path) for path in good]
+    (root / "packed" / "train").mkdir(parents=True)
+    with tarfile.open(root / "packed" / "train" / "images_000.tar", "w") as archive:
+        for path in good:
+            archive.add(root / path, path.removeprefix("train/"))
+    source = ImageSource(root / "packed")
+    for path, pixels in zip(good, expected, strict=True):
+        assert (source.read(path) == pixels).all()
+    assert source.bad == {}

@@ -1,0 +1,243 @@
+import copy
+import dataclasses
+import json
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from lib.config import ModelConfig
+from lib.models.network import GeM, build_model, load, save
+from lib.training.losses import ArcFaceHead, SoftmaxHead
+
+TINY = ModelConfig(trunk="test_resnet", embedding_dim=16)
+
+
+def images(count=4, size=32, seed=0):
+    return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("pooling", ["gap", "gem"])
+def test_build_model_gives_raw_embeddings(pooling):
+    model = build_model(dataclasses.replace(TINY, pooling=pooling)).eval()
+    assert model(images()).shape == (4, 16)
+    assert model(images(size=48)).shape == (4, 16)
+
+
+def test_build_model_uses_512_dimensions_by_default():
+    assert build_model(ModelConfig(trunk="test_resnet")).reduce.weight.shape == (512, 96, 1, 1)
+
+
+def test_forward_is_batch_normalised_in_training():
+    output = build_model(TINY).train()(images(16)).detach()
+    torch.testing.assert_close(output.mean(0), torch.zeros(16), atol=1e-4, rtol=0)
+    assert output.std(0, correction=0).median().item() == pytest.approx(1.0, abs=0.05)
+
+
+def test_embed_gives_unit_rows_in_the_direction_of_forward():
+    model = build_model(TINY).eval()
+    unit = model.embed(images())
+    torch.testing.assert_close(unit.norm(dim=1), torch.ones(4))
+    torch.testing.assert_close(unit * model(images()).norm(dim=1, keepdim=True), model(images()))
+
+
+def test_norm_bias_stays_zero_under_training():
+    model = build_model(TINY).train()
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1.0)
+    model(images()).square().sum().backward()
+    optimizer.step()
+    assert model.norm.bias.abs().max() == 0
+    assert model.norm.weight.grad is not None
+
+
+def test_model_carries_the_normalisation_of_its_trunk():
+    model = build_model(TINY)
+    assert (model.mean, model.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    overlay = {"pretrained_cfg_overlay": {"mean": (0.1, 0.2, 0.3)}}
+    assert build_model(dataclasses.replace(TINY, trunk_options=overlay)).mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize("p", [1.0, 3.0, 4.5])
+def test_gem_equals_naive_loops(p):
+    features = images(2, 5).abs()
+    pooled = GeM(p)(features)
+    for b in range(2):
+        for c in range(3):
+            powers = [float(v) ** p for v in features[b, c].flatten()]
+            expected = (sum(powers) / len(powers)) ** (1 / p)
+            assert pooled[b, c].item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_gem_tends_to_the_maximum():
+    features = torch.rand(2, 3, 5, 5, generator=torch.Generator().manual_seed(0))
+    maximum = features.amax((2, 3), keepdim=True)
+    torch.testing.assert_close(GeM(200.0)(features), maximum, rtol=0.02, atol=0)
+
+
+def test_gem_survives_half_precision_and_empty_maps():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        pooled = GeM()(torch.full((1, 1, 2, 2), 200.0, dtype=torch.float16))
+    assert pooled.item() == pytest.approx(200.0, rel=1e-5)
+    dead = torch.zeros(1, 1, 2, 2, requires_grad=True)
+    GeM()(dead).sum().backward()
+    assert dead.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("is_trained", [False, True])
+def test_gem_power_is_trained_only_when_asked(is_trained):
+    config = dataclasses.replace(TINY, pooling="gem", gem_p=2.5, gem_trained=is_trained)
+    model = build_model(config)
+    embeddings = model(images(size=64))  # a map of one pixel has the same mean for every p
+    # Squares would not do: whatever p is, BatchNorm makes their sum the same.
+    (embeddings * torch.linspace(-1, 1, embeddings.numel()).view_as(embeddings)).sum().backward()
+    assert float(torch.as_tensor(model.pool.p).detach()) == 2.5
+    assert ("pool.p" in dict(model.named_parameters())) is is_trained
+    assert not is_trained or model.pool.p.grad.abs() > 1e-3
+
+
+def test_build_model_loads_a_local_file(tmp_path):
+    source = build_model(TINY)
+    weights = {f"module.{k}": v for k, v in source.trunk.state_dict().items()}
+    torch.save({"state_dict": weights}, tmp_path / "net.pth")
+    model = build_model(dataclasses.replace(TINY, weights=str(tmp_path / "net.pth")))
+    assert model.weight_report.is_complete
+    torch.testing.assert_close(model.trunk.state_dict(), source.trunk.state_dict())
+    assert source.weight_report is None
+
+
+def test_build_model_refuses_the_weights_of_another_network(tmp_path):
+    save_file({"stem.kernel": torch.zeros(3)}, tmp_path / "net.safetensors")
+    config = dataclasses.replace(TINY, weights=str(tmp_path / "net.safetensors"))
+    with pytest.raises(ValueError, match=r"net\.safetensors, .* found 0 .* stem\.kernel \(3,\)"):
+        build_model(config)
+
+
+def test_build_model_refuses_unknown_names():
+    with pytest.raises(ValueError, match="found 'resnet5O'"):
+        build_model(dataclasses.replace(TINY, trunk="resnet5O"))
+    with pytest.raises(ValueError, match="found 'max'"):
+        build_model(dataclasses.replace(TINY, pooling="max"))
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_mambaout", "levit_128s"])
+def test_build_model_refuses_a_trunk_without_a_map(name):
+    config = ModelConfig(trunk=name)
+    with pytest.raises(ValueError, match=rf"with {name}; choose a convolutional network"):
+        build_model(config)
+
+
+TRUNKS = ["test_convnext", "test_efficientnet", "test_nfnet", "test_resnet", "test_byobnet"]
+TRUNKS += ["dla46x_c", "edgenext_xx_small", "efficientvit_b0", "fasternet_t0", "ghostnet_050"]
+TRUNKS += ["inception_next_atto", "mobilevit_xxs", "pvt_v2_b0", "regnetx_002", "starnet_s050"]
+
+
+@pytest.mark.parametrize("name", TRUNKS)
+def test_build_model_takes_networks_of_many_families(name):
+    model = build_model(ModelConfig(trunk=name, embedding_dim=8))
+    model(images(2, 64)).sum().backward()
+    unused = [n for n, value in model.named_parameters() if value.grad is None]
+    assert unused == ["norm.bias"]  # the only one that does not learn; others stop DDP
+    assert copy.deepcopy(model).eval().embed(images(1, 96)).shape == (1, 8)
+
+
+def test_build_model_draws_as_many_random_numbers_as_the_network_has_weights():
+    torch.manual_seed(0)
+    trunk = timm.create_model("test_resnet", num_classes=0, global_pool="")
+    torch.manual_seed(0)
+    model = build_model(ModelConfig(trunk="test_resnet"))
+    assert model.training
+    for name, value in trunk.state_dict().items():
+        torch.testing.assert_close(model.trunk.state_dict()[name], value)
+
+
+def test_check_size_refuses_images_that_the_trunk_cannot_reduce():
+    model = build_model(ModelConfig(trunk="inception_v3"))
+    model.check_size(96)
+    with pytest.raises(ValueError, match="trunk inception_v3, found 64 px; raise `size`"):
+        model.check_size(64)
+    assert model.training
+
+
+def test_save_and_load_give_the_same_network_and_head(tmp_path):
+    model, head = build_model(TINY), SoftmaxHead(5, 16)
+    model.train()(images())  # moves the running statistics
+    path = save(tmp_path / "last.safetensors", model, head, epoch=3, classes=["a", "b"])
+    checkpoint = load(path)
+    torch.testing.assert_close(checkpoint.model.embed(images()), model.eval().embed(images()))
+    torch.testing.assert_close(dict(checkpoint.head), dict(head.state_dict()))
+    assert checkpoint.facts == {"epoch": 3, "classes": ["a", "b"]}
+    assert checkpoint.model.config == TINY
+    assert not checkpoint.model.training
+
+
+def test_load_gives_the_configuration_that_was_saved(tmp_path):
+    options = {"channels": (16, 16, 24, 32), "layers": (1, 1, 1, 1), "last_stride": 1}
+    config = ModelConfig(trunk="resnet10t", trunk_options=options, pooling="gem")
+    assert load(save(tmp_path / "net.safetensors", build_model(config))).model.config == config
+
+
+def test_load_does_not_need_the_first_weight_file(tmp_path):
+    save_file(build_model(TINY).trunk.state_dict(), tmp_path / "first.safetensors")
+    config = dataclasses.replace(TINY, weights=str(tmp_path / "first.safetensors"))
+    path = save(tmp_path / "last.safetensors", build_model(config))
+    (tmp_path / "first.safetensors").unlink()
+    checkpoint = load(path)
+    assert checkpoint.model.config == config
+    assert checkpoint.head == {}
+
+
+def test_load_refuses_a_plain_weight_file(tmp_path):
+    save_file({"a": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    with pytest.raises(ValueError, match="name the file in `weights`"):
+        load(tmp_path / "plain.safetensors")
+
+
+def test_load_refuses_a_file_that_is_cut_or_not_finite(tmp_path):
+    path = save(tmp_path / "last.safetensors", build_model(TINY))
+    whole = path.read_bytes()
+    for size in (0, 100, len(whole) // 2):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=r"last\.safetensors, found"):
+            load(path)
+    model = build_model(TINY)
+    model.reduce.weight.data[0] = torch.nan
+    with pytest.raises(ValueError, match=r"last\.safetensors, found NaN .* model\.reduce\.weight"):
+        load(save(path, model))
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        {"config": "{", "facts": "{}"},
+        {"config": "[]", "facts": "{}"},
+        {"config": json.dumps({"trunk_options": {}, "wings": 2}), "facts": "{}"},
+        {"config": json.dumps(dataclasses.asdict(ModelConfig(trunk="test_resnet")))},
+        {"config": json.dumps(dataclasses.asdict(TINY)), "facts": "{}"},  # without its weights
+        {
+            "config": json.dumps({"trunk": "test_resnet", "trunk_options": {"wings": 2}}),
+            "facts": "{}",
+        },
+    ],
+)
+def test_load_refuses_a_checkpoint_of_another_version(tmp_path, notes):
+    save_file({"model.a": torch.zeros(1)}, tmp_path / "old.safetensors", notes)
+    with pytest.raises(ValueError, match=r"of this version in .*old\.safetensors"):
+        load(tmp_path / "old.safetensors")
+
+
+def test_network_learns_with_its_head():
+    torch.manual_seed(0)
+    model, head = build_model(TINY).train(), ArcFaceHead(2, 16, margin=0.1, scale=10.0)
+    labels = torch.tensor([0, 1] * 4)
+    batch = images(8) * 0.1 + labels[:, None, None, None]
+    trained = [p for p in [*model.parameters(), *head.parameters()] if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.05, momentum=0.9)
+    losses = []
+    for _ in range(15):
+        optimizer.zero_grad()
+        loss = head(model(batch), labels)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.5 * losses[0]

@@ -1,0 +1,93 @@
+import matplotlib.colors
+import pandas as pd
+import pytest
+
+from lib.plots.reranking import PARTS, ExplainedStrip, continents, explained
+from lib.plots.sheets import RIGHT, WRONG
+from tests.figures import check_picture, legend_of, square
+
+
+def strip(count=3, title="α = 1, β = 0"):
+    sums = pd.DataFrame(
+        {
+            "raw": [0.7, 0.1, 0.6][:count],
+            "landmark": [0.7, 0.7, 0.0][:count],
+            "country": [0.09, 0.09, 0.0][:count],
+            "final": [1.49, 0.89, 0.6][:count],
+            "moved": ["stayed", "not among the 100 before", "fell from rank 2"][:count],
+        }
+    )
+    colours = [RIGHT, RIGHT, WRONG][:count]
+    voters = ("0.70  Chenghuangmiao · CN",)
+    return ExplainedStrip(title, square(9), voters, [square(50)] * count, colours, sums)
+
+
+def texts(axis):
+    return [text.get_text() for text in axis.texts]
+
+
+def patches_of(axis, colour):
+    return [
+        patch
+        for patch in axis.patches
+        if patch.get_fill() and matplotlib.colors.to_hex(patch.get_facecolor()) == colour
+    ]
+
+
+def test_explained_writes_the_sum_under_every_result():
+    figure = explained([strip()], title="the slides")
+    check_picture(figure)
+    (axis,) = figure.axes
+    written = texts(axis)
+    for text in ("the slides", "0.70  Chenghuangmiao · CN", "0.70", "+0.70", "+0.09", "= 1.49"):
+        assert text in written
+    assert "fell from rank 2" in written
+    assert "not among\nthe 100 before" in written
+    assert legend_of(axis) == ["right", "another landmark", "raw", "landmark", "country"]
+
+
+def test_explained_cuts_bars_into_their_parts_on_one_scale():
+    (axis,) = explained([strip(), strip(1)]).axes
+    lengths = {
+        part: [patch.get_width() for patch in patches_of(axis, colour)]
+        for part, colour in PARTS.items()
+    }
+    scale = lengths["raw"][0] / 0.7
+    assert lengths["raw"] == pytest.approx([scale * v for v in (0.7, 0.1, 0.6, 0.7)])
+    assert lengths["landmark"] == pytest.approx([scale * v for v in (0.7, 0.7, 0.0, 0.7)])
+    assert lengths["country"] == pytest.approx([scale * v for v in (0.09, 0.09, 0.0, 0.09)])
+    assert len(axis.images) == (1 + 3) + (1 + 1)
+
+
+@pytest.mark.parametrize("strips", [[], [strip(0)]])
+def test_explained_draws_nothing_where_there_is_nothing(strips):
+    check_picture(explained(strips))
+
+
+def test_explained_takes_a_negative_similarity():
+    odd = strip()
+    odd.sums.loc[2, ["raw", "final"]] = -0.2
+    check_picture(explained([odd]))
+
+
+def test_continents_span_from_worst_to_best_without_other():
+    table = pd.DataFrame(
+        {
+            "continent": ["Asia", "OTHER", "Africa"],
+            "queries": [42, 8, 13],
+            "plain search": [0.8, 0.1, 0.6],
+            "reranked": [0.9, 0.2, 0.7],
+        }
+    )
+    figure = continents(table, title="by continent")
+    check_picture(figure)
+    (axis,) = figure.axes
+    assert legend_of(axis) == ["Asia (42)", "OTHER (8)", "Africa (13)"]
+    spans = axis.collections[0].get_segments()
+    assert [(s[0][0], s[1][0]) for s in spans] == [(0.6, 0.8), (0.7, 0.9)]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["plain search", "reranked"]
+    assert axis.get_xlabel() == "mAP@100"
+    for few in ([0, 1], [1]):
+        lonely = continents(table.iloc[few], title="too few")
+        check_picture(lonely)
+        assert lonely.axes[0].get_xlabel() == "mAP@100 (a spread needs two continents)"

@@ -1,0 +1,222 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from pytorch_metric_learning.losses import (
+    ArcFaceLoss,
+    NormalizedSoftmaxLoss,
+    SubCenterArcFaceLoss,
+)
+
+from lib.training.losses import (
+    ArcFaceHead,
+    CosineHead,
+    SoftmaxHead,
+    SubCenterArcFaceHead,
+    add_margin,
+    dynamic_margins,
+)
+
+
+def random_case(seed, heads=5):
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randn(6, 4, generator=generator, dtype=torch.float64)
+    labels = torch.randint(0, heads, (6,), generator=generator)
+    return rows, labels
+
+
+def naive_cross_entropy(logits, labels, smoothing):
+    total = 0.0
+    for row, label in zip(logits, labels, strict=True):
+        log_sum = math.log(sum(math.exp(value) for value in row))
+        for c, value in enumerate(row):
+            share = (1 - smoothing) * (c == label) + smoothing / len(row)
+            total += share * (log_sum - value)
+    return total / len(labels)
+
+
+def naive_arcface_logits(rows, weight, labels, margin, scale):
+    logits = []
+    for row, label in zip(rows.tolist(), labels, strict=True):
+        values = []
+        for c, w in enumerate(weight.tolist()):
+            dot = sum(a * b for a, b in zip(row, w, strict=True))
+            cosine = dot / math.hypot(*row) / math.hypot(*w)
+            theta = math.acos(max(-1.0, min(1.0, cosine)))
+            if c == label and theta + margin <= math.pi:
+                cosine = math.cos(theta + margin)
+            elif c == label:
+                cosine -= margin * math.sin(math.pi - margin)
+            values.append(scale * cosine)
+        logits.append(values)
+    return logits
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("seed", range(4))
+def test_arcface_head_equals_naive_loops(seed, smoothing):
+    rows, labels = random_case(seed)
+    margin, scale = (0.25, 30.0) if seed % 2 else (1.5, 4.0)  # the wide one needs the fallback
+    head = ArcFaceHead(5, 4, margin=margin, scale=scale, label_smoothing=smoothing).double()
+    logits = naive_arcface_logits(rows, head.weight, labels.tolist(), margin, scale)
+    expected = naive_cross_entropy(logits, labels.tolist(), smoothing)
+    assert head(rows, labels).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cosine_head_equals_naive_loops(smoothing):
+    rows, labels = random_case(7)
+    head = CosineHead(5, 4, scale=10.0, label_smoothing=smoothing).double()
+    logits = naive_arcface_logits(rows, head.weight, labels.tolist(), 0.0, 10.0)
+    expected = naive_cross_entropy(logits, labels.tolist(), smoothing)
+    assert head(rows, labels).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_softmax_head_equals_naive_loops():
+    rows, labels = random_case(3)
+    head = SoftmaxHead(5, 4, label_smoothing=0.1).double()
+    torch.nn.init.normal_(head.bias)
+    logits = [
+        [sum(a * b for a, b in zip(row, w, strict=True)) + bias for w, bias in weights]
+        for row in rows.tolist()
+        for weights in [list(zip(head.weight.tolist(), head.bias.tolist(), strict=True))]
+    ]
+    expected = naive_cross_entropy(logits, labels.tolist(), 0.1)
+    assert head(rows, labels).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.3, 0.5, 1.0])
+def test_add_margin_decreases_with_the_angle(margin):
+    theta = torch.linspace(0, math.pi, 2001, dtype=torch.float64)
+    widened = add_margin(theta.cos(), torch.tensor(margin))
+    assert (widened.diff() < 0).all()
+    assert (widened < theta.cos()).all()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_arcface_head_gradient_is_finite_at_parallel_rows(sign, dtype):
+    head = ArcFaceHead(3, 8).to(dtype)
+    rows = (sign * head.weight.detach().clone()).requires_grad_()
+    head(rows, torch.arange(3)).backward()
+    assert rows.grad.isfinite().all()
+    assert head.weight.grad.isfinite().all()
+
+
+def test_add_margin_has_a_finite_slope_at_the_ends():
+    cosine = torch.tensor([1.0, -1.0, 1.0 + 1e-7, -1.0 - 1e-7], requires_grad=True)
+    add_margin(cosine, torch.tensor(0.3)).sum().backward()
+    assert cosine.grad.isfinite().all()
+
+
+def test_arcface_head_is_exact_under_autocast():
+    rows, labels = random_case(1)
+    head = ArcFaceHead(5, 4)
+    expected = head(rows.float(), labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert head(rows.float(), labels).item() == expected.item()
+
+
+def test_arcface_head_accepts_half_precision_embeddings():
+    rows, labels = random_case(2)
+    head = ArcFaceHead(5, 4)
+    half = rows.to(torch.bfloat16).requires_grad_()
+    loss = head(half, labels)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert half.grad.isfinite().all()
+
+
+def test_arcface_margin_tightens_classes():
+    labels = torch.arange(4).repeat(8)
+    similarity = {}
+    for margin in (0.0, 0.5):
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.randn(32, 6, generator=generator, requires_grad=True)
+        head = ArcFaceHead(4, 6, margin=margin, scale=30.0)
+        torch.nn.init.normal_(head.weight, generator=generator)
+        optimizer = torch.optim.Adam([rows, *head.parameters()], lr=0.05)
+        for _ in range(100):
+            optimizer.zero_grad()
+            head(rows, labels).backward()
+            optimizer.step()
+        unit = F.normalize(rows.detach(), dim=1)
+        similarity[margin] = (unit @ unit.T)[labels[:, None] == labels].mean().item()
+    assert similarity[0.5] > similarity[0.0] + 0.1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("seed", range(4))
+def test_subcenter_head_equals_naive_loops(seed, smoothing):
+    rows, labels = random_case(seed)
+    margins = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.5])
+    options = {"margin": margins, "scale": 8.0, "label_smoothing": smoothing}
+    head = SubCenterArcFaceHead(5, 4, centers=3, **options).double()
+    weight, logits = head.weight.detach(), []
+    for row, label in zip(rows, labels.tolist(), strict=True):
+        cosines = [max(F.cosine_similarity(row, w, dim=0) for w in weight[c]) for c in range(5)]
+        theta, m = math.acos(cosines[label]), float(margins[label])
+        is_wide = theta + m > math.pi
+        cosines[label] = cosines[label] - m * math.sin(m) if is_wide else math.cos(theta + m)
+        logits.append([8.0 * float(c) for c in cosines])
+    expected = naive_cross_entropy(logits, labels.tolist(), smoothing)
+    assert head(rows, labels).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_subcenter_head_with_one_center_is_arcface():
+    rows, labels = random_case(8)
+    head, plain = SubCenterArcFaceHead(5, 4, centers=1).double(), ArcFaceHead(5, 4).double()
+    plain.load_state_dict({"weight": head.weight[:, 0]})
+    torch.testing.assert_close(head(rows, labels), plain(rows, labels))
+
+
+def test_arcface_head_gives_each_class_its_margin():
+    rows, labels = random_case(9)
+    margins = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
+    head = ArcFaceHead(5, 4, margin=margins).double()
+    scores = head.scores(rows)
+    for row, label in enumerate(labels.tolist()):
+        single = ArcFaceHead(5, 4, margin=float(margins[label])).double()
+        expected = single.logits(scores[row : row + 1], labels[row : row + 1])
+        torch.testing.assert_close(head.logits(scores, labels)[row : row + 1], expected)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_dynamic_margins_follow_the_published_formula(seed):
+    counts = torch.randint(1, 5000, (50,), generator=torch.Generator().manual_seed(seed))
+    roots = [math.sqrt(1 / math.sqrt(n)) for n in counts.tolist()]
+    expected = [(r - min(roots)) / (max(roots) - min(roots)) * 0.45 + 0.05 for r in roots]
+    assert dynamic_margins(counts).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_dynamic_margins_of_equal_and_empty_classes():
+    assert dynamic_margins(torch.tensor([7, 7, 7])).tolist() == pytest.approx([0.275] * 3)
+    assert dynamic_margins(torch.tensor([0, 1, 9])).tolist()[:2] == pytest.approx([0.5] * 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("margin", [0.3, 1.2])
+def test_arcface_head_agrees_with_pytorch_metric_learning(seed, margin):
+    rows, labels = random_case(seed)
+    ours = ArcFaceHead(5, 4, margin=margin, scale=30.0)
+    theirs = ArcFaceLoss(5, 4, margin=math.degrees(margin), scale=30.0)
+    theirs.W.data.copy_(ours.weight.T)
+    torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))
+
+
+def test_cosine_head_agrees_with_pytorch_metric_learning():
+    rows, labels = random_case(4)
+    ours, theirs = CosineHead(5, 4, scale=20.0), NormalizedSoftmaxLoss(5, 4, temperature=0.05)
+    theirs.W.data.copy_(ours.weight.T)
+    torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))
+
+
+def test_subcenter_head_agrees_with_pytorch_metric_learning():
+    rows, labels = random_case(5)
+    ours = SubCenterArcFaceHead(5, 4, centers=3, margin=0.5, scale=64.0)
+    theirs = SubCenterArcFaceLoss(
+        num_classes=5, embedding_size=4, margin=math.degrees(0.5), scale=64.0, sub_centers=3
+    )
+    theirs.W.data.copy_(ours.weight.flatten(0, 1).T)
+    torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))

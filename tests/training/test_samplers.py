@@ -1,0 +1,214 @@
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.config import StageConfig
+from lib.training.samplers import (
+    CONTINENT_SHARES,
+    AtLeastSampler,
+    ClassUniformSampler,
+    ContinentSampler,
+    Draw,
+    ShuffledSampler,
+    apportion,
+    build_sampler,
+)
+
+
+def random_table(seed):
+    """A training list of random size, class sizes, continents and cleanness."""
+    rng = np.random.default_rng(seed)
+    count, classes = rng.integers(40, 200), rng.integers(2, 30)
+    names = rng.permutation(list(CONTINENT_SHARES))[: rng.integers(1, 9)]
+    return pd.DataFrame(
+        {
+            "label": rng.integers(0, classes, count) ** 2,  # ids with gaps
+            "is_clean": rng.random(count) < rng.random(),
+            "continent": rng.choice(names, count),
+        }
+    )
+
+
+def every_sampler(table, draw):
+    labels = table["label"].to_numpy()
+    return [
+        ShuffledSampler(len(table), draw),
+        AtLeastSampler(labels, draw, at_least=5),
+        ContinentSampler(table["continent"], table["is_clean"], draw),
+        ClassUniformSampler(labels, draw, classes_per_batch=2, images_per_class=3),
+    ]
+
+
+@pytest.mark.parametrize("size", [0, 30, 500])
+@pytest.mark.parametrize("seed", range(10))
+def test_samplers_yield_their_length_of_valid_rows(seed, size):
+    table = random_table(seed)
+    for sampler in every_sampler(table, Draw(seed, size)):
+        rows = list(sampler)
+        assert len(rows) == len(sampler)
+        assert all(type(row) is int and 0 <= row < len(table) for row in rows)
+        if size:
+            assert len(sampler) == size - size % sampler.unit
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_samplers_depend_on_seed_and_epoch_alone(seed):
+    table = random_table(seed)
+    pairs = zip(every_sampler(table, Draw(seed)), every_sampler(table, Draw(seed)), strict=True)
+    others = every_sampler(table, Draw(seed + 1))
+    for (sampler, twin), other in zip(pairs, others, strict=True):
+        first = list(sampler)
+        assert first == list(sampler) == list(twin)
+        assert first != list(other)
+        sampler.set_epoch(1)
+        assert first != list(sampler)
+        sampler.set_epoch(0)
+        assert first == list(sampler)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("seed", range(10))
+def test_ranks_share_one_epoch_in_equal_parts(seed, world_size):
+    table = random_table(seed)
+    whole = every_sampler(table, Draw(seed))
+    parts = [every_sampler(table, Draw(seed, 0, rank, world_size)) for rank in range(world_size)]
+    for sampler, *ranks in zip(whole, *parts, strict=True):
+        shares = [list(rank) for rank in ranks]
+        assert len({len(share) for share in shares}) == 1
+        assert len(shares[0]) == len(ranks[0])
+        together, epoch = Counter(np.concatenate(shares).tolist()), Counter(sampler)
+        assert together <= epoch
+        assert (epoch - together).total() < world_size * sampler.unit
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_shuffled_sampler_shows_every_image_once(seed):
+    count = len(random_table(seed))
+    assert sorted(ShuffledSampler(count, Draw(seed))) == list(range(count))
+    counts = Counter(ShuffledSampler(count, Draw(seed, 3 * count + 7)))
+    assert sorted(Counter(counts.values()).items()) == [(3, count - 7), (4, 7)]
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_at_least_sampler_repeats_rare_classes_evenly(seed):
+    table = random_table(seed)
+    at_least = 1 + seed % 8
+    seen = Counter(AtLeastSampler(table["label"].to_numpy(), Draw(seed), at_least=at_least))
+    for _, rows in table.groupby("label").groups.items():
+        counts = [seen[row] for row in rows]
+        assert sum(counts) == max(len(rows), at_least)
+        assert max(counts) - min(counts) <= 1
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_class_uniform_sampler_makes_batches_of_p_classes_with_k_images(seed):
+    table = random_table(seed)
+    labels, classes = table["label"].to_numpy(), table["label"].nunique()
+    p, k = min(classes, 1 + seed % 5), 1 + seed % 4
+    draw = Draw(seed, size=10 * p * k)
+    sampler = ClassUniformSampler(labels, draw, classes_per_batch=p, images_per_class=k)
+    batches = np.array(list(sampler)).reshape(10, p * k)
+    for batch in batches:
+        assert set(Counter(labels[batch].tolist()).values()) == {k}
+        assert len(set(labels[batch])) == p
+        for label in set(labels[batch]):
+            of_class = Counter(batch[labels[batch] == label].tolist())
+            assert len(of_class) == min(k, (labels == label).sum())
+
+
+def test_class_uniform_sampler_fills_a_batch_evenly_where_classes_are_few():
+    labels = np.repeat([0, 1, 2], [1, 5, 20])
+    sampler = ClassUniformSampler(labels, Draw(size=80), classes_per_batch=8, images_per_class=1)
+    for batch in np.array(list(sampler)).reshape(10, 8):
+        assert sorted(np.bincount(labels[batch])) == [2, 3, 3]
+
+
+def test_class_uniform_sampler_shows_classes_equally_often():
+    labels = np.repeat([0, 1, 2, 3], [2, 10, 50, 200])
+    draw = Draw(size=4000)
+    sampler = ClassUniformSampler(labels, draw, classes_per_batch=2, images_per_class=2)
+    assert set(Counter(labels[list(sampler)].tolist()).values()) == {1000}
+
+
+def test_continent_sampler_counts_as_the_slides_do():
+    table = pd.DataFrame(
+        [(name, clean) for name in CONTINENT_SHARES for clean in (True, False) for _ in range(9)],
+        columns=["continent", "is_clean"],
+    )
+    sampler = ContinentSampler(table["continent"], table["is_clean"], Draw(size=100))
+    seen = Counter(table.iloc[list(sampler)].itertuples(index=False, name=None))
+    assert (seen["Asia", True], seen["Asia", False]) == (33, 17)
+    assert (seen["Europe", True], seen["Europe", False]) == (13, 7)
+    assert (seen["Africa", True], seen["Africa", False]) == (9, 6)
+    assert (seen["North America", True], seen["North America", False]) == (6, 4)
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_continent_sampler_keeps_shares_whatever_pools_are_empty(seed):
+    table, size = random_table(seed), 3000
+    sampler = ContinentSampler(table["continent"], table["is_clean"], Draw(seed, size))
+    seen = table.iloc[list(sampler)]
+    present = {name: CONTINENT_SHARES[name] for name in set(table["continent"])}
+    for name, share in present.items():
+        here = seen[seen["continent"] == name]
+        assert len(here) == pytest.approx(size * share / sum(present.values()), abs=1)
+        kinds = set(table[table["continent"] == name]["is_clean"])
+        clean_share = {True: 1.0, False: 0.0}[kinds.pop()] if len(kinds) == 1 else 0.66
+        assert here["is_clean"].sum() == pytest.approx(len(here) * clean_share, abs=1)
+
+
+def test_continent_sampler_is_uniform_within_a_pool():
+    draw = Draw(size=60_000)
+    sampler = ContinentSampler(np.full(30, "Asia"), np.arange(30) < 10, draw, clean_share=0.5)
+    counts = np.bincount(list(sampler), minlength=30)
+    assert abs(counts[:10] - 3000).max() < 300
+    assert abs(counts[10:] - 1500).max() < 220
+
+
+def test_continent_sampler_takes_other_shares_and_refuses_unknown_names():
+    sampler = ContinentSampler(["a", "b"], [True, True], Draw(size=10), shares={"a": 3, "b": 7})
+    assert Counter(sampler) == {0: 3, 1: 7}
+    with pytest.raises(ValueError, match="found Atlantis"):
+        ContinentSampler(["Asia", "Atlantis"], [True, True], Draw())
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_apportion_is_exact_and_within_one_of_the_share(seed):
+    rng = np.random.default_rng(seed)
+    shares, total = rng.random(rng.integers(1, 9)) + 0.01, int(rng.integers(0, 1000))
+    counts = apportion(total, shares.tolist())
+    assert counts.sum() == total
+    assert (abs(counts - total * shares / shares.sum()) < 1).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("shuffle", ShuffledSampler),
+        ("at_least", AtLeastSampler),
+        ("continent", ContinentSampler),
+        ("class_uniform", ClassUniformSampler),
+    ],
+)
+def test_build_sampler_follows_the_stage(name, kind):
+    stage = StageConfig(sampler=name, batch_size=16, epoch_images=64)
+    sampler = build_sampler(stage, random_table(3), seed=5, rank=1, world_size=2)
+    assert type(sampler) is kind
+    assert sampler.draw == Draw(5, 64, 1, 2)
+    assert len(list(sampler)) == 32
+
+
+def test_samplers_refuse_what_cannot_work():
+    with pytest.raises(ValueError, match="found 'random'"):
+        build_sampler(StageConfig(sampler="random"), random_table(0), seed=0)
+    uneven = StageConfig(sampler="class_uniform", batch_size=144)
+    with pytest.raises(ValueError, match="that 4 images per class divide"):
+        build_sampler(uneven, random_table(0), seed=0, world_size=8)
+    with pytest.raises(ValueError, match="count from 0"):
+        Draw(rank=2, world_size=2)
+    with pytest.raises(ValueError, match="use fewer processes"):
+        ShuffledSampler(3, Draw(world_size=4))
+    with pytest.raises(ValueError, match="at least one class with 5 images"):
+        ClassUniformSampler([0, 1], Draw(), classes_per_batch=0, images_per_class=5)

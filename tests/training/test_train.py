@@ -1,0 +1,657 @@
+"""Training a stage: it learns, repeats itself, goes on after a kill and refuses what cannot be."""
+
+import dataclasses
+import itertools
+import shutil
+from contextlib import nullcontext as nothing
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import data as gldv2
+from lib.artifacts import read_json, read_key
+from lib.config import AugmentConfig, ModelConfig
+from lib.data.batches import SquareImages
+from lib.data.images import ImageSource
+from lib.models import network as models
+from lib.models.network import normalise
+from lib.training import checkpoint as training_state
+from lib.training import stage as training
+from lib.training.checkpoint import Progress
+from lib.training.classification_model import (
+    Learner,
+    build_learner,
+    parameter_groups,
+    set_learning_rates,
+)
+from lib.training.losses import batch_hard_triplet
+from lib.training.samplers import Draw, ShuffledSampler
+from lib.training.stage import stage_key, train
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch):
+    """These steps are so small that threads only wait for each other."""
+    before = torch.get_num_threads()
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def setting(tiny_stage, tiny_model, dataset, stripes):
+    """Train the tiny stage into a folder, with changes to the stage and options of `train`."""
+
+    def call(folder, *, model=tiny_model, table=None, **changes):
+        options = {k: changes.pop(k) for k in ("start", "seed", "processes") if k in changes}
+        stage = dataclasses.replace(tiny_stage, **changes)
+        table = gldv2.training_list(dataset, "clean") if table is None else table
+        return train(stage, model, table, stripes, folder, **options)
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def whole(setting, tmp_path_factory):
+    """The checkpoint of the tiny stage, never interrupted."""
+    return setting(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def run(setting, tmp_path):
+    """Train into a folder of this test's own."""
+    return lambda name="run", **changes: setting(tmp_path / name, **changes)
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    """A copy of the finished stage, in the folder that `run` uses."""
+    shutil.copytree(whole.parent, tmp_path / "run")
+    return tmp_path / "run" / whole.name
+
+
+def tensors(checkpoint):
+    """All tensors of a checkpoint, and the head's under `head.`."""
+    found = models.load(checkpoint)
+    state = dict(found.model.state_dict())
+    return state | {f"head.{name}": value for name, value in found.head.items()}
+
+
+def is_same(first, second):
+    """Whether two checkpoints agree to the last bit."""
+    a, b = tensors(first), tensors(second)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def history(checkpoint):
+    return pd.read_csv(checkpoint.parent / "history.csv")
+
+
+def accuracy(checkpoint, root, table):
+    """Share of images to whose class the head gives the largest score."""
+    found = models.load(checkpoint)
+    pixels, _ = SquareImages(ImageSource(root), table["path"].tolist(), 32)[range(len(table))]
+    images = normalise(pixels, found.model.mean, found.model.std)
+    with torch.inference_mode():
+        scores = found.model(images) @ found.head["weight"].T + found.head.get("bias", 0.0)
+    return float((scores.argmax(dim=1).numpy() == table["label"]).mean())
+
+
+def test_train_learns(run, stripes, images):
+    trained = run("trained", epochs=8)
+    untrained = run("untrained", epochs=0)
+    table = history(trained)
+    first, last = table.loc[table["epoch"] == 1, "loss"], table.loc[table["epoch"] == 8, "loss"]
+    assert last.mean() < 0.75 * first.mean()
+    assert accuracy(trained, stripes, images) > 0.75
+    assert accuracy(untrained, stripes, images) < 0.5
+
+
+def test_train_learns_with_arcface_from_a_softmax_stage(run, whole):
+    table = history(run(start=whole, loss="arcface", epochs=6, learning_rate=0.05))
+    losses = table.groupby("epoch")["loss"].mean()
+    assert losses.iloc[-1] < 0.8 * losses.iloc[0]
+
+
+def test_train_writes_checkpoint_history_and_manifest(whole):
+    assert sorted(path.name for path in whole.parent.iterdir()) == [
+        "history.csv",
+        "manifest.json",
+        "model.safetensors",
+    ]
+    table = history(whole)
+    assert table.columns.tolist() == ["epoch", "step", "learning_rate", "loss"]
+    assert table["step"].tolist() == list(range(1, 9))
+    assert table["epoch"].tolist() == [1] * 4 + [2] * 4
+    np.testing.assert_allclose(
+        table["learning_rate"], [0.1 * (1 - step / 8) ** 0.9 for step in range(8)]
+    )
+    assert read_json(whole.parent / "manifest.json")["images_seen"] == 96
+    found = models.load(whole)
+    assert found.facts == {"train_list": "clean", "stage": "tiny"}
+    assert found.head["weight"].shape == (6, 32)
+
+
+def test_train_does_nothing_the_second_time(run, finished, monkeypatch):
+    before = finished.stat().st_mtime_ns
+    monkeypatch.setattr(training, "_train", None)
+    assert run() == finished
+    assert finished.stat().st_mtime_ns == before
+
+
+def test_train_repeats_itself_and_differs_by_seed(run, whole):
+    assert is_same(whole, run("again"))
+    assert not is_same(whole, run("other", seed=6))
+
+
+def test_train_leaves_the_global_generators_alone(run):
+    torch.manual_seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    run()
+    assert torch.equal(torch.get_rng_state(), before[0])
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])  # noqa: NPY002
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epochs": 3},
+        {"learning_rate": 0.05},
+        {"augment": AugmentConfig()},
+        {"seed": 1},
+        {"model": ModelConfig(trunk="test_efficientnet", embedding_dim=16)},
+    ],
+    ids=str,
+)
+def test_train_trains_again_when_a_setting_changes(run, finished, changes):
+    key, before = read_key(finished.parent), tensors(finished)
+    checkpoint = run(**changes)
+    assert checkpoint == finished
+    assert read_key(finished.parent) != key
+    after = tensors(finished)
+    assert before.keys() != after.keys() or not torch.equal(
+        before["norm.weight"], after["norm.weight"]
+    )
+
+
+def test_train_trains_again_on_other_images(run, finished, images):
+    before = tensors(finished)
+    assert run(table=images.iloc[:36]) == finished
+    assert not torch.equal(before["norm.weight"], tensors(finished)["norm.weight"])
+
+
+def test_train_trains_again_when_its_start_did(run, whole, finished):
+    second = run("second", start=finished, loss="arcface")
+    before = second.stat().st_mtime_ns
+    assert run("second", start=whole, loss="arcface").stat().st_mtime_ns == before
+    run(epochs=1)
+    assert run("second", start=finished, loss="arcface").stat().st_mtime_ns > before
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing in the library catches it."""
+
+
+def killed(monkeypatch, run, owner, name, step=0, **changes):
+    """Train, and die when a function of `owner` has been called `step` times."""
+    original, calls = getattr(owner, name), itertools.count(1)
+
+    def dying(*values, **facts):
+        if step:
+            original(*values, **facts)
+        if next(calls) >= step:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, dying)
+        with pytest.raises(Killed):
+            run(**changes)
+
+
+@pytest.mark.parametrize(
+    ("save_seconds", "step", "saved"),
+    [(600, 3, 0), (600, 4, 0), (600, 5, 4), (-1, 3, 2), (-1, 7, 6)],
+)
+def test_train_goes_on_after_a_kill_as_if_nothing_had_happened(
+    run, whole, monkeypatch, capsys, save_seconds, step, saved
+):
+    monkeypatch.setattr(training_state, "SAVE_SECONDS", save_seconds)
+    killed(monkeypatch, run, Progress, "note", step)
+    capsys.readouterr()
+    resumed = run()
+    assert (f"tiny: going on from step {saved}\n" in capsys.readouterr().out) == (saved > 0)
+    assert is_same(whole, resumed)
+    pd.testing.assert_frame_equal(history(whole), history(resumed))
+    assert sorted(resumed.parent.iterdir()) == sorted(
+        resumed.parent / path.name for path in whole.parent.iterdir()
+    )
+
+
+def test_train_goes_on_with_both_heads_of_the_mixed_stream(run, monkeypatch):
+    settings = {"cutmix": "code", "sampler": "continent", "schedule": "cosine", "epochs": 3}
+    expected = run("expected", **settings)
+    for steps in (5, 6):
+        killed(monkeypatch, run, Progress, "note", steps, **settings)
+    assert is_same(expected, run(**settings))
+
+
+def test_train_goes_on_after_a_kill_before_the_signature(run, whole, monkeypatch):
+    killed(monkeypatch, run, training, "sign")
+    monkeypatch.setattr(Progress, "note", None)  # every step is done: none may be taken again
+    assert is_same(whole, run())
+
+
+def test_train_ignores_the_state_of_other_settings(run, whole, monkeypatch, capsys):
+    killed(monkeypatch, run, Progress, "note", 6, epochs=3)
+    assert is_same(whole, run())
+    assert "going on" not in capsys.readouterr().out
+
+
+def test_train_with_no_epochs_saves_the_network_it_starts_with(run, whole):
+    first = run("first", epochs=0)
+    assert history(first).empty
+    assert read_key(first.parent) is not None
+    assert is_same(whole, run("second", start=whole, epochs=0))
+
+
+def test_train_carries_the_head_over_between_nested_lists(run, images):
+    start = run("softmax", table=images[images["label"] < 4])
+    old = models.load(start).head["weight"]
+    grown = run("grown", start=start, loss="arcface", train_list="c2x", epochs=0)
+    new = models.load(grown).head["weight"]
+    assert new.shape == (6, 32)
+    assert torch.equal(new[:4], old)
+    assert new[4:].any()
+
+
+@pytest.mark.parametrize(("before", "after"), [("clean", "cluster"), ("cluster", "clean")])
+def test_train_starts_a_new_head_where_classes_are_others(run, before, after):
+    start = run("first", train_list=before, epochs=0)
+    second = run("second", start=start, train_list=after, epochs=0, seed=1)
+    old, new = tensors(start), tensors(second)
+    assert old["head.weight"].shape == new["head.weight"].shape
+    assert {name for name in old if not torch.equal(old[name], new[name])} == {"head.weight"}
+
+
+def moved(before, after):
+    """Names of the weights that differ between two checkpoints, without BatchNorm's statistics."""
+    a, b = tensors(before), tensors(after)
+    is_weight = [name for name in a if not name.split(".")[-1].startswith(("running", "num_"))]
+    return {name for name in is_weight if not torch.equal(a[name], b[name])}
+
+
+def test_frozen_trunk_keeps_its_weights_during_its_share(run, whole):
+    frozen = moved(whole, run("frozen", start=whole, frozen_trunk=1.0))
+    assert {"reduce.weight", "norm.weight", "head.weight"} <= frozen
+    assert not any(name.startswith("trunk.") for name in frozen)
+    half = moved(whole, run("half", start=whole, frozen_trunk=0.5))
+    assert any(name.startswith("trunk.") for name in half)
+
+
+def test_set_learning_rates_frees_the_trunk_after_its_share(tiny_stage, tiny_model):
+    stage = dataclasses.replace(tiny_stage, frozen_trunk=0.25, trunk_rate=0.1, bias_rate=2.0)
+    learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
+    optimizer = torch.optim.SGD(parameter_groups(stage, learner), lr=1.0)
+    for t in (0.0, 0.2, 0.25, 0.75):
+        factor = (1 - t) ** 0.9
+        assert set_learning_rates(optimizer, stage, t) == pytest.approx(0.1 * factor)
+        for group in optimizer.param_groups:
+            frozen = group["is_trunk"] and t < 0.25
+            assert group["lr"] == pytest.approx(0.0 if frozen else group["peak"] * factor)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "arcface"])
+def test_parameter_groups_give_trunk_and_biases_their_rates(tiny_stage, tiny_model, loss):
+    stage = dataclasses.replace(tiny_stage, loss=loss, trunk_rate=0.25, bias_rate=2.0)
+    learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
+    rates = {id(p): g["peak"] for g in parameter_groups(stage, learner) for p in g["params"]}
+    for name, parameter in learner.named_parameters():
+        expected = 0.1
+        if name.startswith("model.trunk."):
+            expected *= 0.25
+        if name.endswith("bias"):
+            expected *= 2.0
+        if parameter.requires_grad:
+            assert rates.pop(id(parameter)) == pytest.approx(expected), name
+        else:
+            assert id(parameter) not in rates
+    assert rates == {}
+
+
+@pytest.mark.parametrize("cutmix", ["paper", "code"])
+def test_train_with_corner_cutmix_learns(run, stripes, images, cutmix):
+    checkpoint = run(cutmix=cutmix, epochs=8)
+    table = history(checkpoint)
+    assert np.isfinite(table["loss"]).all()
+    assert table["loss"].iloc[-4:].mean() < 0.8 * table["loss"].iloc[:4].mean()
+    assert accuracy(checkpoint, stripes, images) > 0.5
+    assert models.load(checkpoint).head["weight"].shape == (6, 32)
+
+
+def test_corner_cutmix_takes_partners_from_a_second_order_of_the_epoch(run, images, monkeypatch):
+    batches = []
+
+    def keep(base, partners, *, generator):
+        batches.append((base.clone(), partners.clone()))
+        return partners
+
+    monkeypatch.setattr(training, "corner_cutmix", keep)
+    run(cutmix="paper", augment=AugmentConfig(flip=0.0))
+    streams = [torch.cat(part).flatten(1) for part in zip(*batches, strict=True)]
+    for stream in streams:  # each shows every image once per epoch
+        for epoch in stream.chunk(2):
+            assert len(epoch.unique(dim=0)) == len(images) == 48
+    is_itself = (streams[0] == streams[1]).all(dim=1)
+    assert is_itself.float().mean() < 0.15  # by chance 1 in 48, of a batch's permutation 1 in 12
+    shared = [len(torch.cat(pair).flatten(1).unique(dim=0)) for pair in batches]
+    assert min(shared) > 12  # of 12 base images; a permutation of the batch has no others
+
+
+def test_batches_puts_positions_of_all_samplers_side_by_side():
+    samplers = [ShuffledSampler(7, Draw(seed)) for seed in (0, 1)]
+    batches = training._batches(samplers, 3, 2, 3, skip=1)
+    orders = [list(sampler) for sampler in samplers]
+    assert [sampler.epoch for sampler in samplers] == [3, 3]
+    assert batches == [orders[0][i : i + 2] + orders[1][i : i + 2] for i in (2, 4)]
+    assert training._batches(samplers[:1], 3, 2, 3, skip=2) == [orders[0][4:6]]
+
+
+def test_corner_cutmix_reads_two_losses_off_the_mixed_stream(tiny_stage, tiny_model):
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randn(6, 3, 32, 32, generator=generator)
+    mixed = torch.randn(6, 3, 32, 32, generator=generator)
+    labels, partners = torch.arange(6), torch.arange(6).flip(0)
+    for cutmix, weight in (("paper", 0.5), ("code", 1.0)):
+        stage = dataclasses.replace(tiny_stage, cutmix=cutmix)
+        learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
+        rows = learner.model(torch.cat([images, mixed]))
+        head = learner.head if cutmix == "paper" else learner.mixed_head
+        expected = learner.head(rows[:6], labels)
+        expected = expected + weight * (head(rows[6:], labels) + head(rows[6:], partners))
+        found = learner(images, labels, mixed, partners)
+        torch.testing.assert_close(found, expected)
+        assert (learner.mixed_head is None) == (cutmix == "paper")
+
+
+@pytest.mark.parametrize("cutmix", ["", "paper"])
+def test_learner_sums_losses_by_their_weights(tiny_stage, tiny_model, cutmix):
+    generator = torch.Generator().manual_seed(0)
+    images, mixed = (torch.randn(6, 3, 32, 32, generator=generator) for _ in range(2))
+    labels, partners = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([1, 2, 2, 0, 0, 1])
+    inputs = (images, labels, mixed, partners) if cutmix else (images, labels)
+    stage = dataclasses.replace(tiny_stage, loss="arcface", cutmix=cutmix)
+    learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
+    head = learner(*inputs)
+    rows = learner.model(torch.cat([images, mixed]) if cutmix else images)[:6]
+    triplet = batch_hard_triplet(rows, labels, margin=0.2)
+    weights = {"loss_weight": 0.7, "triplet_weight": 0.4, "triplet_margin": 0.2}
+    learner.stage = dataclasses.replace(stage, **weights)
+    assert triplet.item() > 0
+    torch.testing.assert_close(learner(*inputs), 0.7 * head + 0.4 * triplet)
+
+
+def test_train_with_triplets_and_subcenters_learns(run, stripes, images):
+    checkpoint = run(
+        loss="subcenter", sampler="class_uniform", triplet_weight=1.0, dynamic_margin=True, epochs=8
+    )
+    table = history(checkpoint)
+    assert np.isfinite(table["loss"]).all()
+    assert table["loss"].iloc[-4:].mean() < 0.9 * table["loss"].iloc[:4].mean()
+    assert models.load(checkpoint).head["weight"].shape == (6, 3, 32)
+
+
+def test_train_tells_what_a_weight_file_gave(run, tiny_model, tmp_path, capsys):
+    weights = models.build_model(tiny_model).trunk.state_dict()
+    weights.pop("bn1.weight")
+    torch.save(weights, tmp_path / "net.pth")
+    model = dataclasses.replace(tiny_model, weights=str(tmp_path / "net.pth"))
+    run(model=model, epochs=0)
+    printed = capsys.readouterr().out
+    assert f"tiny: weights from {tmp_path / 'net.pth'}: " in printed
+    assert "1 missing (bn1.weight), 0 unexpected, 0 wrong shape" in printed
+
+
+def test_a_weight_file_counts_by_its_content(tiny_stage, tiny_model, dataset, tmp_path):
+    def key(name, content):
+        (tmp_path / name).write_bytes(content)
+        model = dataclasses.replace(tiny_model, weights=str(tmp_path / name))
+        return stage_key(tiny_stage, model, gldv2.training_list(dataset, "clean"))
+
+    first = key("one.pth", b"one")
+    assert key("moved.pth", b"one") == first
+    assert key("one.pth", b"other") != first
+
+
+def test_build_learner_draws_weights_from_the_seed_alone(tiny_stage, tiny_model):
+    torch.manual_seed(0)
+    first = build_learner(tiny_stage, tiny_model, torch.ones(6), start=None, seed=4).state_dict()
+    torch.manual_seed(1)
+    again = build_learner(tiny_stage, tiny_model, torch.ones(6), start=None, seed=4).state_dict()
+    other = build_learner(tiny_stage, tiny_model, torch.ones(6), start=None, seed=5).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert not torch.equal(first["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize("sampler", ["shuffle", "continent", "at_least", "class_uniform"])
+def test_train_draws_epochs_of_the_asked_length(run, sampler):
+    checkpoint = run(sampler=sampler, epoch_images=24, at_least=2)
+    assert history(checkpoint)["step"].tolist() == [1, 2, 3, 4]
+    assert read_json(checkpoint.parent / "manifest.json")["images_seen"] == 48
+
+
+@pytest.mark.parametrize(("count", "drawn", "found"), [(11, 0, 11), (0, 0, 0), (48, 10, 10)])
+def test_train_refuses_less_than_a_batch(run, images, tmp_path, count, drawn, found):
+    with pytest.raises(
+        ValueError, match=f"one batch of 12 images for stage 'tiny', found {found};"
+    ):
+        run(table=images.iloc[:count], epoch_images=drawn)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+def test_train_reports_unreadable_images_and_goes_on(run, images, stripes, capsys):
+    folder = stripes / "train" / "f" / "f" / "f"
+    folder.mkdir(parents=True, exist_ok=True)
+    broken = images.iloc[:10].copy()
+    for number in range(10):
+        name = f"fff{number:013x}"
+        (folder / f"{name}.jpg").write_bytes(b"\xff\xd8 no photograph"[:number])
+        broken.iloc[number, broken.columns.get_loc("path")] = f"train/f/f/f/{name}.jpg"
+    checkpoint = run(table=pd.concat([images, broken], ignore_index=True))
+    assert np.isfinite(history(checkpoint)["loss"]).all()
+    out = capsys.readouterr().out
+    assert "10 images could not be read and count as grey, first train/f/f/f/" in out
+
+
+@pytest.mark.filterwarnings("ignore:.*cannot be read")
+@pytest.mark.parametrize("allowance", [2**31, 0])
+def test_train_refuses_to_sign_when_too_many_cannot_be_read(
+    run, images, stripes, tmp_path, monkeypatch, allowance
+):
+    monkeypatch.setattr("lib.data.batches.IN_MEMORY", allowance)
+    paths = images["path"].tolist()
+    for number in range(11):
+        paths[number] = f"train/e/e/e/eee{number}.jpg"
+        (stripes / paths[number]).parent.mkdir(parents=True, exist_ok=True)
+        (stripes / paths[number]).write_bytes(b"no photograph")
+    with pytest.raises(
+        ValueError, match=r"48 images of stage 'tiny' in .*, found at least 11 that"
+    ):
+        run(table=images.assign(path=paths))
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_train_refuses_a_folder_without_its_images(run, images, tmp_path):
+    gone = images.assign(path="elsewhere/" + images["path"])
+    with pytest.raises(ValueError, match="found 48 of 48 looked for missing, the first elsewhere/"):
+        run(table=gone)
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_trains_again_when_its_images_changed(run, images, stripes, finished, capsys):
+    assert run() == finished
+    assert capsys.readouterr().out == ""
+    path = stripes / images["path"][0]
+    before = path.read_bytes()
+    shutil.copy(stripes / images["path"][40], path)
+    try:
+        run()
+    finally:
+        path.write_bytes(before)
+    assert capsys.readouterr().out.startswith("stage 'tiny': images changed since 2")
+
+
+@pytest.mark.parametrize("changes", [{"learning_rate": 1e9}, {"learning_rate": 1e9, "epochs": 1}])
+def test_train_stops_when_the_loss_is_not_finite(run, tmp_path, changes):
+    with pytest.raises(
+        ValueError, match=r"'tiny' stopped: its (loss|weight) .* lower learning_rate"
+    ):
+        run(**changes)
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"state.pt"}
+
+
+def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(run, whole, monkeypatch):
+    original, calls = Progress.note, itertools.count(1)
+
+    def note(self, loss, rate, images):
+        original(self, loss * float("nan") if next(calls) == 6 else loss, rate, images)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "note", note)
+        with pytest.raises(ValueError, match="loss is nan at epoch 2 of 2, step 6; lower"):
+            run()
+    assert is_same(whole, run())  # from the state after the first epoch
+
+
+def test_progress_lets_float16_leave_out_steps_that_overflow(tiny_stage, tmp_path):
+    for losses, is_wrong in (([1.0, float("inf"), 2.0], False), ([1.0, float("nan")], True)):
+        progress = Progress(tiny_stage, 4, "key", tmp_path / "state.pt", precision="fp16")
+        for loss in losses:
+            progress.note(torch.tensor(loss), 0.1, 12)
+        with pytest.raises(ValueError, match="loss is nan") if is_wrong else nothing():
+            progress.fetch()
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_train_does_not_write_weights_that_are_not_finite(run, monkeypatch, tmp_path, epochs):
+    def broken(*values, **options):
+        learner = build_learner(*values, **options)
+        learner.model.norm.running_mean[3] = float("nan")
+        return learner
+
+    monkeypatch.setattr(training, "build_learner", broken)
+    with pytest.raises(ValueError, match=r"weight model\.norm\.running_mean is not finite"):
+        run(epochs=epochs)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PK cut", b"\0" * 100])
+def test_train_starts_again_from_a_damaged_state(run, whole, tmp_path, content):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "state.pt").write_bytes(content)
+    assert is_same(whole, run())
+
+
+def test_train_clears_what_kills_left_in_its_folder(run, finished):
+    (finished.parent / "state.pt").write_bytes(b"between the signature and its removal")
+    run()
+    assert not (finished.parent / "state.pt").exists()
+    (finished.parent / f".state.{2**22 + 1}.part.pt").write_bytes(b"no process has this number")
+    finished.write_bytes(b"cut")
+    run()
+    assert sorted(path.name for path in finished.parent.iterdir()) == [
+        "history.csv",
+        "manifest.json",
+        "model.safetensors",
+    ]
+
+
+def test_train_augments_every_step_with_draws_of_its_own(run, monkeypatch):
+    drawn = []
+
+    class Spy(training.Augment):
+        def __call__(self, images, generator):
+            drawn.append(generator.initial_seed())
+            return super().__call__(images, generator)
+
+    monkeypatch.setattr(training, "Augment", Spy)
+    run("first")
+    run("other", seed=1)
+    assert len(drawn) == len(set(drawn)) == 16
+    run("again")
+    assert drawn[16:] == drawn[:8]
+
+
+@pytest.mark.parametrize(("has_gpu", "expected"), [(False, [False, True]), (True, [False, False])])
+def test_is_slow_in_half_means_depthwise_convolutions_on_a_cpu(monkeypatch, has_gpu, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
+    grouped = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 8, 3, groups=4))
+    depthwise = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 16, 3, groups=8))
+    assert [training.is_slow_in_half(trunk) for trunk in (grouped, depthwise)] == expected
+
+
+@pytest.mark.skipif(training.precision() == "no", reason="this machine has float32 alone")
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_train_leaves_half_precision_out_for_trunks_that_are_slow_in_it(run, monkeypatch, is_slow):
+    seen = []
+
+    def watch(learner, *inputs):
+        seen.append(learner.model(inputs[0]).dtype)
+        return forward(learner, *inputs)
+
+    forward = Learner.forward
+    monkeypatch.setattr(training, "is_slow_in_half", lambda trunk: is_slow)
+    monkeypatch.setattr(Learner, "forward", watch)
+    run(epochs=1)
+    assert (set(seen) == {torch.float32}) == is_slow
+
+
+def test_train_prints_a_line_per_epoch(run, capsys):
+    run()
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": ")[0] for line in lines] == ["tiny 1/2", "tiny 2/2"]
+    assert all("loss" in line and "images/s" in line and "s left" in line for line in lines)
+
+
+def test_history_has_about_fifty_pieces_an_epoch(tiny_stage, tmp_path):
+    progress = Progress(tiny_stage, 130, "key", tmp_path / "state.pt")
+    for step in range(260):
+        progress.note(torch.tensor(float(step)), 1.0 / (step + 1), 12)
+    table = progress.history()
+    assert len(table) == 87  # of three steps each, the last of two
+    assert table["step"].iloc[-1] == 260
+    assert table["loss"].iloc[0] == 1.0
+    assert table["learning_rate"].iloc[0] == pytest.approx(1 / 3)
+    assert (table["epoch"] == (table["step"] - 1) // 130 + 1).all()
+
+
+def test_train_in_two_processes_trains_one_network(run, images, capfd):
+    several = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
+    settings = {"processes": several, "batch_size": 6 * several, "epochs": 8}
+    checkpoint = run(**settings)
+    steps = len(images) // several // 6
+    assert history(checkpoint)["step"].tolist() == list(range(1, 8 * steps + 1))
+    facts = read_json(checkpoint.parent / "manifest.json")
+    assert facts["images_seen"] == 8 * steps * 6 * several
+    lines = [line for line in capfd.readouterr().out.splitlines() if line.startswith("tiny ")]
+    assert len(lines) == 8
+    losses = history(checkpoint).groupby("epoch")["loss"].mean()
+    assert losses.iloc[-1] < 0.75 * losses.iloc[0]
+    written = checkpoint.stat().st_mtime_ns
+    assert run(**settings).stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [({}, [1]), ({"OMP_NUM_THREADS": "3"}, [])])
+def test_train_takes_as_many_threads_as_cores_are_allowed(run, monkeypatch, chosen, expected):
+    counts = []
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name, value in chosen.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(training.joblib, "cpu_count", lambda: 1)  # by affinity and quota
+    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+    run(epochs=0)
+    assert counts == expected
