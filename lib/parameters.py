@@ -15,9 +15,9 @@ from typing import Any
 import nbformat
 
 from lib.config import ModelConfig, Profile, Range, override
+from lib.miniworld import make_plan
 from lib.paths import existing_folder
 from lib.profiles import profile as profile_of
-from lib.world.plan import make_plan
 
 # The profile's setting behind each parameter. Left at its default, it keeps the profile's value.
 SETTINGS = {

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
-from lib import gldv2, miniworld, models
+from lib import gldv2, models
 from lib.approximate import read_index
 from lib.clean_files import read_input
 from lib.cleaning_score import read_truth
@@ -32,6 +32,7 @@ from lib.cluster_list import read_cluster_list
 from lib.config import WorldConfig
 from lib.embed import read_embeddings
 from lib.geography import read_country_files
+from lib.miniworld import generate
 from lib.ranking_file import read_ranking
 from lib.runs import is_done, read_key, read_records
 from lib.solutions import read_groups, read_ignored, read_solution, read_submission
@@ -110,8 +111,9 @@ def _new_archives(root: Path) -> None:
 
 
 def _world(root: Path) -> None:
-    with patch.object(miniworld, "_draw_images"), patch.object(miniworld, "_write_tables"):
-        miniworld.generate(root / "world", WorldConfig(landmarks=20, raw_images=300, queries=30))
+    drawing = "lib.miniworld.gldv2_folder."
+    with patch(f"{drawing}_draw_images"), patch(f"{drawing}_write_tables"):
+        generate(root / "world", WorldConfig(landmarks=20, raw_images=300, queries=30))
 
 
 def _trunk(root: Path) -> None:
