@@ -15,8 +15,8 @@ import nbformat
 
 from lib.artifacts import existing_folder
 from lib.config import ModelConfig, Profile, Range, override
+from lib.miniworld import make_plan
 from lib.recipes import profile as profile_of
-from lib.world.plan import make_plan
 
 # The profile's setting behind each parameter. Left at its default, it keeps the profile's value.
 SETTINGS = {

@@ -25,7 +25,6 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from lib import data as gldv2
-from lib import miniworld
 from lib.artifacts import is_done, read_key, read_records
 from lib.cleaning.evaluate import read_truth
 from lib.cleaning.stage import read_cluster_list, read_input
@@ -33,6 +32,7 @@ from lib.config import WorldConfig
 from lib.data.geography import read_country_files
 from lib.data.tables import read_groups, read_ignored, read_solution, read_submission
 from lib.data.tar_images import ImageStore
+from lib.miniworld import generate
 from lib.models import network as models
 from lib.models.weights import load_weights, read_weights
 from lib.retrieval.ann_index import read_index
@@ -111,8 +111,9 @@ def _new_archives(root: Path) -> None:
 
 
 def _world(root: Path) -> None:
-    with patch.object(miniworld, "_draw_images"), patch.object(miniworld, "_write_tables"):
-        miniworld.generate(root / "world", WorldConfig(landmarks=20, raw_images=300, queries=30))
+    drawing = "lib.miniworld.gldv2_folder."
+    with patch(f"{drawing}_draw_images"), patch(f"{drawing}_write_tables"):
+        generate(root / "world", WorldConfig(landmarks=20, raw_images=300, queries=30))
 
 
 def _trunk(root: Path) -> None:

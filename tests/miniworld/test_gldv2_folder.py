@@ -14,10 +14,11 @@ import pandas as pd
 import psutil
 import pytest
 
-from lib import miniworld
 from lib.artifacts import ROOT
 from lib.cleaning.evaluate import read_truth
 from lib.config import WorldConfig
+from lib.data.tables import COMMONS, category_url
+from lib.miniworld import generate, gldv2_folder
 
 TINY = WorldConfig(
     landmarks=12, raw_images=150, gallery_images=60, queries=14, image_size=32, seed=3
@@ -26,7 +27,7 @@ TINY = WorldConfig(
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return miniworld.generate(tmp_path_factory.mktemp("worlds") / "tiny", TINY, jobs=1)
+    return generate(tmp_path_factory.mktemp("worlds") / "tiny", TINY, jobs=1)
 
 
 def _table(world: Path, name: str) -> pd.DataFrame:
@@ -42,14 +43,14 @@ def _content(folder: Path) -> dict[str, str]:
 
 
 def test_generate_does_not_depend_on_the_number_of_processes(world, tmp_path):
-    again = miniworld.generate(tmp_path / "again", TINY, jobs=2)
+    again = generate(tmp_path / "again", TINY, jobs=2)
     assert _content(again) == _content(world)
 
 
 def test_generate_does_nothing_when_the_world_is_there(world, monkeypatch):
     before = {path: path.stat().st_mtime_ns for path in world.rglob("*")}
-    monkeypatch.setattr(miniworld, "make_plan", None)  # would fail if it were called
-    assert miniworld.generate(world, TINY) == world
+    monkeypatch.setattr(gldv2_folder, "make_plan", None)  # would fail if it were called
+    assert generate(world, TINY) == world
     assert {path: path.stat().st_mtime_ns for path in world.rglob("*")} == before
 
 
@@ -73,9 +74,9 @@ def test_generate_interrupted_half_way_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return np.zeros((32, 32, 3), np.uint8)
 
-    monkeypatch.setattr(miniworld, "photograph", last_a_while)
+    monkeypatch.setattr(gldv2_folder, "photograph", last_a_while)
     with pytest.raises(KeyboardInterrupt):
-        miniworld.generate(tmp_path / "world", TINY, jobs=1)
+        generate(tmp_path / "world", TINY, jobs=1)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -83,8 +84,8 @@ def test_generate_interrupted_half_way_leaves_nothing(tmp_path, monkeypatch):
 def test_generate_draws_a_world_again_whose_manifest_is_damaged(tmp_path, monkeypatch, content):
     (tmp_path / "world.json").write_text(content)
     (tmp_path / "left_over.jpg").write_bytes(b"")
-    monkeypatch.setattr(miniworld, "_draw_images", lambda *_: None)
-    miniworld.generate(tmp_path, TINY)
+    monkeypatch.setattr(gldv2_folder, "_draw_images", lambda *_: None)
+    generate(tmp_path, TINY)
     assert not (tmp_path / "left_over.jpg").exists()
     assert json.loads((tmp_path / "world.json").read_text())["key"]
 
@@ -92,7 +93,7 @@ def test_generate_draws_a_world_again_whose_manifest_is_damaged(tmp_path, monkey
 def test_generate_refuses_a_folder_with_other_files(tmp_path):
     (tmp_path / "holiday.jpg").write_bytes(b"mine")
     with pytest.raises(ValueError, match="folder of its own"):
-        miniworld.generate(tmp_path, TINY)
+        generate(tmp_path, TINY)
     assert (tmp_path / "holiday.jpg").read_bytes() == b"mine"
 
 
@@ -115,7 +116,7 @@ def test_generate_files_every_landmark_under_a_category_and_a_country(world):
     found = {}
     for code in codes:
         for entry in json.loads((world / "country" / f"{code}.json").read_text()):
-            found[entry["id"]] = miniworld.COMMONS + entry["name"]
+            found[entry["id"]] = COMMONS + entry["name"]
     assert found == categories.to_dict()
     with (world / "train_label_to_category.csv").open() as lines:
         quoted = [line for line in lines if line.count('"')]
@@ -145,7 +146,7 @@ def test_generate_tells_the_truth_about_every_image(world):
     assert 0.005 < shares["junk"] < 0.13
     names = _table(world, "train_label_to_category.csv").set_index("landmark_id")["category"]
     filed = names[_table(world, "train.csv").set_index("id")["landmark_id"][train.index]]
-    shown = train["shows"].map(miniworld.category_url)
+    shown = train["shows"].map(category_url)
     is_right = filed.to_numpy() == shown.to_numpy()
     np.testing.assert_array_equal(is_right, train["planted"] == "none")
 
@@ -171,7 +172,7 @@ def test_generate_numbers_gallery_landmarks_apart(world):
     assert set(labelled["id"]) < index
     categories = _table(world, "index_label_to_category.csv").set_index("landmark_id")["category"]
     shows = read_truth(world).set_index("id")["shows"]
-    named = shows[labelled["id"]].map(miniworld.category_url)
+    named = shows[labelled["id"]].map(category_url)
     assert list(categories[labelled["landmark_id"]]) == list(named)
     train = _table(world, "train_label_to_category.csv").set_index("category")["landmark_id"]
     shared = [name for name in categories if name in train.index]

@@ -1,15 +1,14 @@
 """Parts of buildings: walled blocks, roofs, domes, towers, columns, stairs and figures.
 
 A `Site` holds one landmark's model, look and random numbers; the kinds of landmark in
-`lib.world.kinds` are composed from its methods. Metres, z up, fronts towards -y.
+`landmarks` are composed from its methods. Metres, z up, fronts towards -y.
 """
 
 import numpy as np
 
-from lib.world import facades
-from lib.world.looks import Look
-from lib.world.solids import Model, Skin, flat
-from lib.world.styles import Style
+from lib.miniworld.countries import Style
+from lib.miniworld.renderer import Model, Skin, flat
+from lib.miniworld.textures import Look, pierced_texture, roof_texture, wall_texture
 
 GOLD = np.float32([222, 178, 66])
 
@@ -38,14 +37,14 @@ class Site:
         """The skin of a wall, drawn once per size and role."""
         key = (max(2, round(width)), max(2, round(height)), role)
         if key not in self._walls:
-            self._walls[key] = facades.wall(self.look, key[0], key[1], role)
+            self._walls[key] = wall_texture(self.look, key[0], key[1], role)
         return self._walls[key]
 
     def roofing(self, width: float = 16, height: float = 10) -> Skin:
         """The skin of a tiled slope."""
         key = (round(width), round(height), "roof")
         if key not in self._walls:
-            self._walls[key] = facades.roof(self.look, max(3, width), max(3, height))
+            self._walls[key] = roof_texture(self.look, max(3, width), max(3, height))
         return self._walls[key]
 
     def stone(self, factor: float = 1.0) -> Skin:
@@ -149,7 +148,7 @@ class Site:
     ) -> None:
         """Add a crenellated parapet around a flat roof."""
         sheets = [
-            facades.pierced(self.look, side, height, "crown", repeat=max(3, round(side / 3)))
+            pierced_texture(self.look, side, height, "crown", repeat=max(3, round(side / 3)))
             for side in (width, depth)
         ]
         w, d, top = width / 2 * 1.05, depth / 2 * 1.05, low + height
@@ -219,7 +218,7 @@ class Site:
         elif top in ("dome", "onion"):
             self.dome(x, y, at, radius * 1.02, top, sides=10)
         else:
-            sheet = facades.pierced(self.look, radius * 7, 2, "crown", repeat=10)
+            sheet = pierced_texture(self.look, radius * 7, 2, "crown", repeat=10)
             ring = [(radius * 1.1, at - 0.8), (radius * 1.1, at + radius * 0.4)]
             self.model.lathe(x, y, ring, [sheet], sides=10, both_sides=True)
 

@@ -3,14 +3,12 @@
 import numpy as np
 import pytest
 
-from lib.world.junk import JUNK, draw_junk
-from lib.world.kinds import KINDS
-from lib.world.looks import colour
-from lib.world.places import make_place
-from lib.world.scenes import photograph
-from lib.world.sprites import GROUNDS
-from lib.world.styles import COUNTRIES
-from lib.world.trees import TREES
+from lib.miniworld.countries import COUNTRIES
+from lib.miniworld.junk import JUNK, draw_junk
+from lib.miniworld.landmarks import KINDS
+from lib.miniworld.photograph import photograph
+from lib.miniworld.surroundings import GROUNDS, TREES, make_place
+from lib.miniworld.textures import colour
 
 
 def _rng(*words: int) -> np.random.Generator:

@@ -3,13 +3,14 @@
 It stands in for 500 GB, so that every claim of both papers can be seen on a laptop: landmarks on
 all continents, some with an interior or a second face, raw labels with planted noise, a clean list
 that is purer but smaller, a gallery with distractors, Public, Private and Ignored queries.
-`lib.world.plan` decides what there is, `lib.world.scenes` takes the photographs; here the
-files are written. `truth.csv` tells what each image really shows: only scoring may read it.
+`plan` decides what there is, `photograph` takes the photographs; here the files are written.
+`truth.csv` tells what each image really shows: only scoring may read it.
 """
 
 import dataclasses
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import cv2
 import joblib
@@ -28,13 +29,13 @@ from lib.artifacts import (
     write_json,
 )
 from lib.config import WorldConfig
-from lib.data import COMMONS, category_url
-from lib.world.junk import draw_junk
-from lib.world.places import make_place
-from lib.world.plan import EDITION, Plan, make_plan
-from lib.world.scenes import photograph
+from lib.miniworld.junk import draw_junk
+from lib.miniworld.photograph import photograph
+from lib.miniworld.plan import EDITION, Plan, make_plan
+from lib.miniworld.surroundings import make_place
 
 MANIFEST = "world.json"
+COMMONS = "http://commons.wikimedia.org/wiki/Category:"
 # How far distance, crop and occlusion go; photographs to be found are harder than those to learn.
 HARDNESS = {"train": 0.4, "index": 0.6, "test": 0.65}
 
@@ -169,7 +170,7 @@ def _write_tables(folder: Path, plan: Plan, config: WorldConfig) -> None:
 
 def _write_categories(places: pd.DataFrame, column: str, path: Path) -> None:
     known = places[places[column] >= 0].sort_values(column)
-    urls = [category_url(name) for name in known["name"]]
+    urls = [COMMONS + _category(name) for name in known["name"]]
     write_csv(pd.DataFrame({"landmark_id": known[column], "category": urls}), path)
 
 
@@ -179,7 +180,12 @@ def _write_countries(places: pd.DataFrame, folder: Path) -> None:
     for code in codes:
         rows = places[places["country"] == code]
         entries = [
-            {"id": int(number), "name": category_url(name).removeprefix(COMMONS)}
+            {"id": int(number), "name": _category(name)}
             for number, name in zip(rows["train_id"], rows["name"], strict=True)
         ]
         write_json(entries, folder / "country" / f"{code}.json")
+
+
+def _category(name: str) -> str:
+    """The percent-encoded title of a landmark's Wikimedia Commons category."""
+    return quote(name.replace(" ", "_"), safe=",'()")

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.world.camera import Camera, Light, plane_nearness, render
-from lib.world.solids import Model, flat, textured
+from lib.miniworld.renderer import Camera, Light, Model, flat, plane_nearness, render, textured
 
 SIZE = 48
 EVEN = Light(np.array([0.0, 0.0, 1.0]), np.zeros(3, np.float32), np.ones(3, np.float32))

@@ -9,8 +9,8 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 
-from lib.world import sprites
-from lib.world.scenes import develop
+from lib.miniworld.photograph import develop
+from lib.miniworld.surroundings import vehicle_sprite
 
 WIDE = 192  # pixels of the drawing, whatever size is asked for
 
@@ -226,7 +226,7 @@ def car(rng: np.random.Generator) -> np.ndarray:
     """A parked car or bus that fills the picture."""
     image = _backdrop(rng)
     image[WIDE * 3 // 5 :] = _paint(np.float32([112, 112, 116]) * rng.uniform(0.7, 1.2))
-    picture = sprites.vehicle(int(rng.integers(10_000)))[0].day[0]
+    picture = vehicle_sprite(int(rng.integers(10_000)))[0].day[0]
     wide = int(rng.integers(130, 230))
     tall = wide * 64 // 144
     picture = cv2.resize(picture, (wide, tall), interpolation=cv2.INTER_LINEAR)

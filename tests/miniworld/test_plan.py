@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.config import WorldConfig
-from lib.world.census import CONTINENTS, draw_places
-from lib.world.plan import Plan, make_plan
+from lib.miniworld.plan import CONTINENTS, Plan, draw_places, make_plan
 
 CONTINENT = {code: name for name, codes in CONTINENTS.items() for code in codes.split()}
 
