@@ -7,7 +7,8 @@ What makes a stage resumable: whole-or-nothing writes, manifests, recorded numbe
 
 A stage computes the fingerprint of everything it depends on, returns at once when its folder's
 manifest carries that fingerprint (`is_done`), and otherwise writes its files atomically and signs
-the folder last (`mark_done`). A killed run therefore goes on where it stopped, and a half-written
+the folder last (`mark_complete`). A killed run therefore goes on where it stopped, and a
+half-written
 artefact never looks like a whole one. Files of ours that are empty or cut all the same (a full
 disk, a power cut) count as absent, and of two runs at once the second waits (`locked`)."""
 
@@ -355,8 +356,8 @@ def fingerprint(*parts: Any) -> str:
     """Sixteen hexadecimal digits that change when any part changes.
 
     Parts are dataclasses, tables, arrays, numbers, strings, and lists, sets and dicts of these;
-    paths count by name, so give the fingerprint of what lies there (`read_key`) beside them.
-    Dataclasses count without what equals its default, so a new setting with a neutral default
+    paths count by name, so give the fingerprint of what lies there (`read_fingerprint`) beside
+    them. Dataclasses count without what equals its default, so a new setting with a neutral default
     leaves every fingerprint as it was; whoever changes a default raises the stage's VERSION.
 
     >>> fingerprint({"b": 1, "a": [2.0]}) == fingerprint({"a": [2.0], "b": 1})
@@ -386,17 +387,17 @@ def _is_default(setting: dataclasses.Field, value: Any) -> bool:
 
 def is_done(folder: str | Path, key: str) -> bool:
     """Whether `folder` was finished by a stage with this fingerprint, and holds all its files."""
-    return read_key(folder) == key
+    return read_fingerprint(folder) == key
 
 
-def read_key(folder: str | Path) -> str | None:
+def read_fingerprint(folder: str | Path) -> str | None:
     """The fingerprint that a finished stage left in its folder, or None."""
     manifest = read_manifest(folder)
     return None if manifest is None else manifest["key"]
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:
-    """What `mark_done` left; None where that is damaged, or a file is not as it was signed."""
+    """What `mark_complete` left; None where that is damaged, or a file is not as it was signed."""
     manifest = read_json_or_none(Path(folder) / MANIFEST)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("key"), str):
         return None
@@ -407,7 +408,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any] | None:
     return manifest if is_whole else None
 
 
-def mark_done(folder: str | Path, key: str, *, files: Iterable[str] = (), **facts: Any) -> None:
+def mark_complete(folder: str | Path, key: str, *, files: Iterable[str] = (), **facts: Any) -> None:
     """Sign `folder` as finished.
 
     Args:
@@ -455,7 +456,7 @@ def read_records(run_dir: str | Path) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["notebook", "name", "value"])
 
 
-def is_watched() -> bool:
+def is_interactive() -> bool:
     """Whether a person watches: a terminal, or Jupyter not driven by papermill."""
     if os.environ.get("LANDMARK_HEADLESS"):
         return False
@@ -473,7 +474,7 @@ def progress(
     """
     if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)
-    if is_watched():
+    if is_interactive():
         from tqdm.auto import tqdm
 
         yield from tqdm(iterable, desc=what, total=total, leave=False)

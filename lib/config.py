@@ -2,7 +2,7 @@
 
 Change one thing with `override(config, {"stages.cluster.epochs": 3})`, which refuses names and
 types that do not exist; whatever is built refuses values out of their range, which its annotations
-tell. Defaults follow [20] (3rd place 2020) and [21] (2nd place 2021) unless a comment says why
+tell. Defaults follow GLR20 (3rd place 2020) and GLR21 (2nd place 2021) unless a comment says why
 not."""
 
 import dataclasses
@@ -135,28 +135,28 @@ class WorldConfig(Settings):
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """Trunk, pooling and neck (`lib.models.network`)."""
+    """Backbone, pooling and neck (`lib.models.network`)."""
 
-    trunk: str = "resnet152"  # any timm name
-    trunk_options: Mapping[str, Any] = field(default_factory=dict)  # passed to timm.create_model
+    backbone: str = "resnet152"  # any timm name
+    backbone_options: Mapping[str, Any] = field(default_factory=dict)  # passed to timm.create_model
     weights: str = ""  # "" random, "pretrained" through timm, or a local file
-    pooling: Annotated[str, Choice(("gap", "gem"))] = "gap"  # "gap" [20] or "gem" [21]
-    gem_p: Positive = 3.0  # [21]: fixed
+    pooling: Annotated[str, Choice(("gap", "gem"))] = "gap"  # "gap" GLR20 or "gem" GLR21
+    gem_p: Positive = 3.0  # GLR21: fixed
     gem_trained: bool = False
     embedding_dim: Count = 512
-    mean: tuple[Share, ...] = ()  # of pixels in [0, 1]; empty: what the trunk was trained with
+    mean: tuple[Share, ...] = ()  # of pixels in [0, 1]; empty: what the backbone was trained with
     std: tuple[Positive, ...] = ()
 
-    def with_trunk(self, name: str) -> "ModelConfig":
+    def with_backbone(self, name: str) -> "ModelConfig":
         """The same with the backbone `name` in full, its own input normalisation included.
 
         The width and depth of a miniature's relative go; `last_stride` and `ibn` stay where the
         backbone can take them.
 
         >>> small = ModelConfig("resnet26d", {"channels": (8, 16, 32, 64), "last_stride": 1})
-        >>> dict(small.with_trunk("resnet18").trunk_options)
+        >>> dict(small.with_backbone("resnet18").backbone_options)
         {'last_stride': 1}
-        >>> dict(small.with_trunk("convnext_atto").trunk_options)
+        >>> dict(small.with_backbone("convnext_atto").backbone_options)
         {}
         """
         found = RESNET_LIKE.match(name)
@@ -164,32 +164,32 @@ class ModelConfig(Settings):
             "last_stride": bool(found),
             "ibn": bool(found) and found["depth"] not in BASIC_DEPTHS,
         }
-        options = {k: v for k, v in self.trunk_options.items() if can.get(k)}
-        kept = {} if name == self.trunk else {"mean": (), "std": ()}
-        return dataclasses.replace(self, trunk=name, trunk_options=options, **kept)
+        options = {k: v for k, v in self.backbone_options.items() if can.get(k)}
+        kept = {} if name == self.backbone else {"mean": (), "std": ()}
+        return dataclasses.replace(self, backbone=name, backbone_options=options, **kept)
 
 
 @dataclass(frozen=True)
 class AugmentConfig(Settings):
     """What happens to a training batch on the device (`lib.training.augmentation`)."""
 
-    chain: bool = False  # first the chain of [20]'s code, image by image (albumentations_chain)
+    chain: bool = False  # first the chain of GLR20's code, image by image (albumentations_chain)
     flip: Share = 0.5  # probability
-    quarter_turns: bool = False  # two of three flips are turns by 90 degrees [20]
-    rotate: Degrees = 0.0  # degrees either way, p 0.5; [20]: 30
-    scale: tuple[Positive, Positive] = (1.0, 1.0)  # zoom drawn uniformly; [20]: 0.7 to 1.3
-    aspect: tuple[Positive, Positive] = (1.0, 1.0)  # [20]: 0.9 to 1.1
-    pad: Natural = 0  # zero padding before a random crop; [21]: 10 at 256 px
-    brightness: Share = 0.0  # factor 1 +- this; [20]: up to 32 of 255 are added
-    contrast: Share = 0.0  # about the mean grey; [20]: 0.5, about black
-    saturation: Share = 0.0  # [20]: 0.5
-    hue: Degrees = 0.0  # degrees either way; [20]: 18
-    colour_p: Share = 1.0  # probability of each of these four; [20]: 0.5
-    permute: Share = 0.0  # probability of another order of the channels; [20]: 0.5
-    blur: Share = 0.0  # probability; [20]: 0.5
-    erasing: Share = 0.0  # probability of one erased rectangle; [21]: 1.0
-    erasing_area: tuple[Share, Share] = (0.02, 0.20)  # [21], share of the image
-    erasing_aspect: tuple[Positive, Positive] = (0.3, 1 / 0.3)  # [21]
+    quarter_turns: bool = False  # two of three flips are turns by 90 degrees GLR20
+    rotate: Degrees = 0.0  # degrees either way, p 0.5; GLR20: 30
+    scale: tuple[Positive, Positive] = (1.0, 1.0)  # zoom drawn uniformly; GLR20: 0.7 to 1.3
+    aspect: tuple[Positive, Positive] = (1.0, 1.0)  # GLR20: 0.9 to 1.1
+    pad: Natural = 0  # zero padding before a random crop; GLR21: 10 at 256 px
+    brightness: Share = 0.0  # factor 1 +- this; GLR20: up to 32 of 255 are added
+    contrast: Share = 0.0  # about the mean grey; GLR20: 0.5, about black
+    saturation: Share = 0.0  # GLR20: 0.5
+    hue: Degrees = 0.0  # degrees either way; GLR20: 18
+    colour_p: Share = 1.0  # probability of each of these four; GLR20: 0.5
+    channel_shuffle: Share = 0.0  # probability of another order of the channels; GLR20: 0.5
+    blur: Share = 0.0  # probability; GLR20: 0.5
+    erasing: Share = 0.0  # probability of one erased rectangle; GLR21: 1.0
+    erasing_area: tuple[Share, Share] = (0.02, 0.20)  # GLR21, share of the image
+    erasing_aspect: tuple[Positive, Positive] = (0.3, 1 / 0.3)  # GLR21
 
 
 @dataclass(frozen=True)
@@ -197,35 +197,37 @@ class StageConfig(Settings):
     """One training stage (`lib.training.stage`)."""
 
     name: str = "stage_one"
-    train_list: Annotated[str, LISTS] = "clean"  # c2x, full and all of [21], cluster of [20]
+    train_list: Annotated[str, LISTS] = "clean"  # c2x, full and all of GLR21, cluster of GLR20
     loss: Annotated[str, LOSSES] = "arcface"
-    margin: Annotated[float, Range(0, math.pi)] = 0.3  # radians [20], [21]
-    scale: Positive = 30.0  # [20], [21]
+    margin: Annotated[float, Range(0, math.pi)] = 0.3  # radians GLR20, GLR21
+    scale: Positive = 30.0  # GLR20, GLR21
     centers: Count = 3  # per class, of the loss subcenter (2021 winner)
     dynamic_margin: bool = False  # margins by class size instead, for subcenter (2021 winner)
-    label_smoothing: Share = 0.0  # harmful in [21]
+    label_smoothing: Share = 0.0  # harmful in GLR21
     loss_weight: NotNegative = 1.0  # of this loss in the sum
     # of the batch-hard triplet loss, which wants the sampler class_uniform
     triplet_weight: NotNegative = 0.0
-    triplet_margin: NotNegative = 0.3  # [21], code
+    triplet_margin: NotNegative = 0.3  # GLR21, code
     # "" off, "paper" (one head, weights 0.5) or "code" (a head per stream, weights 1)
     cutmix: Annotated[str, Choice(("", "paper", "code"))] = ""
     epochs: Natural = 24  # passes over `epoch_images`
     epoch_images: Natural = 0  # images drawn per epoch; 0: as many as the list holds
     size: Count = 448  # pixels
-    batch_size: Count = 192  # over all processes; [20]: 24 on each of 8
-    sampler: Annotated[str, SAMPLERS] = "shuffle"  # continent is [21]'s, at_least [20]'s
-    clean_share: Share = 0.66  # of the continent-aware sampler [21]
-    at_least: Count = 5  # images per class and epoch of the at_least sampler [20]
+    batch_size: Count = 192  # over all processes; GLR20: 24 on each of 8
+    sampler: Annotated[str, SAMPLERS] = "shuffle"  # continent is GLR21's, at_least GLR20's
+    clean_share: Share = 0.66  # of the continent-aware sampler GLR21
+    at_least: Count = 5  # images per class and epoch of the at_least sampler GLR20
     images_per_class: Count = 4  # K of the class_uniform sampler's P classes × K images
     learning_rate: NotNegative = 0.01  # of neck and head
-    trunk_rate: NotNegative = 0.1  # the trunk's share of it; [20]: 1 in the paper, 0.1 in the code
-    bias_rate: NotNegative = 1.0  # [21]: 2
+    backbone_lr: NotNegative = (
+        0.1  # the backbone's share of it; GLR20: 1 in the paper, 0.1 in the code
+    )
+    bias_lr: NotNegative = 1.0  # GLR21: 2
     momentum: Share = 0.9
     weight_decay: NotNegative = 5e-4
-    schedule: Annotated[str, SCHEDULES] = "lambda_poly"  # lambda_… are [20]'s, cosine is [21]'s
+    schedule: Annotated[str, SCHEDULES] = "lambda_poly"  # lambda_… are GLR20's, cosine is GLR21's
     warmup: Share = 0.0  # share of the steps
-    frozen_trunk: Share = 0.0  # share of the steps in which only neck and head move [20, code]
+    freeze_backbone: Share = 0.0  # share of the steps in which only neck and head move [20, code]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -240,7 +242,8 @@ class InferenceConfig(Settings):
 
 @dataclass(frozen=True)
 class CleanConfig(Settings):
-    """Both DBSCAN passes of [20] (`lib.cleaning.two_pass`), whose values the paper keeps to itself.
+    """Both DBSCAN passes of GLR20 (`lib.cleaning.two_pass`), whose values the paper keeps to
+    itself.
 
     The defaults are its two passes and nothing else; `suspects` and `faces` go beyond them.
     """
@@ -262,7 +265,7 @@ class CleanConfig(Settings):
 
 @dataclass(frozen=True)
 class RerankConfig(Settings):
-    """Landmark-country reranking of [21] (`lib.reranking.landmark_country`)."""
+    """Landmark-country reranking of GLR21 (`lib.reranking.landmark_country`)."""
 
     alpha: NotNegative = 1.0  # of the landmark score, where no Public query chooses it
     beta: NotNegative = 0.1  # of the country score, likewise
@@ -313,8 +316,8 @@ class Profile(Settings):
 def override(config: C, changes: Mapping[str, Any]) -> C:
     """A copy of `config` with dotted names set; integers are accepted where floats belong.
 
-    In a tuple of stages the next name is a stage's own: `stages.arcface.epochs`. Another trunk
-    comes in full (`ModelConfig.with_trunk`); options for it are set after it.
+    In a tuple of stages the next name is a stage's own: `stages.arcface.epochs`. Another backbone
+    comes in full (`ModelConfig.with_backbone`); options for it are set after it.
 
     Raises:
         ValueError: if a name does not exist (the nearest is named), or a value has another type or
@@ -335,8 +338,8 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
         if rest:
             value = _nested(head, getattr(config, head), rest, value)
         value = _checked(head, value, kinds[head])
-        if isinstance(config, ModelConfig) and head == "trunk":
-            config = config.with_trunk(value)
+        if isinstance(config, ModelConfig) and head == "backbone":
+            config = config.with_backbone(value)
         else:
             config = dataclasses.replace(config, **{head: value})
     return config

@@ -20,7 +20,7 @@ from lib.recipes import profile as profile_of
 
 # The profile's setting behind each parameter. Left at its default, it keeps the profile's value.
 SETTINGS = {
-    "TRUNK": "model.trunk",
+    "BACKBONE": "model.backbone",
     "WEIGHTS": "model.weights",
     "SOFTMAX_EPOCHS": "stages.softmax.epochs",
     "ARCFACE_EPOCHS": "stages.arcface.epochs",
@@ -123,7 +123,7 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
             make_plan(profile.world)  # refuses a world that is too small
         except ValueError as error:
             raise ValueError(f"parameter {sizes[0]}: {error}") from None
-    if given.get("TRUNK") or given.get("WEIGHTS", "") not in ("", "pretrained"):
+    if given.get("BACKBONE") or given.get("WEIGHTS", "") not in ("", "pretrained"):
         _check_network(profile.model)
     if "TABLES" in given:
         from lib.ablation import chosen_tables
@@ -152,7 +152,7 @@ def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None
 
 
 def _check_network(model: ModelConfig) -> None:
-    """Build the network that was asked for, because only so is it known that file and trunk fit."""
+    """Build the network that was asked for: only so is it known that file and backbone fit."""
     from lib.models import build_model
 
     is_local = model.weights != "pretrained"  # what is to be fetched is fetched when it is needed

@@ -1,8 +1,8 @@
 """The kernel of headless notebooks; apart from `lib.kernel`, because importing it marks a
 process.
 
-tqdm and `lib.artifacts.is_watched` take one that has a kernel's shell for a notebook that a person
-sees."""
+tqdm and `lib.artifacts.is_interactive` take one that has a kernel's shell for a notebook that a
+person sees."""
 
 from ipykernel.ipkernel import IPythonKernel
 

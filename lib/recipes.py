@@ -3,18 +3,19 @@
 Kept is what makes the recipe: the kind of block, pooling, IBN and last stride, the losses, lists,
 samplers and mixing, and which stage follows which. Smaller are the network (a sixth of the depth, a
 quarter of the width), the images (64 px at the end), the batches, and the epochs. Weights are
-random, so rates are higher and trunks learn as fast as heads, and the first stages warm up longer;
-stages are short, so later ones fall by the square root of what they fall in the recipe. [20]'s
+random, so rates are higher and backbones learn as fast as heads, and the first stages warm up
+longer;
+stages are short, so later ones fall by the square root of what they fall in the recipe. GLR20's
 schedules become the plain polynomial, and its augmentation one that small networks can follow.
 
 Recipes named after what they re-create, with every hyper-parameter that is known of it.
 
-`glr20-…` are networks of the 3rd place of 2020 ([20]), `glr21-…` those of the 2nd place of 2021
-([21]). Where a paper and its published code differ, the plain name is the paper's and `…-code` the
+`glr20-…` are networks of the 3rd place of 2020 (GLR20), `glr21-…` those of the 2nd place of 2021
+(GLR21). Where a paper and its published code differ, the plain name is the paper's and `…-code` the
 code's; what a paper does not tell is the code's in both, and `source` says so. `…-mini` is a
 relative of either that trains on two cores in the miniature world (`lib.recipes`): the same kind
 of network, losses, lists, samplers and mixing, all smaller. Images are shrunk by area averaging
-(`lib.data.images`), where [21] interpolates bilinearly.
+(`lib.data.images`), where GLR21 interpolates bilinearly.
 
 The named experiments: what `./run_all.sh PROFILE` does, as plain data.
 
@@ -42,7 +43,7 @@ from lib.config import (
 
 SIZE = 64  # pixels, where the recipe has its largest images
 RATE = 0.05
-# For [20]'s chain, without what small networks would unlearn colour by: hue and channel order.
+# For GLR20's chain, without what small networks would unlearn colour by: hue and channel order.
 AUGMENT = AugmentConfig(
     rotate=8.0,
     scale=(0.7, 1.5),
@@ -53,10 +54,10 @@ AUGMENT = AugmentConfig(
 )
 EPOCHS = {"softmax": 4, "clean": 44, "c2x": 10, "full": 6, "all": 10, "cluster": 14}
 # timm's name → the relative, the blocks of its four stages (about a sixth of the original's), and
-# the width of the first. Those that [20] Table 2 compares cost as much beside ResNet152's relative
+# the width of the first. Those that GLR20 Table 2 compares cost as much beside ResNet152's relative
 # as the originals beside ResNet152, so that none has an advantage that it has not in the paper.
 # Inception and EfficientNet have no such knobs; timm's own test networks stand in.
-TRUNKS: dict[str, tuple[str, tuple[int, ...], int]] = {
+BACKBONES: dict[str, tuple[str, tuple[int, ...], int]] = {
     "resnet50": ("resnet26d", (1, 1, 1, 1), 16),
     "resnet101": ("resnet26d", (1, 1, 3, 1), 16),
     "resnet152": ("resnet26d", (1, 2, 4, 1), 16),
@@ -72,7 +73,7 @@ TRUNKS: dict[str, tuple[str, tuple[int, ...], int]] = {
 
 
 def miniature(recipe: Recipe) -> Recipe:
-    """The relative of a recipe, called `…-mini`; one that has no relative of its trunk keeps it."""
+    """The relative of a recipe, `…-mini`; it keeps a backbone that has no relative."""
     first = recipe.stages[0]
     return dataclasses.replace(
         recipe,
@@ -85,16 +86,16 @@ def miniature(recipe: Recipe) -> Recipe:
 
 
 def _model(model: ModelConfig) -> ModelConfig:
-    plain = model.trunk.partition(".")[0]  # without the tag of its weights
-    name, blocks, width = TRUNKS.get(plain, (plain, (), 0))
-    options: dict[str, Any] = dict(model.trunk_options)
+    plain = model.backbone.partition(".")[0]  # without the tag of its weights
+    name, blocks, width = BACKBONES.get(plain, (plain, (), 0))
+    options: dict[str, Any] = dict(model.backbone_options)
     if blocks:
         channels = tuple(width * times for times in (1, 2, 4, 8))
         options |= {"layers": blocks, "channels": channels, "stem_width": 16}
     if "32x4d" in name:  # groups as wide as the original's, an eighth of them
         options |= {"cardinality": 4, "base_width": 16}
     return dataclasses.replace(
-        model, trunk=name, trunk_options=options, weights="", mean=(), std=()
+        model, backbone=name, backbone_options=options, weights="", mean=(), std=()
     )
 
 
@@ -106,12 +107,12 @@ def _stage(stage: StageConfig, first: StageConfig, largest: int) -> StageConfig:
         batch_size=32,
         epochs=EPOCHS["softmax" if stage.loss == "softmax" else stage.train_list],
         learning_rate=RATE * share**0.5,
-        trunk_rate=1.0,  # nothing pretrained to protect
+        backbone_lr=1.0,  # nothing pretrained to protect
         schedule="poly" if stage.schedule.startswith("lambda") else stage.schedule,
         # With a shorter warm-up ArcFace collapses to one point from scratch, deep networks first.
         warmup=0.2 if stage.train_list == "clean" else stage.warmup,
-        # A new head needs so many steps, and all of [20]'s stages are longer.
-        frozen_trunk=0.1 if stage.frozen_trunk else 0.0,
+        # A new head needs so many steps, and all of GLR20's stages are longer.
+        freeze_backbone=0.1 if stage.freeze_backbone else 0.0,
         augment=_augment(stage),
     )
 
@@ -126,7 +127,8 @@ def _augment(stage: StageConfig) -> AugmentConfig:
 GPUS = 8  # of both systems
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
-# [20]: flip or quarter turn, rotation, zoom, then colour, each with probability 0.5. The ranges are
+# GLR20: flip or quarter turn, rotation, zoom, then colour, each with probability 0.5. The ranges
+# are
 # the code's; on batches colour comes in one order, contrast keeps an image's mean and brightness is
 # a factor (`lib.training.augmentation`). `…-code` takes the code's own chain, image by image
 # (`lib.training.albumentations_chain`).
@@ -140,10 +142,10 @@ GLR20_AUGMENT = AugmentConfig(
     saturation=0.5,
     hue=18.0,
     colour_p=0.5,
-    permute=0.5,
+    channel_shuffle=0.5,
     blur=0.5,
 )
-# timm's names of the networks of [20], images per GPU (the code's), epochs on the clean and the
+# timm's names of the networks of GLR20, images per GPU (the code's), epochs on the clean and the
 # cluster list. Which weights it started from is not known; these have seen ImageNet alone.
 GLR20 = {
     "resnet152": ("resnet152.tv_in1k", 24, 24, 12),
@@ -155,7 +157,7 @@ GLR20 = {
 }
 # By the paper's epochs on the cluster list those of the code, whose scripts take 400,000 steps.
 GLR20_CODE_EPOCHS = {12: 27, 6: 14}
-# timm's names of the networks of [21], IBN, size of the first two stages. Weights are ImageNet's:
+# timm's names of the networks of GLR21, IBN, size of the first two stages. Weights are ImageNet's:
 # IBN-Net's own files with IBN, those of ResNeSt's authors without.
 GLR21 = {
     "seresnet101-ibn": ("seresnet101", True, 384),
@@ -173,8 +175,8 @@ GLR21_PER_GPU = {
     "resnest101": ((36, 36, 40, 40), (36, 88, 40, 40)),
     "resnest269": ((12, 12, 6, 6), (28, 28, 6, 6)),
 }
-DECAY = 5e-4  # of the weights [20], [21]
-PADS = {256: 10, 384: 15, 448: 18, 512: 20}  # [21], code
+DECAY = 5e-4  # of the weights GLR20, GLR21
+PADS = {256: 10, 384: 15, 448: 18, 512: 20}  # GLR21, code
 
 
 def recipe(name: str) -> Recipe:
@@ -198,12 +200,12 @@ def recipe(name: str) -> Recipe:
 
 
 def _glr20(name: str, *, is_code: bool = False) -> Recipe:
-    trunk, per_gpu, on_clean, on_clusters = GLR20[name]
+    backbone, per_gpu, on_clean, on_clusters = GLR20[name]
     stage = StageConfig(
         size=448,
         batch_size=GPUS * per_gpu,
         learning_rate=0.01,
-        trunk_rate=0.1 if is_code else 1.0,  # the paper has one rate
+        backbone_lr=0.1 if is_code else 1.0,  # the paper has one rate
         schedule="lambda_range" if is_code else "lambda_poly",
         sampler="at_least",
         at_least=5,
@@ -220,11 +222,11 @@ def _glr20(name: str, *, is_code: bool = False) -> Recipe:
         name="cluster",
         train_list="cluster",
         epochs=on_clusters,
-        frozen_trunk=0.05,  # the code's 20,000 of 400,000 steps
+        freeze_backbone=0.05,  # the code's 20,000 of 400,000 steps
         cutmix="paper" if name == "resnest200" else "",
     )
     # ArcFace from the start, Corner-Cutmix its way, and a warm-up of 5,000 in 200,000 steps: there
-    # of the trunk alone, here of neck and head too.
+    # of the backbone alone, here of neck and head too.
     if is_code:
         chain = AugmentConfig(chain=True, flip=0.0)
         first = (
@@ -239,12 +241,12 @@ def _glr20(name: str, *, is_code: bool = False) -> Recipe:
     told = (
         "published code, whose split of 1 % for validation and exported model are left out"
         if is_code
-        else "paper; as the code: batch, repeats of rare classes, warm-up, frozen trunk, decay"
+        else "paper; as the code: batch, repeats of rare classes, warm-up, frozen backbone, decay"
     )
     return Recipe(
         f"glr20-{name}{'-code' * is_code}",
-        f"[20] §2.2, §3.1, {told}: {trunk}",
-        ModelConfig(trunk=trunk, weights="pretrained"),
+        f"GLR20 §2.2, §3.1, {told}: {backbone}",
+        ModelConfig(backbone=backbone, weights="pretrained"),
         (*first, cluster),
         InferenceConfig(size=512),  # Table 2 #6; 448 in the other rows
     )
@@ -257,18 +259,18 @@ def _glr21_stage(name: str, train_list: str, size: int, epochs: int, rate: float
         size=size,
         epochs=epochs,
         learning_rate=rate,
-        trunk_rate=1.0,
-        bias_rate=2.0,
+        backbone_lr=1.0,
+        bias_lr=2.0,
         schedule="cosine",
         weight_decay=DECAY,
         augment=AugmentConfig(pad=PADS[size], erasing=1.0),
     )
 
 
-def _glr21_model(trunk: str, *, has_ibn: bool = False) -> ModelConfig:
+def _glr21_model(backbone: str, *, has_ibn: bool = False) -> ModelConfig:
     return ModelConfig(
-        trunk=trunk,
-        trunk_options={"last_stride": 1, "ibn": has_ibn},
+        backbone=backbone,
+        backbone_options={"last_stride": 1, "ibn": has_ibn},
         weights="pretrained",
         pooling="gem",
         gem_p=3.0,
@@ -278,7 +280,7 @@ def _glr21_model(trunk: str, *, has_ibn: bool = False) -> ModelConfig:
 
 
 def _glr21(name: str, *, is_code: bool = False) -> Recipe:
-    trunk, has_ibn, size = GLR21[name]
+    backbone, has_ibn, size = GLR21[name]
     base = 0.08 if is_code else 0.01  # the code scales the paper's rate with its eight GPUs
     stages = (
         dataclasses.replace(_glr21_stage("clean", "clean", size, 10, base), warmup=0.1),
@@ -300,15 +302,15 @@ def _glr21(name: str, *, is_code: bool = False) -> Recipe:
     told = "published configurations" if is_code else "paper §2; images per GPU as in the code"
     return Recipe(
         f"glr21-{name}{'-code' * is_code}",
-        f"[21], {told}: {trunk}{', IBN-a' * has_ibn}",
-        _glr21_model(trunk, has_ibn=has_ibn),
+        f"GLR21, {told}: {backbone}{', IBN-a' * has_ibn}",
+        _glr21_model(backbone, has_ibn=has_ibn),
         stages,
         InferenceConfig(size=512),
     )
 
 
 def _glr21_resnet50(*, is_code: bool = False) -> Recipe:
-    """The network of [21]'s ablations: 256 px, the clean list, c2x, then `all` by continents.
+    """The network of GLR21's ablations: 256 px, the clean list, c2x, then `all` by continents.
 
     The configuration of the last stage starts from a checkpoint after six epochs that has none of
     its own; that it is of c2x at the last stage's rate is inferred.
@@ -321,7 +323,7 @@ def _glr21_resnet50(*, is_code: bool = False) -> Recipe:
     )
     return Recipe(
         f"glr21-resnet50{'-code' * is_code}",
-        f"[21], ablations, {'published code' if is_code else 'paper'}: resnet50.tv_in1k, without "
+        f"GLR21, ablations, {'published code' if is_code else 'paper'}: resnet50.tv_in1k, without "
         "the code's average pooling in the shortcuts of its second and third stage",
         _glr21_model("resnet50.tv_in1k"),
         tuple(dataclasses.replace(stage, batch_size=GPUS * 128) for stage in stages),
@@ -334,14 +336,14 @@ def _photos() -> Recipe:
         size=128,
         batch_size=32,
         learning_rate=0.01,
-        trunk_rate=0.1,
+        backbone_lr=0.1,
         schedule="poly",
         augment=AugmentConfig(scale=(0.8, 1.2), erasing=0.5),
     )
     return Recipe(
         "photos",
         "no paper: a small pretrained network for a few thousand photographs, two cores",
-        ModelConfig(trunk="tf_efficientnet_lite0", weights="pretrained"),
+        ModelConfig(backbone="tf_efficientnet_lite0", weights="pretrained"),
         (
             dataclasses.replace(stage, name="softmax", loss="softmax", epochs=1),
             dataclasses.replace(stage, name="arcface", epochs=4),
@@ -366,7 +368,7 @@ RECIPES = _variants()
 
 # Suspects go first, so the second pass may be generous with what is left.
 CLEAN = CleanConfig(suspects=True, faces=True, relaxation=2.0)
-# [21] votes by k-reciprocal similarity, asking the full list and the labelled index images.
+# GLR21 votes by k-reciprocal similarity, asking the full list and the labelled index images.
 GLR21_RERANK = RerankConfig(reciprocal=True, references="full+index")
 
 
@@ -402,7 +404,7 @@ def _full() -> Profile:
 
 
 def _rerank(profile: Profile, chosen: Recipe) -> RerankConfig:
-    """The profile's reranking, or [21]'s with its networks.
+    """The profile's reranking, or GLR21's with its networks.
 
     Not in the miniature world, where the labelled index is the gallery itself: there it would tell
     what the gallery's labels are worth.

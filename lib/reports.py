@@ -24,11 +24,11 @@ REFERENCE = ROOT / "outputs" / "reference"
 RUNS = {"miniature world": "mini", "photographs": "photos-photos"}
 MARKS = "¹²³⁴⁵⁶⁷⁸⁹"  # of notes below the README's tables
 ABLATIONS = {  # tables of notebook 05 in the README's order, and their headings there
-    "glr20_table_1": "[20] Table 1",
-    "glr20_table_2": "[20] Table 2",
-    "glr21_tricks": "[21] bag of tricks",
-    "glr21_samplers": "[21] samplers",
-    "glr21_apart": "[21] sampler and data taken apart",
+    "glr20_table_1": "GLR20 Table 1",
+    "glr20_table_2": "GLR20 Table 2",
+    "glr21_tricks": "GLR21 bag of tricks",
+    "glr21_samplers": "GLR21 samplers",
+    "glr21_apart": "GLR21 sampler and data taken apart",
     "networks": "beyond: network and loss",
     "mixing": "beyond: Corner-Cutmix in both forms",
     "cleaning": "beyond: cleaning, part by part, at equal length",

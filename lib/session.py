@@ -167,7 +167,7 @@ class Session:
         return path
 
     def _is_trained(self, stage: str) -> bool:
-        return artifacts.read_key(self.stage(stage)) is not None
+        return artifacts.read_fingerprint(self.stage(stage)) is not None
 
     def _too_early(self, what: str, notebook: str) -> ValueError:
         """What is missing, and the first notebook that has to run before the one that makes it."""

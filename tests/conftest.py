@@ -38,7 +38,7 @@ def evaluation(dataset):
 @pytest.fixture(scope="session")
 def tiny_model():
     options = {"channels": (8, 16, 16, 32)}
-    return ModelConfig(trunk="resnet10t", trunk_options=options, embedding_dim=32)
+    return ModelConfig(backbone="resnet10t", backbone_options=options, embedding_dim=32)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +51,7 @@ def tiny_stage():
         size=32,
         batch_size=12,
         learning_rate=0.1,
-        trunk_rate=1.0,
+        backbone_lr=1.0,
         schedule="poly",
         augment=AugmentConfig(erasing=0.5),
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.artifacts import fingerprint, mark_done, write_csv
+from lib.artifacts import fingerprint, mark_complete, write_csv
 from lib.retrieval.embedding import IDS, ROWS
 
 
@@ -14,5 +14,5 @@ def write_folder(folder: Path, ids: list[str], rows: np.ndarray) -> Path:
     folder.mkdir(parents=True)
     np.save(folder / ROWS, np.asarray(rows, dtype=np.float16))
     write_csv(pd.DataFrame({"id": ids}), folder / IDS)
-    mark_done(folder, fingerprint(ids, np.asarray(rows)))
+    mark_complete(folder, fingerprint(ids, np.asarray(rows)))
     return folder

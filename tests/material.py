@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib.data.evaluation_set import Evaluation
-from lib.reranking.data import Material
+from lib.reranking.data import RetrievalData
 from lib.retrieval.embedding import Embeddings
 from tests.numbered import numbered_evaluation
 
@@ -16,7 +16,7 @@ def small_evaluation() -> Evaluation:
 
 def small_material(
     evaluation: Evaluation, seed: int = 0, *, noise: float = 0.6, two: bool = True
-) -> Material:
+) -> RetrievalData:
     """Noisy unit rows around a centre per landmark, 60 references, perhaps a second model."""
     generator = np.random.default_rng(seed)
     centres = np.eye(3, 8) + 0.3 * generator.normal(size=(3, 8))
@@ -31,7 +31,7 @@ def small_material(
     landmarks = np.arange(60) % 3
     labels = pd.DataFrame({"landmark_id": landmarks, "country": np.array(list(codes))[landmarks]})
     ids = [table["id"].to_numpy(dtype=str) for table in (evaluation.queries, evaluation.gallery)]
-    return Material(
+    return RetrievalData(
         Embeddings(ids[0], rows_near(asked)),
         Embeddings(ids[1], rows_near(shown)),
         rows_near(landmarks),

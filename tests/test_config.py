@@ -19,7 +19,7 @@ from lib.config import (
     WorldConfig,
     override,
 )
-from lib.models.backbones import build_trunk
+from lib.models.backbones import build_backbone
 from lib.models.network import build_model
 from lib.recipes import PROFILES, profile
 
@@ -42,7 +42,7 @@ def test_profile_has_no_value_of_another_type(name):
             value = getattr(config, field.name)
             # Setting a value to itself passes override's own check, whatever it holds.
             found = override(config, {field.name: value})
-            assert found == config or field.name == "trunk"  # named, it comes in full
+            assert found == config or field.name == "backbone"  # named, it comes in full
             parts = value if isinstance(value, tuple) else (value,)
             for part in parts:
                 if dataclasses.is_dataclass(part):
@@ -54,14 +54,14 @@ def test_profile_has_no_value_of_another_type(name):
 def test_profile_applies_dotted_settings():
     changes = {
         "seed": 3,
-        "model.trunk": "resnet18",
+        "model.backbone": "resnet18",
         "rerank.reciprocal": "off",
         "stages.arcface.epochs": 1,
         "stages.cluster.augment.erasing": 0,
         "clean.eps": 1,
     }
     found, plain = profile("mini", **changes), profile("mini")
-    assert (found.seed, found.model.trunk, found.clean.eps) == (3, "resnet18", 1.0)
+    assert (found.seed, found.model.backbone, found.clean.eps) == (3, "resnet18", 1.0)
     assert isinstance(found.clean.eps, float)
     assert (found.rerank.reciprocal, plain.rerank.reciprocal) == (False, True)
     assert found.stages[-1].augment.erasing == 0.0
@@ -82,7 +82,7 @@ def test_profile_refuses_an_unknown_name():
     ("setting", "value", "message"),
     [
         ("sead", 1, "Profile has no setting 'sead'; did you mean seed?"),
-        ("model.trnk", "x", "ModelConfig has no setting 'trnk'; did you mean trunk?"),
+        ("model.backbne", "x", "ModelConfig has no setting 'backbne'; did you mean backbone?"),
         ("clean.zzz", 1, "CleanConfig has no setting 'zzz'; it has eps, min_samples"),
         ("stages.sofmax.epochs", 1, "a stage among softmax, arcface, cluster, found 'sofmax'"),
         ("stages.softmax.epoch", 1, "no setting 'epoch'; did you mean epochs?"),
@@ -93,7 +93,7 @@ def test_profile_refuses_an_unknown_name():
         ("clean.eps", "0.3", r"'eps' expects float, found '0.3' \(str\)"),
         ("clean.eps", False, r"'eps' expects float, found False \(bool\)"),
         ("clean.rescue", 1, r"'rescue' expects bool \(on or off\), found 1 \(int\)"),
-        ("model.trunk", 18, r"'trunk' expects str, found 18 \(int\)"),
+        ("model.backbone", 18, r"'backbone' expects str, found 18 \(int\)"),
         ("model", "resnet18", r"'model' expects ModelConfig, found 'resnet18' \(str\)"),
         ("world", 5, r"'world' expects WorldConfig or None, found 5 \(int\)"),
         ("stages.cluster.augment.scale", 0.7, r"'scale' expects tuple, found 0.7 \(float\)"),
@@ -143,15 +143,15 @@ def test_every_number_has_a_range_and_is_refused_outside_it(kind):
             kind(**usual | {name: wrong})
 
 
-def parameters_of(name, trunk):
-    model = profile(name, **{"model.trunk": trunk, "model.weights": ""}).model
+def parameters_of(name, backbone):
+    model = profile(name, **{"model.backbone": backbone, "model.weights": ""}).model
     with torch.device("meta"):
-        trunk = build_model(model).trunk
-    return sum(parameter.numel() for parameter in trunk.parameters())
+        backbone = build_model(model).backbone
+    return sum(parameter.numel() for parameter in backbone.parameters())
 
 
 @pytest.mark.parametrize(
-    ("trunk", "millions"),
+    ("backbone", "millions"),
     [
         ("resnet18", 11.18),
         ("resnet26d", 13.97),  # the miniature's own relative, which is smaller there
@@ -163,20 +163,22 @@ def parameters_of(name, trunk):
     ],
 )
 @pytest.mark.parametrize("name", ["mini", "full"])
-def test_a_named_trunk_is_that_network(name, trunk, millions):
+def test_a_named_backbone_is_that_network(name, backbone, millions):
     with torch.device("meta"):
-        whole = timm.create_model(trunk, num_classes=0)
-    found = parameters_of(name, trunk)
+        whole = timm.create_model(backbone, num_classes=0)
+    found = parameters_of(name, backbone)
     assert found == sum(parameter.numel() for parameter in whole.parameters())
     if millions:
         assert found / 1e6 == pytest.approx(millions, abs=0.01)
 
 
-def test_a_named_trunk_keeps_the_recipes_changes_where_it_can_take_them():
+def test_a_named_backbone_keeps_the_recipes_changes_where_it_can_take_them():
     recipe = {"recipe_name": "glr21-seresnet101-ibn"}
     options = {
-        trunk: dict(profile("full", **recipe, **{"model.trunk": trunk}).model.trunk_options)
-        for trunk in ("resnet50.tv_in1k", "resnet18", "convnext_atto", "resnetv2_50")
+        backbone: dict(
+            profile("full", **recipe, **{"model.backbone": backbone}).model.backbone_options
+        )
+        for backbone in ("resnet50.tv_in1k", "resnet18", "convnext_atto", "resnetv2_50")
     }
     assert options == {
         "resnet50.tv_in1k": {"last_stride": 1, "ibn": True},
@@ -184,7 +186,7 @@ def test_a_named_trunk_keeps_the_recipes_changes_where_it_can_take_them():
         "convnext_atto": {},
         "resnetv2_50": {},
     }
-    assert profile("full", **recipe, **{"model.trunk": "resnet50"}).model.mean == ()
+    assert profile("full", **recipe, **{"model.backbone": "resnet50"}).model.mean == ()
 
 
 @pytest.mark.parametrize("name", timm.list_models(["*resne[xst]*14*", "*resne*26*", "resnet?*18*"]))
@@ -192,7 +194,7 @@ def test_resnet_like_names_take_the_changes_that_are_kept(name):
     found = RESNET_LIKE.match(name)
     if found:
         with torch.device("meta"):
-            build_trunk(name, {"last_stride": 1, "ibn": found["depth"] not in BASIC_DEPTHS})
+            build_backbone(name, {"last_stride": 1, "ibn": found["depth"] not in BASIC_DEPTHS})
 
 
 def test_override_explains_a_world_that_is_not_there():
@@ -230,7 +232,7 @@ def test_profiles_that_run_alone_are_those_with_a_world():
 def test_full_profile_is_the_network_of_the_paper():
     full = profile("full")
     assert full.recipe == "glr20-resnet152"
-    assert (full.model.trunk, full.model.embedding_dim) == ("resnet152.tv_in1k", 512)
+    assert (full.model.backbone, full.model.embedding_dim) == ("resnet152.tv_in1k", 512)
     assert not any(stage.cutmix for stage in full.stages)
 
 

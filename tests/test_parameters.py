@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.models.backbones import build_trunk
+from lib.models.backbones import build_backbone
 from lib.parameters import RANGES, SETTINGS, chosen_profile, declared_parameters
 from lib.pipeline import check_parameters, main, notebooks
 from lib.recipes import profile
@@ -41,7 +41,7 @@ def test_settings_and_ranges_are_of_parameters_that_a_notebook_declares():
         ("SEEDS", [True], "SEEDS expects list such as"),
         ("SEEDS", 3, r"SEEDS expects list such as .* found 3 \(int\)"),
         ("TABLES", "glr20_table_9", "tables among glr20_table_1, .* found 'glr20_table_9'"),
-        ("TRUNK", "resnet9000", "the name of a timm network, found 'resnet9000'; did you mean"),
+        ("BACKBONE", "resnet9000", "the name of a timm network, found 'resnet9000'; did you mean"),
         ("WEIGHTS", "missing.safetensors", "WEIGHTS expects .* no file 'missing.safetensors'"),
         ("CLUSTER_EPOCHS", 2.5, "CLUSTER_EPOCHS expects int"),
         ("SOFTMAX_EPOCHS", -1, "SOFTMAX_EPOCHS: setting 'epochs' expects a number from 0 on"),
@@ -59,7 +59,7 @@ def test_settings_and_ranges_are_of_parameters_that_a_notebook_declares():
         ),
         ("RAW_IMAGES", 10**10, "RAW_IMAGES: setting 'raw_images' expects a number from 1 to"),
         ("SPREAD", 1e9, "SPREAD: setting 'spread' expects a number from 0 to 5"),
-        ("TRUNK", "vit_tiny_patch16_224", "vit_tiny_patch16_224"),
+        ("BACKBONE", "vit_tiny_patch16_224", "vit_tiny_patch16_224"),
     ],
 )
 def test_check_parameters_refuses_values_of_every_notebook(name, value, message):
@@ -91,20 +91,26 @@ def test_check_parameters_refuses_what_does_not_go_together(places, parameters, 
 @pytest.fixture
 def weights(tmp_path):
     """A file of a small network's weights."""
-    torch.save(build_trunk("test_resnet", {}).state_dict(), tmp_path / "weights.pth")
+    torch.save(build_backbone("test_resnet", {}).state_dict(), tmp_path / "weights.pth")
     return str(tmp_path / "weights.pth")
 
 
 def test_check_parameters_accepts_what_the_help_texts_tell(weights):
-    given = {"WEIGHTS": weights, "TRUNK": "test_resnet", "ALPHA": 0, "BETA": 0.0, "SEEDS": [3, 1]}
+    given = {
+        "WEIGHTS": weights,
+        "BACKBONE": "test_resnet",
+        "ALPHA": 0,
+        "BETA": 0.0,
+        "SEEDS": [3, 1],
+    }
     given |= {"TABLES": "glr20_table_1, cleaning", "EPS": 1, "COLUMNS": 12}
     check_parameters(given, notebooks())
-    check_parameters({"TRUNK": "test_resnet", "WEIGHTS": "pretrained"}, notebooks())
+    check_parameters({"BACKBONE": "test_resnet", "WEIGHTS": "pretrained"}, notebooks())
 
 
 def test_check_parameters_refuses_weights_of_another_network_or_none(weights, tmp_path):
-    with pytest.raises(ValueError, match=r"found 0 that fit .*; choose the trunk"):
-        check_parameters({"WEIGHTS": weights, "TRUNK": "test_nfnet"}, notebooks())
+    with pytest.raises(ValueError, match=r"found 0 that fit .*; choose the backbone"):
+        check_parameters({"WEIGHTS": weights, "BACKBONE": "test_nfnet"}, notebooks())
     page = tmp_path / "page.safetensors"
     page.write_text("<!DOCTYPE html><html>not found</html>")
     with pytest.raises(ValueError, match=r"page\.safetensors"):

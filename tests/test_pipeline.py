@@ -219,7 +219,7 @@ def test_value_is_read_as_python_does(text, value):
 
 @pytest.mark.usefixtures("house")
 def test_main_takes_paths_from_where_the_caller_stands(calls, tmp_path, stripes, monkeypatch):
-    torch.save(build_model(profile("mini").model).trunk.state_dict(), tmp_path / "weights.pth")
+    torch.save(build_model(profile("mini").model).backbone.state_dict(), tmp_path / "weights.pth")
     (tmp_path / "photos").symlink_to(stripes)
     monkeypatch.setenv("HOME", str(tmp_path))
     for text, path in (

@@ -38,7 +38,7 @@ def test_blocks_say_so_where_there_is_no_run(tmp_path):
 def test_rerankers_block_shows_gain_and_spread_of_every_run(tmp_path):
     table = {
         "reranker": ["plain search", "landmark-country"],
-        "source": [None, "[21]"],
+        "source": [None, "GLR21"],
         "private": [0.5, 0.6],
         "low": [0.45, 0.55],
         "high": [0.55, 0.65],
@@ -57,7 +57,7 @@ def test_rerankers_block_shows_gain_and_spread_of_every_run(tmp_path):
     assert lines[0] == f"| reranker | source | miniature world | {title} | photographs | {title} |"
     assert lines[2].count("|") == lines[3].count("|") == lines[0].count("|")
     assert "0.500 (0.450 to 0.550) |  | 0.200 | 0.500" in lines[2]
-    assert "[21] | 0.600 (0.550 to 0.650) | +0.100 (+0.050 to +0.150) | 0.100 |" in lines[3]
+    assert "GLR21 | 0.600 (0.550 to 0.650) | +0.100 (+0.050 to +0.150) | 0.100 |" in lines[3]
 
 
 def test_ablation_block_tells_what_was_not_run_and_what_cleaning_wins_back(tmp_path):
@@ -71,7 +71,7 @@ def test_ablation_block_tells_what_was_not_run_and_what_cleaning_wins_back(tmp_p
     assert "| ResNet152 cleaned |  | 0.575 (0.400 to 0.700) | ResNet152 raw labels |" in text
     assert "wins back 75% of the distance" in text
     assert "The best on Public queries, 'cleaned', wins back 75%." in text
-    assert "Not run: [20] Table 1; [20] Table 2;" in text
+    assert "Not run: GLR20 Table 1; GLR20 Table 2;" in text
     assert "directions" not in text
     assert "without splitting" not in text
     whole = [f"ResNet152 {name}, no splitting" for name in ("cleaned", "true labels")]
@@ -85,7 +85,7 @@ def test_ablation_block_tells_what_was_not_run_and_what_cleaning_wins_back(tmp_p
     assert readme_blocks.ablation_block("mini", tmp_path, suffix="_quick") == "No run yet."
     write_csv(table.assign(**scores), tmp_path / "mini_05_glr20_table_1_quick.csv")
     text = readme_blocks.ablation_block("mini", tmp_path, suffix="_quick")
-    assert "**[20] Table 1**" in text
+    assert "**GLR20 Table 1**" in text
     assert "Not run" not in text
 
 
@@ -121,11 +121,11 @@ def test_ablation_block_tells_test_times(tmp_path):
 def test_descriptors_block_has_a_row_for_each_descriptor_and_cleaning(tmp_path):
     assert readme_blocks.descriptors_block(tmp_path) == "No run yet."
     scores = {"noise_precision": [0.5, 0.75], "noise_recall": [0.25, 1.0], "ari": [0.125, 0.875]}
-    names = {"descriptor": ["before", "after"], "cleaning": ["[20] alone"] * 2}
+    names = {"descriptor": ["before", "after"], "cleaning": ["GLR20 alone"] * 2}
     write_csv(pd.DataFrame(names | scores), tmp_path / "mini_03_descriptors.csv")
     lines = readme_blocks.descriptors_block(tmp_path).splitlines()
     assert lines[0] == "| descriptor | cleaning | miniature world: precision | recall | ARI |"
-    assert lines[3] == "| after | [20] alone | 0.75 | 1.00 | 0.88 |"
+    assert lines[3] == "| after | GLR20 alone | 0.75 | 1.00 | 0.88 |"
 
 
 def test_fill_replaces_what_is_between_the_markers_alone(tables):

@@ -21,7 +21,7 @@ def test_recipe_names_a_network_that_timm_has(name):
     found = recipe(name)
     assert isinstance(found, Recipe)
     assert found.name == name
-    assert timm.is_model(found.model.trunk)
+    assert timm.is_model(found.model.backbone)
     assert found.stages[0].train_list == "clean"
     names = [stage.name for stage in found.stages]
     assert len(set(names)) == len(names)
@@ -38,18 +38,20 @@ def test_every_recipe_has_a_relative_that_two_cores_can_train(name):
         assert model(torch.zeros(2, 3, side, side)).shape == (2, 512)
     full = recipe(name)
     for small_stage, stage in zip(small.stages, full.stages, strict=True):
-        kept = ("name", "train_list", "loss", "margin", "scale", "sampler", "cutmix", "bias_rate")
+        kept = ("name", "train_list", "loss", "margin", "scale", "sampler", "cutmix", "bias_lr")
         assert [getattr(small_stage, k) for k in kept] == [getattr(stage, k) for k in kept]
         assert 32 <= small_stage.size <= side == 64
         assert small_stage.augment.erasing == stage.augment.erasing
     assert small.model.pooling == full.model.pooling
     kept = ("last_stride", "ibn")
-    assert all(small.model.trunk_options.get(k) == full.model.trunk_options.get(k) for k in kept)
+    assert all(
+        small.model.backbone_options.get(k) == full.model.backbone_options.get(k) for k in kept
+    )
 
 
 def test_relatives_are_as_deep_in_proportion_as_the_networks():
     depths = {
-        name: sum(recipe(f"glr20-{name}-mini").model.trunk_options["layers"])
+        name: sum(recipe(f"glr20-{name}-mini").model.backbone_options["layers"])
         for name in ("resnest101", "resnet152", "resnest200")
     }
     assert depths["resnest101"] < depths["resnet152"] < depths["resnest200"]
@@ -64,9 +66,9 @@ def test_relatives_of_table_2_cost_as_much_in_proportion_as_the_networks():
 
     full, small = {}, {}
     for name in ("resnet152", "seresnext101", "resnest101", "resnest200"):
-        full[name] = cost(recipe(f"glr20-{name}").model.trunk)
+        full[name] = cost(recipe(f"glr20-{name}").model.backbone)
         model = recipe(f"glr20-{name}-mini").model
-        small[name] = cost(model.trunk, **model.trunk_options)
+        small[name] = cost(model.backbone, **model.backbone_options)
     for name in full:
         proportion = full[name] / full["resnet152"]
         assert small[name] / small["resnet152"] == pytest.approx(proportion, rel=0.1)
@@ -90,7 +92,7 @@ def test_glr20_recipes_follow_the_paper(name, epochs, batch):
     assert (softmax.epochs + arcface.epochs, cluster.epochs) == epochs
     settings = {(s.margin, s.scale, s.size, s.batch_size, s.schedule) for s in found.stages}
     assert settings == {(0.3, 30.0, 448, batch, "lambda_poly")}
-    assert {(s.learning_rate, s.trunk_rate) for s in found.stages} == {(0.01, 1.0)}
+    assert {(s.learning_rate, s.backbone_lr) for s in found.stages} == {(0.01, 1.0)}
     assert cluster.train_list == "cluster"
     assert cluster.cutmix == ("paper" if name == "resnest200" else "")
     assert found.model.pooling == "gap"
@@ -103,7 +105,7 @@ def test_glr20_code_starts_with_arcface_and_mixes_in_two_heads():
     assert [stage.name for stage in found.stages] == ["arcface", "cluster"]
     assert found.stages[1].cutmix == "code"
     assert all(stage.augment.chain for stage in found.stages)
-    assert {(s.schedule, s.trunk_rate) for s in found.stages} == {("lambda_range", 0.1)}
+    assert {(s.schedule, s.backbone_lr) for s in found.stages} == {("lambda_range", 0.1)}
 
 
 @pytest.mark.parametrize(
@@ -118,10 +120,10 @@ def test_glr20_code_takes_the_steps_of_its_scripts(name, clean, cluster):
 def test_every_recipe_starts_from_weights_that_exist(name):
     model = recipe(name).model
     assert model.weights == "pretrained"
-    if model.trunk_options.get("ibn"):
-        assert model.trunk in IBN_NET_FILES
+    if model.backbone_options.get("ibn"):
+        assert model.backbone in IBN_NET_FILES
     else:
-        assert timm.get_pretrained_cfg(model.trunk).has_weights
+        assert timm.get_pretrained_cfg(model.backbone).has_weights
 
 
 @pytest.mark.parametrize("name", ["seresnet101-ibn", "resnext101-ibn", "resnest101", "resnest269"])
@@ -139,7 +141,7 @@ def test_glr21_recipes_follow_the_paper(name):
     assert found.model.pooling == "gem"
     assert found.model.gem_p == 3.0
     assert not found.model.gem_trained
-    assert found.model.trunk_options == {"last_stride": 1, "ibn": name.endswith("ibn")}
+    assert found.model.backbone_options == {"last_stride": 1, "ibn": name.endswith("ibn")}
     assert found.model.std == pytest.approx((0.22353,) * 3, abs=1e-5)
 
 
@@ -171,7 +173,7 @@ def test_glr21_recipes_take_the_images_per_gpu_of_the_configurations(name, paper
 
 @pytest.mark.parametrize("name", ["seresnet101-ibn", "resnext101-ibn", "resnest101", "resnet50"])
 def test_glr21_weight_decay_is_the_papers_or_the_configurations(name):
-    # [21] §2.1: 5e-4; the configurations of the 512 px stages: 1e-5.
+    # GLR21 §2.1: 5e-4; the configurations of the 512 px stages: 1e-5.
     assert {s.weight_decay for s in recipe(f"glr21-{name}").stages} == {5e-4}
     code = recipe(f"glr21-{name}-code").stages
     assert [s.weight_decay for s in code] == [1e-5 if s.size == 512 else 5e-4 for s in code]
@@ -182,7 +184,7 @@ def test_glr21_stages_pad_by_their_size_and_double_the_rate_of_biases(name):
     pads = {256: 10, 384: 15, 448: 18, 512: 20}  # published code
     for stage in recipe(name).stages:
         assert stage.augment.pad == pads[stage.size]
-        assert (stage.bias_rate, stage.momentum, stage.schedule) == (2.0, 0.9, "cosine")
+        assert (stage.bias_lr, stage.momentum, stage.schedule) == (2.0, 0.9, "cosine")
 
 
 def test_glr21_ablation_network_has_a_stage_before_its_last():
@@ -190,7 +192,7 @@ def test_glr21_ablation_network_has_a_stage_before_its_last():
     stages = [(stage.train_list, stage.epochs) for stage in found.stages]
     assert stages == [("clean", 10), ("c2x", 6), ("all", 2)]
     assert [s.learning_rate for s in found.stages] == pytest.approx([0.08, 0.008, 0.008])
-    assert found.model.trunk == "resnet50.tv_in1k"  # torchvision's weights
+    assert found.model.backbone == "resnet50.tv_in1k"  # torchvision's weights
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if name.startswith("glr20-")])
@@ -199,14 +201,17 @@ def test_glr20_recipes_take_the_codes_settings_that_the_paper_does_not_tell(name
     assert {(s.sampler, s.at_least, s.weight_decay) for s in (first, cluster)} == {
         ("at_least", 5, 5e-4)
     }
-    assert (first.frozen_trunk, cluster.frozen_trunk) == (0.0, 0.05)  # 20,000 of 400,000 steps
+    assert (first.freeze_backbone, cluster.freeze_backbone) == (
+        0.0,
+        0.05,
+    )  # 20,000 of 400,000 steps
     # The code's 5,000 of 200,000 steps; of the paper's softmax stage, a sixth as long, as many.
     assert first.warmup == (0.025 if name.endswith("-code") else 0.15)
     assert cluster.warmup == 0.0
 
 
 def test_neck_starts_with_xaviers_weights():
-    weight = build_model(ModelConfig("test_resnet")).reduce.weight.detach()  # [21], code
+    weight = build_model(ModelConfig("test_resnet")).reduce.weight.detach()  # GLR21, code
     bound = (6 / (weight.shape[0] + weight.shape[1])) ** 0.5
     assert 0.99 * bound < weight.abs().max() <= bound
     assert weight.std() == pytest.approx(bound / 3**0.5, rel=0.02)
@@ -219,7 +224,7 @@ def test_recipes_are_those_that_were_looked_at_last():
 
 def test_golden_recipes_change_with_every_number():
     stage = recipe("glr21-resnest269").stages[0]
-    for setting in ("weight_decay", "batch_size", "augment.pad", "bias_rate", "margin"):
+    for setting in ("weight_decay", "batch_size", "augment.pad", "bias_lr", "margin"):
         assert as_text(override(stage, {setting: 1})) != as_text(stage)
 
 

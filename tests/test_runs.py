@@ -24,10 +24,10 @@ from lib.artifacts import (
     atomic_path,
     fingerprint,
     is_done,
-    mark_done,
+    mark_complete,
     progress,
+    read_fingerprint,
     read_json,
-    read_key,
     read_records,
     record,
     rng,
@@ -376,9 +376,9 @@ def test_fingerprint_is_the_same_in_another_process():
 def test_mark_done_signs_a_folder_for_one_key(tmp_path):
     folder = tmp_path / "stage"
     assert not is_done(folder, "k")
-    assert read_key(folder) is None
+    assert read_fingerprint(folder) is None
     assert start_over(folder).is_dir()
-    mark_done(folder, "k", images=3)
+    mark_complete(folder, "k", images=3)
     assert is_done(folder, "k")
     assert not is_done(folder, "other")
     assert read_json(folder / "manifest.json") == {"key": "k", "images": 3}
@@ -389,14 +389,14 @@ def test_mark_done_signs_a_folder_for_one_key(tmp_path):
 )
 def test_a_damaged_manifest_counts_as_absent(tmp_path, content):
     (tmp_path / "manifest.json").write_text(content)
-    assert read_key(tmp_path) is None
+    assert read_fingerprint(tmp_path) is None
     assert not is_done(tmp_path, "k")
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("ab")])
 def test_is_done_misses_files_that_are_gone_or_cut(tmp_path, damage):
     (tmp_path / "rows.npy").write_text("abc")
-    mark_done(tmp_path, "k", files=["rows.npy"])
+    mark_complete(tmp_path, "k", files=["rows.npy"])
     assert is_done(tmp_path, "k")
     damage(tmp_path / "rows.npy")
     assert not is_done(tmp_path, "k")
@@ -419,7 +419,7 @@ def test_read_records_leaves_out_what_is_damaged(tmp_path, content):
 
 
 def test_start_over_takes_the_signature_and_leaves_the_rest(tmp_path):
-    mark_done(tmp_path, "k")
+    mark_complete(tmp_path, "k")
     (tmp_path / "state.pt").touch()
     start_over(tmp_path)
     assert not is_done(tmp_path, "k")
@@ -496,7 +496,7 @@ def test_progress_takes_items_one_at_a_time():
 
 
 def test_progress_draws_a_bar_where_a_person_watches(monkeypatch, capsys):
-    monkeypatch.setattr(runs, "is_watched", lambda: True)
+    monkeypatch.setattr(runs, "is_interactive", lambda: True)
     assert list(progress(range(3), "reading")) == [0, 1, 2]
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -506,9 +506,9 @@ def test_progress_draws_a_bar_where_a_person_watches(monkeypatch, capsys):
 @pytest.mark.usefixtures("headless")
 def test_is_watched_says_no_to_headless_terminals(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert not runs.is_watched()
+    assert not runs.is_interactive()
     monkeypatch.delenv("LANDMARK_HEADLESS")
-    assert runs.is_watched()
+    assert runs.is_interactive()
 
 
 def test_rng_repeats_and_differs_by_seed_and_every_word():

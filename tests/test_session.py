@@ -10,7 +10,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from lib import session as sessions
-from lib.artifacts import ROOT, mark_done, read_records, run_folder, start_over, write_csv
+from lib.artifacts import ROOT, mark_complete, read_records, run_folder, start_over, write_csv
 from lib.config import InferenceConfig
 from lib.data.gldv2 import Dataset
 from lib.parameters import SETTINGS, declared_parameters
@@ -155,7 +155,7 @@ def test_settings_lead_to_settings_that_exist():
                 else:
                     found = getattr(found, part)
             again = profile(name, **{setting: found})
-            assert again == profile(name) or setting == "model.trunk"  # named, it comes in full
+            assert again == profile(name) or setting == "model.backbone"  # named, it comes in full
 
 
 def test_references_are_the_profiles_and_say_what_is_in_the_gallery(opened, capsys):
@@ -250,7 +250,7 @@ def test_session_names_the_first_notebook_that_is_missing_and_its_command(chain)
 
     asked = [lambda: chain.training_list("cluster"), lambda: chain.after_stage_two]
     assert [refusal(ask) for ask in asked] == [advice("02")] * 2
-    mark_done(start_over(chain.stage("softmax")), "key")
+    mark_complete(start_over(chain.stage("softmax")), "key")
     assert [refusal(ask) for ask in asked] == [advice("03")] * 2
     write_csv(pd.DataFrame(), chain.folder / "cleaning" / "train_cluster.csv")
     assert refusal(lambda: chain.after_stage_two) == advice("04")

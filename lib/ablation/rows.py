@@ -2,8 +2,8 @@
 
 How rows of the papers' tables are made from a profile.
 
-Where a profile follows a recipe of [20], the papers' networks compete (in the miniature world their
-relatives); elsewhere the profile's own network stands for all."""
+Where a profile follows a recipe of GLR20, the papers' networks compete (in the miniature world
+their relatives); elsewhere the profile's own network stands for all."""
 
 import dataclasses
 import math
@@ -83,11 +83,11 @@ def unique_rows(tables: Iterable[AblationTable]) -> dict[str, AblationRow]:
     return rows
 
 
-def in_words(row: AblationRow) -> str:
+def describe_stages(row: AblationRow) -> str:
     """The stages of a row, or its members, for a reader.
 
-    >>> in_words(AblationRow("a", stages=(StageConfig("softmax", epochs=4), StageConfig("on"))))
-    'softmax (4), on (24)'
+    >>> describe_stages(AblationRow("a", stages=(StageConfig("a", epochs=4), StageConfig("b"))))
+    'a (4), b (24)'
     """
     return ", ".join(row.members or [f"{stage.name} ({stage.epochs})" for stage in row.stages])
 
@@ -99,18 +99,18 @@ NOT_TOLD = (math.nan, math.nan)  # where the papers have no figure
 def clustered_row(
     profile: Profile,
     name: str,
-    trunk: str,
+    backbone: str,
     stages: tuple[StageConfig, ...],
     against: str = "",
     paper: tuple[float, float] = NOT_TOLD,
 ) -> AblationRow:
-    """A row of [20], trained as its network is and tested at the size of that training.
+    """A row of GLR20, trained as its network is and tested at the size of that training.
 
     Where networks do not compete it is the profile's own, trained and tested as the profile says.
     """
     if not has_relatives(profile):
         return AblationRow(name, profile.model, stages, against, *paper)
-    own = f"glr20-{trunk.strip().lower().replace('se-', 'se')}"
+    own = f"glr20-{backbone.strip().lower().replace('se-', 'se')}"
     stages, note = _own_length(profile, own, stages)
     model, inference = relative(profile, own).model, trained_size(profile)
     return AblationRow(name, model, stages, against, *paper, inference=inference, note=note)
@@ -119,16 +119,16 @@ def clustered_row(
 def _own_length(
     profile: Profile, own: str, stages: tuple[StageConfig, ...]
 ) -> tuple[tuple[StageConfig, ...], str]:
-    """Stages of a profile as long, and in such batches, as another network has them ([20] §3.1).
+    """Stages of a profile as long, and in such batches, as another network has them (GLR20 §3.1).
 
-    In the miniature all networks have one length, which a note tells where [20]'s differ.
+    In the miniature all networks have one length, which a note tells where GLR20's differ.
     """
     usual, wanted = recipe(profile.recipe.removesuffix("-mini")).stages, recipe(own).stages
     if [stage.epochs for stage in wanted] == [stage.epochs for stage in usual]:
         return stages, ""
     if profile.recipe.endswith("-mini"):
         on_clean = sum(stage.epochs for stage in wanted[:-1])
-        note = f"trained as long as others; [20]: {on_clean} + {wanted[-1].epochs} epochs"
+        note = f"trained as long as others; GLR20: {on_clean} + {wanted[-1].epochs} epochs"
         return stages, note
     return tuple(
         dataclasses.replace(
@@ -158,9 +158,9 @@ def trained_row(
     paper: tuple[float, float],
     changes: Mapping[str, Any] | None = None,
 ) -> AblationRow:
-    """A row of [21]: one stage on the clean list, without Random Erasing unless changed.
+    """A row of GLR21: one stage on the clean list, without Random Erasing unless changed.
 
-    [21]'s ablations are of ResNet50; elsewhere the profile's network takes its ArcFace stage.
+    GLR21's ablations are of ResNet50; elsewhere the profile's network takes its ArcFace stage.
     """
     if has_relatives(profile):
         small = relative(profile, "glr21-resnet50")
@@ -180,9 +180,10 @@ def uniform_row(
     images: int = 1,
     has_triplets: bool = False,
 ) -> AblationRow:
-    """A row of [21] whose batches show every class equally often, with `images` of each (K).
+    """A row of GLR21 whose batches show every class equally often, with `images` of each (K).
 
-    Without a number in its name K is 1, as in [21]'s published configuration; the paper tells none.
+    Without a number in its name K is 1, as in GLR21's published configuration; the paper tells
+    none.
     """
     name = f"{'+ triplet loss' if has_triplets else 'id-uniform'}{f', K = {images}' * (images > 1)}"
     changes = {"sampler": "class_uniform", "images_per_class": images}
@@ -198,7 +199,7 @@ def continued_row(
     paper: tuple[float, float],
     changes: Mapping[str, Any],
 ) -> AblationRow:
-    """A row of [21] that goes on from the baseline, by default on the full list, shuffled.
+    """A row of GLR21 that goes on from the baseline, by default on the full list, shuffled.
 
     Whatever the list, an epoch has as many images as the full one.
     """
@@ -218,7 +219,7 @@ def has_relatives(profile: Profile) -> bool:
         return False
     own = recipe(profile.recipe).model
     model = profile.model
-    return (model.trunk, model.trunk_options) == (own.trunk, own.trunk_options)
+    return (model.backbone, model.backbone_options) == (own.backbone, own.backbone_options)
 
 
 def relative(profile: Profile, name: str) -> Recipe:
@@ -226,9 +227,9 @@ def relative(profile: Profile, name: str) -> Recipe:
     return recipe(f"{name}-mini" if profile.recipe.endswith("-mini") else name)
 
 
-def label(profile: Profile, trunk: str) -> str:
+def label(profile: Profile, backbone: str) -> str:
     """How a row's name begins: the network, where networks compete."""
-    return f"{trunk} " if has_relatives(profile) else ""
+    return f"{backbone} " if has_relatives(profile) else ""
 
 
 def trained_size(profile: Profile) -> InferenceConfig:

@@ -1,4 +1,4 @@
-"""How long one image takes at test time, as [20] Table 2 has it: the mean of 200 images.
+"""How long one image takes at test time, as GLR20 Table 2 has it: the mean of 200 images.
 
 Networks that are compared take turns, so that a machine which is slow for a while is so for all.
 
@@ -33,11 +33,11 @@ from joblib import cpu_count
 
 from lib import data, models, retrieval
 from lib.ablation.rows import AblationRow, AblationTable, unique_rows
-from lib.artifacts import end_with, fingerprint, read_csv_or_none, read_key, write_csv
+from lib.artifacts import end_with, fingerprint, read_csv_or_none, read_fingerprint, write_csv
 from lib.cleaning import CLUSTERS, make_cluster_list, write_true_clusters
 from lib.config import CleanConfig, InferenceConfig, Profile, StageConfig
 from lib.reranking import concatenate
-from lib.retrieval import Ranking, describe, embed, largest_size, search
+from lib.retrieval import Ranking, embed, extract_embeddings, largest_size, search
 from lib.training import stage_key, train
 
 WARM_UP = 10  # images before the clock starts
@@ -85,12 +85,12 @@ class _Timed:
     def describe(self, images: int) -> None:
         """Describe so many images, waiting for each."""
         for _ in range(images):
-            describe(self.model, self.pixels, self.inference).cpu()
+            extract_embeddings(self.model, self.pixels, self.inference).cpu()
 
 
 # What a row may change in the profile's cleaning. "twice" cleans again by the network that was
-# fine-tuned on the first cluster list, of which [20] §2.1 warns; "truth" is perfect cleaning, which
-# may know landmarks alone or their views too.
+# fine-tuned on the first cluster list, of which GLR20 §2.1 warns; "truth" is perfect cleaning,
+# which may know landmarks alone or their views too.
 CLEANINGS: Mapping[str, Mapping[str, object]] = {
     "": {},
     "paper": {
@@ -109,7 +109,7 @@ CLEANINGS: Mapping[str, Mapping[str, object]] = {
 
 
 @dataclass(frozen=True)
-class Bench:
+class AblationRunner:
     """Where rows are trained and scored.
 
     Attributes:
@@ -128,7 +128,7 @@ class Bench:
 
     def train(self, row: AblationRow, seed: int) -> Path:
         """Train the stages of a row one after the other; the last checkpoint."""
-        known = {read_key(folder): folder for folder in self.known}
+        known = {read_fingerprint(folder): folder for folder in self.known}
         checkpoint = None
         for stage in self.stages(row, seed):
             table = self.training_list(stage.train_list, seed, row.cleaning)
@@ -177,7 +177,7 @@ class Bench:
         checkpoints = [self.train(member, seed) for member in members]
         asked = [self.evaluation.queries["id"], self.evaluation.gallery["id"]]
         asked += [self.profile.neighbours, self.evaluation.solution]
-        key = fingerprint([read_key(path.parent) for path in checkpoints], inference, asked)
+        key = fingerprint([read_fingerprint(path.parent) for path in checkpoints], inference, asked)
         path = self.folder / "scores" / f"{key}.csv"
         scores = read_csv_or_none(path, ["id", "average_precision"])
         if scores is None:
@@ -226,7 +226,7 @@ FINISHED = 5.0  # seconds; a row that takes less was trained before and only rea
 
 def run(
     tables: Iterable[AblationTable],
-    bench: Bench,
+    bench: AblationRunner,
     *,
     seeds: Sequence[int] = (0,),
     processes: int = 0,
@@ -268,7 +268,7 @@ def _at_once(seeds: int, cores: int | None = None) -> int:
 
 
 def _side_by_side(
-    rows: Mapping[str, AblationRow], bench: Bench, seeds: Sequence[int], processes: int
+    rows: Mapping[str, AblationRow], bench: AblationRunner, seeds: Sequence[int], processes: int
 ) -> list[dict[str, pd.DataFrame]]:
     """What `_run_seed` finds for each seed, in processes of one thread that end with the call.
 
@@ -289,13 +289,15 @@ def _side_by_side(
 
 
 def _run_apart(
-    parent: int, rows: Mapping[str, AblationRow], bench: Bench, seed: int
+    parent: int, rows: Mapping[str, AblationRow], bench: AblationRunner, seed: int
 ) -> dict[str, pd.DataFrame]:
     end_with(parent)
     return _run_seed(rows, bench, seed)
 
 
-def _run_seed(rows: Mapping[str, AblationRow], bench: Bench, seed: int) -> dict[str, pd.DataFrame]:
+def _run_seed(
+    rows: Mapping[str, AblationRow], bench: AblationRunner, seed: int
+) -> dict[str, pd.DataFrame]:
     """The scores of every row with one seed."""
     found, clock = {}, _Clock(rows, bench, seed)
     for name, row in rows.items():
@@ -307,7 +309,7 @@ def _run_seed(rows: Mapping[str, AblationRow], bench: Bench, seed: int) -> dict[
 class _Clock:
     """Tells how long the rest takes, from the pixels that are still to be trained on."""
 
-    def __init__(self, rows: Mapping[str, AblationRow], bench: Bench, seed: int) -> None:
+    def __init__(self, rows: Mapping[str, AblationRow], bench: AblationRunner, seed: int) -> None:
         sizes = {name: len(bench.training_list(name, seed)) for name in ("clean", "c2x", "full")}
         self.sizes = sizes | {"cluster": sizes["full"], "all": sizes["full"]}
         self.bench, self.seed = bench, seed

@@ -1,13 +1,13 @@
 """The tables of both papers as rows to be trained, with the papers' figures beside them.
 
-[20] Tables 1 and 2, [21]'s tricks and samplers. Where networks do not compete
+GLR20 Tables 1 and 2, GLR21's tricks and samplers. Where networks do not compete
 (`lib.ablation.rows`),
 rows that would differ in the network alone are left out. What goes beyond the papers is in
 `lib.ablation.tables`.
 
 What the papers leave open, as rows to be trained.
 
-Sampler and data of [21] taken apart, parts of its network and its triplet loss, Corner-Cutmix in
+Sampler and data of GLR21 taken apart, parts of its network and its triplet loss, Corner-Cutmix in
 both forms, and what each part of cleaning is worth."""
 
 import dataclasses
@@ -34,18 +34,18 @@ from lib.config import ModelConfig, Profile, override
 
 Staged = TypeVar("Staged", Profile, AblationRow)
 GLR20_STAGES = "softmax on clean, arcface on clean, arcface on cluster"
-STRIDE = 32  # pixels of an image per cell of the last map of [20]'s networks
+STRIDE = 32  # pixels of an image per cell of the last map of GLR20's networks
 
 
 def paper_tables(profile: Profile) -> dict[str, AblationTable]:
     """Every table that a profile can fill, by name.
 
     Raises:
-        ValueError: if the profile's stages are not softmax, ArcFace and cluster, as in [20].
+        ValueError: if the profile's stages are not softmax, ArcFace and cluster, as in GLR20.
     """
     if not _has_stages_of_glr20(profile):
         raise ValueError(
-            f"expected the stages of [20], {GLR20_STAGES}, found {_in_words(profile)}; "
+            f"expected the stages of GLR20, {GLR20_STAGES}, found {_in_words(profile)}; "
             "run the tables without --recipe and with these stages"
         )
     makers = [glr20_table_1, glr20_table_2, glr21_tricks, glr21_samplers, glr21_apart]
@@ -60,7 +60,7 @@ def chosen_tables(
 
     Args:
         profile: of the run.
-        names: "quick" for the first rows of [20] Table 1 (with a recipe of other stages, these
+        names: "quick" for the first rows of GLR20 Table 1 (with a recipe of other stages, these
             stages one by one), "all", or names between commas.
         share: of every stage's epochs; 0 for the profile's own share with "quick", else for all.
 
@@ -85,7 +85,7 @@ def chosen_tables(
         if name not in tables:
             hint = "correct TABLES"
             if name == "glr20_table_2":  # of a profile where networks do not compete
-                hint += ", which compares the papers' networks, or run it without TRUNK"
+                hint += ", which compares the papers' networks, or run it without BACKBONE"
             raise ValueError(
                 f"expected quick, all or tables among {', '.join(tables)}, found {name!r}; {hint}"
             )
@@ -110,7 +110,7 @@ def stage_by_stage(profile: Profile) -> AblationTable:
         name = f"{'+ ' if rows else ''}{stage.name}{' (leaked)' if is_leaked else ''}"
         against = rows[-1].name if rows else ""
         rows.append(AblationRow(name, profile.model, stages, against, is_leaked=is_leaked))
-    note = f"Not [20] Table 1, of {GLR20_STAGES}: the stages are {_in_words(profile)}."
+    note = f"Not GLR20 Table 1, of {GLR20_STAGES}: the stages are {_in_words(profile)}."
     return AblationTable("stages", f"{profile.recipe}, stage by stage", tuple(rows), note=note)
 
 
@@ -129,7 +129,7 @@ def _shortened(staged: Staged, share: float) -> Staged:
 
 
 def glr20_table_1(profile: Profile, *, is_quick: bool = False) -> AblationTable:
-    """[20] Table 1: softmax or ArcFace, clean or cluster list, Corner-Cutmix, three networks.
+    """GLR20 Table 1: softmax or ArcFace, clean or cluster list, Corner-Cutmix, three networks.
 
     The softmax row goes on with softmax where the others change to ArcFace, for as many epochs at
     the same rates. As in the paper, the cluster rows go on from the clean rows and so train longer;
@@ -152,17 +152,17 @@ def glr20_table_1(profile: Profile, *, is_quick: bool = False) -> AblationTable:
     ]
     if is_quick:  # nor does so short a training tell the two networks apart
         rows = [*rows[:2], dataclasses.replace(rows[2], against=""), rows[3]]
-    return AblationTable("glr20_table_1", "[20] Table 1", _without_repeats(rows))
+    return AblationTable("glr20_table_1", "GLR20 Table 1", _without_repeats(rows))
 
 
 def glr20_table_2(profile: Profile) -> AblationTable:
-    """[20] Table 2: networks at one training, their ensemble by concatenation, a larger test size.
+    """GLR20 Table 2: networks at one training, their ensemble by concatenation, a larger test size.
 
     The last row's images are larger in the paper's proportion, 512 to 448, or more: the next
     multiple of the networks' stride. In between, padding costs small networks up to 0.1 mAP.
     """
     if not has_relatives(profile):
-        return AblationTable("glr20_table_2", "[20] Table 2", ())
+        return AblationTable("glr20_table_2", "GLR20 Table 2", ())
     stages = on_clusters(profile)
     best, deep = "ResNet152 cluster", "ResNeSt200 cluster"
     rows = [
@@ -187,12 +187,12 @@ def glr20_table_2(profile: Profile) -> AblationTable:
             members=both, inference=larger,
         ),
     ]  # fmt: skip
-    note = "Test times: [20]'s are of a GPU, ours of the CPU, both the mean of 200 images."
-    return AblationTable("glr20_table_2", "[20] Table 2", tuple(rows), has_times=True, note=note)
+    note = "Test times: GLR20's are of a GPU, ours of the CPU, both the mean of 200 images."
+    return AblationTable("glr20_table_2", "GLR20 Table 2", tuple(rows), has_times=True, note=note)
 
 
 def glr21_tricks(profile: Profile) -> AblationTable:
-    """[21], slide 3: Random Erasing and label smoothing, each added to the baseline."""
+    """GLR21, slide 3: Random Erasing and label smoothing, each added to the baseline."""
     rows = (
         trained_row(profile, BASELINE, "", (0.2844, 0.3059)),
         trained_row(
@@ -202,11 +202,11 @@ def glr21_tricks(profile: Profile) -> AblationTable:
             profile, "+ label smoothing", BASELINE, (0.2821, 0.2979), {"label_smoothing": 0.1}
         ),
     )
-    return AblationTable("glr21_tricks", "[21] Bag of tricks", rows)
+    return AblationTable("glr21_tricks", "GLR21 Bag of tricks", rows)
 
 
 def glr21_samplers(profile: Profile) -> AblationTable:
-    """[21], slide 4: three samplers.
+    """GLR21, slide 4: three samplers.
 
     The paper's id-uniform row has one image of a class in a batch; with K of each, batches also
     show fewer classes, and the rows with K = 2 and 4 tell what that costs.
@@ -222,7 +222,7 @@ def glr21_samplers(profile: Profile) -> AblationTable:
         uniform_row(profile, two.name, images=4),
         continued_row(profile, CONTINENT, BASELINE, (0.3137, 0.3244), {"sampler": "continent"}),
     )
-    return AblationTable("glr21_samplers", "[21] Samplers", rows)
+    return AblationTable("glr21_samplers", "GLR21 Samplers", rows)
 
 
 def _without_repeats(rows: list[AblationRow]) -> tuple[AblationRow, ...]:
@@ -231,7 +231,7 @@ def _without_repeats(rows: list[AblationRow]) -> tuple[AblationRow, ...]:
 
 
 def glr21_apart(profile: Profile) -> AblationTable:
-    """What [21]'s continent-aware row mixes: longer training, more data, the sampler, the leak."""
+    """What GLR21's continent-aware row mixes: longer training, more data, the sampler, the leak."""
     on_clean, full = "clean list, continued", "full list, shuffled"
     leaked = continued_row(
         profile,
@@ -247,11 +247,11 @@ def glr21_apart(profile: Profile) -> AblationTable:
         continued_row(profile, CONTINENT, full, NOT_TOLD, {"sampler": "continent"}),
         dataclasses.replace(leaked, is_leaked=True),
     )
-    return AblationTable("glr21_apart", "[21] Sampler and data taken apart", rows)
+    return AblationTable("glr21_apart", "GLR21 Sampler and data taken apart", rows)
 
 
 def networks(profile: Profile) -> AblationTable:
-    """Parts of [21]'s network and its triplet loss, which it used or tried and does not report.
+    """Parts of GLR21's network and its triplet loss, which it used or tried and does not report.
 
     Triplets need classes with several images in a batch, so their row is compared with id-uniform
     sampling of the same K.
@@ -263,10 +263,10 @@ def networks(profile: Profile) -> AblationTable:
         ("GeM, trained", {"pooling": "gem", "gem_trained": True}),
     ]
     if has_relatives(profile):
-        options = base.model.trunk_options
+        options = base.model.backbone_options
         changes += [
-            ("+ IBN-a", {"trunk_options": {**options, "ibn": True}}),
-            ("last stride 2", {"trunk_options": {**options, "last_stride": 2}}),
+            ("+ IBN-a", {"backbone_options": {**options, "ibn": True}}),
+            ("last stride 2", {"backbone_options": {**options, "last_stride": 2}}),
         ]
     rows = [base]
     for name, change in changes:
@@ -308,7 +308,7 @@ def cleaning(profile: Profile) -> AblationTable:
         row("raw labels", "", "full"),
         row("clean list", "raw labels", "clean"),
         row("cleaned", "raw labels"),
-        row("cleaned, nothing beyond [20]", "cleaned", variant="paper"),
+        row("cleaned, nothing beyond GLR20", "cleaned", variant="paper"),
         row("cleaned, no rescue pass", "cleaned", variant="no rescue"),
         row(f"cleaned, {other}", "cleaned", variant=variant),
         row("cleaned twice", "cleaned", variant="twice"),

@@ -17,7 +17,7 @@ from lib.cleaning.evaluate import (
     true_classes,
     write_true_clusters,
 )
-from lib.cleaning.label_noise import find_rivals
+from lib.cleaning.label_noise import estimate_label_noise
 from lib.cleaning.per_landmark import unit_rows
 from lib.cleaning.result import CleaningResult, count_flow
 from lib.cleaning.stage import CLUSTERS, clean_files, make_cluster_list
@@ -31,7 +31,7 @@ __all__ = [
     "cluster_landmarks",
     "count_flow",
     "dbscan_labels",
-    "find_rivals",
+    "estimate_label_noise",
     "is_planted",
     "k_distances",
     "knee",

@@ -1,6 +1,7 @@
 """DBSCAN on unit rows, label for label what scikit-learn's `DBSCAN(metric="cosine")` returns.
 
-[20] §2.1 clusters every landmark by itself, and landmarks are many and mostly tiny. So the products
+GLR20 §2.1 clusters every landmark by itself, and landmarks are many and mostly tiny. So the
+products
 of many equally large landmarks are made at once, larger ones are made half (they are symmetric),
 and huge ones block by block without ever holding n² numbers. Any number of radii shares one
 product. What runs where, and on which rows, is `lib.cleaning.per_landmark`' business."""

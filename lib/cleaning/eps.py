@@ -15,7 +15,7 @@ stretch of agreement being a good sign. Choosing is left to a person or to `lib.
 
 Choosing the radius of `lib.cleaning.two_pass` without knowing the truth.
 
-[20] keeps its thresholds to itself, and the right ones depend on the descriptor. Here images moved
+GLR20 keeps its thresholds to itself, and the right ones depend on the descriptor. Here images moved
 to another landmark stand in for wrong labels: a good radius gives many images enough neighbours in
 their own landmark, and few where they were moved to (`suggest`). A sweep tells what radii around it
 would do (`lib.cleaning.eps`); the k-distance curve (`lib.cleaning.eps`) is the classical

@@ -1,9 +1,9 @@
-"""Images that another landmark explains better than their own: an option beyond [20].
+"""Images that another landmark explains better than their own: an option beyond GLR20.
 
 DBSCAN sees one landmark at a time, so two wrong images of the same foreign place rescue each
 other. Here every image is also compared with its rivals, the other landmarks that it is most like,
-as in the nearest-neighbour votes by which the 2019 winners cleaned ([17] of [20]). What supports an
-image in a landmark is its nearest image there, which may be a wrong one too, plus the landmark's
+as in the nearest-neighbour votes by which the 2019 winners cleaned ([17] of GLR20). What supports
+an image in a landmark is its nearest image there, which may be a wrong one too, plus the landmark's
 mean, which may miss a rare view; together they err less than either alone.
 
 How much better a rival must be is learnt from images that are moved to a random landmark, with
@@ -27,7 +27,7 @@ MOST_WRONG = 0.5  # no dataset is believed to be worse: a useless descriptor loo
 
 
 @dataclass(frozen=True)
-class Rivalry:
+class LabelNoise:
     """How much better the best rival explains every image than its own landmark does.
 
     Attributes:
@@ -60,7 +60,7 @@ class Rivalry:
         )
 
 
-def find_rivals(
+def estimate_label_noise(
     embeddings: np.ndarray,
     landmark_ids: np.ndarray,
     *,
@@ -68,7 +68,7 @@ def find_rivals(
     odds: float = ODDS,
     generator: np.random.Generator | None = None,
     jobs: int = -1,
-) -> Rivalry:
+) -> LabelNoise:
     """Compare every image with its own landmark and with the landmarks most like it.
 
     The rivals are found among the landmarks' means: N images times L landmarks products (seconds
@@ -97,7 +97,9 @@ def find_rivals(
     generator = np.random.default_rng(0) if generator is None else generator
     owner, counts = np.unique(landmark_ids, return_inverse=True, return_counts=True)[1:]
     if len(counts) < 2 or counts.max() < 2:
-        return Rivalry(np.full(len(owner), np.nan, np.float32), np.empty(0, np.float32), 0, np.inf)
+        return LabelNoise(
+            np.full(len(owner), np.nan, np.float32), np.empty(0, np.float32), 0, np.inf
+        )
     centres = landmark_means(embeddings, owner, jobs=jobs)
     rivals = nearest_others(embeddings, centres, owner, candidates)
     moved, hosts = move_images(owner, counts, generator)
@@ -116,7 +118,7 @@ def find_rivals(
     return judge(margins, strange[np.isfinite(strange)], odds)
 
 
-def judge(margins: np.ndarray, moved: np.ndarray, odds: float = ODDS) -> Rivalry:
+def judge(margins: np.ndarray, moved: np.ndarray, odds: float = ODDS) -> LabelNoise:
     """Estimate how many labels are wrong, and from which margin on an image is a suspect.
 
     If a share w of the labels is wrong, at least w times the moved images' share lies above any
@@ -131,14 +133,14 @@ def judge(margins: np.ndarray, moved: np.ndarray, odds: float = ODDS) -> Rivalry
     """
     known = np.sort(margins[np.isfinite(margins)])
     if not len(known) or not len(moved):
-        return Rivalry(margins, moved, 0.0, np.inf, odds)
+        return LabelNoise(margins, moved, 0.0, np.inf, odds)
     above = 1 - np.arange(len(known)) / len(known)
     above_moved = 1 - np.searchsorted(np.sort(moved), known) / len(moved)
     is_low = above_moved >= 0.5  # higher up, wrong images that came in groups are missing
     quotients = above[is_low] / above_moved[is_low]
     wrong = float(min(quotients.min(initial=1.0), MOST_WRONG))
     threshold = best_threshold(known, moved, wrong * (1 + odds) / odds)[0]
-    return Rivalry(margins, moved, wrong, threshold, odds)
+    return LabelNoise(margins, moved, wrong, threshold, odds)
 
 
 def landmark_means(embeddings: np.ndarray, owner: np.ndarray, *, jobs: int = -1) -> np.ndarray:

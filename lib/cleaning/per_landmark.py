@@ -95,7 +95,7 @@ def over_groups(
     huge = int(np.searchsorted(-sizes, -WHOLE))  # the first `huge` sizes exceed WHOLE
     for size, end in zip(sizes[:huge], ends[:huge], strict=True):
         part = slice(end - size, end)
-        rows = LazyRows(embeddings, rows_of[part])
+        rows = NormalizedSubset(embeddings, rows_of[part])
         off_unit += rows.count_off_unit()
         yield order[part], work(rows, np.array([size]), *(own[part] for own in beside))
 
@@ -160,7 +160,7 @@ def unit_rows(raw: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, int]:
     return rows, int(np.count_nonzero(np.abs(norms - 1) > UNIT_TOLERANCE))
 
 
-class LazyRows:
+class NormalizedSubset:
     """The unit rows of one huge group, read, checked and normalised when asked for."""
 
     def __init__(self, embeddings: np.ndarray, positions: np.ndarray) -> None:
@@ -187,6 +187,6 @@ class LazyRows:
 
 def chosen(rows: Rows, where: np.ndarray) -> Rows:
     """The rows at `where` in their order; many of a huge group stay unread."""
-    if isinstance(rows, LazyRows) and len(where) > WHOLE:
-        return LazyRows(rows.embeddings, rows.positions[where])
+    if isinstance(rows, NormalizedSubset) and len(where) > WHOLE:
+        return NormalizedSubset(rows.embeddings, rows.positions[where])
     return rows[where]

@@ -1,6 +1,6 @@
 """What cleaning leaves behind: which image went where, and what became of every landmark.
 
-[20] §2.1 makes every cluster a class. Here the clusters of both passes are numbered, images are
+GLR20 §2.1 makes every cluster a class. Here the clusters of both passes are numbered, images are
 told apart as kept, split, rescued or dropped, and all of it is counted so that it adds up. How
 clusters are found is `lib.cleaning.two_pass`'s business."""
 
@@ -78,7 +78,7 @@ class CleaningResult:
         }
 
 
-def tell_images(
+def assign_status(
     landmark_ids: np.ndarray,
     cluster: np.ndarray,
     is_rescued: np.ndarray,

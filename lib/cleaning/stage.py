@@ -1,8 +1,8 @@
-"""The cleaning stage: embeddings of the raw training images in, the cluster list of [20] out.
+"""The cleaning stage: embeddings of the raw training images in, the cluster list of GLR20 out.
 
 Writes `train_cluster.csv`, which the second stage trains on, and beside it what became of every
 image (`images.csv`), of every landmark (`landmarks.csv`), and how eps was found (`sweep.csv`).
-Cleaning a second time, as [20] tried, is the same stage with the embeddings of the new model.
+Cleaning a second time, as GLR20 tried, is the same stage with the embeddings of the new model.
 
 Cleaning as a command: `python -m lib.cleaning EMBEDDINGS LABELS.csv --out FOLDER`.
 
@@ -29,10 +29,10 @@ from lib.artifacts import (
     fingerprint,
     is_done,
     locked,
-    mark_done,
+    mark_complete,
     read_csv_or_none,
+    read_fingerprint,
     read_json,
-    read_key,
     read_manifest,
     start_over,
     write_csv,
@@ -88,7 +88,7 @@ def make_cluster_list(
         ValueError: if embeddings and table do not list the same images, or nothing is left.
     """
     folder = Path(folder)
-    key = fingerprint(VERSION, read_key(embeddings), table[["id", "landmark_id"]], config)
+    key = fingerprint(VERSION, read_fingerprint(embeddings), table[["id", "landmark_id"]], config)
     with locked(folder):
         if not is_done(folder, key):
             found = read_embeddings(embeddings)
@@ -157,7 +157,7 @@ def write_cleaning(result: CleaningResult, folder: str | Path, key: str) -> None
     for name, table in tables.items():
         write_csv(table, folder / name)
     facts = {"eps": config.eps, "relaxed_eps": config.relaxed_eps, "reason": result.reason}
-    mark_done(folder, key, files=tables, **facts, **result.summary())
+    mark_complete(folder, key, files=tables, **facts, **result.summary())
 
 
 HELP = {
@@ -272,7 +272,7 @@ def read_input(embeddings: Path, labels: Path) -> tuple[np.ndarray, pd.DataFrame
                 f"expected a label for each of the {len(found):,} embedded images, found none in "
                 f"{labels} for {len(lacking):,} ({first_of(lacking)}); give the list they are from"
             )
-        return found.rows, table.iloc[at].reset_index(drop=True), [read_key(embeddings)]
+        return found.rows, table.iloc[at].reset_index(drop=True), [read_fingerprint(embeddings)]
     if embeddings.suffix != ".npy" or not embeddings.is_file():
         raise ValueError(
             f"expected a folder of embeddings or a .npy file, found neither at {embeddings}; "

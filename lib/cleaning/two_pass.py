@@ -1,4 +1,4 @@
-"""Both passes of [20] over the landmarks of one task, whose rows are read once.
+"""Both passes of GLR20 over the landmarks of one task, whose rows are read once.
 
 DBSCAN finds each landmark's clusters; its noise is clustered by itself with a more relaxed radius;
 and while the rows are at hand, every image's distance to the centre of its class is taken. How rows
@@ -7,7 +7,7 @@ come here is `lib.cleaning.per_landmark`' business, what becomes of the clusters
 
 Cleaning by clustering: every landmark's images are clustered, and each cluster is a class.
 
-[20] §2.1: DBSCAN per landmark on the first model's embeddings splits indoor from outdoor views and
+GLR20 §2.1: DBSCAN per landmark on the first model's embeddings splits indoor from outdoor views and
 finds noise; the noise is clustered once more with a relaxed radius, which wins back long-tail
 classes; what is noise even then is dropped (`lib.cleaning.two_pass`). Which radius to take is
 `lib.cleaning.eps`' question, the clustering itself is `lib.cleaning.dbscan`'s. The command
@@ -23,9 +23,9 @@ from scipy.sparse import csr_array
 
 from lib.cleaning.dbscan import Rows, check_settings, dbscan_labels
 from lib.cleaning.eps import Suggestion, suggest
-from lib.cleaning.label_noise import find_rivals
+from lib.cleaning.label_noise import estimate_label_noise
 from lib.cleaning.per_landmark import TASK_ROWS, check_embeddings, chosen, over_groups
-from lib.cleaning.result import CleaningResult, count_by_landmark, tell_images
+from lib.cleaning.result import CleaningResult, assign_status, count_by_landmark
 from lib.cleaning.two_view_split import split_faces
 from lib.config import CleanConfig
 
@@ -33,7 +33,7 @@ Passes = tuple[np.ndarray, np.ndarray, np.ndarray]
 """(R,) int64 clusters, (R,) bool whether of the second pass, (R,) float32 distances."""
 
 
-def both_passes(rows: Rows, sizes: np.ndarray, config: CleanConfig) -> Passes:
+def two_pass_dbscan(rows: Rows, sizes: np.ndarray, config: CleanConfig) -> Passes:
     """Cluster landmarks, then the noise of each, and measure distances to the classes' centres.
 
     Args:
@@ -159,7 +159,7 @@ def clean(
     suspects: np.ndarray | None = None,
     jobs: int = -1,
 ) -> CleaningResult:
-    """Split, rescue and drop images as [20] §2.1 does, and number the classes that remain.
+    """Split, rescue and drop images as GLR20 §2.1 does, and number the classes that remain.
 
     The first pass clusters each landmark, the second each landmark's noise with the relaxed
     settings; clusters of fewer than `config.smallest` images are dropped. Labels ascend with the
@@ -173,8 +173,8 @@ def clean(
             `relaxed_eps` of 0 by eps times `relaxation`.
         ids: (N,) unique names of the images, for the tables.
         suspects: (N,) bool; images to drop before both passes. With `config.suspects`, which the
-            paper does not know, they are what `lib.cleaning.label_noise.find_rivals` finds, unless
-            given.
+            paper does not know, they are what `lib.cleaning.label_noise.estimate_label_noise`
+            finds, unless given.
         jobs: joblib's `n_jobs`.
 
     Returns:
@@ -189,7 +189,7 @@ def clean(
     names = _check_ids(ids, len(embeddings))
     reasons = []
     if config.suspects and suspects is None:
-        rivalry = find_rivals(embeddings, landmark_ids, odds=config.odds, jobs=jobs)
+        rivalry = estimate_label_noise(embeddings, landmark_ids, odds=config.odds, jobs=jobs)
         suspects, reasons = rivalry.suspects, [rivalry.reason]
     suspects = _check_suspects(suspects, len(embeddings))
     config, advice = _with_radii(embeddings, landmark_ids, config, suspects, jobs)
@@ -198,11 +198,11 @@ def clean(
     is_rescued = np.zeros(len(cluster), dtype=bool)
     distance = np.full(len(cluster), np.nan, dtype=np.float32)
     options = {"positions": trusted, "what": "cleaning", "jobs": jobs}
-    work = partial(both_passes, config=config)
+    work = partial(two_pass_dbscan, config=config)
     for at, found in over_groups(work, embeddings, landmark_ids[trusted], **options):
         at = trusted[at]
         cluster[at], is_rescued[at], distance[at] = found
-    images = tell_images(landmark_ids, cluster, is_rescued, suspects, config)
+    images = assign_status(landmark_ids, cluster, is_rescued, suspects, config)
     images["distance"] = distance
     images.insert(0, "position", np.arange(len(images)))
     if names is not None:

@@ -1,4 +1,4 @@
-"""One cluster that shows two things becomes two: an option beyond [20].
+"""One cluster that shows two things becomes two: an option beyond GLR20.
 
 DBSCAN follows chains, and in a landmark of a hundred photographs a few odd ones are enough to chain
 its front to its interior. So every cluster of the first pass is cut in two across the direction in

@@ -1,4 +1,4 @@
-"""Where landmarks stand: GLDv2's country files, and countries to continents ([21] section 2.2).
+"""Where landmarks stand: GLDv2's country files, and countries to continents (GLR21 section 2.2).
 
 `country_codes.json` lists two-letter codes, `country/CC.json` the training landmarks of a country
 as objects with `id` and `name`. The codes include OTHER (unknown) and XK (Kosovo). The published
@@ -113,7 +113,7 @@ def country_of_landmarks(
     """The country code of each training landmark, OTHER where the files do not tell.
 
     An entry with an id belongs to that landmark; landmarks that no id names are looked up by
-    name ([21] joins on the name only).
+    name (GLR21 joins on the name only).
 
     Args:
         entries: From `read_country_files`.

@@ -81,7 +81,7 @@ class ImageSource:
         return np.full((256, 256, 3), GREY, dtype=np.uint8) if pixels is None else pixels
 
     def read_resized(self, path: str | Path, size: int) -> np.ndarray:
-        """The image stretched to (size, size, 3); its aspect ratio is not kept, as in [21]."""
+        """The image stretched to (size, size, 3); its aspect ratio is not kept, as in GLR21."""
         pixels = self._decode(path, size)
         if pixels is None:
             return np.full((size, size, 3), GREY, dtype=np.uint8)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib.artifacts import MANIFEST, fingerprint, mark_done, read_manifest
+from lib.artifacts import MANIFEST, fingerprint, mark_complete, read_manifest
 from lib.data.images import SMALLEST, decode
 from lib.data.tar_images import ImageStore, evenly_spread
 
@@ -100,11 +100,11 @@ def sign(
     files: Sequence[str],
     **facts: Any,
 ) -> None:
-    """`mark_done` with what `work_left` compares: settings and images, grey ones by name."""
+    """`mark_complete` with what `work_left` compares: settings and images, grey ones by name."""
     names = sorted(unreadable)[:KEPT]
     facts |= {"settings": settings, "unreadable": len(unreadable)}
     facts |= {"unreadable_images": names} if names else {}
-    mark_done(folder, _signature(key, names), files=files, **facts)
+    mark_complete(folder, _signature(key, names), files=files, **facts)
 
 
 def _signature(key: str, unreadable: Sequence[str]) -> str:

@@ -27,7 +27,7 @@ from lib.artifacts import (
     fingerprint,
     is_done,
     locked,
-    mark_done,
+    mark_complete,
     progress,
     read_json,
 )
@@ -285,7 +285,9 @@ def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
                     for name in _ARRAYS:
                         np.save(temporary / f"{name}.npy", getattr(index, name))
                     files = [f"{name}.npy" for name in _ARRAYS]
-                    mark_done(temporary, key, files=files, images=len(index.ids), notes=index.notes)
+                    mark_complete(
+                        temporary, key, files=files, images=len(index.ids), notes=index.notes
+                    )
             except OSError:  # a read-only dataset folder: keep the index in memory
                 pass
             else:

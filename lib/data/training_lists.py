@@ -1,4 +1,4 @@
-"""The training lists of both papers, with class ids that are nested ([21] section 2.1, [20] 2.1).
+"""The training lists of both papers, with class ids that are nested (GLR21 section 2.1, GLR20 2.1).
 
 Clean landmarks are classes 0.. in the row order of train_clean.csv, the other landmarks follow in
 order of first appearance in train.csv. A classifier over the clean classes is therefore the first
@@ -28,9 +28,9 @@ def training_list(
 
     `clean` has the images of train_clean.csv; `c2x` every image of a clean landmark; `full` every
     image; `all` adds the index images whose category is a training category, and the labelled
-    test queries, each once per distinct class ([21]; it leaks the evaluation, see `refuse_leak`);
-    `cluster` is what cleaning wrote ([20]), with its clusters as classes. `full+index`, of which
-    [21] takes references, adds to the full list those index images without any query; where they
+    test queries, each once per distinct class (GLR21; it leaks the evaluation, see `refuse_leak`);
+    `cluster` is what cleaning wrote (GLR20), with its clusters as classes. `full+index`, of which
+    GLR21 takes references, adds to the full list those index images without any query; where they
     have no labels it is the full list. A Kaggle `train.csv` is the clean set, so there `clean`,
     `c2x` and `full` are the same.
 

@@ -2,7 +2,7 @@
 
 Neighbours inherit one region's style and change a little of it. That makes landmarks of a region
 hard negatives of each other, and a country predictable from a photograph, which is what the
-country votes of [21] live on. Plain data: colours are RGB hex words, kinds are drawn with the
+country votes of GLR21 live on. Plain data: colours are RGB hex words, kinds are drawn with the
 weight of their repetition, and nothing here draws.
 """
 

@@ -1,6 +1,6 @@
 """The places of the miniature world: how many, where, of what kind and how much photographed.
 
-Training is weighted towards Europe and North America, evaluation towards Asia ([21] §2.2), and a
+Training is weighted towards Europe and North America, evaluation towards Asia (GLR21 §2.2), and a
 few landmarks have most of the photographs, as in GLDv2.
 """
 
@@ -55,7 +55,7 @@ def heavy_tailed_sizes(
     return sizes + smallest
 
 
-# Of GLDv2's index images 91 % carry a category of the training set ([21]'s list `all`).
+# Of GLDv2's index images 91 % carry a category of the training set (GLR21's list `all`).
 UNSEEN = 0.1
 
 

@@ -1,9 +1,9 @@
-"""Trunks from timm, and the two changes that [21] makes to ResNet-like ones.
+"""Backbones from timm, and the two changes that GLR21 makes to ResNet-like ones.
 
 *Last stride 1*: the fourth stage keeps the resolution of the third, so the map has twice the
 sides. *IBN-a* (Pan et al., 2018): in the first three stages, half the channels of each bottleneck's
 first norm are normalised per image, which drops colour and style; the other half per batch.
-Options of `ModelConfig.trunk_options` that timm does not know: `last_stride` and `ibn`."""
+Options of `ModelConfig.backbone_options` that timm does not know: `last_stride` and `ibn`."""
 
 import contextlib
 import difflib
@@ -21,11 +21,11 @@ import torch
 from torch import nn
 
 PROBE = 128  # pixels: inception and xception networks need 75
-OURS = {"num_classes", "global_pool", "pretrained"}  # what build_trunk itself decides
+OURS = {"num_classes", "global_pool", "pretrained"}  # what build_backbone itself decides
 # What constructors raise for options that do not fit; the rest comes from fetching weights.
 OPTION_ERRORS = (AssertionError, AttributeError, LookupError, TypeError)
 IBN_STAGES = ("layer1", "layer2", "layer3")
-# Where ImageNet weights with IBN-a are (Pan et al., 2018; [21]), by timm's name; timm has none.
+# Where ImageNet weights with IBN-a are (Pan et al., 2018; GLR21), by timm's name; timm has none.
 IBN_NET = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
 IBN_NET_FILES = {
     "resnet50": "resnet50_ibn_a-d9d0bb7b.pth",
@@ -56,7 +56,9 @@ def check_name(name: str) -> None:
         )
 
 
-def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = False) -> nn.Module:
+def build_backbone(
+    name: str, options: Mapping[str, Any], *, is_pretrained: bool = False
+) -> nn.Module:
     """Create the timm network `name` without pooling and classifier.
 
     Args:
@@ -65,7 +67,7 @@ def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = 
         is_pretrained: whether timm fetches its weights.
 
     The network is tried on a grey image, so that one without a map of features is refused here and
-    not in the middle of training; `trunk.map_channels` tells how many features the map has.
+    not in the middle of training; `backbone.map_channels` tells how many features the map has.
 
     Raises:
         ValueError: unknown name, weights out of reach, a change that the network cannot take, or
@@ -74,7 +76,7 @@ def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = 
     check_name(name)
     if ours := OURS & options.keys():
         raise ValueError(
-            f"expected trunk options without {', '.join(sorted(ours))}, found "
+            f"expected backbone options without {', '.join(sorted(ours))}, found "
             f"{_call(name, options)}; pooling, neck and weights have settings of their own"
         )
     options = dict(options)
@@ -83,14 +85,14 @@ def build_trunk(name: str, options: Mapping[str, Any], *, is_pretrained: bool = 
         raise ValueError(f"expected last_stride 1 or 2, found {last_stride!r}; correct it")
     is_resnest = name.startswith("resnest")
     if last_stride == 1 and is_resnest:
-        options["output_stride"] = 16  # with dilation 2 in the fourth stage, as [21] has it
-    trunk = _create(name, options, is_pretrained)
+        options["output_stride"] = 16  # with dilation 2 in the fourth stage, as GLR21 has it
+    backbone = _create(name, options, is_pretrained)
     if last_stride == 1:
-        (pool_as_resnest if is_resnest else keep_last_resolution)(trunk)
+        (pool_as_resnest if is_resnest else keep_last_resolution)(backbone)
     if has_ibn:
-        add_ibn(trunk)
-    trunk.map_channels = _map_channels(_call(name, options), trunk)
-    return trunk
+        add_ibn(backbone)
+    backbone.map_channels = _map_channels(_call(name, options), backbone)
+    return backbone
 
 
 def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Module:
@@ -100,16 +102,16 @@ def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Mo
             try:
                 return create(global_pool="")
             except (AssertionError, TypeError):  # some heads insist on pooling: stop before them
-                trunk = create()
-                trunk.forward, trunk.head = trunk.forward_features, nn.Identity()
-                return trunk
+                backbone = create()
+                backbone.forward, backbone.head = backbone.forward_features, nn.Identity()
+                return backbone
     except Exception as error:  # constructors raise nearly anything for options that do not fit
         if is_pretrained and not isinstance(error, OPTION_ERRORS):
             raise _out_of_reach(f"the pretrained weights of {name}", error) from error
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"expected options that the trunk takes, found {_call(name, options)} "
-            f"({type(error).__name__}: {reason}); leave out what belongs to another trunk"
+            f"expected options that the backbone takes, found {_call(name, options)} "
+            f"({type(error).__name__}: {reason}); leave out what belongs to another backbone"
         ) from error
 
 
@@ -135,31 +137,31 @@ def _without_retries() -> Iterator[None]:
         huggingface_hub.constants.HF_HUB_OFFLINE = before
 
 
-def _map_channels(name: str, trunk: nn.Module) -> int:
-    """How many features the map of a trunk has."""
-    widths = {getattr(trunk, width, None) for width in ("num_features", "head_hidden_size")}
+def _map_channels(name: str, backbone: nn.Module) -> int:
+    """How many features the map of a backbone has."""
+    widths = {getattr(backbone, width, None) for width in ("num_features", "head_hidden_size")}
     try:
-        shape = try_trunk(trunk, PROBE)
+        shape = try_backbone(backbone, PROBE)
         found = f"{shape}"
     except Exception as error:  # networks raise nearly anything for a size that does not fit
         shape, found = (), f"none ({type(error).__name__})"
     if len(shape) != 4 or shape[1] not in widths:
         raise ValueError(
-            f"expected a trunk that makes a map (B, C, H, W) of images of any size, found {found} "
+            f"expected a backbone that maps images of any size to (B, C, H, W), found {found} "
             f"from {PROBE} px with {name}; choose a convolutional network such as resnet50"
         )
     return shape[1]
 
 
 @torch.no_grad()
-def try_trunk(trunk: nn.Module, size: int) -> tuple[int, ...]:
-    """The shape of what a trunk makes of one grey image; statistics and random streams stay."""
-    was_training = trunk.training
+def try_backbone(backbone: nn.Module, size: int) -> tuple[int, ...]:
+    """The shape of what a backbone makes of one grey image; statistics and random streams stay."""
+    was_training = backbone.training
     try:
         with torch.random.fork_rng(devices=[]):
-            return tuple(trunk.eval()(torch.zeros(1, 3, size, size)).shape)
+            return tuple(backbone.eval()(torch.zeros(1, 3, size, size)).shape)
     finally:
-        trunk.train(was_training)
+        backbone.train(was_training)
 
 
 def fetch_ibn_net(name: str) -> dict[str, torch.Tensor]:
@@ -190,14 +192,14 @@ def _out_of_reach(what: str, error: Exception) -> ValueError:
     )
 
 
-def keep_last_resolution(trunk: nn.Module) -> None:
-    """Give the fourth stage of a ResNet-like trunk stride 1, without dilation, in place ([21]).
+def keep_last_resolution(backbone: nn.Module) -> None:
+    """Give the fourth stage of a ResNet-like backbone stride 1, without dilation, in place (GLR21).
 
     Raises:
-        ValueError: the trunk has no fourth stage called `layer4`, or nothing in it strides.
+        ValueError: the backbone has no fourth stage called `layer4`, or nothing in it strides.
     """
     found = 0
-    for parent in list(getattr(trunk, "layer4", nn.Sequential()).modules()):
+    for parent in list(getattr(backbone, "layer4", nn.Sequential()).modules()):
         for name, child in list(parent.named_children()):
             if isinstance(child, nn.Conv2d) and child.stride == (2, 2):
                 child.stride = (1, 1)
@@ -207,18 +209,18 @@ def keep_last_resolution(trunk: nn.Module) -> None:
                 found += 1
     if not found:
         raise ValueError(
-            f"expected a ResNet-like trunk for last_stride 1, found {type(trunk).__name__}; "
-            "many other trunks take output_stride=16 instead"
+            f"expected a ResNet-like backbone for last_stride 1, found {type(backbone).__name__}; "
+            "many other backbones take output_stride=16 instead"
         )
 
 
-def pool_as_resnest(trunk: nn.Module) -> None:
-    """Let a dilated ResNeSt's fourth stage begin as the original does ([21]), in place.
+def pool_as_resnest(backbone: nn.Module) -> None:
+    """Let a dilated ResNeSt's fourth stage begin as the original does (GLR21), in place.
 
     Its first block averages 3×3 places before its last convolution, as it did with stride 2, and
     takes the shortcut as it is. timm leaves the first out and averages 2×2 places in the second.
     """
-    block = trunk.layer4[0]
+    block = backbone.layer4[0]
     block.avd_last = nn.AvgPool2d(3, stride=1, padding=1)
     block.downsample[0] = nn.Identity()
 
@@ -246,17 +248,17 @@ class IBN(nn.Module):
         return torch.cat([self.IN(by_image), self.BN(by_batch)], dim=1)
 
 
-def add_ibn(trunk: nn.Module) -> None:
-    """Put IBN-a into the bottlenecks of stages 1 to 3 of a ResNet-like trunk, in place.
+def add_ibn(backbone: nn.Module) -> None:
+    """Put IBN-a into the bottlenecks of stages 1 to 3 of a ResNet-like backbone, in place.
 
     Raises:
-        ValueError: the trunk has no such bottlenecks.
+        ValueError: the backbone has no such bottlenecks.
     """
-    stages = [getattr(trunk, stage, ()) for stage in IBN_STAGES]
+    stages = [getattr(backbone, stage, ()) for stage in IBN_STAGES]
     blocks = [block for stage in stages for block in stage if hasattr(block, "conv3")]
     if not blocks or not all(isinstance(block.bn1, nn.BatchNorm2d) for block in blocks):
         raise ValueError(
-            f"expected a trunk of ResNet bottlenecks for IBN, found {type(trunk).__name__}; "
+            f"expected a backbone of ResNet bottlenecks for IBN, found {type(backbone).__name__}; "
             "choose resnet101, resnext101_32x4d, seresnet101 or the like"
         )
     for block in blocks:

@@ -1,9 +1,10 @@
-"""The embedding network of both systems: trunk, pooling, reduction to 512, BatchNorm.
+"""The embedding network of both systems: backbone, pooling, reduction to 512, BatchNorm.
 
-[20] §2.2: global average pooling, a 1×1 convolution to 512, BatchNorm, and L2 normalisation at test
-time. [21]: the same with GeM pooling (p = 3) and a linear layer, which is the same 1×1 convolution.
-Any timm network that makes a map of features serves as trunk. The losses take the BatchNorm output
-as it is."""
+GLR20 §2.2: global average pooling, a 1×1 convolution to 512, BatchNorm, and L2 normalisation at
+test time. GLR21: the same with GeM pooling (p = 3) and a linear layer, which is the same 1×1
+convolution.
+Any timm network that makes a map of features serves as backbone. The losses take the BatchNorm
+output as it is."""
 
 import dataclasses
 import json
@@ -19,7 +20,7 @@ from torch import nn
 
 from lib.artifacts import atomic_path
 from lib.config import ModelConfig
-from lib.models.backbones import PROBE, build_trunk, fetch_ibn_net, from_ibn_net, try_trunk
+from lib.models.backbones import PROBE, build_backbone, fetch_ibn_net, from_ibn_net, try_backbone
 from lib.models.weights import WeightReport, check_weights, load_weights, read_file, read_weights
 
 
@@ -39,7 +40,7 @@ def normalise(
 class GeM(nn.Module):
     """Generalised-mean pooling: (B, C, H, W) → (B, C, 1, 1), `mean(x^p)^(1/p)`.
 
-    p = 1 is average pooling of the positive part, and large p tends to max pooling. [21] keeps
+    p = 1 is average pooling of the positive part, and large p tends to max pooling. GLR21 keeps
     p = 3 fixed.
     """
 
@@ -61,41 +62,43 @@ class EmbeddingNetwork(nn.Module):
 
     Attributes:
         mean, std: per-channel values in [0, 1] that images are normalised with: the
-            configuration's, else those that the trunk was trained with.
-        weight_report: what a weight file gave the trunk; None without one, and where timm fetches.
-        config: the `ModelConfig` that builds this network again.
+            configuration's, else those that the backbone was trained with.
+        weight_report: what a weight file gave the backbone; None without one, and where timm
+        fetches. config: the `ModelConfig` that builds this network again.
     """
 
-    def __init__(self, trunk: nn.Module, config: ModelConfig) -> None:
+    def __init__(self, backbone: nn.Module, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
         self.weight_report: WeightReport | None = None
-        self.mean: tuple[float, ...] = config.mean or tuple(trunk.pretrained_cfg["mean"])
-        self.std: tuple[float, ...] = config.std or tuple(trunk.pretrained_cfg["std"])
-        self.trunk = trunk
+        self.mean: tuple[float, ...] = config.mean or tuple(backbone.pretrained_cfg["mean"])
+        self.std: tuple[float, ...] = config.std or tuple(backbone.pretrained_cfg["std"])
+        self.backbone = backbone
         self.pool = build_pooling(config)
-        self.reduce = nn.Conv2d(trunk.map_channels, config.embedding_dim, kernel_size=1, bias=False)
+        self.reduce = nn.Conv2d(
+            backbone.map_channels, config.embedding_dim, kernel_size=1, bias=False
+        )
         nn.init.xavier_uniform_(self.reduce.weight)
         self.norm = nn.BatchNorm1d(config.embedding_dim)
         self.norm.bias.requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Raw embeddings for the losses, (B, D)."""
-        return self.norm(self.reduce(self.pool(self.trunk(images))).flatten(1))
+        return self.norm(self.reduce(self.pool(self.backbone(images))).flatten(1))
 
     def check_size(self, size: int) -> None:
-        """Refuse images that are too small for the trunk.
+        """Refuse images that are too small for the backbone.
 
         Raises:
-            ValueError: the trunk cannot reduce so few pixels.
+            ValueError: the backbone cannot reduce so few pixels.
         """
         try:
-            if size < PROBE:  # the trunk takes those of PROBE pixels, or it would not be here
-                try_trunk(self.trunk, size)
+            if size < PROBE:  # the backbone takes those of PROBE pixels, or it would not be here
+                try_backbone(self.backbone, size)
         except RuntimeError as error:
             raise ValueError(
-                f"expected images large enough for the trunk {self.config.trunk}, found {size} px; "
-                "raise `size` or choose another trunk"
+                f"expected images large enough for {self.config.backbone}, found {size} px; "
+                "raise `size` or choose another backbone"
             ) from error
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -117,27 +120,27 @@ def build_pooling(config: ModelConfig) -> nn.Module:
 
 
 def build_model(config: ModelConfig) -> EmbeddingNetwork:
-    """Build the network; random reduction, trunk weights as `config.weights` says.
+    """Build the network; random reduction, backbone weights as `config.weights` says.
 
     `weights` is "" (random), "pretrained" (timm fetches them; with IBN the official ones are
     fetched) or the path of a local file. An account of what fitted is then in `weight_report`.
-    `trunk_options` go to `lib.models.backbones.build_trunk`, for example `{"pad_type": "same"}` or
-    `{"ibn": True, "last_stride": 1}`.
+    `backbone_options` go to `lib.models.backbones.build_backbone`, for example `{"pad_type":
+    "same"}` or `{"ibn": True, "last_stride": 1}`.
 
     Raises:
-        ValueError: unknown trunk or pooling, weights out of reach, or a file that fits nowhere.
+        ValueError: unknown backbone or pooling, weights out of reach, or a file that fits nowhere.
     """
     is_pretrained = config.weights == "pretrained"
-    has_ibn = bool(config.trunk_options.get("ibn"))
-    trunk = build_trunk(
-        config.trunk, config.trunk_options, is_pretrained=is_pretrained and not has_ibn
+    has_ibn = bool(config.backbone_options.get("ibn"))
+    backbone = build_backbone(
+        config.backbone, config.backbone_options, is_pretrained=is_pretrained and not has_ibn
     )
-    model = EmbeddingNetwork(trunk, config)
+    model = EmbeddingNetwork(backbone, config)
     if is_pretrained and has_ibn:
-        model.weight_report = load_weights(trunk, fetch_ibn_net(config.trunk))
+        model.weight_report = load_weights(backbone, fetch_ibn_net(config.backbone))
     elif config.weights and not is_pretrained:
         found = from_ibn_net(read_weights(config.weights))
-        model.weight_report = load_weights(trunk, found, origin=config.weights)
+        model.weight_report = load_weights(backbone, found, origin=config.weights)
     return model
 
 
@@ -195,7 +198,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
 def _config(settings: dict[str, Any]) -> ModelConfig:
     # JSON has made lists of tuples.
     return ModelConfig(
-        **_with_tuples(settings | {"trunk_options": _with_tuples(settings["trunk_options"])})
+        **_with_tuples(settings | {"backbone_options": _with_tuples(settings["backbone_options"])})
     )
 
 

@@ -235,15 +235,15 @@ def load_weights(
     if 2 * len(report.matched) < max(count, 1):
         raise ValueError(
             f"expected the {count} weights of the network in {origin}, such as {_some(wanted)}, "
-            f"found {len(report.matched)} that fit among {_some(weights)}; choose the trunk that "
-            "the file belongs to"
+            f"found {len(report.matched)} that fit among {_some(weights)}; choose the backbone "
+            "that the file belongs to"
         )
     if 10 * len(report.wrong_shape) > max(count, 10):  # a patch or position embedding may differ
         first = report.wrong_shape[0]
         raise ValueError(
             f"expected the {count} weights of the network in {origin}, found "
             f"{len(report.wrong_shape)} of another shape, such as {first} {_shape(found[first])} "
-            f"instead of {_shape(wanted[first])}; choose the trunk that the file belongs to"
+            f"instead of {_shape(wanted[first])}; choose the backbone that the file belongs to"
         )
     check_weights({n: v for n, v in fitting.items() if wanted[n].is_floating_point()}, origin)
     module.load_state_dict(fitting, strict=False)

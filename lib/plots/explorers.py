@@ -23,12 +23,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lib.artifacts import is_watched
+from lib.artifacts import is_interactive
 from lib.cleaning import dbscan_labels, unit_rows
 from lib.data import Evaluation, ImageSource
 from lib.plots import reranking as rerank_charts
 from lib.plots.cleaning import MOST, MapPanel, draw_map, far_apart, place
-from lib.plots.reranking import ExplainedStrip, explained_strip
+from lib.plots.reranking import VoteBreakdown, vote_breakdown
 from lib.plots.sheets import CLUSTERS, RESCUED, WRONG, pixels, shorten
 from lib.reranking import Tags, Votes, apply_votes
 from lib.retrieval import Embeddings, Ranking
@@ -176,7 +176,7 @@ def explore(
         show: what to do with the picture.
     """
     landmarks = explorer.interesting(20)
-    if is_watched():
+    if is_interactive():
         return make_widget(explorer, eps, landmarks)
     return show(explorer.at_radii(landmarks[0], [min(eps * factor, 2) for factor in FACTORS]))
 
@@ -241,7 +241,7 @@ class RerankingExplorer:
     names: Mapping[int, str] | pd.Series | None = None
     columns: int = 8
 
-    def strip(self, query: str, alpha: float, beta: float) -> ExplainedStrip:
+    def strip(self, query: str, alpha: float, beta: float) -> VoteBreakdown:
         """The strip of a query at these weights; only this query is ranked.
 
         Raises:
@@ -260,7 +260,7 @@ class RerankingExplorer:
             query_ids=self.queries.ids[row : row + 1],
             gallery_ids=self.gallery.ids,
         )
-        return explained_strip(
+        return vote_breakdown(
             self.source,
             self.evaluation,
             ranking,

@@ -1,6 +1,6 @@
 """One query's reranking as a row of pictures: who voted, what came up, and why.
 
-The strip of the slides of [21] (slides 6 to 8): under each result stands its sum, raw similarity +
+The strip of the slides of GLR21 (slides 6 to 8): under each result stands its sum, raw similarity +
 landmark + country, and where the result came from. Here the numbers and pixels are gathered;
 `lib.plots.reranking` draws them.
 
@@ -39,7 +39,7 @@ LONGEST_NAME = 26  # columns
 
 
 @dataclass(frozen=True, eq=False)
-class ExplainedStrip:
+class VoteBreakdown:
     """What is drawn of one query.
 
     Attributes:
@@ -60,7 +60,7 @@ class ExplainedStrip:
     sums: pd.DataFrame
 
 
-def explained_strip(
+def vote_breakdown(
     source: ImageSource,
     evaluation: Evaluation,
     ranking: Ranking,
@@ -73,7 +73,7 @@ def explained_strip(
     before: Ranking,
     names: Mapping[int, str] | pd.Series | None = None,
     columns: int = 8,
-) -> ExplainedStrip:
+) -> VoteBreakdown:
     """Gather the strip of one query.
 
     Args:
@@ -99,7 +99,7 @@ def explained_strip(
     asked = evaluation.queries.set_index("id").loc[query]
     shown = evaluation.gallery.set_index("id")["path"]
     found = pixels(source, [asked["path"], *shown[sums["id"]]])
-    return ExplainedStrip(
+    return VoteBreakdown(
         title=f"α = {alpha:g}, β = {beta:g}\n{sum(right)} of the first {len(right)} right",
         query=found[0],
         voters=_voters(votes.of(ranking.row(query)), {} if names is None else names),
@@ -124,7 +124,7 @@ _LEFT, _CELL, _TALL, _TOP = 2.3, 1.12, 2.15, 0.42  # inches: voters, one picture
 _BAR, _BAR_AT = 0.09, 1.2  # height of the bars, and where they are in a strip
 
 
-def explained(strips: Sequence[ExplainedStrip], *, title: str = "") -> Figure:
+def explained(strips: Sequence[VoteBreakdown], *, title: str = "") -> Figure:
     """Strips below each other: voters, the query, and its results with their sums.
 
     A bar under each result is cut into raw similarity, landmark and country; all bars of a figure
@@ -153,7 +153,7 @@ def explained(strips: Sequence[ExplainedStrip], *, title: str = "") -> Figure:
     return figure
 
 
-def _draw_strip(axis: Axes, strip: ExplainedStrip, top: float, longest: float) -> None:
+def _draw_strip(axis: Axes, strip: VoteBreakdown, top: float, longest: float) -> None:
     _write(axis, 0.06, top + 0.1, strip.title, size=8, weight="bold", linespacing=1.3)
     _write(axis, 0.06, top + 0.5, "who voted, by similarity:", size=7, color=NEUTRAL)
     for place, line in enumerate(strip.voters):

@@ -131,7 +131,7 @@ def _letters(path: str) -> frozenset[str]:
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """One line of a sheet: a title on its left, images (H, W, 3) uint8, frames and captions."""
 
     title: str
@@ -171,7 +171,7 @@ def logarithmic(*axes: Axis) -> None:
 
 
 def sheet(
-    rows: Sequence[Row], *, title: str = "", legend: Mapping[str, str] | None = None
+    rows: Sequence[ImageRow], *, title: str = "", legend: Mapping[str, str] | None = None
 ) -> Figure:
     """A contact sheet: rows of images with coloured frames, titles on the left.
 
@@ -251,7 +251,7 @@ def landmark_rows(
     titles: Sequence[str] = (),
     columns: int = 8,
     generator: np.random.Generator,
-) -> list[Row]:
+) -> list[ImageRow]:
     """A row per landmark with up to `columns` of its images, drawn at random.
 
     Args:
@@ -267,7 +267,7 @@ def landmark_rows(
         paths = table.loc[table["landmark_id"] == landmark, "path"].to_numpy()
         chosen = generator.permutation(paths)[:columns]
         title = titles[place] if place < len(titles) else f"landmark {landmark}"
-        rows.append(Row(title, pixels(source, chosen)))
+        rows.append(ImageRow(title, pixels(source, chosen)))
     return rows
 
 
@@ -278,7 +278,7 @@ def country_rows(
     *,
     columns: int = 8,
     generator: np.random.Generator,
-) -> tuple[str, list[Row]]:
+) -> tuple[str, list[ImageRow]]:
     """The known country with most landmarks, and a row for each of its five largest landmarks.
 
     Of landmarks that the clean list has, its images alone are drawn.
@@ -312,7 +312,7 @@ def noise_rows(
     truth: pd.DataFrame | None = None,
     titles: Sequence[str] = (),
     columns: int = 9,
-) -> list[Row]:
+) -> list[ImageRow]:
     """A row per landmark: images of the clean list (green), then images that it left out.
 
     Args:
@@ -334,7 +334,7 @@ def noise_rows(
         colours = [WRONG if image in planted else NEUTRAL for image in left_out["id"]]
         title = titles[place] if place < len(titles) else f"landmark {landmark}"
         chosen = [*clean["path"], *left_out["path"]]
-        rows.append(Row(title, pixels(source, chosen), [RIGHT] * len(clean) + colours))
+        rows.append(ImageRow(title, pixels(source, chosen), [RIGHT] * len(clean) + colours))
     return rows
 
 
@@ -345,7 +345,7 @@ def augmented_rows(
     *,
     columns: int = 8,
     generator: torch.Generator,
-) -> list[Row]:
+) -> list[ImageRow]:
     """One batch as it lies on disk, as it is trained on, and mixed by Corner-Cutmix."""
     chosen = torch.randperm(len(table), generator=generator)[:columns].tolist()
     squares = [source.read_resized(path, stage.size) for path in table["path"].iloc[chosen]]
@@ -354,9 +354,9 @@ def augmented_rows(
     trained = Augment(stage.augment, grey, grey)(batch, generator)
     mixed = corner_cutmix(trained, trained.roll(1, dims=0), generator=generator)
     return [
-        Row("as on disk", squares),
-        Row("as trained on\n(zoom, rotation,\nerasing)", _to_arrays(trained)),
-        Row("Corner-Cutmix:\neach image on a\ncorner of its\nneighbour", _to_arrays(mixed)),
+        ImageRow("as on disk", squares),
+        ImageRow("as trained on\n(zoom, rotation,\nerasing)", _to_arrays(trained)),
+        ImageRow("Corner-Cutmix:\neach image on a\ncorner of its\nneighbour", _to_arrays(mixed)),
     ]
 
 
@@ -374,7 +374,7 @@ def strips(
     *,
     columns: int = 8,
     title: str = "",
-) -> list[Row]:
+) -> list[ImageRow]:
     """A row per query: the query, then its best results, framed green if right and red if not.
 
     Args:
@@ -394,7 +394,7 @@ def strips(
         right = [image in answers[query] for image in found["id"]]
         hits = f"{sum(right)} of {len(right)} right\n({len(answers[query])} in the gallery)"
         rows.append(
-            Row(
+            ImageRow(
                 f"{title}\n{hits}".strip(),
                 pixels(source, [query_paths[query], *gallery_paths[found["id"]]]),
                 ["", *(RIGHT if is_right else WRONG for is_right in right)],
@@ -425,7 +425,7 @@ def split_rows(
     *,
     titles: Sequence[str] = (),
     columns: int = 9,
-) -> list[Row]:
+) -> list[ImageRow]:
     """A row per landmark: its largest classes of the first pass side by side, a colour each.
 
     A landmark that cleaning lost has a row without images.
@@ -449,7 +449,7 @@ def split_rows(
         chosen = pd.concat([own.head(0), *parts])
         title = titles[place] if place < len(titles) else f"landmark {landmark}"
         sizes = " + ".join(str(int((own["label"] == label).sum())) for label in largest) or "no"
-        rows.append(Row(f"{title}\n{sizes} images", pixels(source, chosen["path"]), colours))
+        rows.append(ImageRow(f"{title}\n{sizes} images", pixels(source, chosen["path"]), colours))
     return rows
 
 
@@ -462,7 +462,7 @@ def status_rows(
     titles: Sequence[str] = (),
     typical: int = 3,
     columns: int = 9,
-) -> list[Row]:
+) -> list[ImageRow]:
     """A row per landmark: a few of its kept images, then those of `status` in their colour.
 
     Args:
@@ -482,7 +482,7 @@ def status_rows(
         others = own[own["status"] == status].head(columns - len(kept))
         title = titles[place] if place < len(titles) else f"landmark {landmark}"
         rows.append(
-            Row(
+            ImageRow(
                 title,
                 pixels(source, [*kept["path"], *others["path"]]),
                 [RIGHT] * len(kept) + [colour] * len(others),
@@ -501,7 +501,7 @@ def mistake_rows(
     rows: int = 6,
     typical: int = 3,
     columns: int = 9,
-) -> list[Row]:
+) -> list[ImageRow]:
     """A row per landmark: a few of its typical images (green), then those mistaken (red).
 
     Landmarks with the most mistakes come first, and in a row the mistakes in the images' order.
@@ -528,5 +528,5 @@ def mistake_rows(
         paths = [*right["path"], *images["path"].to_numpy()[at]]
         title = f"{names.get(landmark) or f'landmark {landmark}'}\n{count} of {is_own.sum()} images"
         colours = [RIGHT] * len(right) + [WRONG] * len(at)
-        found.append(Row(title, pixels(source, paths), colours, words))
+        found.append(ImageRow(title, pixels(source, paths), colours, words))
     return found

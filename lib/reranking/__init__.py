@@ -6,7 +6,7 @@ country. Beside it k-reciprocal encoding, query expansion and the rerankers of o
 compared in one table."""
 
 from lib.reranking.comparison import RERANKERS, compare
-from lib.reranking.data import Material, read_material, read_second
+from lib.reranking.data import RetrievalData, read_material, read_second
 from lib.reranking.ensemble import concatenate
 from lib.reranking.landmark_country import (
     apply_votes,
@@ -20,7 +20,7 @@ from lib.reranking.votes import NO_COUNTRY, Tags, Votes, vote
 __all__ = [
     "NO_COUNTRY",
     "RERANKERS",
-    "Material",
+    "RetrievalData",
     "Tags",
     "Votes",
     "apply_votes",

@@ -15,8 +15,8 @@ from lib.reranking.votes import NO_LANDMARK, labelled_references
 from lib.retrieval import (
     BLOCK,
     ApproximateIndex,
+    EmbeddingTable,
     Ranking,
-    Table,
     best_of,
     check_rows,
     find_nearest,
@@ -45,8 +45,8 @@ class LandmarkDistances:
 
 
 def landmark_distances(
-    rows: Table,
-    references: Table,
+    rows: EmbeddingTable,
+    references: EmbeddingTable,
     reference_landmarks: Sequence[int] | np.ndarray,
     *,
     neighbours: int = 300,
@@ -128,7 +128,7 @@ def _per_landmark(
 
 
 def likeness_to_strangers(
-    references: Table, strangers: Table, *, top: int = 10, block: int = BLOCK
+    references: EmbeddingTable, strangers: EmbeddingTable, *, top: int = 10, block: int = BLOCK
 ) -> np.ndarray:
     """How much each reference looks like what is no landmark: a penalty of its distance.
 
@@ -147,8 +147,8 @@ def likeness_to_strangers(
 
 def bridged_rerank(
     ranking: Ranking,
-    queries: Table,
-    gallery: Table,
+    queries: EmbeddingTable,
+    gallery: EmbeddingTable,
     query_distances: LandmarkDistances,
     gallery_distances: LandmarkDistances,
     *,
@@ -191,7 +191,7 @@ def bridged_rerank(
     index = TagIndex(gallery_distances.landmarks)
     scores, positions = np.empty(ranking.scores.shape), np.empty_like(ranking.positions)
     for row in range(len(ranking)):
-        asked, images, shown = index.carriers(query_distances.landmarks[row])
+        asked, images, shown = index.images_with_tags(query_distances.landmarks[row])
         halves = asked_at[row, asked], shown_at[images, shown]
         images, place = np.unique(images, return_inverse=True)
         bridge = np.full(len(images), np.inf)
@@ -204,4 +204,4 @@ def bridged_rerank(
         final = (direct**power + bridged**power).astype(np.float32)
         best = best_of(final[None], candidates[None], ranking.k)
         scores[row], positions[row] = best[0][0], best[1][0]
-    return ranking.again(scores, positions)
+    return ranking.replace(scores, positions)

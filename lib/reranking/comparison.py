@@ -22,7 +22,7 @@ from lib import retrieval
 from lib.artifacts import progress, rng
 from lib.data import OTHER, Evaluation
 from lib.reranking.bridged import bridged_rerank
-from lib.reranking.data import Material
+from lib.reranking.data import RetrievalData
 from lib.reranking.ensemble import ModelView, merge_reranked
 from lib.reranking.k_reciprocal import Reciprocal
 from lib.reranking.kaggle_winners import landmark_product, soft_rerank, sort_and_insert
@@ -55,24 +55,24 @@ class Reranker:
     is_ensemble: bool = False
 
 
-def _plain(material: Material) -> Ranking:
+def _plain(material: RetrievalData) -> Ranking:
     return material.plain
 
 
-def _expanded(material: Material, **settings: Any) -> Ranking:
+def _expanded(material: RetrievalData, **settings: Any) -> Ranking:
     return expanded_search(material.plain, material.queries.rows, material.gallery.rows, **settings)
 
 
-def _augmented(material: Material, *, neighbours: int) -> Ranking:
+def _augmented(material: RetrievalData, *, neighbours: int) -> Ranking:
     return material.augmented(neighbours=neighbours).plain
 
 
-def _reciprocal(material: Material, *, settings: Reciprocal) -> Ranking:
+def _reciprocal(material: RetrievalData, *, settings: Reciprocal) -> Ranking:
     return material.reciprocal(settings)
 
 
 def _landmark_country(
-    material: Material, *, alpha: float, beta: float, votes: int = 3, reciprocal: bool = False
+    material: RetrievalData, *, alpha: float, beta: float, votes: int = 3, reciprocal: bool = False
 ) -> Ranking:
     return apply_votes(
         material.queries.rows,
@@ -86,73 +86,77 @@ def _landmark_country(
     )
 
 
-def _by_reciprocal_votes(material: Material, **settings: Any) -> Ranking:
+def _by_reciprocal_votes(material: RetrievalData, **settings: Any) -> Ranking:
     return _landmark_country(material, reciprocal=True, **settings)
 
 
-def _soft(material: Material, **settings: float) -> Ranking:
+def _soft(material: RetrievalData, **settings: float) -> Ranking:
     votes = material.query_votes(1, normalise=False), material.gallery_votes(1)
     return soft_rerank(
         material.plain, material.queries.rows, material.gallery.rows, *votes, **settings
     )
 
 
-def _sorted(material: Material, *, threshold: float, votes: int = 3) -> Ranking:
+def _sorted(material: RetrievalData, *, threshold: float, votes: int = 3) -> Ranking:
     both = material.query_votes(votes, normalise=False), material.gallery_votes(votes)
     return sort_and_insert(material.plain, *both, threshold=threshold)
 
 
-def _product(material: Material, *, votes: int) -> Ranking:
+def _product(material: RetrievalData, *, votes: int) -> Ranking:
     both = material.query_votes(votes, normalise=False), material.gallery_votes(votes)
     return landmark_product(material.plain, *both)
 
 
-def _bridged(material: Material, *, bonus: float, per_landmark: int = 2) -> Ranking:
+def _bridged(material: RetrievalData, *, bonus: float, per_landmark: int = 2) -> Ranking:
     rows = material.queries.rows, material.gallery.rows
     distances = material.distances(per_landmark=per_landmark)
     return bridged_rerank(material.plain, *rows, *distances, bonus=bonus)
 
 
-def _bridged_augmented(material: Material, *, neighbours: int, bonus: float) -> Ranking:
+def _bridged_augmented(material: RetrievalData, *, neighbours: int, bonus: float) -> Ranking:
     return _bridged(material.augmented(neighbours=neighbours), bonus=bonus)
 
 
-def _expanded_landmark_country(material: Material, *, neighbours: int, **weights: Any) -> Ranking:
+def _expanded_landmark_country(
+    material: RetrievalData, *, neighbours: int, **weights: Any
+) -> Ranking:
     return _landmark_country(material.expanded(neighbours=neighbours, alpha=3.0), **weights)
 
 
-def _augmented_landmark_country(material: Material, *, neighbours: int, **weights: Any) -> Ranking:
+def _augmented_landmark_country(
+    material: RetrievalData, *, neighbours: int, **weights: Any
+) -> Ranking:
     return _landmark_country(material.augmented(neighbours=neighbours), **weights)
 
 
-def _augmented_reciprocal(material: Material, *, neighbours: int) -> Ranking:
+def _augmented_reciprocal(material: RetrievalData, *, neighbours: int) -> Ranking:
     return material.augmented(neighbours=neighbours).reciprocal(ZHONG)
 
 
-def _reciprocal_landmark_country(material: Material, **weights: float) -> Ranking:
+def _reciprocal_landmark_country(material: RetrievalData, **weights: float) -> Ranking:
     votes = material.query_votes(3, reciprocal=True)
     return add_votes(material.reciprocal(ZHONG), votes, material.tags, **weights)
 
 
-def _everything(material: Material, *, neighbours: int, **weights: Any) -> Ranking:
+def _everything(material: RetrievalData, *, neighbours: int, **weights: Any) -> Ranking:
     augmented = material.augmented(neighbours=neighbours)
     expanded = augmented.expanded(neighbours=neighbours, alpha=3.0)
     return _landmark_country(expanded, reciprocal=True, **weights)
 
 
-def _two_models(material: Material) -> Ranking:
+def _two_models(material: RetrievalData) -> Ranking:
     return material.joined.plain
 
 
-def _two_models_reciprocal(material: Material) -> Ranking:
+def _two_models_reciprocal(material: RetrievalData) -> Ranking:
     return material.joined.reciprocal(ZHONG)
 
 
-def _merged_first(material: Material, **weights: float) -> Ranking:
+def _merged_first(material: RetrievalData, **weights: float) -> Ranking:
     return _landmark_country(material.joined, **weights)
 
 
-def _merged_last(material: Material, **weights: float) -> Ranking:
+def _merged_last(material: RetrievalData, **weights: float) -> Ranking:
     views = [
         ModelView(one.queries.rows, one.gallery.rows, one.query_votes(3), one.tags)
         for one in (material, material.second)
@@ -183,10 +187,10 @@ RERANKERS = (
             )
         },
     ),
-    Reranker("landmark-country", "[21]", _landmark_country, WEIGHTS | {"votes": (3, 1, 5)}),
+    Reranker("landmark-country", "GLR21", _landmark_country, WEIGHTS | {"votes": (3, 1, 5)}),
     Reranker(
         "landmark-country, reciprocal votes",
-        "[21]",
+        "GLR21",
         _by_reciprocal_votes,
         WEIGHTS | {"votes": (3, 1, 5)},
     ),
@@ -240,16 +244,16 @@ RERANKERS = (
         _everything,
         {"neighbours": (5, 3, 2)} | WEIGHTS,
     ),
-    Reranker("two models side by side", "[20]", _two_models, is_ensemble=True),
+    Reranker("two models side by side", "GLR20", _two_models, is_ensemble=True),
     Reranker("two models → k-reciprocal", "stack", _two_models_reciprocal, is_ensemble=True),
     Reranker(
         "two models → landmark-country",
-        "[20], [21]",
+        "GLR20, GLR21",
         _merged_first,
         WEIGHTS,
         is_ensemble=True,
     ),
-    Reranker("landmark-country of each → sum", "[21]", _merged_last, WEIGHTS, is_ensemble=True),
+    Reranker("landmark-country of each → sum", "GLR21", _merged_last, WEIGHTS, is_ensemble=True),
 )
 
 
@@ -331,7 +335,7 @@ class Comparison:
 
 
 def compare(
-    material: Material,
+    material: RetrievalData,
     evaluation: Evaluation,
     *,
     rerankers: Sequence[Reranker] = RERANKERS,
@@ -364,7 +368,7 @@ def compare(
     return Comparison(pd.DataFrame(rows), continents, chosen)
 
 
-def _choose(reranker: Reranker, material: Material, evaluation: Evaluation) -> Tried:
+def _choose(reranker: Reranker, material: RetrievalData, evaluation: Evaluation) -> Tried:
     """The settings that are best on Public; the first where several are, or where none is asked."""
     every = list(itertools.product(*reranker.grid.values()))
     asked = every if evaluation.solution.get("Public") else every[:1]

@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
-from lib.artifacts import read_key
+from lib.artifacts import read_fingerprint
 from lib.reranking.bridged import LandmarkDistances, landmark_distances
 from lib.reranking.ensemble import concatenate
 from lib.reranking.k_reciprocal import Reciprocal, reciprocal_rerank
@@ -21,10 +21,10 @@ from lib.reranking.query_expansion import augment_gallery, expand_queries
 from lib.reranking.votes import Tags, Votes, tag_gallery, vote
 from lib.retrieval import (
     ApproximateIndex,
-    ChosenRows,
     Embeddings,
+    EmbeddingSubset,
+    EmbeddingTable,
     Ranking,
-    Table,
     read_embeddings,
     search,
 )
@@ -32,19 +32,19 @@ from lib.retrieval import (
 T = TypeVar("T")
 
 
-class Material:
+class RetrievalData:
     """Queries, gallery and labelled references of one model, and what follows from them."""
 
     def __init__(
         self,
         queries: Embeddings,
         gallery: Embeddings,
-        references: Table,
+        references: EmbeddingTable,
         labels: pd.DataFrame,
         *,
         k: int = 100,
         index: ApproximateIndex | None = None,
-        second: "Material | None" = None,
+        second: "RetrievalData | None" = None,
     ) -> None:
         """Remember the rows; nothing is computed yet.
 
@@ -62,7 +62,7 @@ class Material:
         self._kept: dict[Hashable, object] = {}
 
     @property
-    def labelled(self) -> tuple[Table, np.ndarray, np.ndarray]:
+    def labelled(self) -> tuple[EmbeddingTable, np.ndarray, np.ndarray]:
         """References with their landmarks and countries, as voting takes them."""
         return (
             self.references,
@@ -120,7 +120,7 @@ class Material:
             ),
         )
 
-    def expanded(self, *, neighbours: int, alpha: float) -> "Material":
+    def expanded(self, *, neighbours: int, alpha: float) -> "RetrievalData":
         """The same with expanded queries: what comes first in a stack."""
         return self._once(
             ("expanded", neighbours, alpha),
@@ -135,7 +135,7 @@ class Material:
             ),
         )
 
-    def augmented(self, *, neighbours: int) -> "Material":
+    def augmented(self, *, neighbours: int) -> "RetrievalData":
         """The same with an augmented gallery."""
         return self._once(
             ("augmented", neighbours),
@@ -143,7 +143,7 @@ class Material:
         )
 
     @cached_property
-    def joined(self) -> "Material":
+    def joined(self) -> "RetrievalData":
         """Both models' descriptors side by side, as those of one model.
 
         Raises:
@@ -160,11 +160,13 @@ class Material:
         joined.index = None  # it is of the references of one model
         return joined
 
-    def _with(self, *, queries: Table | None = None, gallery: Table | None = None) -> "Material":
+    def _with(
+        self, *, queries: EmbeddingTable | None = None, gallery: EmbeddingTable | None = None
+    ) -> "RetrievalData":
         asked = self.queries if queries is None else Embeddings(self.queries.ids, queries)
         shown = self.gallery if gallery is None else Embeddings(self.gallery.ids, gallery)
         rest = {"k": self.k, "index": self.index, "second": self.second}
-        return Material(asked, shown, self.references, self.labels, **rest)
+        return RetrievalData(asked, shown, self.references, self.labels, **rest)
 
     def _once(self, key: Hashable, make: Callable[[], T]) -> T:
         if key not in self._kept:
@@ -179,8 +181,8 @@ def read_material(
     references: str = "references",
     k: int = 100,
     index: ApproximateIndex | None = None,
-    second: Material | None = None,
-) -> Material:
+    second: RetrievalData | None = None,
+) -> RetrievalData:
     """The material of the embedding folders that a checkpoint has beside it.
 
     Args:
@@ -195,7 +197,7 @@ def read_material(
         ValueError: if a folder is missing, or a reference has no embedding in it.
     """
     folder = Path(folder)
-    return Material(
+    return RetrievalData(
         read_embeddings(folder / "query"),
         read_embeddings(folder / "gallery"),
         rows_of(folder / references, labelled["id"]),
@@ -206,13 +208,15 @@ def read_material(
     )
 
 
-def read_second(folder: str | Path, labelled: pd.DataFrame, *, k: int = 100) -> Material | None:
+def read_second(
+    folder: str | Path, labelled: pd.DataFrame, *, k: int = 100
+) -> RetrievalData | None:
     """The same of a model that embedded the raw training images for cleaning, if there is one.
 
     None, after a sentence, where references are asked for that are no training images.
     """
     raw = Path(folder) / "raw"
-    if read_key(raw) is None:
+    if read_fingerprint(raw) is None:
         return None
     if not labelled["id"].isin(read_embeddings(raw).ids).all():
         print("no ensembles: the first model has embedded training images alone as references")
@@ -220,7 +224,7 @@ def read_second(folder: str | Path, labelled: pd.DataFrame, *, k: int = 100) -> 
     return read_material(folder, labelled, references="raw", k=k)
 
 
-def rows_of(folder: str | Path, ids: pd.Series) -> Table:
+def rows_of(folder: str | Path, ids: pd.Series) -> EmbeddingTable:
     """The embeddings of some images, in their order.
 
     Raises:
@@ -234,4 +238,4 @@ def rows_of(folder: str | Path, ids: pd.Series) -> Table:
             f" {ids.iloc[int((rows < 0).argmax())]}; embed that list"
         )
     in_order = np.array_equal(rows, np.arange(len(known)))
-    return known.rows if in_order else ChosenRows(known.rows, rows)
+    return known.rows if in_order else EmbeddingSubset(known.rows, rows)

@@ -1,10 +1,10 @@
-"""Several models as one: descriptors side by side [20], or similarities added up [21].
+"""Several models as one: descriptors side by side GLR20, or similarities added up GLR21.
 
 The inner product of descriptors laid side by side is the sum of the models' similarities, so both
-are the same exact search over `JoinedRows`, which are put together block by block and never held
-whole. Landmark-country reranking meets an ensemble in two places: after the merge it is
+are the same exact search over `ConcatenatedTable`, which are put together block by block and never
+held whole. Landmark-country reranking meets an ensemble in two places: after the merge it is
 `landmark_country_rerank` of joined rows, before it every model votes for itself
-(`merge_reranked`, the published setting of [21])."""
+(`merge_reranked`, the published setting of GLR21)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,13 +13,21 @@ import numpy as np
 
 from lib.reranking.landmark_country import check_votes, tag_bonuses
 from lib.reranking.votes import Tags, Votes
-from lib.retrieval import BLOCK, Ranking, SumOfBonuses, Table, check_count, check_table, nearest
+from lib.retrieval import (
+    BLOCK,
+    EmbeddingTable,
+    Ranking,
+    SumOfTerms,
+    check_count,
+    check_table,
+    nearest,
+)
 
 
-class JoinedRows:
+class ConcatenatedTable:
     """The rows of several tables side by side, each table multiplied by a factor."""
 
-    def __init__(self, tables: Sequence[Table], factors: Sequence[float]) -> None:
+    def __init__(self, tables: Sequence[EmbeddingTable], factors: Sequence[float]) -> None:
         """Remember the tables; `concatenate` and `summed` check them and choose the factors."""
         self.tables, self.factors = tuple(tables), tuple(factors)
         self.shape = (len(tables[0]), sum(table.shape[1] for table in tables))
@@ -36,8 +44,10 @@ class JoinedRows:
         return np.concatenate(rows, axis=-1)
 
 
-def concatenate(tables: Sequence[Table], weights: Sequence[float] | None = None) -> JoinedRows:
-    """Lay the descriptors of several models side by side, as [20] §2.2 "Model Ensemble".
+def concatenate(
+    tables: Sequence[EmbeddingTable], weights: Sequence[float] | None = None
+) -> ConcatenatedTable:
+    """Lay the descriptors of several models side by side, as GLR20 §2.2 "Model Ensemble".
 
     Unit rows give unit rows: the cosine of two images is the weighted mean of the models'.
 
@@ -53,19 +63,21 @@ def concatenate(tables: Sequence[Table], weights: Sequence[float] | None = None)
     [[1.0, 0.3], [0.3, 1.0]]
     """
     weights = _weights(tables, weights)
-    return JoinedRows(tables, np.sqrt(weights / weights.sum()))
+    return ConcatenatedTable(tables, np.sqrt(weights / weights.sum()))
 
 
-def summed(tables: Sequence[Table], weights: Sequence[float] | None = None) -> JoinedRows:
-    """Rows whose inner product is the weighted sum of the models' similarities, as in [21].
+def summed(
+    tables: Sequence[EmbeddingTable], weights: Sequence[float] | None = None
+) -> ConcatenatedTable:
+    """Rows whose inner product is the weighted sum of the models' similarities, as in GLR21.
 
     The ranking is that of `concatenate`; scores are larger by the sum of the weights. Arguments
     and errors are those of `concatenate`.
     """
-    return JoinedRows(tables, np.sqrt(_weights(tables, weights)))
+    return ConcatenatedTable(tables, np.sqrt(_weights(tables, weights)))
 
 
-def _weights(tables: Sequence[Table], weights: Sequence[float] | None) -> np.ndarray:
+def _weights(tables: Sequence[EmbeddingTable], weights: Sequence[float] | None) -> np.ndarray:
     if not len(tables):
         raise ValueError("expected at least one model's embeddings, found none; pass a list")
     for number, table in enumerate(tables, start=1):
@@ -88,8 +100,8 @@ def _weights(tables: Sequence[Table], weights: Sequence[float] | None) -> np.nda
 class ModelView:
     """What one model sees: its embeddings, and the votes and tags that it came to by itself."""
 
-    queries: Table  # (Q, D)
-    gallery: Table  # (N, D)
+    queries: EmbeddingTable  # (Q, D)
+    gallery: EmbeddingTable  # (N, D)
     votes: Votes  # of Q queries
     tags: Tags  # of N images
 
@@ -107,7 +119,7 @@ def merge_reranked(
 ) -> Ranking:
     """Rank by the weighted sum over models of their landmark-country similarities.
 
-    The `before_merge` of [21]'s submission: sim_final = Σ_m w_m · (sim_m + α·L_m + β·C_m). Exact
+    The `before_merge` of GLR21's submission: sim_final = Σ_m w_m · (sim_m + α·L_m + β·C_m). Exact
     over the whole gallery, one pass, no query × gallery table.
 
     Args:
@@ -132,5 +144,5 @@ def merge_reranked(
         bonuses += tag_bonuses(view.votes, view.tags, weight * alpha, weight * beta)
     check_count(query_ids, len(queries), "query")
     check_count(gallery_ids, len(gallery), "gallery")
-    scores, positions = nearest(queries, gallery, k, block=block, bonus=SumOfBonuses(bonuses))
+    scores, positions = nearest(queries, gallery, k, block=block, bonus=SumOfTerms(bonuses))
     return Ranking(scores, positions, query_ids, gallery_ids)

@@ -1,6 +1,6 @@
 """k-reciprocal neighbours: similar to the query, and the query similar to them.
 
-The re-ranking of Zhong et al. (CVPR 2017), in the small form that [21] uses: it looks only at the
+The re-ranking of Zhong et al. (CVPR 2017), in the small form that GLR21 uses: it looks only at the
 query, its nearest images and the nearest images of those. It chooses the reference images that
 vote for a query (`lib.reranking.votes`), or ranks the gallery itself (`reciprocal_rerank`)."""
 
@@ -12,9 +12,9 @@ from scipy import sparse
 from lib.retrieval import (
     BLOCK,
     ApproximateIndex,
-    ChosenRows,
+    EmbeddingSubset,
+    EmbeddingTable,
     Ranking,
-    Table,
     check_rows,
     find_nearest,
 )
@@ -22,7 +22,7 @@ from lib.retrieval import (
 
 @dataclass(frozen=True)
 class Reciprocal:
-    """The settings of [21]'s submission.
+    """The settings of GLR21's submission.
 
     Attributes:
         candidates: nearest references taken of the query (or as many as are asked for, when that
@@ -48,7 +48,7 @@ class Reciprocal:
 
 def reciprocal_neighbours(
     queries: np.ndarray,
-    references: Table,
+    references: EmbeddingTable,
     k: int,
     settings: Reciprocal | None = None,
     *,
@@ -78,7 +78,7 @@ def reciprocal_neighbours(
     wanted = max(k, settings.candidates)
     near = find_nearest(queries, references, wanted, index, **options)[1]
     expanded, place = np.unique(near, return_inverse=True)
-    members = ChosenRows(references, expanded)
+    members = EmbeddingSubset(references, expanded)
     options["names"] = ("neighbours of queries", "references")
     beyond = find_nearest(members, references, settings.candidates, index, **options)[1]
     place = place.reshape(near.shape)
@@ -97,8 +97,8 @@ def reciprocal_neighbours(
 
 def reciprocal_rerank(
     ranking: Ranking,
-    queries: Table,
-    gallery: Table,
+    queries: EmbeddingTable,
+    gallery: EmbeddingTable,
     settings: Reciprocal | None = None,
     *,
     index: ApproximateIndex | None = None,
@@ -107,7 +107,7 @@ def reciprocal_rerank(
     """Rank the gallery by k-reciprocal similarity to the query (Zhong et al.).
 
     Each query is encoded together with its candidates, so k1 and k2 mean what they do in the
-    paper and other queries have no say. [21] had this switched off, with k1 = 10, k2 = 3 and a
+    paper and other queries have no say. GLR21 had this switched off, with k1 = 10, k2 = 3 and a
     plain share (λ) of 0.3; the paper takes 20, 6 and 0.3.
 
     Args:
@@ -123,7 +123,7 @@ def reciprocal_rerank(
     """
     check_rows(ranking, queries=queries, gallery=gallery)
     k = max(ranking.k, 1)
-    return ranking.again(
+    return ranking.replace(
         *reciprocal_neighbours(queries, gallery, k, settings, index=index, block=block)
     )
 

@@ -3,13 +3,13 @@
 Ch. Henkel, 1st place of Google Landmark Retrieval 2021 (Kaggle discussion 277099, repository
 `kaggle-landmark-2021-1st-place`). Query and gallery image both take the landmark of their nearest
 training image; where the two agree the image moves up by how sure it is of its landmark, where
-they differ it moves down a little. [21]'s reranking weighs by the query's sureness instead.
+they differ it moves down a little. GLR21's reranking weighs by the query's sureness instead.
 
 Sort and insert: the discriminative reranking of the 2019 winners.
 
 S. Yokoo et al., "Two-stage Discriminative Re-ranking for Large-scale Landmark Retrieval" (CVPR
-Workshops 2020), 1st place of Google Landmark Retrieval 2019, [17] of [20] and [2] of the slides of
-[21], which soften it. Every image is given the landmark of the best-voted of its three nearest
+Workshops 2020), 1st place of Google Landmark Retrieval 2019, [17] of GLR20 and [2] of the slides of
+GLR21, which soften it. Every image is given the landmark of the best-voted of its three nearest
 training images; images of the query's landmark are sorted to the front, and those that the search
 did not retrieve are inserted after them.
 
@@ -23,13 +23,22 @@ import numpy as np
 
 from lib.reranking.tag_index import TagIndex
 from lib.reranking.votes import NO_LANDMARK, Votes
-from lib.retrieval import BLOCK, NO_TAG, Ranking, SumOfBonuses, Table, TagBonus, check_rows, nearest
+from lib.retrieval import (
+    BLOCK,
+    NO_TAG,
+    EmbeddingTable,
+    Ranking,
+    SumOfTerms,
+    TagScores,
+    check_rows,
+    nearest,
+)
 
 
 def soft_rerank(
     ranking: Ranking,
-    queries: Table,
-    gallery: Table,
+    queries: EmbeddingTable,
+    gallery: EmbeddingTable,
     query_votes: Votes,
     gallery_votes: Votes,
     *,
@@ -79,13 +88,13 @@ def soft_rerank(
         gallery,
         max(ranking.k, 1),
         block=block,
-        bonus=SumOfBonuses([agreement, difference]),
+        bonus=SumOfTerms([agreement, difference]),
     )
-    return ranking.again(*found)
+    return ranking.replace(*found)
 
 
-def _addition(asked: np.ndarray, shown: np.ndarray, weight: float, sure: np.ndarray) -> TagBonus:
-    return TagBonus(asked[:, None], np.full((len(asked), 1), weight), shown, sure)
+def _addition(asked: np.ndarray, shown: np.ndarray, weight: float, sure: np.ndarray) -> TagScores:
+    return TagScores(asked[:, None], np.full((len(asked), 1), weight), shown, sure)
 
 
 FRONT, MIDDLE = 4.0, 1.0  # added to scores, so that the parts keep their order
@@ -122,7 +131,7 @@ def sort_and_insert(
     for row in range(len(ranking)):
         listed, similarity = ranking.positions[row], ranking.scores[row].astype(np.float64)
         is_same = (shown[listed] == asked[row]) & (asked[row] != NO_LANDMARK)
-        images = np.setdiff1d(index.carriers(asked[row : row + 1])[1], listed)
+        images = np.setdiff1d(index.images_with_tags(asked[row : row + 1])[1], listed)
         sums = query_scores[row] + image_scores[images]
         images, sums = images[sums > threshold], sums[sums > threshold]
         best = np.argsort(-sums, kind="stable")
@@ -131,7 +140,7 @@ def sort_and_insert(
         positions[row] = order[: ranking.k]
         # Similarities of rows without unit norm may overlap the parts; their order decides.
         scores[row] = np.minimum.accumulate(np.concatenate(values))[: ranking.k]
-    return ranking.again(scores, positions)
+    return ranking.replace(scores, positions)
 
 
 def predictions(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
@@ -164,7 +173,7 @@ def landmark_product(ranking: Ranking, query_votes: Votes, gallery_votes: Votes)
     index = TagIndex(gallery_votes.landmarks)
     scores, positions = np.empty(ranking.scores.shape), np.empty_like(ranking.positions)
     for row in range(len(ranking)):
-        asked, images, shown = index.carriers(query_votes.landmarks[row])
+        asked, images, shown = index.images_with_tags(query_votes.landmarks[row])
         parts = query_votes.landmark_scores[row, asked]
         parts = parts * gallery_votes.landmark_scores[images, shown]
         images, place = np.unique(images, return_inverse=True)
@@ -176,4 +185,4 @@ def landmark_product(ranking: Ranking, query_votes: Votes, gallery_votes: Votes)
         appended = np.minimum(ranking.scores[row][is_new] - 1, 0)
         positions[row] = order[: ranking.k]
         scores[row] = np.concatenate([products[best], appended])[: ranking.k]
-    return ranking.again(scores, positions)
+    return ranking.replace(scores, positions)

@@ -1,6 +1,6 @@
 """Landmark-country aware reranking: gallery images of the query's landmark and country move up.
 
-[21], slides 6 to 8: sim_final(q, i) = sim(q, i) + α · L_q(landmark of i) + β · C_q(country of i),
+GLR21, slides 6 to 8: sim_final(q, i) = sim(q, i) + α · L_q(landmark of i) + β · C_q(country of i),
 a soft addition where earlier winners sorted and inserted. The whole gallery takes part, so an
 image that plain search never retrieved can be brought in by its landmark. Votes and gallery tags
 come from `lib.reranking.votes`; make them once to compare several α and β.
@@ -23,8 +23,8 @@ from lib.retrieval import (
     ApproximateIndex,
     Embeddings,
     Ranking,
-    SumOfBonuses,
-    TagBonus,
+    SumOfTerms,
+    TagScores,
     best_of,
     check_count,
     check_rows,
@@ -120,7 +120,7 @@ def apply_votes(
     check_votes(votes, tags, len(queries), len(gallery), alpha, beta)
     check_count(query_ids, len(queries), "query")
     check_count(gallery_ids, len(gallery), "gallery")
-    bonus = SumOfBonuses(tag_bonuses(votes, tags, alpha, beta))
+    bonus = SumOfTerms(tag_bonuses(votes, tags, alpha, beta))
     scores, positions = nearest(queries, gallery, k, block=block, bonus=bonus)
     return Ranking(scores, positions, query_ids, gallery_ids)
 
@@ -145,10 +145,10 @@ def add_votes(
     """
     check_rows(ranking, query_votes=votes, tags=tags)
     check_votes(votes, tags, len(ranking), len(tags), alpha, beta)
-    bonus = SumOfBonuses(tag_bonuses(votes, tags, alpha, beta))
+    bonus = SumOfTerms(tag_bonuses(votes, tags, alpha, beta))
     added = bonus.at(np.arange(len(ranking))[:, None], ranking.positions)
     final = (ranking.scores.astype(np.float64) + added).astype(np.float32)
-    return ranking.again(*best_of(final, ranking.positions, ranking.k))
+    return ranking.replace(*best_of(final, ranking.positions, ranking.k))
 
 
 def check_votes(
@@ -244,15 +244,15 @@ def move_in_words(now: int, then: int | None, listed: int) -> str:
     return f"{'came' if now < then else 'fell'} from rank {int(then)}"
 
 
-def tag_bonuses(votes: Votes, tags: Tags, alpha: float, beta: float) -> tuple[TagBonus, TagBonus]:
+def tag_bonuses(votes: Votes, tags: Tags, alpha: float, beta: float) -> tuple[TagScores, TagScores]:
     """What landmark and country add to the similarity of any query and gallery image."""
     codes, _ = pd.factorize(np.append(votes.countries.ravel(), tags.countries))
     names = np.append(votes.countries.ravel(), tags.countries)
     codes = np.where(names == NO_COUNTRY, NO_TAG, codes)
     voted, tagged = np.split(codes, [votes.countries.size])
     return (
-        TagBonus(votes.landmarks, alpha * votes.landmark_scores, tags.landmarks),
-        TagBonus(voted.reshape(votes.countries.shape), beta * votes.country_scores, tagged),
+        TagScores(votes.landmarks, alpha * votes.landmark_scores, tags.landmarks),
+        TagScores(voted.reshape(votes.countries.shape), beta * votes.country_scores, tagged),
     )
 
 

@@ -1,20 +1,33 @@
 """Neighbours mixed into a descriptor: query expansion and database-side augmentation.
 
-α-query expansion (Radenović et al., TPAMI 2018, [12] of [20]) adds the best results to the query,
+α-query expansion (Radenović et al., TPAMI 2018, [12] of GLR20) adds the best results to the query,
 each weighed by its similarity to the power α, and searches again. Database-side augmentation
-(Arandjelović and Zisserman, CVPR 2012, [1] of [20]) replaces every gallery descriptor by a
+(Arandjelović and Zisserman, CVPR 2012, [1] of GLR20) replaces every gallery descriptor by a
 weighted mean of its neighbours, itself the first; the weights here are those of the 2nd place of
-Recognition 2020. [20] could use neither (2020 took models, not rankings)."""
+Recognition 2020. GLR20 could use neither (2020 took models, not rankings)."""
 
 import numpy as np
 
-from lib.retrieval import BLOCK, ApproximateIndex, Ranking, Table, check_rows, find_nearest, nearest
+from lib.retrieval import (
+    BLOCK,
+    ApproximateIndex,
+    EmbeddingTable,
+    Ranking,
+    check_rows,
+    find_nearest,
+    nearest,
+)
 
 MIXED_AT_ONCE = 1_024  # images
 
 
 def expand_queries(
-    ranking: Ranking, queries: Table, gallery: Table, *, neighbours: int = 10, alpha: float = 3.0
+    ranking: Ranking,
+    queries: EmbeddingTable,
+    gallery: EmbeddingTable,
+    *,
+    neighbours: int = 10,
+    alpha: float = 3.0,
 ) -> np.ndarray:
     """Add each query's best results to it: q + Σ max(sim_i, 0) ** alpha · g_i, of unit norm.
 
@@ -43,8 +56,8 @@ def expand_queries(
 
 def expanded_search(
     ranking: Ranking,
-    queries: Table,
-    gallery: Table,
+    queries: EmbeddingTable,
+    gallery: EmbeddingTable,
     *,
     neighbours: int = 10,
     alpha: float = 3.0,
@@ -52,11 +65,11 @@ def expanded_search(
 ) -> Ranking:
     """Search again with expanded queries; arguments are those of `expand_queries`."""
     expanded = expand_queries(ranking, queries, gallery, neighbours=neighbours, alpha=alpha)
-    return ranking.again(*nearest(expanded, gallery, max(ranking.k, 1), block=block))
+    return ranking.replace(*nearest(expanded, gallery, max(ranking.k, 1), block=block))
 
 
 def augment_gallery(
-    gallery: Table,
+    gallery: EmbeddingTable,
     *,
     neighbours: int = 10,
     last: float = -1.5,
@@ -103,8 +116,8 @@ def augment_gallery(
 
 def augmented_search(
     ranking: Ranking,
-    queries: Table,
-    gallery: Table,
+    queries: EmbeddingTable,
+    gallery: EmbeddingTable,
     *,
     neighbours: int = 10,
     last: float = -1.5,
@@ -113,10 +126,10 @@ def augmented_search(
     """Search the augmented gallery; arguments are those of `augment_gallery`."""
     check_rows(ranking, queries=queries, gallery=gallery)
     augmented = augment_gallery(gallery, neighbours=neighbours, last=last, block=block)
-    return ranking.again(*nearest(queries, augmented, max(ranking.k, 1), block=block))
+    return ranking.replace(*nearest(queries, augmented, max(ranking.k, 1), block=block))
 
 
-def _mean_of(rows: Table, near: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _mean_of(rows: EmbeddingTable, near: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(Q, D) float64 weighted sums of (Q, K) rows."""
     found = np.zeros((len(near), rows.shape[1]))
     for start in range(0, len(near), MIXED_AT_ONCE):

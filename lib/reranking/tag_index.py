@@ -12,7 +12,7 @@ class TagIndex:
     """The tags of a gallery, sorted once.
 
     >>> index = TagIndex(np.array([[5, 7], [7, -1], [9, 5]]))
-    >>> [found.tolist() for found in index.carriers(np.array([7, -1, 5]))]
+    >>> [found.tolist() for found in index.images_with_tags(np.array([7, -1, 5]))]
     [[0, 0, 2, 2], [0, 1, 0, 2], [1, 0, 0, 1]]
     """
 
@@ -23,7 +23,7 @@ class TagIndex:
         self._entries = entries[tags.ravel()[entries] != NO_TAG]
         self._tags = tags.ravel()[self._entries]
 
-    def carriers(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def images_with_tags(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The images that carry one of (V,) tags.
 
         Returns:

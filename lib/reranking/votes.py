@@ -1,6 +1,6 @@
 """Landmark and country by vote: what labelled reference images say about an unlabelled one.
 
-The first half of [21]'s landmark-country reranking. A query asks its nearest references, and each
+The first half of GLR21's landmark-country reranking. A query asks its nearest references, and each
 adds its similarity to the score of its landmark and of its country. A gallery image takes both
 tags from its single nearest reference. How the two meet is in `lib.reranking.landmark_country`."""
 
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.reranking.k_reciprocal import Reciprocal, reciprocal_neighbours
-from lib.retrieval import BLOCK, ApproximateIndex, ChosenRows, find_nearest
+from lib.retrieval import BLOCK, ApproximateIndex, EmbeddingSubset, find_nearest
 
 NO_LANDMARK = -1
 NO_COUNTRY = ""
@@ -24,7 +24,7 @@ class Tags:
     Attributes:
         landmarks: (N,) int64, -1 where unknown.
         countries: (N,) strings such as "CN"; "" where unknown (None and NaN become ""). "OTHER"
-            is a country like any other, as in [21].
+            is a country like any other, as in GLR21.
 
     Raises:
         ValueError: if the two have different lengths or landmarks are not integers.
@@ -130,9 +130,9 @@ def vote(
     """Let the `top` nearest references of every query vote for landmark and country.
 
     The score of a landmark is the sum of the similarities of the voters that show it
-    (score_j = Σ sim_i over the voters with tag j, slide 6 of [21]); countries likewise. A voter
+    (score_j = Σ sim_i over the voters with tag j, slide 6 of GLR21); countries likewise. A voter
     of negative similarity counts 0. References without landmark are left out before the search,
-    as in [21]; one without country votes for its landmark only.
+    as in GLR21; one without country votes for its landmark only.
 
     Args:
         queries: (Q, D) unit rows.
@@ -191,7 +191,7 @@ def tag_gallery(
 ) -> Tags:
     """Give every gallery image the tags of its single nearest labelled reference.
 
-    No threshold, as in [21]. Without any labelled reference the tags are unknown. Arguments and
+    No threshold, as in GLR21. Without any labelled reference the tags are unknown. Arguments and
     errors are those of `vote`.
     """
     labelled, positions, tags = labelled_references(
@@ -207,7 +207,7 @@ def tag_gallery(
 
 def labelled_references(
     references: np.ndarray, landmarks: Sequence[int], countries: Sequence[str]
-) -> tuple[np.ndarray | ChosenRows, np.ndarray, Tags]:
+) -> tuple[np.ndarray | EmbeddingSubset, np.ndarray, Tags]:
     """The references that have a landmark, their positions, and the tags of all."""
     tags = Tags(landmarks, countries)
     if len(tags) != len(references):
@@ -217,7 +217,7 @@ def labelled_references(
         )
     positions = np.flatnonzero(tags.landmarks != NO_LANDMARK)
     everyone = len(positions) == len(references)
-    return references if everyone else ChosenRows(references, positions), positions, tags
+    return references if everyone else EmbeddingSubset(references, positions), positions, tags
 
 
 def _tally(

@@ -8,17 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 from lib.data import read_solution
 from lib.retrieval.ann_index import ApproximateIndex, find_nearest, index_if_large
-from lib.retrieval.blocks import BLOCK, ChosenRows, Table, check_table, open_rows
+from lib.retrieval.blocks import BLOCK, EmbeddingSubset, EmbeddingTable, check_table, open_rows
 from lib.retrieval.bootstrap import bootstrap_interval, paired_difference
 from lib.retrieval.exact_search import search
 from lib.retrieval.knn import best_of, nearest, score_pairs
 from lib.retrieval.metrics import evaluate, mean_average_precision
 from lib.retrieval.ranking import Ranking, check_count, check_rows, read_ranking, write_ranking
-from lib.retrieval.score_terms import NO_TAG, SumOfBonuses, TagBonus
+from lib.retrieval.score_terms import NO_TAG, SumOfTerms, TagScores
 from lib.retrieval.submission import check_submission, write_submission
 
 if TYPE_CHECKING:
-    from lib.retrieval.embedding import Embeddings, describe, embed, largest_size, read_embeddings
+    from lib.retrieval.embedding import (
+        Embeddings,
+        embed,
+        extract_embeddings,
+        largest_size,
+        read_embeddings,
+    )
     from lib.retrieval.scoring import (
         by_continent,
         compare,
@@ -33,12 +39,12 @@ __all__ = [
     "BLOCK",
     "NO_TAG",
     "ApproximateIndex",
-    "ChosenRows",
+    "EmbeddingSubset",
+    "EmbeddingTable",
     "Embeddings",
     "Ranking",
-    "SumOfBonuses",
-    "Table",
-    "TagBonus",
+    "SumOfTerms",
+    "TagScores",
     "best_of",
     "bootstrap_interval",
     "by_continent",
@@ -47,11 +53,11 @@ __all__ = [
     "check_submission",
     "check_table",
     "compare",
-    "describe",
     "difference",
     "embed",
     "embed_evaluation",
     "evaluate",
+    "extract_embeddings",
     "find_nearest",
     "index_if_large",
     "largest_size",
@@ -73,7 +79,7 @@ __all__ = [
 
 _NEED_TORCH = {
     "Embeddings": "lib.retrieval.embedding",
-    "describe": "lib.retrieval.embedding",
+    "extract_embeddings": "lib.retrieval.embedding",
     "embed": "lib.retrieval.embedding",
     "largest_size": "lib.retrieval.embedding",
     "read_embeddings": "lib.retrieval.embedding",

@@ -22,8 +22,16 @@ from typing import NamedTuple
 import faiss
 import numpy as np
 
-from lib.artifacts import atomic_path, fingerprint, is_done, mark_done, progress, rng, start_over
-from lib.retrieval.blocks import BLOCK, ChosenRows, Table, blocks, check_table
+from lib.artifacts import (
+    atomic_path,
+    fingerprint,
+    is_done,
+    mark_complete,
+    progress,
+    rng,
+    start_over,
+)
+from lib.retrieval.blocks import BLOCK, EmbeddingSubset, EmbeddingTable, blocks, check_table
 from lib.retrieval.knn import best_of, check_tables, nearest, score_pairs
 
 VERSION = 2  # of the stored form
@@ -34,7 +42,7 @@ PROJECTED = 192  # dimensions kept
 
 
 def build_index(
-    rows: Table, folder: str | Path, *, cells: int = 0, iterations: int = 8, seed: int = 0
+    rows: EmbeddingTable, folder: str | Path, *, cells: int = 0, iterations: int = 8, seed: int = 0
 ) -> Path:
     """Train an index of `rows` and save it in `folder`, which is returned.
 
@@ -69,7 +77,7 @@ def build_index(
         index.add(piece)
     with atomic_path(folder / INDEX) as temporary:
         faiss.write_index(index, str(temporary))
-    mark_done(folder, key, files=[INDEX], rows=len(rows), cells=cells)
+    mark_complete(folder, key, files=[INDEX], rows=len(rows), cells=cells)
     return folder
 
 
@@ -83,7 +91,7 @@ def open_index(folder: str | Path) -> faiss.Index | None:
 
 
 def _trained(
-    rows: Table, folder: Path, key: str, cells: int, iterations: int, seed: int
+    rows: EmbeddingTable, folder: Path, key: str, cells: int, iterations: int, seed: int
 ) -> faiss.IndexPreTransform:
     """The index with its cells and no rows: read, or trained and kept."""
     if is_done(folder, key) and (known := open_index(folder)) is not None:
@@ -91,7 +99,7 @@ def _trained(
     start_over(folder)
     generator = rng(seed, "rows that the index learns from")
     chosen = np.sort(generator.permutation(len(rows))[: max(POINTS_PER_CELL * cells, FEWEST)])
-    pieces = blocks(ChosenRows(rows, chosen), BLOCK, "rows to index")
+    pieces = blocks(EmbeddingSubset(rows, chosen), BLOCK, "rows to index")
     learned = np.concatenate([piece.copy() for _, piece, _ in pieces])
     projection = _projection(learned, generator)
     width = projection.d_out
@@ -104,7 +112,7 @@ def _trained(
     index = faiss.IndexPreTransform(projection, inverted)
     with atomic_path(folder / INDEX) as temporary:
         faiss.write_index(index, str(temporary))
-    mark_done(folder, key, files=[INDEX])
+    mark_complete(folder, key, files=[INDEX])
     return index
 
 
@@ -124,7 +132,7 @@ def _projection(rows: np.ndarray, generator: np.random.Generator) -> faiss.Linea
     return projection
 
 
-def _digest(rows: Table) -> str:
+def _digest(rows: EmbeddingTable) -> str:
     """A hash of all values: four seconds for four million rows of 512."""
     found = hashlib.sha256(str(rows.dtype).encode())
     for start in range(0, len(rows), BLOCK):
@@ -157,7 +165,7 @@ class ApproximateIndex:
         sample: queries of every search that are searched exactly, too.
     """
 
-    rows: Table
+    rows: EmbeddingTable
     index: faiss.IndexPreTransform
     probes: int
     candidates: int = 100
@@ -174,7 +182,7 @@ class ApproximateIndex:
 
     def nearest(
         self,
-        queries: Table,
+        queries: EmbeddingTable,
         k: int,
         *,
         names: tuple[str, str] = ("queries", "indexed rows"),
@@ -219,7 +227,7 @@ class ApproximateIndex:
         return scores, positions
 
     def _recall(
-        self, queries: Table, scores: np.ndarray, names: tuple[str, str], block: int
+        self, queries: EmbeddingTable, scores: np.ndarray, names: tuple[str, str], block: int
     ) -> tuple[float, float]:
         """Recall at 1 and at k over evenly spread queries, printed."""
         k, count = scores.shape[1], min(self.sample, len(queries))
@@ -241,7 +249,7 @@ class ApproximateIndex:
 
 
 def read_index(
-    folder: str | Path, rows: Table, *, probes: int = 0, **options: int
+    folder: str | Path, rows: EmbeddingTable, *, probes: int = 0, **options: int
 ) -> ApproximateIndex:
     """Open the index that `build_index` saved in `folder` for `rows`.
 
@@ -267,7 +275,7 @@ def read_index(
 
 
 def index_if_large(
-    rows: Table, folder: str | Path, *, largest: int = LARGEST_EXACT, **options: int
+    rows: EmbeddingTable, folder: str | Path, *, largest: int = LARGEST_EXACT, **options: int
 ) -> ApproximateIndex | None:
     """An index of `rows` kept in `folder`, or None where exact search is quick enough.
 
@@ -283,8 +291,8 @@ def index_if_large(
 
 
 def find_nearest(
-    queries: Table,
-    rows: Table,
+    queries: EmbeddingTable,
+    rows: EmbeddingTable,
     k: int,
     index: ApproximateIndex | None = None,
     *,

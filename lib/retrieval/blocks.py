@@ -14,7 +14,7 @@ import numpy as np
 BLOCK = 65_536  # rows in memory at a time: 134 MB at 512 dimensions
 
 
-class Table(Protocol):
+class EmbeddingTable(Protocol):
     """(N, D) embeddings in memory, in a memory map, or put together from some."""
 
     shape: tuple[int, ...]
@@ -30,10 +30,10 @@ class Table(Protocol):
         ...
 
 
-class ChosenRows:
+class EmbeddingSubset:
     """Some rows of an array or memory map, read only when they are asked for."""
 
-    def __init__(self, embeddings: Table, chosen: np.ndarray) -> None:
+    def __init__(self, embeddings: EmbeddingTable, chosen: np.ndarray) -> None:
         """Remember the array and the row numbers."""
         self.embeddings, self.chosen = embeddings, chosen
         self.shape = (len(chosen), *embeddings.shape[1:])
@@ -56,7 +56,7 @@ class Block(NamedTuple):
     squares: np.ndarray  # (M,) float32 squared lengths
 
 
-def check_table(embeddings: Table, what: str) -> None:
+def check_table(embeddings: EmbeddingTable, what: str) -> None:
     """Refuse what is not an (N, D) array of numbers; values are checked as they are read.
 
     Raises:
@@ -97,7 +97,7 @@ def open_rows(path: Path) -> np.ndarray:
     return rows
 
 
-def blocks(embeddings: Table, block: int, what: str) -> Iterator[Block]:
+def blocks(embeddings: EmbeddingTable, block: int, what: str) -> Iterator[Block]:
     """Yield the table in blocks of `block` rows, the next of which is read meanwhile.
 
     Raises:
@@ -117,7 +117,9 @@ def blocks(embeddings: Table, block: int, what: str) -> Iterator[Block]:
             yield current
 
 
-def _read(embeddings: Table, start: int, block: int, what: str, buffer: np.ndarray | None) -> Block:
+def _read(
+    embeddings: EmbeddingTable, start: int, block: int, what: str, buffer: np.ndarray | None
+) -> Block:
     """One block, converted into `buffer`, or as it lies there where that is float32 already."""
     piece = embeddings[start : start + block]
     if buffer is None:
@@ -130,7 +132,7 @@ def _read(embeddings: Table, start: int, block: int, what: str, buffer: np.ndarr
         finite = np.isfinite(piece).all(axis=1)
         if not finite.all():
             row = start + int(np.argmin(finite))
-            row = embeddings.chosen[row] if isinstance(embeddings, ChosenRows) else row
+            row = embeddings.chosen[row] if isinstance(embeddings, EmbeddingSubset) else row
             raise ValueError(
                 f"expected finite {what}, found a NaN or an infinity in row {row};"
                 " embed that image again or leave it out"

@@ -1,7 +1,7 @@
 """From pixels to descriptors: one image seen several ways, as one unit row.
 
-[20] and [21] test at a larger size than they train at; mirrored and rescaled views are the usual
-cheap additions, whose embeddings are averaged ([21]'s code has the scales 0.707, 1 and 1.414 and
+GLR20 and GLR21 test at a larger size than they train at; mirrored and rescaled views are the usual
+cheap additions, whose embeddings are averaged (GLR21's code has the scales 0.707, 1 and 1.414 and
 multiples of 16 pixels).
 
 From a checkpoint and images to descriptors: float16 unit rows in one `.npy`, with their ids.
@@ -28,9 +28,9 @@ from lib.artifacts import (
     fingerprint,
     full_disk_named,
     is_done,
-    mark_done,
+    mark_complete,
     progress,
-    read_key,
+    read_fingerprint,
     start_over,
     write_csv,
 )
@@ -77,7 +77,7 @@ def largest_size(config: InferenceConfig) -> int:
     return max(sizes(config))
 
 
-def describe(
+def extract_embeddings(
     model: EmbeddingNetwork, pixels: torch.Tensor, config: InferenceConfig
 ) -> torch.Tensor:
     """Describe uint8 images (B, 3, S, S) by unit rows (B, D) in float32.
@@ -164,7 +164,7 @@ def embed(
             of the images are missing or unreadable; or if an embedding is not finite.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
-    origin = read_key(checkpoint.parent) or [str(checkpoint), *_file_stamp(checkpoint)]
+    origin = read_fingerprint(checkpoint.parent) or [str(checkpoint), *_file_stamp(checkpoint)]
     settings = fingerprint(checkpoint.name, origin, table[["id", "path"]], inference)
     store, paths, root = ImageStore(root), tuple(table["path"]), Path(root)
     with work_alone(
@@ -184,7 +184,7 @@ def read_embeddings(folder: str | Path) -> Embeddings:
         ValueError: if the folder holds no finished embeddings, or ids are out of step with rows.
     """
     folder = Path(folder)
-    if read_key(folder) is None:
+    if read_fingerprint(folder) is None:
         raise ValueError(f"expected finished embeddings in {folder}, found none; run embed first")
     options = {"usecols": ["id"], "dtype": str, "keep_default_na": False}
     try:
@@ -284,7 +284,7 @@ def _prepare(job: EmbeddingJob, dim: int) -> None:
         _allocate(temporary / ROWS)
         np.save(temporary / BLOCKS_DONE, np.zeros(-(-len(job.paths) // BLOCK), dtype=bool))
         (temporary / UNREADABLE).touch()
-        mark_done(temporary, job.key, files=(ROWS, BLOCKS_DONE))
+        mark_complete(temporary, job.key, files=(ROWS, BLOCKS_DONE))
 
 
 def _allocate(path: Path) -> None:
@@ -320,5 +320,5 @@ def _rows(
 ) -> np.ndarray:
     """Float16 unit rows (B, D) of uint8 images (B, 3, S, S)."""
     with accelerator.autocast():
-        rows = describe(model, pixels.to(accelerator.device), inference)
+        rows = extract_embeddings(model, pixels.to(accelerator.device), inference)
     return rows.to(torch.float16).cpu().numpy()

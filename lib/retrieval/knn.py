@@ -22,9 +22,9 @@ import faiss
 import numpy as np
 
 from lib.artifacts import progress
-from lib.retrieval.blocks import BLOCK, Block, Table, blocks, check_table
-from lib.retrieval.running_topk import MOST_QUERIES, Sieve
-from lib.retrieval.score_terms import Adder, Bonus
+from lib.retrieval.blocks import BLOCK, Block, EmbeddingTable, blocks, check_table
+from lib.retrieval.running_topk import MOST_QUERIES, RunningTopK
+from lib.retrieval.score_terms import Adder, ScoreTerm
 
 LARGEST_K = 2048  # the limit of faiss's k-selection on a GPU
 
@@ -95,12 +95,12 @@ PAIR_ENTRIES = 1 << 17  # of vectors scored again at once: 1 MB, which stays in 
 
 
 def nearest(
-    queries: Table,
-    gallery: Table,
+    queries: EmbeddingTable,
+    gallery: EmbeddingTable,
     k: int,
     *,
     block: int = BLOCK,
-    bonus: Bonus | None = None,
+    bonus: ScoreTerm | None = None,
     names: tuple[str, str] = ("queries", "gallery"),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the `k` gallery rows of largest inner product for every query.
@@ -138,7 +138,7 @@ def nearest(
     return scores, positions
 
 
-def check_tables(queries: Table, gallery: Table, names: tuple[str, str]) -> None:
+def check_tables(queries: EmbeddingTable, gallery: EmbeddingTable, names: tuple[str, str]) -> None:
     """Refuse two tables that cannot be compared.
 
     Raises:
@@ -160,9 +160,9 @@ class _Task:
     queries: np.ndarray  # (Q, D) float32
     lengths: np.ndarray  # (Q,) their norms
     rows: np.ndarray  # (Q,) their numbers among all queries, for the bonus
-    gallery: Table
+    gallery: EmbeddingTable
     block: int
-    bonus: Bonus | None
+    bonus: ScoreTerm | None
     name: str  # of the gallery, in errors
 
     def of(self, part: slice | np.ndarray) -> "_Task":
@@ -191,30 +191,30 @@ def _nearest(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
     count = gpu_proposals(k) if on_gpu else k + k // 4 + 8
     if 4 * count >= len(task.gallery):  # scoring the proposals again would cost as much
         return _exhaustive(task, k)
-    candidates, floor, longest = (_propose_on_gpus if on_gpu else _propose)(task, count)
+    candidates, threshold, longest = (_propose_on_gpus if on_gpu else _propose)(task, count)
     scores, positions = best_of(_score_pairs(task, candidates), candidates, k)
 
-    # What was not proposed scores at most the floor plus its rounding error: a float32 sum of D
+    # What was not proposed scores at most the threshold plus its rounding error: a float32 sum of D
     # products loses at most D units in the last place, and a GPU may multiply with ten bits of
     # mantissa (TF32).
     unit = task.queries.shape[1] * 2.0**-23 + (2.0**-10 if on_gpu else 0.0)
-    reach = unit * (task.lengths * longest + np.abs(floor))
-    crowded = np.flatnonzero(floor + reach >= scores[:, -1])
+    reach = unit * (task.lengths * longest + np.abs(threshold))
+    crowded = np.flatnonzero(threshold + reach >= scores[:, -1])
     if len(crowded):
         scores[crowded], positions[crowded] = _exhaustive(task.of(crowded), k)
     return scores, positions
 
 
 def _propose(task: _Task, count: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """(Q, count) candidate positions, (Q,) floors, and the length of the longest gallery row."""
+    """(Q, count) candidate positions, (Q,) thresholds, the length of the longest gallery row."""
     groups = [task.of(slice(s, s + MOST_QUERIES)) for s in range(0, len(task.rows), MOST_QUERIES)]
-    sieves = [Sieve(group.queries, count, group.adder()) for group in groups]
+    running = [RunningTopK(group.queries, count, group.adder()) for group in groups]
     pieces = blocks(task.gallery, task.block, task.name)
     for piece in progress(pieces, "search", -(-len(task.gallery) // task.block)):
-        for sieve in sieves:
-            sieve.pour(piece)
-    positions, floors = zip(*(sieve.candidates() for sieve in sieves), strict=True)
-    return np.vstack(positions), np.concatenate(floors), np.sqrt(sieves[0].longest)
+        for top_k in running:
+            top_k.update(piece)
+    positions, thresholds = zip(*(top_k.candidates() for top_k in running), strict=True)
+    return np.vstack(positions), np.concatenate(thresholds), np.sqrt(running[0].longest)
 
 
 def _propose_on_gpus(task: _Task, count: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -232,7 +232,7 @@ def _propose_on_gpus(task: _Task, count: int) -> tuple[np.ndarray, np.ndarray, f
     return positions, scores[:, -1], np.sqrt(longest)
 
 
-def score_pairs(queries: np.ndarray, gallery: Table, candidates: np.ndarray) -> np.ndarray:
+def score_pairs(queries: np.ndarray, gallery: EmbeddingTable, candidates: np.ndarray) -> np.ndarray:
     """(Q, M) inner products with the candidates, summed in double precision and rounded once.
 
     Args:

@@ -98,7 +98,7 @@ class Ranking:
             )
         return dict(zip(self.query_ids.tolist(), self.ids().tolist(), strict=True))
 
-    def again(self, scores: np.ndarray, positions: np.ndarray) -> "Ranking":
+    def replace(self, scores: np.ndarray, positions: np.ndarray) -> "Ranking":
         """A new ranking of the same queries and gallery: what a reranker returns."""
         return Ranking(scores, positions, self.query_ids, self.gallery_ids)
 
@@ -106,7 +106,7 @@ class Ranking:
         """The first `k` of every query, or all of them when fewer are ranked."""
         if k < 1:
             raise ValueError(f"expected k of at least 1, found {k}; ask for one image or more")
-        return self.again(self.scores[:, :k], self.positions[:, :k])
+        return self.replace(self.scores[:, :k], self.positions[:, :k])
 
     def row(self, query: str | int) -> int:
         """The row of a query, given its id, or its row number where there are no ids.

@@ -15,7 +15,7 @@ Adder = Callable[[np.ndarray, int], None]
 """Adds a bonus in place to a tile: (M, Q) float32 scores of gallery images from a position on."""
 
 
-class Bonus(Protocol):
+class ScoreTerm(Protocol):
     """An addition to the score of every pair of query and gallery image."""
 
     def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -28,7 +28,7 @@ class Bonus(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class TagBonus:
+class TagScores:
     """The score that the query gives to the tag of the image.
 
     Attributes:
@@ -37,7 +37,7 @@ class TagBonus:
         tags: (N,) int64 tag of every gallery image, -1 for none.
         weights: (N,) float64, multiply what an image is given; None for 1.
 
-    >>> bonus = TagBonus(np.array([[7, 9]]), np.array([[0.5, 0.2]]), np.array([9, 8, 7, -1]))
+    >>> bonus = TagScores(np.array([[7, 9]]), np.array([[0.5, 0.2]]), np.array([9, 8, 7, -1]))
     >>> bonus.at(np.array([[0]]), np.arange(4)[None]).tolist()
     [[0.2, 0.0, 0.5, 0.0]]
     """
@@ -48,7 +48,7 @@ class TagBonus:
     weights: np.ndarray | None = None
 
     def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """As `Bonus.at`."""
+        """As `ScoreTerm.at`."""
         tags = self.tags[positions]
         found = np.zeros(np.broadcast_shapes(rows.shape, positions.shape))
         for place in range(self.voted.shape[1]):
@@ -57,7 +57,7 @@ class TagBonus:
         return found if self.weights is None else found * self.weights[positions]
 
     def adder(self, rows: np.ndarray) -> Adder:
-        """As `Bonus.adder`: images of a voted tag get their tag's row of a (tags, Q) table."""
+        """As `ScoreTerm.adder`: images of a voted tag get their tag's row of a (tags, Q) table."""
         voted, scores = self.voted[rows], self.scores[rows]
         counts = (voted != NO_TAG) & (scores != 0)
         tags, column = np.unique(voted[counts], return_inverse=True)
@@ -82,18 +82,18 @@ class TagBonus:
 
 
 @dataclass(frozen=True, eq=False)
-class SumOfBonuses:
+class SumOfTerms:
     """Several at once."""
 
-    parts: Sequence[Bonus]
+    parts: Sequence[ScoreTerm]
 
     def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """As `Bonus.at`."""
+        """As `ScoreTerm.at`."""
         shape = np.broadcast_shapes(rows.shape, positions.shape)
         return sum((part.at(rows, positions) for part in self.parts), np.zeros(shape))
 
     def adder(self, rows: np.ndarray) -> Adder:
-        """As `Bonus.adder`."""
+        """As `ScoreTerm.adder`."""
         adders = [part.adder(rows) for part in self.parts]
 
         def add(tile: np.ndarray, start: int) -> None:

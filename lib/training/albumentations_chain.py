@@ -1,4 +1,4 @@
-"""The augmentation chain of [20]'s code, image by image on the CPU, with albumentations.
+"""The augmentation chain of GLR20's code, image by image on the CPU, with albumentations.
 
 Colour first, its operations in random order, then flip or quarter turn, rotation, zoom and a random
 crop or pad; new borders take the mean colour. `lib.training.augmentation` does most of this much
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-MEAN_COLOUR = (123, 117, 104)  # RGB, the border of [20]'s code
+MEAN_COLOUR = (123, 117, 104)  # RGB, the border of GLR20's code
 PAPER_SIZE = 448  # pixels; blur kernels are scaled from there
 
 
@@ -45,7 +45,7 @@ class ImageChain:
 
 
 def build_chain(size: int) -> Callable[..., dict[str, Any]]:
-    """The albumentations pipeline for squares of `size` pixels in the ranges of [20]'s code."""
+    """The albumentations pipeline for squares of `size` pixels in the ranges of GLR20's code."""
     A = _albumentations()
     turns = [A.Lambda(image=partial(_quarter_turn, quarters=q), p=1.0) for q in (1, 3)]
     return A.Compose(
@@ -75,7 +75,7 @@ def _colour_operations(size: int) -> list[Any]:
     return [
         A.RandomBrightnessContrast(brightness_limit=0.0, contrast_limit=0.5, p=0.5),
         A.RandomBrightnessContrast(brightness_limit=32 / 255, contrast_limit=0.0, p=0.5),
-        # OpenCV counts 180 steps of hue in 8 bits: 9 steps are the 18 degrees of [20].
+        # OpenCV counts 180 steps of hue in 8 bits: 9 steps are the 18 degrees of GLR20.
         A.HueSaturationValue(hue_shift_limit=9, sat_shift_limit=0, val_shift_limit=0, p=0.5),
         A.ColorJitter(brightness=(1, 1), contrast=(1, 1), saturation=(0.5, 1.5), hue=(0, 0), p=0.5),
         A.ChannelShuffle(p=0.5),

@@ -1,16 +1,16 @@
-"""Random geometry of a batch: one resampling per image ([20], code).
+"""Random geometry of a batch: one resampling per image (GLR20, code).
 
 Rotation, zoom and crop compose into a single `grid_sample`, so nothing is interpolated twice; it
 costs a few milliseconds per batch on two cores. Colour is in `lib.training.augmentation`.
 
-Random colour of a batch: one colour matrix per image, and blur ([20], code).
+Random colour of a batch: one colour matrix per image, and blur (GLR20, code).
 
 Brightness, contrast, saturation, hue and the order of the channels are linear in the pixel, so they
 compose into a 3×3 matrix and cost one small product per batch, on whatever device the images are.
 
 Augmentation of whole batches on their device, every draw from a generator that is passed in.
 
-[21]: flip, zero padding and random crop, Random Erasing after normalisation. [20]: colour
+GLR21: flip, zero padding and random crop, Random Erasing after normalisation. GLR20: colour
 (`lib.training.augmentation`), flip or quarter turn, rotation, random zoom and crop
 (`lib.training.augmentation`), and
 Corner-Cutmix (§2.1), which the training stage calls because it mixes two batches. Images are
@@ -44,7 +44,7 @@ def random_affine(
     rotate_p: float = 0.5,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Rotate, resize, then crop or pad back to the old size at a random place ([20], code).
+    """Rotate, resize, then crop or pad back to the old size at a random place (GLR20, code).
 
     Each image has its own draws. What comes from outside the image is 0.
 
@@ -99,7 +99,7 @@ def _column(values: torch.Tensor) -> torch.Tensor:
 
 
 GREY = (0.299, 0.587, 0.114)  # luma of ITU-R 601, as PIL and torchvision have it
-BLUR_SIGMA = 3 / 448  # largest, as a share of the side: [20] blurs by up to 3 pixels of 448
+BLUR_SIGMA = 3 / 448  # largest, as a share of the side: GLR20 blurs by up to 3 pixels of 448
 
 
 def colour_jitter(
@@ -109,7 +109,7 @@ def colour_jitter(
     contrast: float = 0.0,
     saturation: float = 0.0,
     hue: float = 0.0,
-    permute: float = 0.0,
+    channel_shuffle: float = 0.0,
     p: float = 1.0,
     generator: torch.Generator,
 ) -> torch.Tensor:
@@ -125,7 +125,7 @@ def colour_jitter(
         contrast: likewise.
         saturation: likewise.
         hue: the angle is uniform in ± this, in degrees.
-        permute: probability of a random order of the channels.
+        channel_shuffle: probability of a random order of the channels.
         p: probability of each of the first four.
         generator: source of all draws.
 
@@ -143,9 +143,9 @@ def colour_jitter(
     offset = ((1 - c) * b * (pixels.mean(2) @ grey)[:, None, None]).expand(-1, 3, 1)
     if hue:
         matrix = hue_matrix(_draw(images, generator, -hue, hue, p) * (math.pi / 180)) @ matrix
-    if permute:
+    if channel_shuffle:
         # The offset is the same for all channels, so it minds neither a turn nor an exchange.
-        matrix = _orders(images, generator, permute) @ matrix
+        matrix = _orders(images, generator, channel_shuffle) @ matrix
     return torch.baddbmm(offset, matrix, pixels).clamp_(0.0, 255.0).view_as(images)
 
 
@@ -222,14 +222,14 @@ class Augment:
         flip = random_turn if c.quarter_turns else random_flip
         images = flip(images, c.flip, generator=generator)
         images = pad_and_crop(images, c.pad, generator=generator)
-        if c.brightness or c.contrast or c.saturation or c.hue or c.permute:
+        if c.brightness or c.contrast or c.saturation or c.hue or c.channel_shuffle:
             images = colour_jitter(
                 images,
                 brightness=c.brightness,
                 contrast=c.contrast,
                 saturation=c.saturation,
                 hue=c.hue,
-                permute=c.permute,
+                channel_shuffle=c.channel_shuffle,
                 p=c.colour_p,
                 generator=generator,
             )
@@ -259,7 +259,8 @@ def random_flip(
 def random_turn(
     images: torch.Tensor, p: float = 0.5, *, generator: torch.Generator
 ) -> torch.Tensor:
-    """With probability `p`, mirror a square image or turn it by 90 degrees either way ([20], code).
+    """With probability `p`, mirror a square image or turn it by 90 degrees either way (GLR20,
+    code).
 
     The three come with equal odds.
 
@@ -278,7 +279,7 @@ def random_turn(
 
 
 def pad_and_crop(images: torch.Tensor, pad: int, *, generator: torch.Generator) -> torch.Tensor:
-    """Surround each image with `pad` zeros and cut a random window of the old size ([21])."""
+    """Surround each image with `pad` zeros and cut a random window of the old size (GLR21)."""
     if pad == 0:
         return images
     count, _, height, width = images.shape
@@ -303,7 +304,7 @@ def random_erasing(
     attempts: int = 100,
     generator: torch.Generator,
 ) -> torch.Tensor:
-    """Fill one rectangle of each image with `value`, with probability `p` ([21]).
+    """Fill one rectangle of each image with `value`, with probability `p` (GLR21).
 
     Args:
         images: (B, C, H, W), normalised, so that the default value is the mean colour.
@@ -339,7 +340,7 @@ def corner_cutmix(
     low: float = 0.4,
     high: float = 0.6,
 ) -> torch.Tensor:
-    """Paste the whole of each image, resized, over one corner of its partner ([20] §2.1).
+    """Paste the whole of each image, resized, over one corner of its partner (GLR20 §2.1).
 
     Height and width factors (uniform in `low` to `high`, independent) and the corner are drawn once
     per batch, so a patch covers 16 to 36 % of the partner.

@@ -10,12 +10,12 @@ import torch
 
 from lib.artifacts import atomic_path
 from lib.config import StageConfig
-from lib.training.classification_model import Learner
+from lib.training.classification_model import ClassificationModel
 
 SAVE_SECONDS = 600
 
 
-class Progress:
+class TrainingState:
     """Where a stage is: its steps and losses, the state on disk, and the line after each epoch."""
 
     def __init__(
@@ -65,13 +65,13 @@ class Progress:
             f"({self.precision}); the last state before is kept"
         )
 
-    def check_weights(self, learner: Learner) -> None:
+    def check_weights(self, classifier: ClassificationModel) -> None:
         """Refuse weights that are not finite, before they are written.
 
         Raises:
             ValueError: naming the first of them.
         """
-        for name, value in learner.state_dict().items():
+        for name, value in classifier.state_dict().items():
             if value.is_floating_point() and not torch.isfinite(value).all():
                 self._stop(f"weight {name} is not finite", self.step - 1)
 
@@ -83,13 +83,13 @@ class Progress:
         """Whether the state on disk is so old that losing it would hurt."""
         return time.monotonic() - self.saved > SAVE_SECONDS
 
-    def save(self, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
+    def save(self, classifier: ClassificationModel, optimizer: torch.optim.Optimizer) -> None:
         """Write everything that a restart needs.
 
         Raises:
             ValueError: if losses or weights are not finite; the last state stays as it is.
         """
-        self.check_weights(learner)
+        self.check_weights(classifier)
         state = {
             "key": self.key,
             "step": self.step,
@@ -97,7 +97,7 @@ class Progress:
             "losses": self.fetch(),
             "seconds": self.seconds(),
             "unreadable": sorted(self.unreadable),
-            "learner": learner.state_dict(),
+            "classifier": classifier.state_dict(),
             "optimizer": optimizer.state_dict(),
         }
         # Through Python's own file, whose error torch passes on when the disk is full.
@@ -105,12 +105,12 @@ class Progress:
             torch.save(state, file)
         self.saved = time.monotonic()
 
-    def restore(self, learner: Learner, optimizer: torch.optim.Optimizer) -> None:
+    def restore(self, classifier: ClassificationModel, optimizer: torch.optim.Optimizer) -> None:
         """Go on from the state on disk if it belongs to the same settings."""
         state = _read_state(self.path)
         if state is None or state.get("key") != self.key:
             return
-        learner.load_state_dict(state["learner"])
+        classifier.load_state_dict(state["classifier"])
         optimizer.load_state_dict(state["optimizer"])
         self.step, self.rates, self.before = state["step"], state["rates"], state["seconds"]
         self.losses, self.unreadable = state["losses"], set(state["unreadable"])
@@ -152,7 +152,7 @@ class Progress:
 
 
 def _read_state(path: Path) -> dict[str, Any] | None:
-    """What `Progress.save` wrote; None where it is missing, empty, cut or something else."""
+    """What `TrainingState.save` wrote; None where it is missing, empty, cut or something else."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception:  # OSError, EOFError, RuntimeError, UnpicklingError, KeyError, ...

@@ -1,7 +1,7 @@
 """What a training step moves: network and head as one module, and their learning rates.
 
-The dual stream of Corner-Cutmix ([20] §2.1) passes both batches through one network; heads grow by
-copying rows where class ids are nested ([21]).
+The dual stream of Corner-Cutmix (GLR20 §2.1) passes both batches through one network; heads grow by
+copying rows where class ids are nested (GLR21).
 """
 
 from pathlib import Path
@@ -19,7 +19,7 @@ from lib.training.schedules import learning_rate_factor
 NESTED_LISTS = ("clean", "c2x", "full", "all")
 
 
-class Learner(nn.Module):
+class ClassificationModel(nn.Module):
     """Network and head as one module whose forward is the loss, so that one wrapper serves both."""
 
     def __init__(self, stage: StageConfig, model: nn.Module, image_counts: torch.Tensor) -> None:
@@ -57,14 +57,14 @@ class Learner(nn.Module):
         return loss
 
 
-def build_learner(
+def build_classification_model(
     stage: StageConfig,
     model: ModelConfig,
     image_counts: torch.Tensor,
     *,
     start: Path | None,
     seed: int,
-) -> Learner:
+) -> ClassificationModel:
     """Network and head of a stage, from the checkpoint `start` or from random weights of `seed`.
 
     The head's rows come from the checkpoint too where its classes are the stage's first ones.
@@ -75,10 +75,10 @@ def build_learner(
         known = models.load(start) if start else None
         network = known.model if known else models.build_model(model)
         network.check_size(stage.size)
-        learner = Learner(stage, network.train(), image_counts)
+        classifier = ClassificationModel(stage, network.train(), image_counts)
         if known and _same_classes(stage, known):
-            grow_head(known.head, learner.head)
-    return learner
+            grow_head(known.head, classifier.head)
+    return classifier
 
 
 def _same_classes(stage: StageConfig, known: models.Checkpoint) -> bool:
@@ -87,22 +87,22 @@ def _same_classes(stage: StageConfig, known: models.Checkpoint) -> bool:
     return before in NESTED_LISTS and stage.train_list in NESTED_LISTS and "weight" in known.head
 
 
-def parameter_groups(stage: StageConfig, learner: Learner) -> list[dict[str, Any]]:
-    """SGD groups with their learning rates: the trunk at its share, biases at theirs [20], [21]."""
+def parameter_groups(stage: StageConfig, classifier: ClassificationModel) -> list[dict[str, Any]]:
+    """SGD groups with their learning rates: the backbone at its share, biases at theirs."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in learner.named_parameters():
+    for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
-            group = (name.startswith("model.trunk."), name.endswith("bias"))
+            group = (name.startswith("model.backbone."), name.endswith("bias"))
             groups.setdefault(group, []).append(parameter)
     return [
         {
             "params": parameters,
-            "is_trunk": is_trunk,
+            "is_backbone": is_backbone,
             "peak": stage.learning_rate
-            * (stage.trunk_rate if is_trunk else 1.0)
-            * (stage.bias_rate if is_bias else 1.0),
+            * (stage.backbone_lr if is_backbone else 1.0)
+            * (stage.bias_lr if is_bias else 1.0),
         }
-        for (is_trunk, is_bias), parameters in groups.items()
+        for (is_backbone, is_bias), parameters in groups.items()
     ]
 
 
@@ -110,6 +110,6 @@ def set_learning_rates(optimizer: torch.optim.Optimizer, stage: StageConfig, t: 
     """Set every group's rate for progress `t` in [0, 1); return the rate of neck and head."""
     factor = learning_rate_factor(stage.schedule, t, warmup=stage.warmup)
     for group in optimizer.param_groups:
-        is_frozen = group["is_trunk"] and t < stage.frozen_trunk
+        is_frozen = group["is_backbone"] and t < stage.freeze_backbone
         group["lr"] = 0.0 if is_frozen else group["peak"] * factor
     return stage.learning_rate * factor

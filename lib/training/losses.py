@@ -1,15 +1,15 @@
 """Classification heads that turn embeddings and labels into a loss.
 
-Softmax first, then ArcFace with margin 0.3 and scale 30 ([20] §2.2, [21]); cosine softmax is
+Softmax first, then ArcFace with margin 0.3 and scale 30 (GLR20 §2.2, GLR21); cosine softmax is
 ArcFace without its margin. Every head holds a weight with one row per class, so that a head grows
-by copying its first rows (class ids are nested, [21]). `scores` does not look at labels and
-`score_loss` does: Corner-Cutmix ([20] §2.1) reads two losses, one per mixed label, off one matrix
+by copying its first rows (class ids are nested, GLR21). `scores` does not look at labels and
+`score_loss` does: Corner-Cutmix (GLR20 §2.1) reads two losses, one per mixed label, off one matrix
 of scores.
 
 Losses on embeddings and labels: a stage's head, how it grows, and what combines streams.
 
-The heads themselves are in `lib.training.losses`. Corner-Cutmix ([20] §2.1) adds the loss of a
-mixed stream; the triplet loss is an option of [21], to be added to a head's loss."""
+The heads themselves are in `lib.training.losses`. Corner-Cutmix (GLR20 §2.1) adds the loss of a
+mixed stream; the triplet loss is an option of GLR21, to be added to a head's loss."""
 
 from collections.abc import Mapping
 
@@ -209,7 +209,7 @@ def build_head(stage: StageConfig, image_counts: torch.Tensor, dim: int) -> Head
 
 @torch.no_grad()
 def grow_head(old: nn.Module | Mapping[str, torch.Tensor], new: Head) -> Head:
-    """Copy the old head's rows over the first rows of `new`, and return `new` ([21], load_param).
+    """Copy the old head's rows over the first rows of `new`, and return `new` (GLR21, load_param).
 
     Right only where class ids are nested: old class i is new class i. The remaining rows keep their
     initial values, and so does what `old` (a head, or a checkpoint's tensors) lacks.
@@ -241,7 +241,7 @@ def dual_stream_loss(
     weight: float = 0.5,
     mixed_head: Head | None = None,
 ) -> torch.Tensor:
-    """Corner-Cutmix loss of [20] §2.1: CE(base, A) + w·CE(mixed, A) + w·CE(mixed, B).
+    """Corner-Cutmix loss of GLR20 §2.1: CE(base, A) + w·CE(mixed, A) + w·CE(mixed, B).
 
     The paper has w = 0.5 and one head for both streams. The published code has w = 1 and a head of
     its own for the mixed stream: `weight=1.0, mixed_head=...`.
@@ -266,7 +266,7 @@ def batch_hard_triplet(
 ) -> torch.Tensor:
     """Mean of max(0, farthest positive − nearest negative + margin) over the anchors of a batch.
 
-    Distances are Euclidean between unit rows (Hermans et al., 2017; an option of [21]'s code, for
+    Distances are Euclidean between unit rows (Hermans et al., 2017; an option of GLR21's code, for
     batches of the class-uniform sampler). Anchors without a positive do not count; a batch
     without any anchor, or of a single class, has loss 0.
 

@@ -1,7 +1,8 @@
 """Which training images an epoch shows, in which order, drawn from seed and epoch alone.
 
-Shuffled for most stages; at least n images per class ([20], code); continents at chosen shares with
-clean and noisy images apart ([21] §2.2); P classes × K images, which [21] found harmful. What an
+Shuffled for most stages; at least n images per class (GLR20, code); continents at chosen shares
+with
+clean and noisy images apart (GLR21 §2.2); P classes × K images, which GLR21 found harmful. What an
 epoch is drawn from, and how processes share it, is in `lib.training.samplers`.
 
 What all samplers share: an epoch drawn from seed and epoch alone, and each process's part of it.
@@ -19,7 +20,7 @@ from torch.utils.data import Sampler
 from lib.artifacts import rng
 from lib.config import StageConfig
 
-# [21] §2.2: "a fairer ratio" than the web's, chosen by the authors.
+# GLR21 §2.2: "a fairer ratio" than the web's, chosen by the authors.
 CONTINENT_SHARES: Mapping[str, float] = {
     "Asia": 0.50,
     "Europe": 0.20,
@@ -103,7 +104,7 @@ class ShuffledSampler(EpochSampler):
 
 
 class AtLeastSampler(EpochSampler):
-    """Every image, and rare classes repeated until they show `at_least` images ([20], code).
+    """Every image, and rare classes repeated until they show `at_least` images (GLR20, code).
 
     A class repeats its images evenly: none comes a third time before all have come twice. With
     another `size`, a shuffled part of this list or several shuffles of it.
@@ -121,7 +122,7 @@ class AtLeastSampler(EpochSampler):
 
 
 class ContinentSampler(EpochSampler):
-    """Continents at given shares and, within each, clean and noisy images at given shares ([21]).
+    """Continents at given shares and, within each, clean and noisy images at given shares (GLR21).
 
     Drawn with replacement, uniformly over a pool's images. Whoever has no images gives its part
     away: a continent's empty clean or noisy pool to the other one, an empty continent to the others
@@ -164,10 +165,10 @@ class ContinentSampler(EpochSampler):
 
 
 class ClassUniformSampler(EpochSampler):
-    """Batches of P different classes with K images each, all classes equally often ([21] Table 3).
+    """Batches of P different classes with K images each, all classes equally often (GLR21 Table 3).
 
     A class with fewer than K images repeats them evenly, and so do the classes of a batch where
-    there are fewer than P. Use it with a batch size of P·K. [21]'s configuration has K = 1.
+    there are fewer than P. Use it with a batch size of P·K. GLR21's configuration has K = 1.
     """
 
     def __init__(

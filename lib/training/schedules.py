@@ -1,7 +1,8 @@
 """Learning-rate factors as pure functions of progress t, from 0 (first step) to 1 (after the last).
 
-[20] trains with "lambda poly", and the published code has a policy of that name; its scripts choose
-another, "lambda range". [21] uses a cosine per iteration, with a linear warm-up in the first stage
+GLR20 trains with "lambda poly", and the published code has a policy of that name; its scripts
+choose
+another, "lambda range". GLR21 uses a cosine per iteration, with a linear warm-up in the first stage
 only. The stage multiplies its base rates by the factor."""
 
 import math
@@ -27,7 +28,7 @@ def poly(t: float, *, power: float = 0.9) -> float:
 
 
 def lambda_poly(t: float) -> float:
-    """The root of 1 - t, from 1 to 0 ([20] §3.1; the power is the published code's).
+    """The root of 1 - t, from 1 to 0 (GLR20 §3.1; the power is the published code's).
 
     >>> lambda_poly(0.0), lambda_poly(0.75), lambda_poly(1.0)
     (1.0, 0.5, 0.0)
@@ -36,7 +37,7 @@ def lambda_poly(t: float) -> float:
 
 
 def lambda_range(t: float) -> float:
-    """(1 - t)^(2t), from 1 to 0: nearly constant at first ([20], scripts of the published code).
+    """(1 - t)^(2t), from 1 to 0: nearly constant at first (GLR20, scripts of the published code).
 
     >>> lambda_range(0.0), round(lambda_range(0.1), 4), lambda_range(0.5), lambda_range(1.0)
     (1.0, 0.9791, 0.5, 0.0)
@@ -45,7 +46,7 @@ def lambda_range(t: float) -> float:
 
 
 def cosine(t: float, *, floor: float = 0.002) -> float:
-    """Half a cosine wave from 1 to `floor` ([21]: 0.002 of the base rate).
+    """Half a cosine wave from 1 to `floor` (GLR21: 0.002 of the base rate).
 
     >>> cosine(0.0), round(cosine(0.5), 3), cosine(1.0)
     (1.0, 0.501, 0.002)
@@ -68,7 +69,7 @@ def learning_rate_factor(
     """The factor of the schedule called `schedule` at progress `t`, after a linear warm-up.
 
     During the first `warmup` share of all steps the factor rises from `start` to 1. Then the
-    schedule applies at its absolute progress, as in [21], rather than being shifted or squeezed.
+    schedule applies at its absolute progress, as in GLR21, rather than being shifted or squeezed.
 
     Raises:
         ValueError: an unknown schedule, or `t` outside 0 to 1.

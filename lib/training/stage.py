@@ -1,7 +1,7 @@
 """Training a stage: images and labels in, a checkpoint out.
 
 One plain loop for every stage of both systems: SGD with momentum, a schedule per step, the heads of
-`lib.training.losses`, batch augmentation on the device, and the dual stream of Corner-Cutmix ([20]
+`lib.training.losses`, batch augmentation on the device, and the dual stream of Corner-Cutmix (GLR20
 §2.1). It
 runs on whatever `accelerate` finds: CPU, one GPU, or one process per GPU, which a notebook starts
 itself. What every step draws depends only on the seed and the step's number, so a killed run goes
@@ -23,7 +23,7 @@ from accelerate.utils import AutocastKwargs, gather_object
 from torch import nn
 
 from lib import models
-from lib.artifacts import fingerprint, read_key, start_over, stream_seed, write_csv
+from lib.artifacts import fingerprint, read_fingerprint, start_over, stream_seed, write_csv
 from lib.config import ModelConfig, StageConfig
 from lib.data import (
     ImageSource,
@@ -38,8 +38,12 @@ from lib.data import (
 )
 from lib.distributed import launch, precision, work_alone
 from lib.training.augmentation import Augment, corner_cutmix
-from lib.training.checkpoint import Progress
-from lib.training.classification_model import build_learner, parameter_groups, set_learning_rates
+from lib.training.checkpoint import TrainingState
+from lib.training.classification_model import (
+    build_classification_model,
+    parameter_groups,
+    set_learning_rates,
+)
 from lib.training.samplers import EpochSampler, build_sampler
 
 VERSION = 3  # raise it when the same settings would train another network
@@ -84,7 +88,7 @@ def train(
         table: a training list of `lib.data` (columns path, label, is_clean, continent).
         root: the data folder that the paths are relative to.
         folder: receives checkpoint, history and manifest.
-        start: a checkpoint to go on from; its head's rows too from one of [21]'s nested lists to
+        start: a checkpoint to go on from; its head's rows too from one of GLR21's nested lists to
             the next, whose class ids are the same ones.
         seed: of initial weights, sampling and augmentation.
         processes: processes to train in; one per GPU by default. Without GPUs they run on the CPU.
@@ -132,7 +136,7 @@ def stage_key(
     weight file counts by its content. The number of processes, which decides what each of them
     draws, is not looked at: a training that is done is not done again for it.
     """
-    origin = (read_key(Path(start).parent) or str(start)) if start else model
+    origin = (read_fingerprint(Path(start).parent) or str(start)) if start else model
     if not start and Path(model.weights).is_file():
         content = fingerprint(np.fromfile(model.weights, np.uint8))
         origin = dataclasses.replace(model, weights=content)
@@ -141,34 +145,34 @@ def stage_key(
     return images_key(settings, ImageStore(root), table["path"].tolist()) if root else settings
 
 
-def is_slow_in_half(trunk: nn.Module) -> bool:
-    """Whether a trunk trains faster in float32: on CPUs with depthwise convolutions.
+def is_slow_in_half(backbone: nn.Module) -> bool:
+    """Whether a backbone trains faster in float32: on CPUs with depthwise convolutions.
 
     Their gradients are slow there in bfloat16: EfficientNet-Lite0 trains half again as fast in
     float32, at 44 instead of 29 images of 128 pixels per second and core.
     """
-    convolutions = (module for module in trunk.modules() if isinstance(module, nn.Conv2d))
+    convolutions = (module for module in backbone.modules() if isinstance(module, nn.Conv2d))
     is_depthwise = any(1 < layer.groups == layer.in_channels for layer in convolutions)
     return is_depthwise and not torch.cuda.is_available()
 
 
 def _train(job: TrainingJob) -> None:
     stage, folder = job.stage, job.folder
-    learner = build_learner(
+    classifier = build_classification_model(
         stage,
         job.model,
         torch.bincount(torch.tensor(job.table["label"].to_numpy())),
         start=job.start,
         seed=job.seed,
     )
-    learner = learner.to(memory_format=torch.channels_last)
+    classifier = classifier.to(memory_format=torch.channels_last)
     # A process has one precision for all its stages; autocast is what can be left out.
-    autocast = AutocastKwargs(enabled=not is_slow_in_half(learner.model.trunk))
+    autocast = AutocastKwargs(enabled=not is_slow_in_half(classifier.model.backbone))
     accelerator = Accelerator(mixed_precision=precision(), kwargs_handlers=[autocast])
     if accelerator.is_main_process:
         start_over(folder)
     optimizer = torch.optim.SGD(
-        parameter_groups(stage, learner),
+        parameter_groups(stage, classifier),
         lr=stage.learning_rate,
         momentum=stage.momentum,
         weight_decay=stage.weight_decay,
@@ -180,11 +184,11 @@ def _train(job: TrainingJob) -> None:
     labels = torch.tensor(job.table["label"].to_numpy(), device=accelerator.device)
     place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
     samplers = [build_sampler(stage, job.table, seed=job.seed, **place)]
-    if stage.cutmix:  # the partners have an order of their own: [20]'s code has a second loader
+    if stage.cutmix:  # the partners have an order of their own: GLR20's code has a second loader
         seed = stream_seed(job.seed, "partners")
         samplers.append(build_sampler(stage, job.table, seed=seed, **place))
-    learner, optimizer = accelerator.prepare(learner, optimizer)
-    plain = accelerator.unwrap_model(learner)
+    classifier, optimizer = accelerator.prepare(classifier, optimizer)
+    plain = accelerator.unwrap_model(classifier)
     if plain.model.weight_report and accelerator.is_main_process:
         account = plain.model.weight_report
         print(f"{stage.name}: weights from {job.model.weights}: {account}", flush=True)
@@ -192,7 +196,7 @@ def _train(job: TrainingJob) -> None:
     generator = torch.Generator()
     per_process = stage.batch_size // accelerator.num_processes
     steps = len(samplers[0]) // per_process
-    progress = Progress(stage, steps, job.key, folder / STATE, precision=precision())
+    progress = TrainingState(stage, steps, job.key, folder / STATE, precision=precision())
     progress.restore(plain, optimizer)
     # More threads than free cores slow a step down tenfold, so who sets their number is obeyed.
     if accelerator.num_processes == 1 and "OMP_NUM_THREADS" not in os.environ:
@@ -213,7 +217,7 @@ def _train(job: TrainingJob) -> None:
                 mixed = corner_cutmix(base, partners, generator=generator)
                 inputs = (base, target, mixed, others)
             with accelerator.autocast():
-                loss = learner(*inputs)
+                loss = classifier(*inputs)
             accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()

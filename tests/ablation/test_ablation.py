@@ -9,10 +9,10 @@ import pytest
 
 from lib.ablation import runner as ablation
 from lib.ablation import runner as benches
-from lib.ablation.rows import AblationRow, AblationTable, in_words, unique_rows
-from lib.ablation.runner import Bench
+from lib.ablation.rows import AblationRow, AblationTable, describe_stages, unique_rows
+from lib.ablation.runner import AblationRunner
 from lib.ablation.tables import paper_tables
-from lib.artifacts import is_done, mark_done, read_key, rng
+from lib.artifacts import is_done, mark_complete, read_fingerprint, rng
 from lib.config import ModelConfig, Profile, StageConfig
 from lib.retrieval import scoring
 from lib.retrieval.ranking import Ranking
@@ -25,7 +25,7 @@ STAGES = (
     StageConfig("arcface", epochs=3),
     StageConfig("cluster", train_list="cluster", epochs=1, cutmix="code"),
 )
-PROFILE = Profile(name="test", recipe="own", model=ModelConfig(trunk="own"), stages=STAGES)
+PROFILE = Profile(name="test", recipe="own", model=ModelConfig(backbone="own"), stages=STAGES)
 TABLES = paper_tables(PROFILE)
 TABLE_1 = TABLES["glr20_table_1"]
 
@@ -42,8 +42,8 @@ class Trainer:
         if not is_done(folder, key):
             if len(self.trained) == self.dies_at:
                 raise KeyboardInterrupt
-            self.trained.append((stage.name, model.trunk, stage.epoch_images, seed))
-            mark_done(folder, key)
+            self.trained.append((stage.name, model.backbone, stage.epoch_images, seed))
+            mark_complete(folder, key)
         return folder / CHECKPOINT
 
 
@@ -63,12 +63,12 @@ def ranked(monkeypatch):
         groups.append([path.parent for path in checkpoints])
         return random_ranking(checkpoints)
 
-    monkeypatch.setattr(Bench, "_rank", rank)
+    monkeypatch.setattr(AblationRunner, "_rank", rank)
     return groups
 
 
 def random_ranking(checkpoints):
-    generator = rng(0, *(read_key(path.parent) for path in checkpoints))
+    generator = rng(0, *(read_fingerprint(path.parent) for path in checkpoints))
     queries, gallery = EVALUATION.queries["id"], EVALUATION.gallery["id"]
     positions = np.array([generator.permutation(len(gallery)) for _ in queries])
     return Ranking(-np.sort(generator.random(positions.shape)), positions, queries, gallery)
@@ -86,12 +86,12 @@ def training_list(self, name, seed, cleaning=""):
 
 @pytest.fixture
 def bench(tmp_path, trainer, ranked, monkeypatch):
-    monkeypatch.setattr(Bench, "training_list", training_list)
+    monkeypatch.setattr(AblationRunner, "training_list", training_list)
 
     class Dataset:
         root = tmp_path / "data"
 
-    return Bench(PROFILE, Dataset(), EVALUATION, tmp_path / "ablation")
+    return AblationRunner(PROFILE, Dataset(), EVALUATION, tmp_path / "ablation")
 
 
 def test_run_trains_what_rows_share_once(bench, trainer):
@@ -226,8 +226,8 @@ def test_run_side_by_side_ends_with_the_first_error(bench, tmp_path):
 
 
 def test_in_words_names_stages_or_members():
-    assert in_words(TABLE_1.rows[2]) == "softmax (2), arcface (3), cluster (1)"
-    assert in_words(AblationRow("e", members=("a", "b"))) == "a, b"
+    assert describe_stages(TABLE_1.rows[2]) == "softmax (2), arcface (3), cluster (1)"
+    assert describe_stages(AblationRow("e", members=("a", "b"))) == "a, b"
 
 
 def test_run_trains_for_real(stripes, dataset, evaluation, tiny_stage, tiny_model, tmp_path):
@@ -242,7 +242,7 @@ def test_run_trains_for_real(stripes, dataset, evaluation, tiny_stage, tiny_mode
     profile = dataclasses.replace(
         profile, inference=dataclasses.replace(profile.inference, size=32)
     )
-    bench = Bench(profile, dataset, evaluation, tmp_path)
+    bench = AblationRunner(profile, dataset, evaluation, tmp_path)
     table = AblationTable("t", "T", rows, has_times=True)
     results = ablation.run([table], bench, seeds=(0, 1), processes=1)
     assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {

@@ -24,8 +24,8 @@ def test_networks_change_one_part_each():
     base = rows["baseline"]
     assert rows["average pooling"].model.pooling == "gap"
     assert rows["GeM, trained"].model.gem_trained
-    assert rows["+ IBN-a"].model.trunk_options == {**base.model.trunk_options, "ibn": True}
-    assert rows["last stride 2"].model.trunk_options["last_stride"] == 2
+    assert rows["+ IBN-a"].model.backbone_options == {**base.model.backbone_options, "ibn": True}
+    assert rows["last stride 2"].model.backbone_options["last_stride"] == 2
     uniform, triplets = rows["id-uniform, K = 4"], rows["+ triplet loss, K = 4"]
     assert triplets.against == uniform.name
     assert uniform.stages[0].images_per_class == triplets.stages[0].images_per_class == 4
@@ -34,7 +34,7 @@ def test_networks_change_one_part_each():
                and "triplet" not in name)  # fmt: skip
 
 
-def test_networks_of_a_trunk_without_bottlenecks_are_left_out():
+def test_networks_of_a_backbone_without_bottlenecks_are_left_out():
     names = [row.name for row in networks(PHOTOS).rows]
     assert "+ IBN-a" not in names
     assert "last stride 2" not in names

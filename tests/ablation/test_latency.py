@@ -14,13 +14,13 @@ def test_milliseconds_per_image_times_single_images_in_turn_after_a_warm_up(
     checkpoint = models.save(tmp_path / "model.safetensors", models.build_model(tiny_model))
     sides, clock = [], [10.0]
 
-    def describe(model, pixels, inference):
+    def extract_embeddings(model, pixels, inference):
         assert pixels.shape[:2] == (1, 3)
         sides.append(pixels.shape[-1])
         clock[0] += 0.02 if pixels.shape[-1] == 64 else 0.005
         return torch.zeros(1, 32)
 
-    monkeypatch.setattr(latency, "describe", describe)
+    monkeypatch.setattr(latency, "extract_embeddings", extract_embeddings)
     monkeypatch.setattr(latency.time, "perf_counter", lambda: clock[0])
     networks = {
         "large": (checkpoint, InferenceConfig(32, scales=(1.0, 2.0))),

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lib.ablation.rows import in_words, unique_rows
+from lib.ablation.rows import describe_stages, unique_rows
 from lib.ablation.tables import chosen_tables, paper_tables
 from lib.recipes import profile, recipe
 
@@ -85,7 +85,7 @@ def test_table_2_has_ensembles_of_its_best_two_rows_and_times():
     assert private == [0.321, 0.307, 0.294, 0.327, 0.342, 0.346]
     assert [row.paper_milliseconds for row in table.rows[:4]] == [26.3, 59.8, 41.2, 74.1]
     *networks, both, larger = table.rows
-    assert len({row.model.trunk + str(row.model.trunk_options) for row in networks}) == 4
+    assert len({row.model.backbone + str(row.model.backbone_options) for row in networks}) == 4
     assert both.members == larger.members == ("ResNet152 cluster", "ResNeSt200 cluster")
     assert (both.inference.size, larger.inference.size) == (64, 96)
     full = paper_tables(PROFILES["full"])["glr20_table_2"].rows
@@ -109,12 +109,14 @@ def test_table_1_trains_resnest200_half_as_long_as_the_paper_does():
     assert [stage.epochs for stage in deep.stages] == [2, 1, 2]
     other = paper_tables(profile("full", recipe_name="glr20-resnest200"))["glr20_table_1"]
     usual = paper_tables(PROFILES["full"])["glr20_table_1"]
-    assert [in_words(row) for row in other.rows] == [in_words(row) for row in usual.rows]
+    assert [describe_stages(row) for row in other.rows] == [
+        describe_stages(row) for row in usual.rows
+    ]
 
 
 def test_miniature_rows_of_resnest200_note_that_they_are_as_long_as_the_rest():
     notes = {name: row.note for name, row in by_name(MINI["glr20_table_2"]).items() if row.note}
-    assert notes == {"ResNeSt200 cluster": "trained as long as others; [20]: 12 + 6 epochs"}
+    assert notes == {"ResNeSt200 cluster": "trained as long as others; GLR20: 12 + 6 epochs"}
     assert [row.note != "" for row in MINI["glr20_table_1"].rows] == [*[False] * 4, True, True]
     lengths = {tuple(stage.epochs for stage in row.stages) for row in MINI["mixing"].rows}
     assert len(lengths) == 1
@@ -144,7 +146,7 @@ def test_tricks_add_one_thing_to_the_baseline():
     assert baseline.stages[0].augment.erasing == 0.0
     assert difference(baseline.stages[0], erasing.stages[0]) == {"augment.erasing": 1.0}
     assert difference(baseline.stages[0], smoothing.stages[0]) == {"label_smoothing": 0.1}
-    assert baseline.model.trunk_options["last_stride"] == 1
+    assert baseline.model.backbone_options["last_stride"] == 1
     assert baseline.model.pooling == "gem"
 
 
@@ -152,7 +154,7 @@ def test_samplers_take_classes_apart_from_the_diversity_of_batches():
     baseline, *uniform, _ = MINI["glr21_samplers"].rows
     found = [(row.name, row.against, row.stages[0].images_per_class) for row in uniform]
     assert found == [
-        ("id-uniform", "baseline", 1),  # [21]'s configuration
+        ("id-uniform", "baseline", 1),  # GLR21's configuration
         ("id-uniform, K = 2", "id-uniform", 2),
         ("id-uniform, K = 4", "id-uniform, K = 2", 4),
     ]
@@ -226,19 +228,21 @@ def test_other_stages_than_the_papers_keep_the_share_and_are_told():
         (table,) = tables.values()
         assert table.rows[0].stages[0].epochs == 1
         assert [stage.epochs for stage in table.rows[-1].stages[1:3]] == [11, 4]
-        assert table.note.startswith("Not [20] Table 1, of softmax on clean, arcface on clean, arc")
+        assert table.note.startswith(
+            "Not GLR20 Table 1, of softmax on clean, arcface on clean, arc"
+        )
         assert told in table.note
     assert chosen_tables(PROFILES["mini"], "quick")[1]["glr20_table_1"].note == ""
 
 
-def test_a_trunk_of_its_own_stands_for_all_networks():
-    tables = paper_tables(profile("mini", **{"model.trunk": "resnet18"}))
+def test_a_backbone_of_its_own_stands_for_all_networks():
+    tables = paper_tables(profile("mini", **{"model.backbone": "resnet18"}))
     with pytest.raises(
-        ValueError, match=r"found 'glr20_table_2'; correct TABLES, .* without TRUNK"
+        ValueError, match=r"found 'glr20_table_2'; correct TABLES, .* without BACKBONE"
     ):
-        chosen_tables(profile("mini", **{"model.trunk": "resnet18"}), "glr20_table_2")
+        chosen_tables(profile("mini", **{"model.backbone": "resnet18"}), "glr20_table_2")
     rows = unique_rows(tables.values())
-    assert {row.model.trunk for row in rows.values()} == {"resnet18"}
+    assert {row.model.backbone for row in rows.values()} == {"resnet18"}
     assert "cluster" in rows
 
 

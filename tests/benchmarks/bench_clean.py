@@ -23,7 +23,7 @@ import pandas as pd
 from sklearn.cluster import DBSCAN
 
 from lib.cleaning.eps import suggest, sweep
-from lib.cleaning.label_noise import find_rivals
+from lib.cleaning.label_noise import estimate_label_noise
 from lib.cleaning.two_pass import clean, cluster_landmarks
 from lib.config import CleanConfig
 
@@ -173,9 +173,9 @@ def run_options(ids: np.ndarray, folder: Path) -> None:
         "cluster_landmarks": lambda: cluster_landmarks(rows, ids, eps=EPS, min_samples=MIN_SAMPLES),
         "sweep of twenty radii": lambda: sweep(rows, ids, radii, min_samples=MIN_SAMPLES),
         "suggest": lambda: suggest(rows, ids, min_samples=MIN_SAMPLES),
-        "clean, as in [20]": lambda: clean(rows, ids, plain),
+        "clean, as in GLR20": lambda: clean(rows, ids, plain),
         "clean, with faces": lambda: clean(rows, ids, dataclasses.replace(plain, faces=True)),
-        "find_rivals": lambda: find_rivals(rows, ids),
+        "estimate_label_noise": lambda: estimate_label_noise(rows, ids),
     }
     table = [(name, *measure(task)[1:]) for name, task in work.items()]
     frame = pd.DataFrame(table, columns=["what", "seconds", "CPU seconds", "peak GiB"])

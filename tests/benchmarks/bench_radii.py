@@ -16,7 +16,7 @@ from lib import recipes as profiles
 from lib.artifacts import outputs_root, world_root
 from lib.cleaning.eps import suggest
 from lib.cleaning.evaluate import read_truth, score_radii, true_classes
-from lib.cleaning.label_noise import find_rivals
+from lib.cleaning.label_noise import estimate_label_noise
 from lib.retrieval.embedding import Embeddings, read_embeddings
 
 AROUND = np.arange(0.5, 1.6, 0.1)  # times the suggestion, as in notebook 03
@@ -50,7 +50,7 @@ def judge(found: Embeddings, raw: pd.DataFrame, truth: pd.DataFrame, name: str) 
     """The suggestion for one descriptor beside the best radius around it."""
     config = profiles.profile(name).clean
     ids = raw["landmark_id"].to_numpy()
-    suspects = find_rivals(found.rows, ids, odds=config.odds).suspects
+    suspects = estimate_label_noise(found.rows, ids, odds=config.odds).suspects
     eps = suggest(found.rows, ids, min_samples=config.min_samples, without=suspects).eps
     scores = score_radii(
         found.rows, ids, true_classes(raw, truth), config, eps * AROUND, suspects=suspects

@@ -155,7 +155,7 @@ def bare_product(report: Report, what: str, queries: np.ndarray, gallery: np.nda
 def dense_formula(
     queries: np.ndarray, gallery: np.ndarray, votes: Votes, tags: Tags, *, is_sorted: bool
 ) -> np.ndarray:
-    """[21] as it is written down: every similarity, every addition, then the best 100."""
+    """GLR21 as it is written down: every similarity, every addition, then the best 100."""
     final = queries @ gallery.T
     codes, _ = pd.factorize(np.append(votes.countries.ravel(), tags.countries))
     voted, tagged = np.split(codes, [votes.countries.size])

@@ -9,7 +9,7 @@ from sklearn.cluster import DBSCAN
 
 import lib.cleaning.per_landmark
 from lib.cleaning.eps import k_distances, suggest, sweep
-from lib.cleaning.label_noise import find_rivals
+from lib.cleaning.label_noise import estimate_label_noise
 from lib.cleaning.two_pass import clean, cluster_landmarks
 from lib.config import CleanConfig
 
@@ -85,7 +85,7 @@ CALLS = {
     "suggest": suggest,
     "sweep": lambda rows, ids: sweep(rows, ids, [0.2, 0.4], min_samples=3),
     "k_distances": lambda rows, ids: k_distances(rows, ids, 2),
-    "find_rivals": find_rivals,
+    "estimate_label_noise": estimate_label_noise,
 }
 
 
@@ -221,7 +221,7 @@ def test_clean_finds_suspects_itself_when_told_to():
     ids = np.where(generator.random(480) < 0.1, generator.integers(0, 12, 480), shows)
     rows = generator.standard_normal((12, 64))[shows] + 0.3 * generator.standard_normal((480, 64))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
-    rivalry = find_rivals(rows, ids)
+    rivalry = estimate_label_noise(rows, ids)
     found = clean(rows, ids, dataclasses.replace(CONFIG, suspects=True))
     assert found.images.equals(clean(rows, ids, CONFIG, suspects=rivalry.suspects).images)
     assert ((found.images["dropped_as"] == "suspect") == (shows != ids)).mean() > 0.95

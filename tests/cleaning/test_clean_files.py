@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.artifacts import fingerprint, mark_done
+from lib.artifacts import fingerprint, mark_complete
 from lib.cleaning import stage as clean_files
 from lib.cleaning.stage import HELP, main, parse
 from lib.cleaning.two_pass import clean
@@ -71,7 +71,7 @@ def test_main_reads_an_embedding_folder_in_whatever_order(rows, labels, npy, tmp
     folder.mkdir()
     np.save(folder / ROWS, rows[order])
     table["id"].iloc[order].to_frame().to_csv(folder / IDS, index=False)
-    mark_done(folder, fingerprint("raw"))
+    mark_complete(folder, fingerprint("raw"))
     assert run(folder, labels, "--out", tmp_path / "out", "--eps", 0.2) == 0
     images = pd.read_csv(tmp_path / "out" / "images.csv", dtype={"id": str})
     assert images["id"].tolist() == table["id"].iloc[order].tolist()
@@ -149,7 +149,7 @@ def test_main_refuses_embeddings_without_labels(rows, labels, tmp_path, capsys):
     folder.mkdir()
     np.save(folder / ROWS, rows[:2])
     pd.DataFrame({"id": ["strange", f"{0:016x}"]}).to_csv(folder / IDS, index=False)
-    mark_done(folder, fingerprint("raw"))
+    mark_complete(folder, fingerprint("raw"))
     assert run(folder, labels, "--out", tmp_path / "out") == 1
     assert "a label for each of the 2 embedded images" in capsys.readouterr().err
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.cleaning.result import CleaningResult, count_by_landmark, count_flow, tell_images
+from lib.cleaning.result import CleaningResult, assign_status, count_by_landmark, count_flow
 from lib.cleaning.two_pass import clean
 from lib.config import CleanConfig
 
@@ -22,7 +22,7 @@ def random_result(generator: np.random.Generator) -> tuple[CleaningResult, np.nd
         eps=0.1, smallest=int(generator.integers(1, 6)), split=bool(generator.integers(2))
     )
     is_rescued = (cluster >= 0) & (generator.random(count) < 0.3) & bool(generator.integers(2))
-    images = tell_images(ids, cluster, is_rescued, suspects, config)
+    images = assign_status(ids, cluster, is_rescued, suspects, config)
     images["distance"] = np.where(images["label"] < 0, np.nan, 0.5)
     images.insert(0, "position", np.arange(count))
     landmarks = count_by_landmark(images)
@@ -76,7 +76,7 @@ def test_kept_is_the_largest_cluster_of_the_first_pass_and_the_first_of_equals()
     is_rescued = np.array([False] * 4 + [True] * 4 + [False])
     suspects = np.zeros(9, dtype=bool)
     config = CleanConfig(eps=0.1)
-    images = tell_images(np.zeros(9, int), cluster, is_rescued, suspects, config)
+    images = assign_status(np.zeros(9, int), cluster, is_rescued, suspects, config)
     assert images["status"].tolist() == (
         ["kept"] * 2 + ["split"] * 2 + ["rescued"] * 4 + ["dropped"]
     )

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.artifacts import fingerprint, mark_done, read_json, write_json
+from lib.artifacts import fingerprint, mark_complete, read_json, write_json
 from lib.cleaning import stage as cluster_list
 from lib.cleaning.eps import Suggestion
-from lib.cleaning.label_noise import Rivalry
+from lib.cleaning.label_noise import LabelNoise
 from lib.cleaning.stage import make_cluster_list, read_cluster_list
 from lib.cleaning.two_pass import clean
 from lib.config import CleanConfig
@@ -45,7 +45,7 @@ def write_embeddings(folder, ids, rows):
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / ROWS, rows)
     pd.DataFrame({"id": ids}).to_csv(folder / IDS, index=False)
-    mark_done(folder, fingerprint(ids, rows))
+    mark_complete(folder, fingerprint(ids, rows))
     return folder
 
 
@@ -182,7 +182,7 @@ def test_make_cluster_list_takes_no_half_of_one_cleaning_for_a_whole_of_another(
     folder = tmp_path / "cleaning"
     first = make_cluster_list(embeddings, table, CONFIG, folder)
     with monkeypatch.context() as patch:
-        patch.setattr(cluster_list, "mark_done", killed)
+        patch.setattr(cluster_list, "mark_complete", killed)
         with pytest.raises(KeyboardInterrupt):
             make_cluster_list(embeddings, table, dataclasses.replace(CONFIG, rescue=False), folder)
     with pytest.raises(ValueError, match="expected a finished cleaning"):
@@ -241,8 +241,10 @@ def test_make_cluster_list_drops_suspects_where_it_is_asked_to(
     table, embeddings, tmp_path, monkeypatch, is_asked
 ):
     suspects = (table["landmark_id"] == 2).to_numpy()
-    rivalry = Rivalry(suspects.astype(np.float32), np.empty(0, np.float32), 0.3, 0.5)
-    monkeypatch.setattr("lib.cleaning.two_pass.find_rivals", lambda *given, **options: rivalry)
+    rivalry = LabelNoise(suspects.astype(np.float32), np.empty(0, np.float32), 0.3, 0.5)
+    monkeypatch.setattr(
+        "lib.cleaning.two_pass.estimate_label_noise", lambda *given, **options: rivalry
+    )
     config = dataclasses.replace(CONFIG, suspects=is_asked)
     images = make_cluster_list(embeddings, table, config, tmp_path / "cleaning").images
     assert (images.loc[suspects, "status"] == ("dropped" if is_asked else "kept")).all()

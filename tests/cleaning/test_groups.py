@@ -5,7 +5,7 @@ import pytest
 from joblib import parallel_config
 
 import lib.cleaning.per_landmark
-from lib.cleaning.per_landmark import LazyRows, check_embeddings, chosen, over_groups
+from lib.cleaning.per_landmark import NormalizedSubset, check_embeddings, chosen, over_groups
 
 
 def unit(generator: np.random.Generator, count: int, dimensions: int = 4) -> np.ndarray:
@@ -125,11 +125,11 @@ def test_over_groups_tells_how_far_it_is(monkeypatch, capsys):
 def test_chosen_rows_of_a_huge_group_stay_unread(monkeypatch):
     monkeypatch.setattr(lib.cleaning.per_landmark, "WHOLE", 10)
     rows = unit(np.random.default_rng(7), 60)
-    lazy = LazyRows(rows, np.arange(60)[::-1])
+    lazy = NormalizedSubset(rows, np.arange(60)[::-1])
     few, many = np.array([3, 1, 59]), np.arange(0, 60, 2)
     np.testing.assert_allclose(chosen(lazy, few), rows[::-1][few], atol=1e-6)
     later = chosen(lazy, many)
-    assert isinstance(later, LazyRows)
+    assert isinstance(later, NormalizedSubset)
     assert len(later) == 30
     np.testing.assert_allclose(later[5:9], rows[::-1][many][5:9], atol=1e-6)
     np.testing.assert_array_equal(chosen(rows, many), rows[many])

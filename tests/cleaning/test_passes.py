@@ -6,7 +6,7 @@ from sklearn.cluster import DBSCAN
 
 import lib.cleaning.dbscan
 import lib.cleaning.per_landmark
-from lib.cleaning.two_pass import both_passes, clean
+from lib.cleaning.two_pass import clean, two_pass_dbscan
 from lib.config import CleanConfig
 
 CONFIG = CleanConfig(eps=0.2, min_samples=4, relaxed_eps=0.4, relaxed_min_samples=2)
@@ -35,7 +35,7 @@ def test_both_passes_are_scikit_learn_twice():
     for _ in range(30):
         sizes = np.sort(generator.integers(1, 60, 8))[::-1]
         rows = blobs(generator, sizes.sum())
-        cluster, is_rescued, _ = both_passes(rows, sizes, CONFIG)
+        cluster, is_rescued, _ = two_pass_dbscan(rows, sizes, CONFIG)
         expected = [twice(part) for part in np.split(rows, np.cumsum(sizes)[:-1])]
         assert cluster.tolist() == np.concatenate([one[0] for one in expected]).tolist()
         assert is_rescued.tolist() == np.concatenate([one[1] for one in expected]).tolist()
@@ -77,5 +77,7 @@ def test_distance_is_to_the_mean_of_the_class(monkeypatch, split: bool, whole: i
 @pytest.mark.filterwarnings("error")
 def test_distance_to_the_mean_of_opposites_is_one():
     rows = np.array([[1, 0], [-1, 0]], dtype=np.float32)
-    distance = both_passes(rows, np.array([2]), CleanConfig(eps=2, min_samples=2, relaxed_eps=2))[2]
+    distance = two_pass_dbscan(
+        rows, np.array([2]), CleanConfig(eps=2, min_samples=2, relaxed_eps=2)
+    )[2]
     assert distance.tolist() == [1, 1]

@@ -7,7 +7,7 @@ import lib.cleaning.label_noise
 import lib.cleaning.per_landmark
 from lib.cleaning.evaluate import score_cleaning
 from lib.cleaning.label_noise import (
-    find_rivals,
+    estimate_label_noise,
     judge,
     measure_support,
     move_images,
@@ -84,7 +84,7 @@ def test_move_images_takes_every_image_to_another_landmark():
 @pytest.mark.parametrize("share", [0.05, 1 / 6, 0.3])
 def test_find_rivals_estimates_how_many_labels_are_wrong_and_which(spread: float, share: float):
     rows, ids, truth = swapped(np.random.default_rng(3), spread, share)
-    rivalry = find_rivals(rows, ids)
+    rivalry = estimate_label_noise(rows, ids)
     wrong = truth < 0
     assert rivalry.wrong == pytest.approx(wrong.mean(), abs=0.06)
     assert (rivalry.suspects & wrong).sum() > 0.8 * wrong.sum()
@@ -105,34 +105,34 @@ def test_find_rivals_makes_a_cleaning_better():
 
 def test_find_rivals_suspects_few_where_labels_are_right():
     rows, ids, _ = swapped(np.random.default_rng(5), 0.8, 0)
-    assert find_rivals(rows, ids).suspects.mean() < 0.02
+    assert estimate_label_noise(rows, ids).suspects.mean() < 0.02
 
 
 def test_find_rivals_leaves_alone_what_cannot_be_told_apart():
     # given a descriptor that shows nothing of the landmark
     rows = swapped(np.random.default_rng(6), 100.0)[0]
-    assert find_rivals(rows, np.repeat(np.arange(20), 30)).suspects.mean() < 0.1
+    assert estimate_label_noise(rows, np.repeat(np.arange(20), 30)).suspects.mean() < 0.1
 
 
 def test_find_rivals_is_reproducible_and_explains_itself():
     rows, ids, _ = swapped(np.random.default_rng(7), 0.8)
-    first, second = find_rivals(rows, ids), find_rivals(rows, ids)
+    first, second = estimate_label_noise(rows, ids), estimate_label_noise(rows, ids)
     assert first.threshold == second.threshold
     assert f"{first.suspects.mean():.1%}" in first.reason
-    other = find_rivals(rows, ids, generator=np.random.default_rng(1))
+    other = estimate_label_noise(rows, ids, generator=np.random.default_rng(1))
     assert (other.suspects == first.suspects).mean() > 0.98
 
 
 @pytest.mark.parametrize("ids", [np.zeros(9, int), np.arange(9), np.empty(0, int)])
 def test_find_rivals_needs_another_landmark_and_another_image(ids: np.ndarray):
     rows = np.eye(9, dtype=np.float32)[: len(ids)]
-    assert not find_rivals(rows, ids).suspects.any()
+    assert not estimate_label_noise(rows, ids).suspects.any()
 
 
 def test_find_rivals_never_suspects_the_only_image_of_a_landmark():
     rows, ids, _ = swapped(np.random.default_rng(8), 0.5)
     ids[:3] = [100, 101, 102]
-    rivalry = find_rivals(rows, ids)
+    rivalry = estimate_label_noise(rows, ids)
     assert np.isnan(rivalry.margins[:3]).all()
     assert not rivalry.suspects[:3].any()
 
@@ -151,7 +151,7 @@ def test_judge_finds_the_margin_where_wrong_is_so_much_likelier(odds: float):
 @pytest.mark.parametrize("odds", [0.0, -1.0, float("nan")])
 def test_find_rivals_refuses_odds_that_are_none(odds: float):
     with pytest.raises(ValueError, match="expected positive odds"):
-        find_rivals(np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1]), odds=odds)
+        estimate_label_noise(np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1]), odds=odds)
 
 
 def test_judge_without_moved_images_suspects_nobody():

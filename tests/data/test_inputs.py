@@ -5,7 +5,7 @@ import re
 import pytest
 from PIL import Image
 
-from lib.artifacts import read_key, read_manifest
+from lib.artifacts import read_fingerprint, read_manifest
 from lib.data.stage_images import check_readable, check_there, images_key, sign, work_left
 from lib.data.tar_images import ImageStore
 
@@ -104,7 +104,7 @@ def test_work_left_asks_again_when_an_image_can_be_read_by_now(tmp_path, monkeyp
     root, paths = tmp_path / "data", names(30)
     put(root, paths[1:])
     finish(tmp_path, root, paths, unreadable=paths[:1])
-    manifest, key = read_manifest(tmp_path), read_key(tmp_path)
+    manifest, key = read_manifest(tmp_path), read_fingerprint(tmp_path)
     assert (manifest["unreadable"], manifest["unreadable_images"]) == (1, paths[:1])
     assert work(tmp_path, root, paths) == ""
     (root / paths[0]).write_bytes(b"half a photograph")
@@ -112,7 +112,7 @@ def test_work_left_asks_again_when_an_image_can_be_read_by_now(tmp_path, monkeyp
     put(root, paths[:1])
     assert work(tmp_path, root, paths)
     finish(tmp_path, root, paths)
-    assert read_key(tmp_path) != key  # so whatever follows is done again too
+    assert read_fingerprint(tmp_path) != key  # so whatever follows is done again too
 
 
 def test_sign_keeps_the_names_of_some_unreadable_images(tmp_path, monkeypatch):

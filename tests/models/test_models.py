@@ -11,7 +11,7 @@ from lib.config import ModelConfig
 from lib.models.network import GeM, build_model, load, save
 from lib.training.losses import ArcFaceHead, SoftmaxHead
 
-TINY = ModelConfig(trunk="test_resnet", embedding_dim=16)
+TINY = ModelConfig(backbone="test_resnet", embedding_dim=16)
 
 
 def images(count=4, size=32, seed=0):
@@ -26,7 +26,7 @@ def test_build_model_gives_raw_embeddings(pooling):
 
 
 def test_build_model_uses_512_dimensions_by_default():
-    assert build_model(ModelConfig(trunk="test_resnet")).reduce.weight.shape == (512, 96, 1, 1)
+    assert build_model(ModelConfig(backbone="test_resnet")).reduce.weight.shape == (512, 96, 1, 1)
 
 
 def test_forward_is_batch_normalised_in_training():
@@ -51,11 +51,11 @@ def test_norm_bias_stays_zero_under_training():
     assert model.norm.weight.grad is not None
 
 
-def test_model_carries_the_normalisation_of_its_trunk():
+def test_model_carries_the_normalisation_of_its_backbone():
     model = build_model(TINY)
     assert (model.mean, model.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     overlay = {"pretrained_cfg_overlay": {"mean": (0.1, 0.2, 0.3)}}
-    assert build_model(dataclasses.replace(TINY, trunk_options=overlay)).mean == (0.1, 0.2, 0.3)
+    assert build_model(dataclasses.replace(TINY, backbone_options=overlay)).mean == (0.1, 0.2, 0.3)
 
 
 @pytest.mark.parametrize("p", [1.0, 3.0, 4.5])
@@ -98,11 +98,11 @@ def test_gem_power_is_trained_only_when_asked(is_trained):
 
 def test_build_model_loads_a_local_file(tmp_path):
     source = build_model(TINY)
-    weights = {f"module.{k}": v for k, v in source.trunk.state_dict().items()}
+    weights = {f"module.{k}": v for k, v in source.backbone.state_dict().items()}
     torch.save({"state_dict": weights}, tmp_path / "net.pth")
     model = build_model(dataclasses.replace(TINY, weights=str(tmp_path / "net.pth")))
     assert model.weight_report.is_complete
-    torch.testing.assert_close(model.trunk.state_dict(), source.trunk.state_dict())
+    torch.testing.assert_close(model.backbone.state_dict(), source.backbone.state_dict())
     assert source.weight_report is None
 
 
@@ -115,26 +115,26 @@ def test_build_model_refuses_the_weights_of_another_network(tmp_path):
 
 def test_build_model_refuses_unknown_names():
     with pytest.raises(ValueError, match="found 'resnet5O'"):
-        build_model(dataclasses.replace(TINY, trunk="resnet5O"))
+        build_model(dataclasses.replace(TINY, backbone="resnet5O"))
     with pytest.raises(ValueError, match="found 'max'"):
         build_model(dataclasses.replace(TINY, pooling="max"))
 
 
 @pytest.mark.parametrize("name", ["test_vit", "test_mambaout", "levit_128s"])
-def test_build_model_refuses_a_trunk_without_a_map(name):
-    config = ModelConfig(trunk=name)
+def test_build_model_refuses_a_backbone_without_a_map(name):
+    config = ModelConfig(backbone=name)
     with pytest.raises(ValueError, match=rf"with {name}; choose a convolutional network"):
         build_model(config)
 
 
-TRUNKS = ["test_convnext", "test_efficientnet", "test_nfnet", "test_resnet", "test_byobnet"]
-TRUNKS += ["dla46x_c", "edgenext_xx_small", "efficientvit_b0", "fasternet_t0", "ghostnet_050"]
-TRUNKS += ["inception_next_atto", "mobilevit_xxs", "pvt_v2_b0", "regnetx_002", "starnet_s050"]
+BACKBONES = ["test_convnext", "test_efficientnet", "test_nfnet", "test_resnet", "test_byobnet"]
+BACKBONES += ["dla46x_c", "edgenext_xx_small", "efficientvit_b0", "fasternet_t0", "ghostnet_050"]
+BACKBONES += ["inception_next_atto", "mobilevit_xxs", "pvt_v2_b0", "regnetx_002", "starnet_s050"]
 
 
-@pytest.mark.parametrize("name", TRUNKS)
+@pytest.mark.parametrize("name", BACKBONES)
 def test_build_model_takes_networks_of_many_families(name):
-    model = build_model(ModelConfig(trunk=name, embedding_dim=8))
+    model = build_model(ModelConfig(backbone=name, embedding_dim=8))
     model(images(2, 64)).sum().backward()
     unused = [n for n, value in model.named_parameters() if value.grad is None]
     assert unused == ["norm.bias"]  # the only one that does not learn; others stop DDP
@@ -143,18 +143,18 @@ def test_build_model_takes_networks_of_many_families(name):
 
 def test_build_model_draws_as_many_random_numbers_as_the_network_has_weights():
     torch.manual_seed(0)
-    trunk = timm.create_model("test_resnet", num_classes=0, global_pool="")
+    backbone = timm.create_model("test_resnet", num_classes=0, global_pool="")
     torch.manual_seed(0)
-    model = build_model(ModelConfig(trunk="test_resnet"))
+    model = build_model(ModelConfig(backbone="test_resnet"))
     assert model.training
-    for name, value in trunk.state_dict().items():
-        torch.testing.assert_close(model.trunk.state_dict()[name], value)
+    for name, value in backbone.state_dict().items():
+        torch.testing.assert_close(model.backbone.state_dict()[name], value)
 
 
-def test_check_size_refuses_images_that_the_trunk_cannot_reduce():
-    model = build_model(ModelConfig(trunk="inception_v3"))
+def test_check_size_refuses_images_that_the_backbone_cannot_reduce():
+    model = build_model(ModelConfig(backbone="inception_v3"))
     model.check_size(96)
-    with pytest.raises(ValueError, match="trunk inception_v3, found 64 px; raise `size`"):
+    with pytest.raises(ValueError, match="for inception_v3, found 64 px; raise `size`"):
         model.check_size(64)
     assert model.training
 
@@ -173,12 +173,12 @@ def test_save_and_load_give_the_same_network_and_head(tmp_path):
 
 def test_load_gives_the_configuration_that_was_saved(tmp_path):
     options = {"channels": (16, 16, 24, 32), "layers": (1, 1, 1, 1), "last_stride": 1}
-    config = ModelConfig(trunk="resnet10t", trunk_options=options, pooling="gem")
+    config = ModelConfig(backbone="resnet10t", backbone_options=options, pooling="gem")
     assert load(save(tmp_path / "net.safetensors", build_model(config))).model.config == config
 
 
 def test_load_does_not_need_the_first_weight_file(tmp_path):
-    save_file(build_model(TINY).trunk.state_dict(), tmp_path / "first.safetensors")
+    save_file(build_model(TINY).backbone.state_dict(), tmp_path / "first.safetensors")
     config = dataclasses.replace(TINY, weights=str(tmp_path / "first.safetensors"))
     path = save(tmp_path / "last.safetensors", build_model(config))
     (tmp_path / "first.safetensors").unlink()
@@ -211,11 +211,11 @@ def test_load_refuses_a_file_that_is_cut_or_not_finite(tmp_path):
     [
         {"config": "{", "facts": "{}"},
         {"config": "[]", "facts": "{}"},
-        {"config": json.dumps({"trunk_options": {}, "wings": 2}), "facts": "{}"},
-        {"config": json.dumps(dataclasses.asdict(ModelConfig(trunk="test_resnet")))},
+        {"config": json.dumps({"backbone_options": {}, "wings": 2}), "facts": "{}"},
+        {"config": json.dumps(dataclasses.asdict(ModelConfig(backbone="test_resnet")))},
         {"config": json.dumps(dataclasses.asdict(TINY)), "facts": "{}"},  # without its weights
         {
-            "config": json.dumps({"trunk": "test_resnet", "trunk_options": {"wings": 2}}),
+            "config": json.dumps({"backbone": "test_resnet", "backbone_options": {"wings": 2}}),
             "facts": "{}",
         },
     ],

@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from lib.config import ModelConfig
-from lib.models import backbones as trunks
-from lib.models.backbones import IBN, build_trunk, from_ibn_net
+from lib.models import backbones as backbones
+from lib.models.backbones import IBN, build_backbone, from_ibn_net
 from lib.models.network import build_model
 
-# Small members of the families that [20] and [21] use.
+# Small members of the families that GLR20 and GLR21 use.
 SMALL = {
     "resnet26": {"layers": (1, 1, 1, 1)},
     "resnet26d": {"layers": (1, 1, 1, 1)},
@@ -27,9 +27,9 @@ def images(size=64):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_build_trunk_with_last_stride_one_doubles_the_map(name):
-    usual = build_trunk(name, SMALL[name]).eval()
-    finer = build_trunk(name, {**SMALL[name], "last_stride": 1}).eval()
+def test_build_backbone_with_last_stride_one_doubles_the_map(name):
+    usual = build_backbone(name, SMALL[name]).eval()
+    finer = build_backbone(name, {**SMALL[name], "last_stride": 1}).eval()
     finer.load_state_dict(usual.state_dict())  # the same weights fit
     with torch.no_grad():
         assert usual(images()).shape == (2, 2048, 2, 2)
@@ -38,8 +38,8 @@ def test_build_trunk_with_last_stride_one_doubles_the_map(name):
 
 def test_last_stride_one_sees_the_same_at_every_second_place():
     options = {"layers": (1, 1, 1, 1)}  # one block: nothing behind the stride that differs
-    usual = build_trunk("resnet18", options).eval()
-    finer = build_trunk("resnet18", {**options, "last_stride": 1}).eval()
+    usual = build_backbone("resnet18", options).eval()
+    finer = build_backbone("resnet18", {**options, "last_stride": 1}).eval()
     finer.load_state_dict(usual.state_dict())
     block, finer_block = usual.layer4[0], finer.layer4[0]
     features = torch.randn(2, 256, 8, 8)
@@ -52,8 +52,8 @@ def test_last_stride_one_sees_the_same_at_every_second_place():
 
 def test_last_stride_one_of_a_resnest_begins_its_fourth_stage_as_the_original():
     options = {"layers": (1, 1, 1, 2)}
-    usual = build_trunk("resnest26d", options).eval()
-    finer = build_trunk("resnest26d", {**options, "last_stride": 1}).eval()
+    usual = build_backbone("resnest26d", options).eval()
+    finer = build_backbone("resnest26d", {**options, "last_stride": 1}).eval()
     finer.load_state_dict(usual.state_dict())
     first, second = finer.layer4
     assert second.conv2.conv.dilation == (2, 2)
@@ -68,11 +68,11 @@ def test_last_stride_one_of_a_resnest_begins_its_fourth_stage_as_the_original():
         assert first(features).shape == (2, 2048, 8, 8)
 
 
-def test_build_trunk_refuses_last_stride_where_nothing_strides():
+def test_build_backbone_refuses_last_stride_where_nothing_strides():
     with pytest.raises(ValueError, match="output_stride=16 instead"):
-        build_trunk("test_efficientnet", {"last_stride": 1})
+        build_backbone("test_efficientnet", {"last_stride": 1})
     with pytest.raises(ValueError, match="found 3"):
-        build_trunk("resnet18", {"last_stride": 3})
+        build_backbone("resnet18", {"last_stride": 3})
 
 
 @pytest.mark.parametrize(
@@ -88,21 +88,21 @@ def test_build_trunk_refuses_last_stride_where_nothing_strides():
         ("", {}, "found ''"),
     ],
 )
-def test_build_trunk_refuses_what_a_network_does_not_take(name, options, message):
+def test_build_backbone_refuses_what_a_network_does_not_take(name, options, message):
     with pytest.raises(ValueError, match=message) as caught:
-        build_trunk(name, options)
+        build_backbone(name, options)
     assert "\n" not in str(caught.value)
 
 
-def test_build_trunk_tells_at_once_that_weights_are_out_of_reach(monkeypatch, caplog):
+def test_build_backbone_tells_at_once_that_weights_are_out_of_reach(monkeypatch, caplog):
     def no_address(*_):
         raise socket.gaierror("Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", no_address)
-    monkeypatch.setattr(trunks, "getproxies", dict)
+    monkeypatch.setattr(backbones, "getproxies", dict)
     monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("waits to try again"))
     with pytest.raises(ValueError, match="expected to fetch the pretrained weights of test_resnet"):
-        build_trunk("test_resnet.r160_in1k", {}, is_pretrained=True)
+        build_backbone("test_resnet.r160_in1k", {}, is_pretrained=True)
     assert not caplog.records
     assert not huggingface_hub.constants.HF_HUB_OFFLINE
 
@@ -131,18 +131,18 @@ def test_ibn_ignores_the_contrast_of_an_image_in_its_first_half():
 
 
 def test_add_ibn_changes_the_first_norm_of_stages_one_to_three():
-    trunk = build_trunk("resnet26", {"ibn": True})
-    for stage in (trunk.layer1, trunk.layer2, trunk.layer3):
+    backbone = build_backbone("resnet26", {"ibn": True})
+    for stage in (backbone.layer1, backbone.layer2, backbone.layer3):
         assert all(isinstance(block.bn1, IBN) for block in stage)
         assert all(isinstance(block.bn2, nn.BatchNorm2d) for block in stage)
-    assert all(isinstance(block.bn1, nn.BatchNorm2d) for block in trunk.layer4)
-    assert isinstance(trunk.bn1, nn.BatchNorm2d)
+    assert all(isinstance(block.bn1, nn.BatchNorm2d) for block in backbone.layer4)
+    assert isinstance(backbone.bn1, nn.BatchNorm2d)
 
 
 @pytest.mark.parametrize("name", ["resnet18", "test_efficientnet"])
-def test_build_trunk_refuses_ibn_without_bottlenecks(name):
+def test_build_backbone_refuses_ibn_without_bottlenecks(name):
     with pytest.raises(ValueError, match="choose resnet101"):
-        build_trunk(name, {"ibn": True})
+        build_backbone(name, {"ibn": True})
 
 
 def official_shapes(depths, *, width=64, groups=1, has_se=False):
@@ -193,19 +193,19 @@ def test_build_model_loads_official_ibn_checkpoints(tmp_path, name, form):
     weights = {key: torch.rand(shape) for key, shape in shapes.items()}
     torch.save({f"module.{key}": value for key, value in weights.items()}, tmp_path / "ibn.pth")
     options = {"layers": (1, 2, 1, 1), "ibn": True, "last_stride": 1}
-    config = ModelConfig(trunk=name, trunk_options=options, weights=str(tmp_path / "ibn.pth"))
+    config = ModelConfig(backbone=name, backbone_options=options, weights=str(tmp_path / "ibn.pth"))
     model = build_model(config)
     assert model.weight_report.is_complete
     assert model.weight_report.unexpected == ("module.fc.bias", "module.fc.weight")
-    loaded = model.trunk.state_dict()
+    loaded = model.backbone.state_dict()
     torch.testing.assert_close(loaded["layer2.1.bn1.IN.weight"], weights["layer2.1.bn1.IN.weight"])
 
 
 def test_build_model_fetches_the_official_weights_of_ibn(tmp_path, monkeypatch):
-    monkeypatch.setattr(trunks, "IBN_NET", tmp_path.as_uri())
+    monkeypatch.setattr(backbones, "IBN_NET", tmp_path.as_uri())
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
     options = {"layers": (1, 1, 1, 1), "ibn": True}
-    config = ModelConfig(trunk="seresnet101", trunk_options=options, weights="pretrained")
+    config = ModelConfig(backbone="seresnet101", backbone_options=options, weights="pretrained")
     with pytest.raises(ValueError, match="expected to fetch se_resnet101_ibn_a-fabed4e2"):
         build_model(config)
     shapes = official_shapes((1, 1, 1, 1), has_se=True)
@@ -214,15 +214,15 @@ def test_build_model_fetches_the_official_weights_of_ibn(tmp_path, monkeypatch):
     content = hashlib.sha256((tmp_path / "ibn.pth").read_bytes()).hexdigest()
     name = f"ibn-{content[:8]}.pth"
     (tmp_path / "ibn.pth").rename(tmp_path / name)
-    monkeypatch.setitem(trunks.IBN_NET_FILES, "seresnet101", name)
+    monkeypatch.setitem(backbones.IBN_NET_FILES, "seresnet101", name)
     model = build_model(config)
     assert model.weight_report.is_complete
-    loaded = model.trunk.state_dict()
+    loaded = model.backbone.state_dict()
     torch.testing.assert_close(loaded["layer1.0.bn1.IN.weight"], weights["layer1.0.bn1.IN.weight"])
 
 
 def test_pretrained_weights_with_ibn_are_refused_where_there_are_none():
-    config = ModelConfig(trunk="resnet26", trunk_options={"ibn": True}, weights="pretrained")
+    config = ModelConfig(backbone="resnet26", backbone_options={"ibn": True}, weights="pretrained")
     with pytest.raises(
         ValueError, match="seresnet101 for pretrained weights with IBN, found 'resn"
     ):
@@ -232,7 +232,7 @@ def test_pretrained_weights_with_ibn_are_refused_where_there_are_none():
 def test_from_ibn_net_makes_the_same_squeeze_and_excitation():
     down, up = torch.randn(2, 32), torch.randn(32, 2)
     features = torch.randn(3, 32, 4, 4)
-    block = build_trunk("seresnet50", {"layers": (1, 1, 1, 1)}).layer1[0].se
+    block = build_backbone("seresnet50", {"layers": (1, 1, 1, 1)}).layer1[0].se
     block.fc1, block.fc2 = nn.Conv2d(32, 2, 1), nn.Conv2d(2, 32, 1)
     renamed = from_ibn_net({"a.se.fc.0.weight": down, "a.se.fc.2.weight": up})
     block.load_state_dict({name.removeprefix("a.se."): value for name, value in renamed.items()})

@@ -19,7 +19,7 @@ def network():
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
 
 
-PREFIXES = ["", "module.", "model.trunk.", "_orig_mod.", "module._orig_mod.", "module.backbone."]
+PREFIXES = ["", "module.", "model.backbone.", "_orig_mod.", "module._orig_mod.", "module.backbone."]
 PREFIXES += ["model.model.", "image_encoder.of.somebody."]
 
 
@@ -54,7 +54,7 @@ def test_load_weights_accounts_for_everything():
 
 @pytest.mark.parametrize("weights", [{}, {"other.weight": torch.zeros(1)}])
 def test_load_weights_refuses_a_file_that_fits_nowhere(weights):
-    with pytest.raises(ValueError, match="choose the trunk"):
+    with pytest.raises(ValueError, match="choose the backbone"):
         load_weights(network(), weights)
 
 
@@ -75,7 +75,9 @@ def test_load_weights_takes_the_prefix_whose_shapes_fit():
 
 def test_load_weights_refuses_a_file_of_which_little_fits():
     weights = {"0.weight": network()[0].weight}
-    with pytest.raises(ValueError, match=r"6 weights .* in net.pth.* found 1 that fit.*the trunk"):
+    with pytest.raises(
+        ValueError, match=r"6 weights .* in net.pth.* found 1 that fit.*the backbone"
+    ):
         load_weights(network(), weights, origin="net.pth")
 
 

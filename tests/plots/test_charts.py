@@ -237,7 +237,7 @@ def test_heat_frames_the_best_of_the_cells_that_are_known():
 
 
 def test_forest_draws_ours_and_the_papers():
-    figure = charts.forest({"[20] Table 1": FOREST, "other": FOREST.head(2)}, title="row by row")
+    figure = charts.forest({"GLR20 Table 1": FOREST, "other": FOREST.head(2)}, title="row by row")
     axis, other = figure.axes
     drawn = axis.lines[1 : 1 + 3 * len(FOREST)]
     spans, dots, diamonds = drawn[::3], drawn[1::3], drawn[2::3]
@@ -253,7 +253,7 @@ def test_forest_draws_ours_and_the_papers():
     assert len(other.get_yticks()) == 2
     assert axis.get_xlim() == other.get_xlim()
     assert [dot.get_ydata()[0] for dot in dots] == axis.get_yticks().tolist()
-    assert axis.get_title("left") == "[20] Table 1"
+    assert axis.get_title("left") == "GLR20 Table 1"
     assert figure.get_suptitle() == "row by row"
     legend = figure.legends[0]
     meanings = [text.get_text().split(",")[0] for text in legend.get_texts()]

@@ -1,6 +1,6 @@
 import pytest
 
-from lib.plots.reranking import explained_strip
+from lib.plots.reranking import vote_breakdown
 from lib.plots.sheets import RIGHT, WRONG
 from lib.reranking.landmark_country import apply_votes, explain
 from tests.material import small_evaluation, small_material
@@ -30,7 +30,7 @@ def strip(material, evaluation, query="q4", *, names=None, columns=6, alpha=0.5,
         **material.ids,
     )
     weights = {"alpha": alpha, "beta": beta, "before": material.plain}
-    found = explained_strip(
+    found = vote_breakdown(
         NumberedSource(),
         evaluation,
         ranking,

@@ -124,9 +124,9 @@ def test_widget_follows_its_landmark_and_its_radius(explorer, monkeypatch):
 
 
 def test_explore_gives_a_widget_to_whom_watches_and_a_picture_to_nobody(explorer, monkeypatch):
-    monkeypatch.setattr(explore_cleaning, "is_watched", lambda: True)
+    monkeypatch.setattr(explore_cleaning, "is_interactive", lambda: True)
     assert len(explore(explorer, 0.2).children) == 2
-    monkeypatch.setattr(explore_cleaning, "is_watched", lambda: False)
+    monkeypatch.setattr(explore_cleaning, "is_interactive", lambda: False)
     shown = []
     figure = explore(explorer, 0.2, show=lambda figure: shown.append(figure) or figure)
     assert shown == [figure]
@@ -134,7 +134,7 @@ def test_explore_gives_a_widget_to_whom_watches_and_a_picture_to_nobody(explorer
 
 
 def test_explore_begins_within_the_slider_at_any_radius(explorer, monkeypatch):
-    monkeypatch.setattr(explore_cleaning, "is_watched", lambda: True)
+    monkeypatch.setattr(explore_cleaning, "is_interactive", lambda: True)
     for eps in (0.002, 0.2, 2.0):
         box = explore(explorer, eps)
         assert 0 < box.children[0].children[1].value <= 2

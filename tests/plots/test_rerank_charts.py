@@ -2,7 +2,7 @@ import matplotlib.colors
 import pandas as pd
 import pytest
 
-from lib.plots.reranking import PARTS, ExplainedStrip, continents, explained
+from lib.plots.reranking import PARTS, VoteBreakdown, continents, explained
 from lib.plots.sheets import RIGHT, WRONG
 from tests.figures import check_picture, legend_of, square
 
@@ -19,7 +19,7 @@ def strip(count=3, title="α = 1, β = 0"):
     )
     colours = [RIGHT, RIGHT, WRONG][:count]
     voters = ("0.70  Chenghuangmiao · CN",)
-    return ExplainedStrip(title, square(9), voters, [square(50)] * count, colours, sums)
+    return VoteBreakdown(title, square(9), voters, [square(50)] * count, colours, sums)
 
 
 def texts(axis):

@@ -12,7 +12,7 @@ from lib.plots import charts
 from lib.plots import cleaning as embedding_map
 from lib.plots import reranking as rerank_charts
 from lib.plots import sheets as viz
-from lib.plots.sheets import RIGHT, WRONG, Row, TextFigure, printable, shorten
+from lib.plots.sheets import RIGHT, WRONG, ImageRow, TextFigure, printable, shorten
 from tests.figures import check_picture, colours, png_size, square
 
 # What spoils a picture is a warning in matplotlib and numpy: all are errors here.
@@ -21,12 +21,15 @@ pytestmark = pytest.mark.filterwarnings("error")
 
 PICTURES = {
     "sheet": lambda: viz.sheet(
-        [Row("two", [square(9), square(99)], [RIGHT, WRONG], ["a", "b"]), Row("one", [square(0)])],
+        [
+            ImageRow("two", [square(9), square(99)], [RIGHT, WRONG], ["a", "b"]),
+            ImageRow("one", [square(0)]),
+        ],
         title="a sheet",
         legend={RIGHT: "right"},
     ),
     "sheet of nothing": lambda: viz.sheet([]),
-    "sheet of rows without images": lambda: viz.sheet([Row("empty", []), Row("", [])]),
+    "sheet of rows without images": lambda: viz.sheet([ImageRow("empty", []), ImageRow("", [])]),
 }
 
 
@@ -37,9 +40,9 @@ def test_every_picture_is_a_figure_of_its_own_that_can_be_saved(name):
 
 def test_sheet_places_images_in_their_rows_and_columns():
     rows = [
-        Row("three", [square(value) for value in (10, 20, 30)]),
-        Row("none", []),
-        Row("two", [square(40), square(50, side=16)]),
+        ImageRow("three", [square(value) for value in (10, 20, 30)]),
+        ImageRow("none", []),
+        ImageRow("two", [square(40), square(50, side=16)]),
     ]
     figure = viz.sheet(rows, title="all of them")
     assert [text.get_text() for text in figure.texts] == ["all of them", "three", "none", "two"]
@@ -62,7 +65,7 @@ def test_sheet_places_images_in_their_rows_and_columns():
 @pytest.mark.parametrize("legend", [None, {RIGHT: "right"}])
 @pytest.mark.parametrize("captions", [(), ["0.9"] * 3])
 def test_sheet_keeps_images_square_and_apart(legend, captions):
-    rows = [Row("r", [square(0, side=side) for side in (8, 16, 24)], (), captions)] * 3
+    rows = [ImageRow("r", [square(0, side=side) for side in (8, 16, 24)], (), captions)] * 3
     figure = viz.sheet(rows, title="t", legend=legend)
     boxes = np.array([axis.get_position().extents for axis in figure.axes])
     inches = boxes * np.tile(figure.get_size_inches(), 2)
@@ -80,7 +83,7 @@ def test_sheet_of_nothing_says_so_in_place_of_the_legend():
 
 def test_sheet_frames_and_captions_as_asked():
     asked = [RIGHT, "", WRONG]
-    row = Row("r", [square(0)] * 4, asked, ["query", "0.91"])
+    row = ImageRow("r", [square(0)] * 4, asked, ["query", "0.91"])
     figure = viz.sheet([row], legend={RIGHT: "right", WRONG: "wrong"})
     framed = [
         {matplotlib.colors.to_hex(spine.get_edgecolor()) for spine in axis.spines.values()}
@@ -126,7 +129,7 @@ def figures_with(name):
     line |= {"difference_low": 0.0, "difference_high": 0.2}
     panel = embedding_map.MapPanel(short, np.zeros((1, 2)), [RIGHT], {0: picture})
     yield viz.sheet(
-        [Row(name, [picture], [RIGHT], [short])], title=short, legend={RIGHT: f"of {short}"}
+        [ImageRow(name, [picture], [RIGHT], [short])], title=short, legend={RIGHT: f"of {short}"}
     )
     yield charts.shares(table, title=short)
     yield charts.forest({short: pd.DataFrame([line])}, title=short)
@@ -189,7 +192,7 @@ def test_shorten_counts_columns_and_not_letters():
 
 
 def test_sheet_keeps_long_titles_beside_their_row():
-    row = Row("故宫" * 300 + "\n3 of 9 images", [square(0)])
+    row = ImageRow("故宫" * 300 + "\n3 of 9 images", [square(0)])
     title = viz.sheet([row]).texts[0].get_text().split("\n")
     assert len(title) == 5
     assert title[-1] == "3 of 9 images"

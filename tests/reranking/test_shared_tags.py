@@ -11,7 +11,7 @@ def test_carriers_agree_with_naive_reference(width):
     index = TagIndex(tags)
     for _ in range(20):
         wanted = generator.integers(-1, 12, 4)
-        found = list(zip(*(part.tolist() for part in index.carriers(wanted)), strict=True))
+        found = list(zip(*(part.tolist() for part in index.images_with_tags(wanted)), strict=True))
         expected = [
             (place, image, own)
             for place, tag in enumerate(wanted)
@@ -24,4 +24,4 @@ def test_carriers_agree_with_naive_reference(width):
 
 @pytest.mark.parametrize("tags", [np.empty((0, 3), int), np.empty((4, 0), int), np.full(3, -1)])
 def test_nobody_carries_a_tag_that_is_not_there(tags):
-    assert all(len(part) == 0 for part in TagIndex(tags).carriers(np.array([1, -1])))
+    assert all(len(part) == 0 for part in TagIndex(tags).images_with_tags(np.array([1, -1])))

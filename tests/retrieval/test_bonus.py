@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.retrieval.score_terms import SumOfBonuses, TagBonus
+from lib.retrieval.score_terms import SumOfTerms, TagScores
 
 
 def random_tags(seed, queries=7, votes=3, images=40, *, weighted=False):
@@ -11,7 +11,7 @@ def random_tags(seed, queries=7, votes=3, images=40, *, weighted=False):
     scores = generator.random((queries, votes)) * (voted >= 0)
     tags = generator.integers(-1, 12, images)
     weights = generator.normal(size=images) if weighted else None
-    return TagBonus(voted, scores, tags, weights)
+    return TagScores(voted, scores, tags, weights)
 
 
 def naive(bonus):
@@ -48,9 +48,9 @@ def test_tag_bonus_agrees_with_naive_reference(seed):
 
 def test_tag_bonus_gives_nothing_without_votes_or_tags():
     for bonus in (
-        TagBonus(np.full((2, 3), -1), np.ones((2, 3)), np.array([-1, 5])),
-        TagBonus(np.empty((2, 0), int), np.empty((2, 0)), np.array([-1, 5])),
-        TagBonus(np.array([[7], [8]]), np.ones((2, 1)), np.array([-1, -1])),
+        TagScores(np.full((2, 3), -1), np.ones((2, 3)), np.array([-1, 5])),
+        TagScores(np.empty((2, 0), int), np.empty((2, 0)), np.array([-1, 5])),
+        TagScores(np.array([[7], [8]]), np.ones((2, 1)), np.array([-1, -1])),
     ):
         assert not bonus.at(np.arange(2)[:, None], np.arange(2)[None]).any()
         assert not in_tiles(bonus, range(2), 2).any()
@@ -59,7 +59,7 @@ def test_tag_bonus_gives_nothing_without_votes_or_tags():
 def test_sum_of_bonuses_adds_them_up():
     parts = [random_tags(0), random_tags(1), random_tags(2, weighted=True)]
     expected = sum(naive(part) for part in parts)
-    total = SumOfBonuses(parts)
+    total = SumOfTerms(parts)
     np.testing.assert_allclose(
         total.at(np.arange(7)[:, None], np.arange(40)[None]), expected, atol=1e-12
     )

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from lib.config import InferenceConfig
 from lib.models.network import build_model, normalise
-from lib.retrieval.embedding import describe, largest_size, sizes
+from lib.retrieval.embedding import extract_embeddings, largest_size, sizes
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_describe_of_one_view_is_the_networks_own_row(model):
     pixels = squares(64)
     with torch.no_grad():
         expected = model.embed(normalise(pixels, model.mean, model.std))
-        torch.testing.assert_close(describe(model, pixels, InferenceConfig(64)), expected)
+        torch.testing.assert_close(extract_embeddings(model, pixels, InferenceConfig(64)), expected)
 
 
 def test_describe_averages_mirrored_and_rescaled_views(model):
@@ -55,7 +55,7 @@ def test_describe_averages_mirrored_and_rescaled_views(model):
     smaller = F.interpolate(images, size=(32, 32), mode="bilinear", antialias=True)
     with torch.no_grad():
         rows = [model.embed(v) for view in (images, smaller) for v in (view, view.flip(3))]
-        found = describe(model, pixels, config)
+        found = extract_embeddings(model, pixels, config)
     torch.testing.assert_close(found, F.normalize(torch.stack(rows).mean(0), dim=1))
     torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
 
@@ -64,7 +64,10 @@ def test_describe_does_not_tell_an_image_from_its_mirror_image_with_flip(model):
     config = InferenceConfig(64, flip=True)
     pixels = squares(64)
     with torch.no_grad():
-        found, mirrored = describe(model, pixels, config), describe(model, pixels.flip(3), config)
-        plain = describe(model, pixels.flip(3), dataclasses.replace(config, flip=False))
+        found, mirrored = (
+            extract_embeddings(model, pixels, config),
+            extract_embeddings(model, pixels.flip(3), config),
+        )
+        plain = extract_embeddings(model, pixels.flip(3), dataclasses.replace(config, flip=False))
     torch.testing.assert_close(found, mirrored)
     assert not torch.allclose(found, plain, atol=1e-3)

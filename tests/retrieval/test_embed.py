@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import torch
 
-from lib.artifacts import read_key, read_manifest
+from lib.artifacts import read_fingerprint, read_manifest
 from lib.config import InferenceConfig
 from lib.data.batches import SquareImages
 from lib.data.images import ImageSource
@@ -212,7 +212,7 @@ def test_embed_goes_on_with_the_missing_blocks(run, monkeypatch, counted, call, 
 
 
 @pytest.mark.parametrize(
-    ("name", "call"), [("mark_done", 1), ("sign", 1), ("report_bad", 1), ("write_csv", 1)]
+    ("name", "call"), [("mark_complete", 1), ("sign", 1), ("report_bad", 1), ("write_csv", 1)]
 )
 def test_embed_survives_a_kill_before_and_after_its_blocks(run, monkeypatch, name, call):
     whole = rows_of(run("whole"))
@@ -267,7 +267,7 @@ def test_embed_refuses_to_sign_when_too_many_cannot_be_read(
     if is_refused:
         with pytest.raises(ValueError, match=r"images of embedding 'run' in .*, found at least 11"):
             run(table=images.assign(path=paths))
-        assert read_key(tmp_path / "run") is None
+        assert read_fingerprint(tmp_path / "run") is None
     else:
         manifest = read_manifest(run(table=images.assign(path=paths)))
         assert manifest["unreadable"] == broken
@@ -295,7 +295,7 @@ def test_embed_refuses_embeddings_that_are_not_finite(run, images, monkeypatch, 
         first = images["id"].iloc[3]
         with pytest.raises(ValueError, match=f"NaN or infinity for 3 of 10 images, .* {first}; "):
             run()
-    assert read_key(tmp_path / "run") is None
+    assert read_fingerprint(tmp_path / "run") is None
     assert np.isfinite(rows_of(run())).all()
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from lib.retrieval import ann_index as inverted_file
 from lib.retrieval.ann_index import build_index, read_index
-from lib.retrieval.blocks import ChosenRows
+from lib.retrieval.blocks import EmbeddingSubset
 from tests.winners import rows_around_centres
 
 
@@ -17,7 +17,7 @@ def test_build_index_is_done_once_and_again_for_other_rows(rows, tmp_path, monke
     build_index(rows, tmp_path, cells=20)
     monkeypatch.setattr(inverted_file, "_trained", None)  # calling it now would fail
     build_index(rows, tmp_path, cells=20)
-    build_index(ChosenRows(rows, np.arange(3000)), tmp_path, cells=20)  # the same values
+    build_index(EmbeddingSubset(rows, np.arange(3000)), tmp_path, cells=20)  # the same values
     other = rows.copy()
     other[2999, 3] += 0.5
     for changed, options in ((other, {}), (rows, {"cells": 21}), (rows, {"seed": 1})):

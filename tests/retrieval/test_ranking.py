@@ -126,10 +126,10 @@ def test_ranking_reads_ids_of_a_table():
 
 def test_again_keeps_the_ids_and_checks_as_ever():
     ranking = two_queries()
-    other = ranking.again([[0.9], [0.1]], [[2], [0]])
+    other = ranking.replace([[0.9], [0.1]], [[2], [0]])
     assert other.predictions() == {"q0": ["c"], "q1": ["a"]}
     with pytest.raises(ValueError, match="scores best first"):
-        ranking.again([[0.1, 0.9]] * 2, [[2, 1]] * 2)
+        ranking.replace([[0.1, 0.9]] * 2, [[2, 1]] * 2)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.retrieval.blocks import ChosenRows, blocks, check_table
+from lib.retrieval.blocks import EmbeddingSubset, blocks, check_table
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, np.uint8])
@@ -42,12 +42,12 @@ def test_blocks_name_the_row_that_is_not_finite_and_only_that():
     with pytest.raises(ValueError, match="finite x, found a NaN or an infinity in row 6;"):
         list(blocks(table, 4, "x"))
     with pytest.raises(ValueError, match="in row 6;"):
-        list(blocks(ChosenRows(table, np.array([0, 6])), 1, "x"))
+        list(blocks(EmbeddingSubset(table, np.array([0, 6])), 1, "x"))
 
 
 def test_chosen_rows_read_like_the_array_they_stand_for():
     table = np.arange(20, dtype=np.float16).reshape(10, 2)
-    chosen = ChosenRows(table, np.array([7, 1, 3]))
+    chosen = EmbeddingSubset(table, np.array([7, 1, 3]))
     check_table(chosen, "x")
     assert (len(chosen), chosen.shape) == (3, (3, 2))
     np.testing.assert_array_equal(chosen[1:], table[[1, 3]])

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lib.retrieval import knn as gpu
-from lib.retrieval.blocks import ChosenRows
+from lib.retrieval.blocks import EmbeddingSubset
 from lib.retrieval.exact_search import search
 from lib.retrieval.knn import nearest
 
@@ -72,7 +72,7 @@ def test_search_never_holds_more_than_two_blocks_of_the_gallery():
     generator = np.random.default_rng(4)
     seen = []
 
-    class Watched(ChosenRows):
+    class Watched(EmbeddingSubset):
         def __getitem__(self, item):
             seen.append(item)
             return super().__getitem__(item)

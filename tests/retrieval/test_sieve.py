@@ -1,15 +1,15 @@
 import numpy as np
 import pytest
 
-from lib.retrieval import running_topk as sieve
+from lib.retrieval import running_topk as top_k
 from lib.retrieval.blocks import blocks
-from lib.retrieval.running_topk import Sieve
+from lib.retrieval.running_topk import RunningTopK
 
 
 def sift(queries, gallery, count, *, block=500, adder=None):
-    found = Sieve(queries, count, adder)
+    found = RunningTopK(queries, count, adder)
     for piece in blocks(gallery, block, "gallery"):
-        found.pour(piece)
+        found.update(piece)
     return *found.candidates(), found
 
 
@@ -24,33 +24,33 @@ def random_rows(seed, queries=9, images=3000, width=8):
 @pytest.mark.parametrize("order", ["random", "ascending", "descending"])
 @pytest.mark.parametrize(("count", "block"), [(2, 700), (20, 64), (20, 3000), (300, 900)])
 def test_sieve_keeps_the_best_whatever_the_order(monkeypatch, order, count, block):
-    monkeypatch.setattr(sieve, "SHORTEST", 50)
-    monkeypatch.setattr(sieve, "LONGEST", 400)
+    monkeypatch.setattr(top_k, "SHORTEST", 50)
+    monkeypatch.setattr(top_k, "LONGEST", 400)
     queries, gallery = random_rows(0)
     queries[:] = queries[0] * np.linspace(0.5, 2, 9, dtype=np.float32)[:, None]
     if order != "random":
         gallery = gallery[np.argsort(gallery @ queries[0])[:: 1 if order == "ascending" else -1]]
-    positions, floor, _ = sift(queries, gallery, count, block=block)
+    positions, threshold, _ = sift(queries, gallery, count, block=block)
     scores = queries @ gallery.T
     for row in range(9):
         kept = positions[row][positions[row] >= 0]
         assert len(set(kept)) == len(kept)
         assert set(np.argsort(-scores[row])[: count - 1]) <= set(kept)
-        assert np.delete(scores[row], kept).max() <= floor[row] + 1e-5
+        assert np.delete(scores[row], kept).max() <= threshold[row] + 1e-5
 
 
 def test_sieve_drops_ties_at_the_floor_but_tells_the_floor():
     queries, gallery = np.ones((1, 2), np.float32), np.ones((5000, 2), np.float32)
-    positions, floor, _ = sift(queries, gallery, 10)
-    assert floor.tolist() == [2.0]
+    positions, threshold, _ = sift(queries, gallery, 10)
+    assert threshold.tolist() == [2.0]
     assert (positions >= 0).sum() <= 10
 
 
 def test_sieve_keeps_all_of_a_small_gallery():
     queries, gallery = random_rows(1, images=6)
-    positions, floor, _ = sift(queries, gallery, 10)
+    positions, threshold, _ = sift(queries, gallery, 10)
     assert np.sort(positions, axis=1).tolist() == [[-1] * 4 + list(range(6))] * 9
-    assert (floor == -np.inf).all()
+    assert (threshold == -np.inf).all()
 
 
 def test_sieve_adds_the_bonus_where_each_image_stands():

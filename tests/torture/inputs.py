@@ -90,7 +90,7 @@ PIPELINE = (  # arguments after the profile `smoke`, unless one is named
     "--recipe nope", "-p EPSS 0.3", "-p PROFILE mini", "-p DATA_DIR data", "-p EPS abc",
     "-p EPS -1", "-p EPS nan", "-p RELAXED_EPS -0.5", "-p MIN_SAMPLES -2", "-p MIN_SAMPLES 2.5",
     "-p WEIGHTS none.safetensors", "-p WEIGHTS page.safetensors", "-p WEIGHTS pointer.pth",
-    "-p WEIGHTS note.txt", "-p TRUNK nope", "-p TRUNK vit_tiny_patch16_224", "-p COLUMNS 0",
+    "-p WEIGHTS note.txt", "-p BACKBONE nope", "-p BACKBONE vit_tiny_patch16_224", "-p COLUMNS 0",
     "-p COLUMNS -3", "-p ARCFACE_EPOCHS -1", "-p SOFTMAX_EPOCHS 1.5", "-p CLUSTER_EPOCHS -2",
     "-p SEEDS []", "-p SEEDS 3", "-p TABLES nope", "-p SHARE -1", "-p VOTES -1", "-p BETA nan",
     "-p LANDMARKS -1", "-p QUERIES -5", "-p RAW_IMAGES 1e3x", "-p COMPARE maybe", "-p LEAKED 2",

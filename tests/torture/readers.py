@@ -25,7 +25,7 @@ from hypothesis import seed as seeded
 from hypothesis import strategies as st
 
 from lib import data as gldv2
-from lib.artifacts import is_done, read_key, read_records
+from lib.artifacts import is_done, read_fingerprint, read_records
 from lib.cleaning.evaluate import read_truth
 from lib.cleaning.stage import read_cluster_list, read_input
 from lib.config import WorldConfig
@@ -116,8 +116,8 @@ def _world(root: Path) -> None:
         generate(root / "world", WorldConfig(landmarks=20, raw_images=300, queries=30))
 
 
-def _trunk(root: Path) -> None:
-    network = models.build_model(MODEL).trunk
+def _backbone(root: Path) -> None:
+    network = models.build_model(MODEL).backbone
     load_weights(network, read_weights(root / "weights.pth"))
 
 
@@ -147,10 +147,13 @@ READERS = [
     Reader("truth.csv", read_truth),
     Reader("ranking.npz", lambda r: read_ranking(r / "ranking.npz")),
     Reader("recorded/01_eda.json", read_records),
-    Reader("stage/manifest.json", lambda r: (read_key(r / "stage"), is_done(r / "stage", "x"))),
+    Reader(
+        "stage/manifest.json",
+        lambda r: (read_fingerprint(r / "stage"), is_done(r / "stage", "x")),
+    ),
     Reader("stage/model.safetensors", lambda r: models.load(r / "stage/model.safetensors")),
     Reader("interrupted/state.pt", _state, DATA),
-    Reader("weights.pth", _trunk),
+    Reader("weights.pth", _backbone),
     Reader("index/index.faiss", lambda r: read_index(r / "index", index_rows()), ("index",)),
     Reader("packed/train/images_000.tar", _new_archives, ("packed",)),
     *(

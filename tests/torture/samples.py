@@ -23,7 +23,7 @@ from tests.stripes import write_stripes
 from tests.torture.tars import END, members
 
 MODEL = ModelConfig(
-    trunk="resnet10t", trunk_options={"channels": (8, 16, 16, 32)}, embedding_dim=32
+    backbone="resnet10t", backbone_options={"channels": (8, 16, 16, 32)}, embedding_dim=32
 )
 STAGE = StageConfig(
     name="tiny", loss="softmax", epochs=2, size=32, batch_size=12, learning_rate=0.1
@@ -53,7 +53,7 @@ def write_samples(folder: Path) -> Path:
     write_submission(ranking, folder / "submission.csv", **ids, k=10)
     build_index(index_rows(), folder / "index")
     record(folder, "01_eda", images=48, share=0.5)
-    weights = models.build_model(MODEL).trunk.state_dict()
+    weights = models.build_model(MODEL).backbone.state_dict()
     torch.save({"state_dict": weights}, folder / "weights.pth")
     (folder / "groups.csv").write_text("id,group\n" + "".join(f"{i},A\n" for i in ids["query_ids"]))
     (folder / "truth.csv").write_text(

@@ -98,7 +98,7 @@ def test_augment_takes_every_part_of_the_colour_and_geometry_of_2020():
     assert found.shape == images.shape
     assert found.isfinite().all()
     settings = {f.name: getattr(GLR20_AUGMENT, f.name) for f in dataclasses.fields(AugmentConfig)}
-    for name in ("quarter_turns", "hue", "permute", "blur"):
+    for name in ("quarter_turns", "hue", "channel_shuffle", "blur"):
         less = dataclasses.replace(GLR20_AUGMENT, **{name: type(settings[name])(0)})
         assert not torch.equal(Augment(less, MEAN, STD)(images, seeded()), found), name
 

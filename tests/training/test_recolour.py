@@ -68,7 +68,7 @@ def test_colour_jitter_turns_hue_and_keeps_grey():
 @pytest.mark.parametrize("p", [0.0, 0.5, 1.0])
 def test_colour_jitter_reorders_channels_of_a_share_of_images(p):
     images = pixels(600).float()
-    changed = colour_jitter(images, permute=p, generator=seeded()) if p else images
+    changed = colour_jitter(images, channel_shuffle=p, generator=seeded()) if p else images
     orders = [[i, j, 3 - i - j] for i in range(3) for j in range(3) if i != j]
     found = torch.stack(
         [(changed - images[:, order]).abs().amax((1, 2, 3)) < 1e-2 for order in orders]

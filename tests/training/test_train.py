@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from lib import data as gldv2
-from lib.artifacts import read_json, read_key
+from lib.artifacts import read_fingerprint, read_json
 from lib.config import AugmentConfig, ModelConfig
 from lib.data.batches import SquareImages
 from lib.data.images import ImageSource
@@ -19,10 +19,10 @@ from lib.models import network as models
 from lib.models.network import normalise
 from lib.training import checkpoint as training_state
 from lib.training import stage as training
-from lib.training.checkpoint import Progress
+from lib.training.checkpoint import TrainingState
 from lib.training.classification_model import (
-    Learner,
-    build_learner,
+    ClassificationModel,
+    build_classification_model,
     parameter_groups,
     set_learning_rates,
 )
@@ -163,15 +163,15 @@ def test_train_leaves_the_global_generators_alone(run):
         {"learning_rate": 0.05},
         {"augment": AugmentConfig()},
         {"seed": 1},
-        {"model": ModelConfig(trunk="test_efficientnet", embedding_dim=16)},
+        {"model": ModelConfig(backbone="test_efficientnet", embedding_dim=16)},
     ],
     ids=str,
 )
 def test_train_trains_again_when_a_setting_changes(run, finished, changes):
-    key, before = read_key(finished.parent), tensors(finished)
+    key, before = read_fingerprint(finished.parent), tensors(finished)
     checkpoint = run(**changes)
     assert checkpoint == finished
-    assert read_key(finished.parent) != key
+    assert read_fingerprint(finished.parent) != key
     after = tensors(finished)
     assert before.keys() != after.keys() or not torch.equal(
         before["norm.weight"], after["norm.weight"]
@@ -220,7 +220,7 @@ def test_train_goes_on_after_a_kill_as_if_nothing_had_happened(
     run, whole, monkeypatch, capsys, save_seconds, step, saved
 ):
     monkeypatch.setattr(training_state, "SAVE_SECONDS", save_seconds)
-    killed(monkeypatch, run, Progress, "note", step)
+    killed(monkeypatch, run, TrainingState, "note", step)
     capsys.readouterr()
     resumed = run()
     assert (f"tiny: going on from step {saved}\n" in capsys.readouterr().out) == (saved > 0)
@@ -235,18 +235,18 @@ def test_train_goes_on_with_both_heads_of_the_mixed_stream(run, monkeypatch):
     settings = {"cutmix": "code", "sampler": "continent", "schedule": "cosine", "epochs": 3}
     expected = run("expected", **settings)
     for steps in (5, 6):
-        killed(monkeypatch, run, Progress, "note", steps, **settings)
+        killed(monkeypatch, run, TrainingState, "note", steps, **settings)
     assert is_same(expected, run(**settings))
 
 
 def test_train_goes_on_after_a_kill_before_the_signature(run, whole, monkeypatch):
     killed(monkeypatch, run, training, "sign")
-    monkeypatch.setattr(Progress, "note", None)  # every step is done: none may be taken again
+    monkeypatch.setattr(TrainingState, "note", None)  # every step is done: none may be taken again
     assert is_same(whole, run())
 
 
 def test_train_ignores_the_state_of_other_settings(run, whole, monkeypatch, capsys):
-    killed(monkeypatch, run, Progress, "note", 6, epochs=3)
+    killed(monkeypatch, run, TrainingState, "note", 6, epochs=3)
     assert is_same(whole, run())
     assert "going on" not in capsys.readouterr().out
 
@@ -254,7 +254,7 @@ def test_train_ignores_the_state_of_other_settings(run, whole, monkeypatch, caps
 def test_train_with_no_epochs_saves_the_network_it_starts_with(run, whole):
     first = run("first", epochs=0)
     assert history(first).empty
-    assert read_key(first.parent) is not None
+    assert read_fingerprint(first.parent) is not None
     assert is_same(whole, run("second", start=whole, epochs=0))
 
 
@@ -284,34 +284,34 @@ def moved(before, after):
     return {name for name in is_weight if not torch.equal(a[name], b[name])}
 
 
-def test_frozen_trunk_keeps_its_weights_during_its_share(run, whole):
-    frozen = moved(whole, run("frozen", start=whole, frozen_trunk=1.0))
+def test_freeze_backbone_keeps_its_weights_during_its_share(run, whole):
+    frozen = moved(whole, run("frozen", start=whole, freeze_backbone=1.0))
     assert {"reduce.weight", "norm.weight", "head.weight"} <= frozen
-    assert not any(name.startswith("trunk.") for name in frozen)
-    half = moved(whole, run("half", start=whole, frozen_trunk=0.5))
-    assert any(name.startswith("trunk.") for name in half)
+    assert not any(name.startswith("backbone.") for name in frozen)
+    half = moved(whole, run("half", start=whole, freeze_backbone=0.5))
+    assert any(name.startswith("backbone.") for name in half)
 
 
-def test_set_learning_rates_frees_the_trunk_after_its_share(tiny_stage, tiny_model):
-    stage = dataclasses.replace(tiny_stage, frozen_trunk=0.25, trunk_rate=0.1, bias_rate=2.0)
-    learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
-    optimizer = torch.optim.SGD(parameter_groups(stage, learner), lr=1.0)
+def test_set_learning_rates_frees_the_backbone_after_its_share(tiny_stage, tiny_model):
+    stage = dataclasses.replace(tiny_stage, freeze_backbone=0.25, backbone_lr=0.1, bias_lr=2.0)
+    classifier = ClassificationModel(stage, models.build_model(tiny_model), torch.ones(6))
+    optimizer = torch.optim.SGD(parameter_groups(stage, classifier), lr=1.0)
     for t in (0.0, 0.2, 0.25, 0.75):
         factor = (1 - t) ** 0.9
         assert set_learning_rates(optimizer, stage, t) == pytest.approx(0.1 * factor)
         for group in optimizer.param_groups:
-            frozen = group["is_trunk"] and t < 0.25
+            frozen = group["is_backbone"] and t < 0.25
             assert group["lr"] == pytest.approx(0.0 if frozen else group["peak"] * factor)
 
 
 @pytest.mark.parametrize("loss", ["softmax", "arcface"])
-def test_parameter_groups_give_trunk_and_biases_their_rates(tiny_stage, tiny_model, loss):
-    stage = dataclasses.replace(tiny_stage, loss=loss, trunk_rate=0.25, bias_rate=2.0)
-    learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
-    rates = {id(p): g["peak"] for g in parameter_groups(stage, learner) for p in g["params"]}
-    for name, parameter in learner.named_parameters():
+def test_parameter_groups_give_backbone_and_biases_their_rates(tiny_stage, tiny_model, loss):
+    stage = dataclasses.replace(tiny_stage, loss=loss, backbone_lr=0.25, bias_lr=2.0)
+    classifier = ClassificationModel(stage, models.build_model(tiny_model), torch.ones(6))
+    rates = {id(p): g["peak"] for g in parameter_groups(stage, classifier) for p in g["params"]}
+    for name, parameter in classifier.named_parameters():
         expected = 0.1
-        if name.startswith("model.trunk."):
+        if name.startswith("model.backbone."):
             expected *= 0.25
         if name.endswith("bias"):
             expected *= 2.0
@@ -367,14 +367,14 @@ def test_corner_cutmix_reads_two_losses_off_the_mixed_stream(tiny_stage, tiny_mo
     labels, partners = torch.arange(6), torch.arange(6).flip(0)
     for cutmix, weight in (("paper", 0.5), ("code", 1.0)):
         stage = dataclasses.replace(tiny_stage, cutmix=cutmix)
-        learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
-        rows = learner.model(torch.cat([images, mixed]))
-        head = learner.head if cutmix == "paper" else learner.mixed_head
-        expected = learner.head(rows[:6], labels)
+        classifier = ClassificationModel(stage, models.build_model(tiny_model), torch.ones(6))
+        rows = classifier.model(torch.cat([images, mixed]))
+        head = classifier.head if cutmix == "paper" else classifier.mixed_head
+        expected = classifier.head(rows[:6], labels)
         expected = expected + weight * (head(rows[6:], labels) + head(rows[6:], partners))
-        found = learner(images, labels, mixed, partners)
+        found = classifier(images, labels, mixed, partners)
         torch.testing.assert_close(found, expected)
-        assert (learner.mixed_head is None) == (cutmix == "paper")
+        assert (classifier.mixed_head is None) == (cutmix == "paper")
 
 
 @pytest.mark.parametrize("cutmix", ["", "paper"])
@@ -384,14 +384,14 @@ def test_learner_sums_losses_by_their_weights(tiny_stage, tiny_model, cutmix):
     labels, partners = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([1, 2, 2, 0, 0, 1])
     inputs = (images, labels, mixed, partners) if cutmix else (images, labels)
     stage = dataclasses.replace(tiny_stage, loss="arcface", cutmix=cutmix)
-    learner = Learner(stage, models.build_model(tiny_model), torch.ones(6))
-    head = learner(*inputs)
-    rows = learner.model(torch.cat([images, mixed]) if cutmix else images)[:6]
+    classifier = ClassificationModel(stage, models.build_model(tiny_model), torch.ones(6))
+    head = classifier(*inputs)
+    rows = classifier.model(torch.cat([images, mixed]) if cutmix else images)[:6]
     triplet = batch_hard_triplet(rows, labels, margin=0.2)
     weights = {"loss_weight": 0.7, "triplet_weight": 0.4, "triplet_margin": 0.2}
-    learner.stage = dataclasses.replace(stage, **weights)
+    classifier.stage = dataclasses.replace(stage, **weights)
     assert triplet.item() > 0
-    torch.testing.assert_close(learner(*inputs), 0.7 * head + 0.4 * triplet)
+    torch.testing.assert_close(classifier(*inputs), 0.7 * head + 0.4 * triplet)
 
 
 def test_train_with_triplets_and_subcenters_learns(run, stripes, images):
@@ -405,7 +405,7 @@ def test_train_with_triplets_and_subcenters_learns(run, stripes, images):
 
 
 def test_train_tells_what_a_weight_file_gave(run, tiny_model, tmp_path, capsys):
-    weights = models.build_model(tiny_model).trunk.state_dict()
+    weights = models.build_model(tiny_model).backbone.state_dict()
     weights.pop("bn1.weight")
     torch.save(weights, tmp_path / "net.pth")
     model = dataclasses.replace(tiny_model, weights=str(tmp_path / "net.pth"))
@@ -428,10 +428,16 @@ def test_a_weight_file_counts_by_its_content(tiny_stage, tiny_model, dataset, tm
 
 def test_build_learner_draws_weights_from_the_seed_alone(tiny_stage, tiny_model):
     torch.manual_seed(0)
-    first = build_learner(tiny_stage, tiny_model, torch.ones(6), start=None, seed=4).state_dict()
+    first = build_classification_model(
+        tiny_stage, tiny_model, torch.ones(6), start=None, seed=4
+    ).state_dict()
     torch.manual_seed(1)
-    again = build_learner(tiny_stage, tiny_model, torch.ones(6), start=None, seed=4).state_dict()
-    other = build_learner(tiny_stage, tiny_model, torch.ones(6), start=None, seed=5).state_dict()
+    again = build_classification_model(
+        tiny_stage, tiny_model, torch.ones(6), start=None, seed=4
+    ).state_dict()
+    other = build_classification_model(
+        tiny_stage, tiny_model, torch.ones(6), start=None, seed=5
+    ).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["head.weight"], other["head.weight"])
 
@@ -515,13 +521,13 @@ def test_train_stops_when_the_loss_is_not_finite(run, tmp_path, changes):
 
 
 def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(run, whole, monkeypatch):
-    original, calls = Progress.note, itertools.count(1)
+    original, calls = TrainingState.note, itertools.count(1)
 
     def note(self, loss, rate, images):
         original(self, loss * float("nan") if next(calls) == 6 else loss, rate, images)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "note", note)
+        patch.setattr(TrainingState, "note", note)
         with pytest.raises(ValueError, match="loss is nan at epoch 2 of 2, step 6; lower"):
             run()
     assert is_same(whole, run())  # from the state after the first epoch
@@ -529,7 +535,7 @@ def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(run, whole,
 
 def test_progress_lets_float16_leave_out_steps_that_overflow(tiny_stage, tmp_path):
     for losses, is_wrong in (([1.0, float("inf"), 2.0], False), ([1.0, float("nan")], True)):
-        progress = Progress(tiny_stage, 4, "key", tmp_path / "state.pt", precision="fp16")
+        progress = TrainingState(tiny_stage, 4, "key", tmp_path / "state.pt", precision="fp16")
         for loss in losses:
             progress.note(torch.tensor(loss), 0.1, 12)
         with pytest.raises(ValueError, match="loss is nan") if is_wrong else nothing():
@@ -539,11 +545,11 @@ def test_progress_lets_float16_leave_out_steps_that_overflow(tiny_stage, tmp_pat
 @pytest.mark.parametrize("epochs", [0, 2])
 def test_train_does_not_write_weights_that_are_not_finite(run, monkeypatch, tmp_path, epochs):
     def broken(*values, **options):
-        learner = build_learner(*values, **options)
-        learner.model.norm.running_mean[3] = float("nan")
-        return learner
+        classifier = build_classification_model(*values, **options)
+        classifier.model.norm.running_mean[3] = float("nan")
+        return classifier
 
-    monkeypatch.setattr(training, "build_learner", broken)
+    monkeypatch.setattr(training, "build_classification_model", broken)
     with pytest.raises(ValueError, match=r"weight model\.norm\.running_mean is not finite"):
         run(epochs=epochs)
     assert list((tmp_path / "run").iterdir()) == []
@@ -591,21 +597,23 @@ def test_is_slow_in_half_means_depthwise_convolutions_on_a_cpu(monkeypatch, has_
     monkeypatch.setattr(torch.cuda, "is_available", lambda: has_gpu)
     grouped = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 8, 3, groups=4))
     depthwise = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 1), torch.nn.Conv2d(8, 16, 3, groups=8))
-    assert [training.is_slow_in_half(trunk) for trunk in (grouped, depthwise)] == expected
+    assert [training.is_slow_in_half(backbone) for backbone in (grouped, depthwise)] == expected
 
 
 @pytest.mark.skipif(training.precision() == "no", reason="this machine has float32 alone")
 @pytest.mark.parametrize("is_slow", [False, True])
-def test_train_leaves_half_precision_out_for_trunks_that_are_slow_in_it(run, monkeypatch, is_slow):
+def test_train_leaves_half_precision_out_for_backbones_that_are_slow_in_it(
+    run, monkeypatch, is_slow
+):
     seen = []
 
-    def watch(learner, *inputs):
-        seen.append(learner.model(inputs[0]).dtype)
-        return forward(learner, *inputs)
+    def watch(classifier, *inputs):
+        seen.append(classifier.model(inputs[0]).dtype)
+        return forward(classifier, *inputs)
 
-    forward = Learner.forward
-    monkeypatch.setattr(training, "is_slow_in_half", lambda trunk: is_slow)
-    monkeypatch.setattr(Learner, "forward", watch)
+    forward = ClassificationModel.forward
+    monkeypatch.setattr(training, "is_slow_in_half", lambda backbone: is_slow)
+    monkeypatch.setattr(ClassificationModel, "forward", watch)
     run(epochs=1)
     assert (set(seen) == {torch.float32}) == is_slow
 
@@ -618,7 +626,7 @@ def test_train_prints_a_line_per_epoch(run, capsys):
 
 
 def test_history_has_about_fifty_pieces_an_epoch(tiny_stage, tmp_path):
-    progress = Progress(tiny_stage, 130, "key", tmp_path / "state.pt")
+    progress = TrainingState(tiny_stage, 130, "key", tmp_path / "state.pt")
     for step in range(260):
         progress.note(torch.tensor(float(step)), 1.0 / (step + 1), 12)
     table = progress.history()
