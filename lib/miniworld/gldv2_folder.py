@@ -1,10 +1,9 @@
-"""The miniature world: a whole dataset in GLDv2's own layout, drawn from a seed in a minute.
+"""Writes the miniature world as a folder in GLDv2's layout.
 
-It stands in for 500 GB, so that every claim of both papers can be seen on a laptop: landmarks on
-all continents, some with an interior or a second face, raw labels with planted noise, a clean list
-that is purer but smaller, a gallery with distractors, Public, Private and Ignored queries.
-`plan` decides what there is, `photograph` takes the photographs; here the files are written.
-`truth.csv` tells what each image really shows: only scoring may read it.
+It replaces 500 GB of photographs, so that the results of both papers can be reproduced on a laptop:
+landmarks on all continents, some with an interior or a back, raw labels with planted noise, a clean
+list that is purer but smaller, a gallery with distractors, Public, Private and Ignored queries.
+`truth.csv` tells what each image shows: only scoring may read it.
 """
 
 import dataclasses
@@ -30,14 +29,14 @@ from lib.artifacts import (
 )
 from lib.config import WorldConfig
 from lib.miniworld.junk import draw_junk
-from lib.miniworld.photograph import photograph
+from lib.miniworld.photograph import take_photograph
 from lib.miniworld.plan import EDITION, Plan, make_plan
 from lib.miniworld.surroundings import make_place
 
 MANIFEST = "world.json"
 COMMONS = "http://commons.wikimedia.org/wiki/Category:"
-# How far distance, crop and occlusion go; photographs to be found are harder than those to learn.
-HARDNESS = {"train": 0.4, "index": 0.6, "test": 0.65}
+# Of distance, crop and occlusion: photographs to be found are harder than those to learn from.
+DIFFICULTY = {"train": 0.4, "index": 0.6, "test": 0.65}
 
 
 def generate(root: str | Path, config: WorldConfig, *, jobs: int = 2) -> Path:
@@ -59,11 +58,6 @@ def generate(root: str | Path, config: WorldConfig, *, jobs: int = 2) -> Path:
 
 
 def _is_drawn(root: Path, key: str) -> bool:
-    """Whether `root` holds the world of `key`.
-
-    Raises:
-        ValueError: if it holds something else than a world.
-    """
     manifest = root / MANIFEST
     if manifest.is_file():
         found = read_json_or_none(manifest)
@@ -79,14 +73,13 @@ def _is_drawn(root: Path, key: str) -> bool:
 def _draw(root: Path, config: WorldConfig, key: str, jobs: int) -> None:
     remove_leftovers(root.parent.iterdir())
     plan = make_plan(config)
+    counts = plan.images["split"].value_counts().to_dict()
+    manifest = {"key": key, "config": dataclasses.asdict(config), "images": counts}
     with atomic_path(root) as folder:
         folder.mkdir()
         _draw_images(folder, plan, config, jobs)
         _write_tables(folder, plan, config)
-        counts = plan.images["split"].value_counts().to_dict()
-        write_json(
-            {"key": key, "config": dataclasses.asdict(config), "images": counts}, folder / MANIFEST
-        )
+        write_json(manifest, folder / MANIFEST)
 
 
 def _draw_images(folder: Path, plan: Plan, config: WorldConfig, jobs: int) -> None:
@@ -106,72 +99,64 @@ def _draw_images(folder: Path, plan: Plan, config: WorldConfig, jobs: int) -> No
 
 
 def _draw_place(
-    folder: Path, config: WorldConfig, key: int, row: pd.Series | None, images: pd.DataFrame
+    folder: Path, config: WorldConfig, number: int, row: pd.Series | None, images: pd.DataFrame
 ) -> int:
-    """Take all photographs of one place, or of the junk when there is none; return how many."""
+    """Take all photographs of one place, or of junk if `row` is None; return how many."""
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     if row is not None:
-        place = make_place(
-            row["country"], row["kind"], row["second"], rng(config.seed, "place", key)
-        )
+        generator = rng(config.seed, "place", number)
+        place = make_place(row["country"], row["kind"], row["second"], generator)
     for image in images.itertuples():
-        dice = rng(config.seed, "photograph", image.id)
+        generator = rng(config.seed, "photograph", image.id)
         if row is None:
-            pixels = draw_junk(image.shows, config.image_size, dice)
+            pixels = draw_junk(image.shows, config.image_size, generator)
         else:
-            pixels = photograph(
-                place, image.view, config.image_size, dice,
-                hard=HARDNESS[image.split], spot=image.spot,
+            pixels = take_photograph(
+                place, image.view, config.image_size, generator,
+                difficulty=DIFFICULTY[image.split], detail=image.detail,
             )  # fmt: skip
-        path = folder / _image_path(image.split, image.id)
+        path = folder / image.split / Path(*image.id[:3], f"{image.id}.jpg")
         path.parent.mkdir(parents=True, exist_ok=True)
-        quality = [cv2.IMWRITE_JPEG_QUALITY, int(dice.integers(72, 95))]
-        # Not by cv2.imwrite, which is silent about a full disk.
+        quality = [cv2.IMWRITE_JPEG_QUALITY, int(generator.integers(72, 95))]
+        # Not by cv2.imwrite, which gives no error on a full disk.
         _, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), quality)
         path.write_bytes(data)
     cv2.setNumThreads(threads)
     return len(images)
 
 
-def _image_path(split: str, name: str) -> Path:
-    return Path(split, *name[:3], f"{name}.jpg")
-
-
 def _write_tables(folder: Path, plan: Plan, config: WorldConfig) -> None:
-    places, images = plan.places, plan.images
-    dice = rng(config.seed, "tables")
-    images = images.iloc[dice.permutation(len(images))].reset_index(drop=True)
-    parts = {split: images[images["split"] == split] for split in ("train", "index", "test")}
-    train_ids, index_ids = places["train_id"].to_numpy(), places["index_id"].to_numpy()
+    places = plan.places
+    order = rng(config.seed, "tables").permutation(len(plan.images))
+    images = plan.images.iloc[order].reset_index(drop=True)
+    train, index, test = (images[images["split"] == name] for name in ("train", "index", "test"))
 
-    train = parts["train"].assign(url="", landmark_id=train_ids[parts["train"]["filed"]])
+    landmarks = places["train_id"].to_numpy()[train["labelled"]]
+    train = train.assign(url="", landmark_id=landmarks)
     write_csv(train[["id", "url", "landmark_id"]], folder / "train.csv")
     clean = train[train["is_clean"]].groupby("landmark_id", sort=False)["id"].agg(" ".join)
     write_csv(clean.rename("images").reset_index(), folder / "train_clean.csv")
-    _write_categories(places, "train_id", folder / "train_label_to_category.csv")
-    _write_categories(places, "index_id", folder / "index_label_to_category.csv")
+    for column, split in (("train_id", "train"), ("index_id", "index")):
+        known = places[places[column] >= 0].sort_values(column)
+        urls = [COMMONS + _category(name) for name in known["name"]]
+        categories = pd.DataFrame({"landmark_id": known[column], "category": urls})
+        write_csv(categories, folder / f"{split}_label_to_category.csv")
     _write_countries(places[places["train_id"] >= 0], folder)
 
-    index, test = parts["index"], parts["test"]
     write_csv(index[["id"]], folder / "index.csv")
-    labelled = index[index["filed"] >= 0]
-    labelled = labelled.assign(landmark_id=index_ids[labelled["filed"]])
+    labelled = index[index["labelled"] >= 0]
+    landmarks = places["index_id"].to_numpy()[labelled["labelled"]]
+    labelled = labelled.assign(landmark_id=landmarks)
     write_csv(labelled[["id", "landmark_id"]], folder / "index_image_to_landmark.csv")
     write_csv(test[["id"]], folder / "test.csv")
-    relevant = labelled.groupby("filed")["id"].agg(" ".join)
-    answers = test["filed"].map(relevant).fillna("None")
+    relevant = labelled.groupby("labelled")["id"].agg(" ".join)
+    answers = test["labelled"].map(relevant).fillna("None")
     solution = pd.DataFrame({"id": test["id"], "images": answers, "Usage": test["usage"]})
     write_csv(solution, folder / "retrieval_solution_v2.1.csv")
     example = " ".join(index["id"].iloc[:3])
     write_csv(test[["id"]].assign(images=example), folder / "sample_submission.csv")
     write_csv(images[["id", "split", "planted", "shows", "view"]], folder / "truth.csv")
-
-
-def _write_categories(places: pd.DataFrame, column: str, path: Path) -> None:
-    known = places[places[column] >= 0].sort_values(column)
-    urls = [COMMONS + _category(name) for name in known["name"]]
-    write_csv(pd.DataFrame({"landmark_id": known[column], "category": urls}), path)
 
 
 def _write_countries(places: pd.DataFrame, folder: Path) -> None:
@@ -187,5 +172,5 @@ def _write_countries(places: pd.DataFrame, folder: Path) -> None:
 
 
 def _category(name: str) -> str:
-    """The percent-encoded title of a landmark's Wikimedia Commons category."""
+    """The percent-encoded title of a landmark's category on Wikimedia Commons."""
     return quote(name.replace(" ", "_"), safe=",'()")

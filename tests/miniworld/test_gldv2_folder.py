@@ -74,7 +74,7 @@ def test_generate_interrupted_half_way_leaves_nothing(tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return np.zeros((32, 32, 3), np.uint8)
 
-    monkeypatch.setattr(gldv2_folder, "photograph", last_a_while)
+    monkeypatch.setattr(gldv2_folder, "take_photograph", last_a_while)
     with pytest.raises(KeyboardInterrupt):
         generate(tmp_path / "world", TINY, jobs=1)
     assert list(tmp_path.iterdir()) == []
@@ -145,9 +145,9 @@ def test_generate_tells_the_truth_about_every_image(world):
     assert 0.04 < shares["wrong"] < 0.22
     assert 0.005 < shares["junk"] < 0.13
     names = _table(world, "train_label_to_category.csv").set_index("landmark_id")["category"]
-    filed = names[_table(world, "train.csv").set_index("id")["landmark_id"][train.index]]
+    labelled = names[_table(world, "train.csv").set_index("id")["landmark_id"][train.index]]
     shown = train["shows"].map(category_url)
-    is_right = filed.to_numpy() == shown.to_numpy()
+    is_right = labelled.to_numpy() == shown.to_numpy()
     np.testing.assert_array_equal(is_right, train["planted"] == "none")
 
 

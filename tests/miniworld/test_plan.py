@@ -35,7 +35,7 @@ def test_make_plan_gives_what_the_config_asks_for(plan):
 
 
 def test_make_plan_draws_heavy_tailed_classes(plan):
-    sizes = _split(plan, "train")["filed"].value_counts()
+    sizes = _split(plan, "train")["labelled"].value_counts()
     assert len(sizes) == 150
     assert 10 <= sizes.median() <= 18
     assert sizes.max() > 8 * sizes.median()
@@ -58,11 +58,11 @@ def test_make_plan_plants_noise_where_it_says(plan):
     assert shares["wrong"] == pytest.approx(0.12, abs=0.025)
     assert shares["junk"] == pytest.approx(0.05, abs=0.015)
     is_wrong = train["planted"] == "wrong"
-    assert (train["place"][is_wrong] != train["filed"][is_wrong]).all()
+    assert (train["place"][is_wrong] != train["labelled"][is_wrong]).all()
     assert (train["place"] == -1).equals(train["planted"] == "junk")
     country = plan.places["country"].to_numpy(object)
     wrong = train[is_wrong]
-    alike = country[wrong["place"]] == country[wrong["filed"]]
+    alike = country[wrong["place"]] == country[wrong["labelled"]]
     assert 0.3 < alike.mean() < 0.7
 
 
@@ -71,8 +71,8 @@ def test_make_plan_lists_clean_images_as_gldv2_does(plan):
     clean = train[train["is_clean"]]
     assert 0.35 <= len(clean) / len(train) <= 0.45
     assert (clean["planted"] != "none").mean() < 0.01
-    assert 0.35 <= clean["filed"].nunique() / train["filed"].nunique() <= 0.45
-    assert clean["filed"].value_counts().min() >= 2
+    assert 0.35 <= clean["labelled"].nunique() / train["labelled"].nunique() <= 0.45
+    assert clean["labelled"].value_counts().min() >= 2
     second = train["view"].isin(["back", "interior"]) & (train["planted"] == "none")
     front = (train["view"] == "front") & (train["planted"] == "none")
     assert train["is_clean"][second].mean() < 0.4 * train["is_clean"][front].mean()
@@ -91,7 +91,7 @@ def test_make_plan_weights_continents_differently_for_evaluation(plan):
     trained = home[plan.places["role"] == "train"].value_counts(normalize=True)
     assert trained["Europe"] + trained["North America"] > 0.5
     queries = _split(plan, "test")
-    asked = home[queries["filed"][queries["filed"] >= 0]].value_counts(normalize=True)
+    asked = home[queries["labelled"][queries["labelled"] >= 0]].value_counts(normalize=True)
     assert asked["Asia"] > 0.33
     assert asked["Asia"] > 1.6 * trained["Asia"]
     assert set(home) == set(CONTINENTS)
@@ -101,13 +101,13 @@ def test_make_plan_asks_about_known_and_unknown_landmarks(plan):
     evaluated = plan.places[plan.places["index_id"] >= 0]
     assert 0.05 <= (evaluated["role"] == "unseen").mean() <= 0.15
     gallery = _split(plan, "index")
-    assert (gallery["filed"] == -1).mean() == pytest.approx(0.34, abs=0.02)
+    assert (gallery["labelled"] == -1).mean() == pytest.approx(0.34, abs=0.02)
     queries = _split(plan, "test")
     usage = queries["usage"].value_counts()
     assert usage.to_dict() == {"Private": 95, "Public": 40, "Ignored": 15}
     answered = queries["usage"] != "Ignored"
-    assert set(queries["filed"][answered]) <= set(gallery["filed"])
-    assert (queries["filed"][~answered] == -1).all()
+    assert set(queries["labelled"][answered]) <= set(gallery["labelled"])
+    assert (queries["labelled"][~answered] == -1).all()
     strangers = queries[~answered & (queries["place"] >= 0)]["place"]
     assert not set(strangers) & set(gallery["place"])
 
