@@ -67,10 +67,8 @@ NotNegative = Annotated[float, Range(0)]
 Distance = Annotated[float, Range(0, 2)]  # of cosines
 Degrees = Annotated[float, Range(0, 180)]
 LISTS = Choice(("clean", "c2x", "full", "all", "cluster"))
-LOSSES = Choice(("softmax", "cosine", "arcface", "subcenter"))
 REFERENCES = Choice(("cluster", "full", "full+index"))  # of the index those with a known landmark
-SAMPLERS = Choice(("shuffle", "continent", "at_least", "class_uniform"))
-SCHEDULES = Choice(("constant", "poly", "lambda_poly", "lambda_range", "cosine"))
+STEPS = ("chain", "flip", "crop", "colour", "blur", "normalise", "affine", "erasing")
 
 
 # Backbones of timm with stages called `layer1` to `layer4`, and which of them have no bottlenecks.
@@ -117,6 +115,21 @@ def _refuse_out_of_range(name: str, value: Any, kind: Any) -> None:
         near = difflib.get_close_matches(str(value), allowed, n=1) if parts[0] is str else []
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ValueError(f"setting {name!r} expects {allowed}, found {value!r}{hint}")
+
+
+def chosen(setting: str, name: str, registry: Mapping[str, C]) -> C:
+    """The entry called `name` of a registry whose names a setting may be.
+
+    Raises:
+        ValueError: there is none; the names and the nearest one are told.
+
+    >>> chosen("loss", "arcfase", {"softmax": 1, "arcface": 2})
+    Traceback (most recent call last):
+    ValueError: setting 'loss' expects one of 'softmax', 'arcface', found 'arcfase'; did you mean \
+'arcface'?
+    """
+    _refuse_out_of_range(setting, name, Annotated[str, Choice(registry)])
+    return registry[name]
 
 
 @dataclass(frozen=True)
@@ -173,7 +186,7 @@ class ModelConfig(Settings):
 class AugmentConfig(Settings):
     """What happens to a training batch on the device (`lib.training.augmentation`)."""
 
-    chain: bool = False  # first the chain of GLR20's code, image by image (albumentations_chain)
+    chain: bool = False  # the chain of GLR20's code, image by image with albumentations
     flip: Share = 0.5  # probability
     quarter_turns: bool = False  # two of three flips are turns by 90 degrees GLR20
     rotate: Degrees = 0.0  # degrees either way, p 0.5; GLR20: 30
@@ -190,6 +203,8 @@ class AugmentConfig(Settings):
     erasing: Share = 0.0  # probability of one erased rectangle; GLR21: 1.0
     erasing_area: tuple[Share, Share] = (0.02, 0.20)  # GLR21, share of the image
     erasing_aspect: tuple[Positive, Positive] = (0.3, 1 / 0.3)  # GLR21
+    # of `lib.training.AUGMENTATIONS`, in this order; each does what the settings above say
+    steps: tuple[str, ...] = STEPS
 
 
 @dataclass(frozen=True)
@@ -198,11 +213,11 @@ class StageConfig(Settings):
 
     name: str = "stage_one"
     train_list: Annotated[str, LISTS] = "clean"  # c2x, full and all of GLR21, cluster of GLR20
-    loss: Annotated[str, LOSSES] = "arcface"
+    loss: str = "arcface"  # a name of `lib.training.LOSSES`
     margin: Annotated[float, Range(0, math.pi)] = 0.3  # radians GLR20, GLR21
     scale: Positive = 30.0  # GLR20, GLR21
-    centers: Count = 3  # per class, of the loss subcenter (2021 winner)
-    dynamic_margin: bool = False  # margins by class size instead, for subcenter (2021 winner)
+    centers: Count = 3  # per class, of the loss subcenter_arcface (2021 winner)
+    dynamic_margin: bool = False  # margins by class size instead (2021 winner)
     label_smoothing: Share = 0.0  # harmful in GLR21
     loss_weight: NotNegative = 1.0  # of this loss in the sum
     # of the batch-hard triplet loss, which wants the sampler class_uniform
@@ -214,7 +229,7 @@ class StageConfig(Settings):
     epoch_images: Natural = 0  # images drawn per epoch; 0: as many as the list holds
     size: Count = 448  # pixels
     batch_size: Count = 192  # over all processes; GLR20: 24 on each of 8
-    sampler: Annotated[str, SAMPLERS] = "shuffle"  # continent is GLR21's, at_least GLR20's
+    sampler: str = "shuffle"  # of `lib.training.SAMPLERS`; continent is GLR21's, at_least GLR20's
     clean_share: Share = 0.66  # of the continent-aware sampler GLR21
     at_least: Count = 5  # images per class and epoch of the at_least sampler GLR20
     images_per_class: Count = 4  # K of the class_uniform sampler's P classes × K images
@@ -225,7 +240,8 @@ class StageConfig(Settings):
     bias_lr: NotNegative = 1.0  # GLR21: 2
     momentum: Share = 0.9
     weight_decay: NotNegative = 5e-4
-    schedule: Annotated[str, SCHEDULES] = "lambda_poly"  # lambda_… are GLR20's, cosine is GLR21's
+    # of `lib.training.SCHEDULES`; lambda_… are GLR20's, cosine is GLR21's
+    schedule: str = "lambda_poly"
     warmup: Share = 0.0  # share of the steps
     freeze_backbone: Share = 0.0  # share of the steps in which only neck and head move [20, code]
     augment: AugmentConfig = field(default_factory=AugmentConfig)

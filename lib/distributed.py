@@ -1,8 +1,9 @@
-"""Start a stage's processes from wherever we are, a notebook, a script, a test; and end with them.
+"""Start the processes of a stage, from a notebook, a script or a test; precision; locks.
 
-`accelerate launch` starts them on a cluster; then there is nothing left to do here. Otherwise they
-are spawned, not forked as by accelerate's own launchers: by then this process may have used the GPU
-or OpenMP threads to embed, and neither survives a fork (the children raise or hang)."""
+On a cluster `accelerate launch` has started them. Otherwise they are spawned, not forked as by
+accelerate's own launchers: by then this process may have used the GPU or OpenMP threads, and
+neither survives a fork (the children raise or hang).
+"""
 
 import builtins
 import contextlib
@@ -42,24 +43,22 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
     """Call `work(job)` here, or once in each of several processes that `accelerate` finds.
 
     Args:
-        work: a function of a module, so that a fresh process can import it.
-        job: what it works on; travels by pickle.
+        work: a function of a module, so that a new process can import it.
+        job: its argument, which is pickled.
         processes: how many; one per GPU by default. More than there are GPUs run on the CPU.
 
     Raises:
-        ValueError: where one of the processes does; so with OSError.
+        ValueError, OSError: where one of the processes does.
     """
     gpus = torch.cuda.device_count()
     wanted = processes or max(1, gpus)
     if wanted == 1 or is_launched():
         work(job)
         return
-    place = {
-        "world_size": wanted,
-        "node_rank": 0,
-        "master_addr": "127.0.0.1",
-        "master_port": _free_port(),
-    }
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]  # a free one
+    place = {"world_size": wanted, "node_rank": 0, "master_addr": "127.0.0.1", "master_port": port}
     if wanted > gpus:
         place["accelerate_use_cpu"] = "yes"
         place["gloo_socket_ifname"] = "lo0" if sys.platform == "darwin" else "lo"
@@ -69,7 +68,7 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
         try:
             start_processes(PrepareForLaunch(work, kind), (job,), wanted, start_method="spawn")
         except ProcessRaisedException as error:
-            # Of the traceback that it is, the last line is the sentence that a user needs.
+            # The last line of the traceback is the sentence that a user needs.
             told = re.search(r"\n(\w+Error): (.*)\s*\Z", str(error))
             kind = getattr(builtins, told[1], None) if told else None
             for base in (ValueError, OSError):
@@ -85,16 +84,12 @@ def is_launched() -> bool:
 
 @contextlib.contextmanager
 def work_alone(folder: str | Path, work_left: Callable[[], str]) -> Iterator[str]:
-    """Keep other runs from `folder` and ask what is to be done there.
+    """Lock `folder`, a stage's result, and yield what `work_left` returns, "" for nothing to do.
 
-    Of several processes of one job the main one asks, for all of them: their answers might differ.
-
-    Args:
-        folder: of the stage's result.
-        work_left: what is to be done, "" for nothing.
+    Of several processes of one job the main one calls it for all: their answers might differ.
 
     Raises:
-        ValueError: in a job of several processes, if another run is at work.
+        ValueError: in a job of several processes, if another run holds the lock.
     """
     if not is_launched():
         with locked(folder):
@@ -109,9 +104,3 @@ def work_alone(folder: str | Path, work_left: Callable[[], str]) -> Iterator[str
         broadcast_object_list(answer)
         yield answer[0]
         state.wait_for_everyone()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

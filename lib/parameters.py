@@ -125,6 +125,7 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
             raise ValueError(f"parameter {sizes[0]}: {error}") from None
     if given.get("BACKBONE") or given.get("WEIGHTS", "") not in ("", "pretrained"):
         _check_network(profile.model)
+    _check_stages(profile)
     if "TABLES" in given:
         from lib.ablation import chosen_tables
 
@@ -157,6 +158,13 @@ def _check_network(model: ModelConfig) -> None:
 
     is_local = model.weights != "pretrained"  # what is to be fetched is fetched when it is needed
     build_model(model if is_local else dataclasses.replace(model, weights=""))
+
+
+def _check_stages(profile: Profile) -> None:
+    from lib.training import check_stage
+
+    for stage in profile.stages:
+        check_stage(stage)
 
 
 def _check_data(data_dir: str, profile: Profile, sizes: Sequence[str]) -> None:

@@ -130,8 +130,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 # GLR20: flip or quarter turn, rotation, zoom, then colour, each with probability 0.5. The ranges
 # are
 # the code's; on batches colour comes in one order, contrast keeps an image's mean and brightness is
-# a factor (`lib.training.augmentation`). `…-code` takes the code's own chain, image by image
-# (`lib.training.albumentations_chain`).
+# a factor (`lib.training.augmentation`). `…-code` takes the code's own chain, image by image.
 GLR20_AUGMENT = AugmentConfig(
     quarter_turns=True,
     rotate=30.0,

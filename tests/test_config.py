@@ -101,7 +101,7 @@ def test_profile_refuses_an_unknown_name():
         ("seed.x", 1, "'seed' is 0, which has no setting 'x'"),
         ("stages.cluster.augment.aspect.low", 1, "'aspect' is .*, which has no setting 'low'"),
         ("stages.arcface.epochs", -1, "'epochs' expects a number from 0 on, found -1"),
-        ("stages.arcface.loss", "arcfase", "one of 'softmax', .*, found 'arcfase'; did you mean"),
+        ("stages.arcface.train_list", "clena", "one of 'clean', .*, found 'clena'; did you mean"),
         ("stages.arcface.scale", 0, "'scale' expects a number above 0, found 0.0"),
         ("stages.arcface.margin", float("nan"), "'margin' expects a number from 0 to .*found nan"),
         ("stages.arcface.weight_decay", float("inf"), "a number from 0 on, found inf"),

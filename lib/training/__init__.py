@@ -1,6 +1,24 @@
-"""Losses, samplers, augmentation, schedules, and the training stage that puts them together."""
+"""Losses, samplers, augmentation, schedules, and the training stage that puts them together.
 
-from lib.training.augmentation import Augment, corner_cutmix
-from lib.training.stage import CHECKPOINT, stage_key, train
+Each has a registry, from the name used in settings to a class or function: adding one is one class
+or function and one line.
+"""
 
-__all__ = ["CHECKPOINT", "Augment", "corner_cutmix", "stage_key", "train"]
+from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
+from lib.training.losses import LOSSES
+from lib.training.samplers import SAMPLERS
+from lib.training.schedules import SCHEDULES
+from lib.training.stage import CHECKPOINT, check_stage, stage_key, train
+
+__all__ = [
+    "AUGMENTATIONS",
+    "CHECKPOINT",
+    "LOSSES",
+    "SAMPLERS",
+    "SCHEDULES",
+    "Augment",
+    "check_stage",
+    "corner_cutmix",
+    "stage_key",
+    "train",
+]

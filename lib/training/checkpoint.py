@@ -1,4 +1,4 @@
-"""Where a stage is: its steps and losses, the state on disk, and the line after each epoch."""
+"""The state of a training: steps and losses, the file that a killed run goes on from, reports."""
 
 import math
 import time
@@ -7,52 +7,59 @@ from typing import Any
 
 import pandas as pd
 import torch
+from torch import Tensor, nn
 
 from lib.artifacts import atomic_path
 from lib.config import StageConfig
-from lib.training.classification_model import ClassificationModel
 
 SAVE_SECONDS = 600
 
 
 class TrainingState:
-    """Where a stage is: its steps and losses, the state on disk, and the line after each epoch."""
+    """Steps, losses and rates of a stage, saved with network and optimizer."""
 
     def __init__(
         self, stage: StageConfig, steps: int, key: str, path: Path, *, precision: str = "no"
     ) -> None:
+        """`steps` are those of an epoch; `key` tells the settings that a state belongs to."""
         self.stage, self.steps, self.key, self.path = stage, steps, key, path
         self.precision = precision
         self.step = 0
         self.unreadable: set[str] = set()  # images that counted as grey, before a restart too
         self.rates: list[float] = []
         self.losses: list[float] = []
-        self.waiting: list[torch.Tensor] = []  # losses still on their device
+        self.pending: list[Tensor] = []  # losses still on their device
         self.seen = 0  # images in this process's lifetime
         self.before = 0.0  # seconds spent before a restart
         self.started = self.saved = time.monotonic()
 
-    def note(self, loss: torch.Tensor, rate: float, images: int) -> None:
+    def add_step(self, loss: Tensor, rate: float, images: int) -> None:
         """Count one step; the loss stays on its device, so that nothing waits for it."""
-        self.waiting.append(loss)
+        self.pending.append(loss)
         self.rates.append(rate)
         self.step += 1
         self.seen += images
 
     def fetch(self) -> list[float]:
-        """The loss of every step so far, the latest taken from their device.
+        """The loss of every step so far, the latest copied from their device.
 
         Raises:
             ValueError: if one is not finite; in float16 the last one, because steps that overflow
                 there are left out.
         """
-        if self.waiting:
-            losses, self.waiting = torch.stack(self.waiting).float().tolist(), []
+        if self.pending:
+            losses, self.pending = torch.stack(self.pending).float().tolist(), []
             wrong = [n for n, loss in enumerate(losses) if not math.isfinite(loss)]
             if wrong and (self.precision != "fp16" or wrong[-1] == len(losses) - 1):
                 self._stop(f"loss is {losses[wrong[0]]}", len(self.losses) + wrong[0])
             self.losses += losses
         return self.losses
+
+    def check_weights(self, classifier: nn.Module) -> None:
+        """Raise ValueError if a weight is not finite, naming the first."""
+        for name, value in classifier.state_dict().items():
+            if value.is_floating_point() and not torch.isfinite(value).all():
+                self._stop(f"weight {name} is not finite", self.step - 1)
 
     def _stop(self, what: str, step: int) -> None:
         where, rate = "before its first step", self.stage.learning_rate
@@ -65,26 +72,16 @@ class TrainingState:
             f"({self.precision}); the last state before is kept"
         )
 
-    def check_weights(self, classifier: ClassificationModel) -> None:
-        """Refuse weights that are not finite, before they are written.
-
-        Raises:
-            ValueError: naming the first of them.
-        """
-        for name, value in classifier.state_dict().items():
-            if value.is_floating_point() and not torch.isfinite(value).all():
-                self._stop(f"weight {name} is not finite", self.step - 1)
-
     def seconds(self) -> float:
         """Time spent on the stage, before a restart included."""
         return self.before + time.monotonic() - self.started
 
     def is_due(self) -> bool:
-        """Whether the state on disk is so old that losing it would hurt."""
+        """Whether the state should be saved again."""
         return time.monotonic() - self.saved > SAVE_SECONDS
 
-    def save(self, classifier: ClassificationModel, optimizer: torch.optim.Optimizer) -> None:
-        """Write everything that a restart needs.
+    def save(self, classifier: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Write all that a restart needs.
 
         Raises:
             ValueError: if losses or weights are not finite; the last state stays as it is.
@@ -105,10 +102,13 @@ class TrainingState:
             torch.save(state, file)
         self.saved = time.monotonic()
 
-    def restore(self, classifier: ClassificationModel, optimizer: torch.optim.Optimizer) -> None:
-        """Go on from the state on disk if it belongs to the same settings."""
-        state = _read_state(self.path)
-        if state is None or state.get("key") != self.key:
+    def restore(self, classifier: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        """Go on from the state on disk if it belongs to the same settings and is whole."""
+        try:
+            state: Any = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception:  # OSError, EOFError, RuntimeError, UnpicklingError, KeyError, ...
+            return
+        if not isinstance(state, dict) or state.get("key") != self.key:
             return
         classifier.load_state_dict(state["classifier"])
         optimizer.load_state_dict(state["optimizer"])
@@ -119,42 +119,24 @@ class TrainingState:
     def epoch_line(self, epoch: int) -> str:
         """`arcface 3/12: loss 5.43, learning rate 0.034, 612 images/s, 80 s left`."""
         losses = self.fetch()[-self.steps :]
-        loss = sum(losses) / len(losses)
         elapsed = time.monotonic() - self.started
-        done = self.seen / self.stage.batch_size
-        left = elapsed / max(done, 1) * (self.steps * self.stage.epochs - self.step)
+        steps_left = self.steps * self.stage.epochs - self.step
+        left = elapsed / max(self.seen / self.stage.batch_size, 1) * steps_left
         return (
-            f"{self.stage.name} {epoch + 1}/{self.stage.epochs}: loss {loss:.3f}, "
-            f"learning rate {self.rates[-1]:.4f}, {self.seen / elapsed:.0f} images/s, "
-            f"{left:.0f} s left"
+            f"{self.stage.name} {epoch + 1}/{self.stage.epochs}: "
+            f"loss {sum(losses) / len(losses):.3f}, learning rate {self.rates[-1]:.4f}, "
+            f"{self.seen / elapsed:.0f} images/s, {left:.0f} s left"
         )
 
     def history(self) -> pd.DataFrame:
         """Mean loss and last learning rate over about fifty pieces of each epoch."""
         if not self.step:
             return pd.DataFrame(columns=["epoch", "step", "learning_rate", "loss"])
-        table = pd.DataFrame(
-            {
-                "step": range(1, self.step + 1),
-                "learning_rate": self.rates,
-                "loss": self.fetch(),
-            }
-        )
+        steps = range(1, self.step + 1)
+        table = pd.DataFrame({"step": steps, "learning_rate": self.rates, "loss": self.fetch()})
         table["epoch"] = (table["step"] - 1) // self.steps + 1
         piece = (table["step"] - 1) // math.ceil(self.steps / 50)
         means = table.groupby(piece).agg(
-            epoch=("epoch", "last"),
-            step=("step", "last"),
-            learning_rate=("learning_rate", "last"),
-            loss=("loss", "mean"),
+            {"epoch": "last", "step": "last", "learning_rate": "last", "loss": "mean"}
         )
         return means.reset_index(drop=True)
-
-
-def _read_state(path: Path) -> dict[str, Any] | None:
-    """What `TrainingState.save` wrote; None where it is missing, empty, cut or something else."""
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception:  # OSError, EOFError, RuntimeError, UnpicklingError, KeyError, ...
-        return None
-    return state if isinstance(state, dict) else None

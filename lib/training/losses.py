@@ -1,168 +1,152 @@
-"""Classification heads that turn embeddings and labels into a loss.
+"""Losses by name: classification heads with and without a margin, and the triplet loss.
 
-Softmax first, then ArcFace with margin 0.3 and scale 30 (GLR20 §2.2, GLR21); cosine softmax is
-ArcFace without its margin. Every head holds a weight with one row per class, so that a head grows
-by copying its first rows (class ids are nested, GLR21). `scores` does not look at labels and
-`score_loss` does: Corner-Cutmix (GLR20 §2.1) reads two losses, one per mixed label, off one matrix
-of scores.
-
-Losses on embeddings and labels: a stage's head, how it grows, and what combines streams.
-
-The heads themselves are in `lib.training.losses`. Corner-Cutmix (GLR20 §2.1) adds the loss of a
-mixed stream; the triplet loss is an option of GLR21, to be added to a head's loss."""
+A new loss is a subclass of a head and a line in `LOSSES`. GLR20 = 3rd place, Google Landmark
+Retrieval 2020 (Mei et al.), and GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.),
+train with softmax or ArcFace, margin 0.3 and scale 30.
+"""
 
 from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from lib.config import StageConfig
+from lib.config import StageConfig, chosen
 
 
 class Head(nn.Module):
-    """Embeddings (B, D) and labels (B,) → mean cross entropy over C classes; base of all heads."""
+    """Raw embeddings (B, D) and labels (B,) → mean cross entropy over C classes; base of all.
 
-    def __init__(self, class_count: int, dim: int, *, label_smoothing: float = 0.0) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(class_count, dim))
-        nn.init.xavier_uniform_(self.weight)
-        self.label_smoothing = label_smoothing
-
-    def scores(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Per-class scores (B, C), the same whatever the labels."""
-        raise NotImplementedError
-
-    def logits(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """What cross entropy reads, (B, C): the scores with the labels' margin and the scale."""
-        raise NotImplementedError
-
-    def score_loss(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean cross entropy of scores (B, C) against labels (B,)."""
-        logits = self.logits(scores, labels)
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-
-    def forward(self, embeddings: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Mean loss of raw embeddings (B, D) for labels (B,), a scalar."""
-        return self.score_loss(self.scores(embeddings), labels)
-
-
-class SoftmaxHead(Head):
-    """An ordinary linear classifier on the embeddings as they are."""
-
-    def __init__(self, class_count: int, dim: int, *, label_smoothing: float = 0.0) -> None:
-        super().__init__(class_count, dim, label_smoothing=label_smoothing)
-        self.bias = nn.Parameter(torch.zeros(class_count))
-
-    def scores(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Logits of the linear classifier, (B, C)."""
-        return F.linear(embeddings, self.weight, self.bias)
-
-    def logits(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """The scores themselves."""
-        return scores
-
-
-class CosineHead(Head):
-    """Softmax of scaled cosines between embeddings and class weights."""
-
-    def __init__(
-        self, class_count: int, dim: int, *, scale: float = 30.0, label_smoothing: float = 0.0
-    ) -> None:
-        super().__init__(class_count, dim, label_smoothing=label_smoothing)
-        self.scale = scale
-
-    def scores(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Cosines (B, C), at least in float32: half precision cannot tell small angles apart."""
-        with torch.autocast(embeddings.device.type, enabled=False):
-            return F.linear(unit_rows(embeddings), unit_rows(self.weight))
-
-    def logits(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Cosines times the scale."""
-        return self.scale * scores
-
-
-class ArcFaceHead(CosineHead):
-    """Cosine softmax whose target angle is widened by a margin (ArcFace; m = 0.3, s = 30)."""
+    `scores` does not depend on labels and `logits` does: an image of Corner-Cutmix has two labels,
+    whose losses come from the same scores.
+    """
 
     def __init__(
         self,
         class_count: int,
         dim: int,
         *,
-        margin: float | torch.Tensor = 0.3,
+        margin: float | Tensor = 0.3,
         scale: float = 30.0,
+        centers: int = 3,
         label_smoothing: float = 0.0,
     ) -> None:
-        """`margin` in radians, one for all classes or (C,) one for each."""
-        super().__init__(class_count, dim, scale=scale, label_smoothing=label_smoothing)
+        """All losses take these settings and use those that they need; `margin` may be (C,)."""
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(class_count, dim))
+        nn.init.xavier_uniform_(self.weight)
         # Not persistent: margins follow from the training list, not from training.
         margins = torch.as_tensor(margin, dtype=torch.float64).expand(class_count)
         self.register_buffer("margin", margins.float(), persistent=False)
+        self.scale, self.centers, self.label_smoothing = scale, centers, label_smoothing
 
-    def logits(self, scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Scaled cosines, the target's with its margin."""
+    def scores(self, embeddings: Tensor) -> Tensor:
+        """Scores (B, C) of all classes."""
+        raise NotImplementedError
+
+    def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B, C) of the cross entropy: scores with scale, and margin of the labels."""
+        raise NotImplementedError
+
+    def score_loss(self, scores: Tensor, labels: Tensor) -> Tensor:
+        """Mean cross entropy of scores (B, C) against labels (B,)."""
+        logits = self.logits(scores, labels)
+        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
+        """The loss, a scalar."""
+        return self.score_loss(self.scores(embeddings), labels)
+
+
+class SoftmaxHead(Head):
+    """W·x + b on raw embeddings."""
+
+    def __init__(self, class_count: int, dim: int, **settings: float | Tensor) -> None:
+        super().__init__(class_count, dim, **settings)
+        self.bias = nn.Parameter(torch.zeros(class_count))
+
+    def scores(self, embeddings: Tensor) -> Tensor:
+        return F.linear(embeddings, self.weight, self.bias)
+
+    def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return scores
+
+
+class CosineHead(Head):
+    """s·cos θ, with θ between embedding and class weight."""
+
+    def scores(self, embeddings: Tensor) -> Tensor:
+        """Cosines, at least in float32: half precision cannot tell small angles apart."""
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return F.linear(unit_rows(embeddings), unit_rows(self.weight))
+
+    def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
+        return self.scale * scores
+
+
+class MarginHead(CosineHead):
+    """s·cos θ, made smaller by a margin for the label; base of such losses."""
+
+    def with_margin(self, cosine: Tensor, margin: Tensor) -> Tensor:
+        """The label's cosines (B, 1) with its margins (B, 1)."""
+        raise NotImplementedError
+
+    def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
         target = scores.gather(1, labels[:, None])
-        widened = add_margin(target, self.margin[labels][:, None].to(scores.dtype))
-        return self.scale * scores.scatter(1, labels[:, None], widened)
+        margin = self.margin[labels][:, None].to(scores.dtype)
+        return self.scale * scores.scatter(1, labels[:, None], self.with_margin(target, margin))
+
+
+class ArcFaceHead(MarginHead):
+    """s·cos(θ + m) for the label, s·cos θ for other classes (Deng et al., 2019); m in radians."""
+
+    def with_margin(self, cosine: Tensor, margin: Tensor) -> Tensor:
+        """cos(θ + m), and cos θ − m·sin m where θ + m > π, which goes on decreasing."""
+        # Clamped, or the gradient is infinite at cos θ = ±1; other cosines in float32 lie above.
+        sine = (1.0 - cosine.square()).clamp(min=1e-12).sqrt()
+        widened = cosine * margin.cos() - sine * margin.sin()  # cos(θ + m)
+        return torch.where(cosine > -margin.cos(), widened, cosine - margin * margin.sin())
+
+
+class CosFaceHead(MarginHead):
+    """s·(cos θ − m) for the label, s·cos θ for other classes (Wang et al., 2018)."""
+
+    def with_margin(self, cosine: Tensor, margin: Tensor) -> Tensor:
+        return cosine - margin
 
 
 class SubCenterArcFaceHead(ArcFaceHead):
     """ArcFace with K weights per class, of which the nearest counts (Deng et al., 2020).
 
-    Images unlike the rest of their class gather at a center of their own. The 2021 winner used
-    three, without dropping any later, and margins by class size (`dynamic_margins`).
+    The weight is (C, K, D). Images unlike the rest of their class gather at a center of their own.
+    The 2021 winner used three, without dropping any later, and margins by class size.
     """
 
-    def __init__(
-        self,
-        class_count: int,
-        dim: int,
-        *,
-        centers: int = 3,
-        margin: float | torch.Tensor = 0.3,
-        scale: float = 30.0,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        """The weight is (C, K, D)."""
-        super().__init__(
-            class_count, dim, margin=margin, scale=scale, label_smoothing=label_smoothing
-        )
-        self.weight = nn.Parameter(torch.empty(class_count, centers, dim))
+    def __init__(self, class_count: int, dim: int, **settings: float | Tensor) -> None:
+        super().__init__(class_count, dim, **settings)
+        self.weight = nn.Parameter(torch.empty(class_count, self.centers, dim))
         nn.init.xavier_uniform_(self.weight.flatten(0, 1))
 
-    def scores(self, embeddings: torch.Tensor) -> torch.Tensor:
-        """Cosines with the nearest center of each class, (B, C)."""
+    def scores(self, embeddings: Tensor) -> Tensor:
         with torch.autocast(embeddings.device.type, enabled=False):
             cosines = F.linear(unit_rows(embeddings), unit_rows(self.weight.flatten(0, 1)))
             return cosines.unflatten(1, self.weight.shape[:2]).amax(dim=2)
 
 
-def add_margin(cosine: torch.Tensor, margin: torch.Tensor) -> torch.Tensor:
-    """cos θ → cos(θ + m); where θ + m > π, cos θ − m·sin(π − m), which goes on decreasing.
-
-    The gradient is finite everywhere, cos θ = ±1 included. Shapes broadcast.
-
-    >>> add_margin(torch.tensor([1.0, 0.0, -1.0]), torch.tensor(0.5))
-    tensor([ 0.8776, -0.4794, -1.2397])
-    """
-    # The floor keeps the square root's slope finite; a float32 cosine short of 1 lies far above it.
-    sine = (1.0 - cosine.square()).clamp(min=1e-12).sqrt()
-    widened = cosine * margin.cos() - sine * margin.sin()
-    return torch.where(cosine > -margin.cos(), widened, cosine - margin * margin.sin())
+LOSSES: dict[str, type[Head]] = {
+    "softmax": SoftmaxHead,
+    "cosine": CosineHead,
+    "arcface": ArcFaceHead,
+    "cosface": CosFaceHead,
+    "subcenter_arcface": SubCenterArcFaceHead,
+}
 
 
-def dynamic_margins(
-    image_counts: torch.Tensor, *, low: float = 0.05, high: float = 0.50
-) -> torch.Tensor:
+def dynamic_margins(image_counts: Tensor, *, low: float = 0.05, high: float = 0.50) -> Tensor:
     """Margins from `low` for the largest class to `high` for the smallest, linear in n^(-1/4).
 
-    As in sub-center solutions of 2020 and 2021. Classes of one size all get the middle.
-
-    Args:
-        image_counts: (C,) images per class; empty classes count as one image.
-        low: smallest margin.
-        high: largest margin.
+    Of sub-center solutions of 2020 and 2021. `image_counts` (C,) are the images of each class;
+    empty classes count as one image, and classes of one size all get the middle.
 
     >>> dynamic_margins(torch.tensor([1, 16, 256]), low=0.0, high=1.0)
     tensor([1.0000, 0.3333, 0.0000])
@@ -173,55 +157,43 @@ def dynamic_margins(
     return (low + (high - low) * share).float()
 
 
-def unit_rows(rows: torch.Tensor) -> torch.Tensor:
+def unit_rows(rows: Tensor) -> Tensor:
     """Rows of unit length, in float32 unless they are float64."""
     return F.normalize(rows if rows.dtype == torch.float64 else rows.float(), dim=1)
 
 
-def build_head(stage: StageConfig, image_counts: torch.Tensor, dim: int) -> Head:
-    """The head that `stage.loss` names.
-
-    Args:
-        stage: gives loss, margin, scale, centers and label smoothing.
-        image_counts: (C,) training images per class.
-        dim: of the embeddings.
-
-    Raises:
-        ValueError: an unknown loss.
-    """
-    class_count = len(image_counts)
-    smoothing = {"label_smoothing": stage.label_smoothing}
-    if stage.loss == "softmax":
-        return SoftmaxHead(class_count, dim, **smoothing)
-    if stage.loss == "cosine":
-        return CosineHead(class_count, dim, scale=stage.scale, **smoothing)
-    if stage.loss == "arcface":
-        return ArcFaceHead(class_count, dim, scale=stage.scale, margin=stage.margin, **smoothing)
-    if stage.loss == "subcenter":
-        margin = dynamic_margins(image_counts) if stage.dynamic_margin else stage.margin
-        options = {"centers": stage.centers, "scale": stage.scale, "margin": margin, **smoothing}
-        return SubCenterArcFaceHead(class_count, dim, **options)
-    raise ValueError(
-        f"expected loss 'softmax', 'cosine', 'arcface' or 'subcenter', found {stage.loss!r}; "
-        "correct the stage"
+def build_head(stage: StageConfig, image_counts: Tensor, dim: int) -> Head:
+    """Build the head that `stage.loss` names, for classes of so many images, (C,)."""
+    return chosen("loss", stage.loss, LOSSES)(
+        len(image_counts),
+        dim,
+        margin=dynamic_margins(image_counts) if stage.dynamic_margin else stage.margin,
+        scale=stage.scale,
+        centers=stage.centers,
+        label_smoothing=stage.label_smoothing,
     )
 
 
 @torch.no_grad()
-def grow_head(old: nn.Module | Mapping[str, torch.Tensor], new: Head) -> Head:
+def grow_head(old: nn.Module | Mapping[str, Tensor], new: Head) -> Head:
     """Copy the old head's rows over the first rows of `new`, and return `new` (GLR21, load_param).
 
-    Right only where class ids are nested: old class i is new class i. The remaining rows keep their
-    initial values, and so does what `old` (a head, or a checkpoint's tensors) lacks.
+    Right only where class ids are nested: old class i is new class i. Remaining rows keep their
+    initial values, and so does what `old` (a head, or a checkpoint's tensors) lacks. A single
+    weight becomes the first of several centers; several centers become their mean.
 
     Raises:
-        ValueError: `new` has fewer classes or another dimension.
+        ValueError: `new` has fewer classes or centers, or another dimension.
     """
     known = dict(old.named_parameters()) if isinstance(old, nn.Module) else old
     for name, target in new.named_parameters():
         source = known.get(name)
         if source is None:
             continue
+        if source.dim() > target.dim():
+            source = source.mean(dim=1)
+        elif source.dim() < target.dim():
+            target = target[:, 0]
         if len(source) > len(target) or source.shape[1:] != target.shape[1:]:
             raise ValueError(
                 f"expected a new head of at least {tuple(source.shape)}, found "
@@ -233,51 +205,37 @@ def grow_head(old: nn.Module | Mapping[str, torch.Tensor], new: Head) -> Head:
 
 def dual_stream_loss(
     head: Head,
-    base: torch.Tensor,
-    mixed: torch.Tensor,
-    base_labels: torch.Tensor,
-    partner_labels: torch.Tensor,
+    base: Tensor,
+    mixed: Tensor,
+    base_labels: Tensor,
+    partner_labels: Tensor,
     *,
     weight: float = 0.5,
     mixed_head: Head | None = None,
-) -> torch.Tensor:
+) -> Tensor:
     """Corner-Cutmix loss of GLR20 §2.1: CE(base, A) + w·CE(mixed, A) + w·CE(mixed, B).
 
-    The paper has w = 0.5 and one head for both streams. The published code has w = 1 and a head of
-    its own for the mixed stream: `weight=1.0, mixed_head=...`.
-
-    Args:
-        head: classifies the base stream, and the mixed one without `mixed_head`.
-        base: (B, D) raw embeddings of the images A.
-        mixed: (B, D) raw embeddings of the images B with A pasted on a corner.
-        base_labels: (B,) labels of A, the pasted images.
-        partner_labels: (B,) labels of B, the images under them.
-        weight: w, of each of the two mixed terms.
-        mixed_head: a head for the mixed stream.
+    `base` (B, D) are raw embeddings of the images A, `mixed` those of the images B with A pasted on
+    a corner. The paper has w = 0.5 and one head for both streams; the published code has w = 1 and
+    a head of its own for the mixed stream: `weight=1.0, mixed_head=...`.
     """
-    reader = head if mixed_head is None else mixed_head
-    scores = reader.scores(mixed)
-    mixed_loss = reader.score_loss(scores, base_labels) + reader.score_loss(scores, partner_labels)
-    return head(base, base_labels) + weight * mixed_loss
+    mixed_head = head if mixed_head is None else mixed_head
+    scores = mixed_head.scores(mixed)
+    ce_a = mixed_head.score_loss(scores, base_labels)
+    ce_b = mixed_head.score_loss(scores, partner_labels)
+    return head(base, base_labels) + weight * (ce_a + ce_b)
 
 
-def batch_hard_triplet(
-    embeddings: torch.Tensor, labels: torch.Tensor, *, margin: float = 0.3
-) -> torch.Tensor:
-    """Mean of max(0, farthest positive − nearest negative + margin) over the anchors of a batch.
+def batch_hard_triplet(embeddings: Tensor, labels: Tensor, *, margin: float = 0.3) -> Tensor:
+    """Mean of max(0, farthest positive - nearest negative + margin) over the anchors of a batch.
 
-    Distances are Euclidean between unit rows (Hermans et al., 2017; an option of GLR21's code, for
-    batches of the class-uniform sampler). Anchors without a positive do not count; a batch
-    without any anchor, or of a single class, has loss 0.
-
-    Args:
-        embeddings: (B, D) raw embeddings.
-        labels: (B,).
-        margin: between the two distances.
+    Distances are Euclidean, of unit rows (Hermans et al., 2017; an option of GLR21's code, for the
+    class-uniform sampler). Anchors without a positive do not count; without any anchor, or with a
+    single class, the loss is 0. `embeddings` are raw, (B, D).
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         unit = unit_rows(embeddings)
-        # The floor keeps the slope of the root finite where two rows coincide.
+        # Clamped, or the gradient is infinite where two rows coincide.
         distances = (2.0 - 2.0 * unit @ unit.T).clamp(min=1e-12).sqrt()
     is_same = labels[:, None] == labels
     is_positive = is_same & ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)

@@ -1,17 +1,12 @@
-"""Which training images an epoch shows, in which order, drawn from seed and epoch alone.
+"""Samplers by name: which training images an epoch shows, in which order.
 
-Shuffled for most stages; at least n images per class (GLR20, code); continents at chosen shares
-with
-clean and noisy images apart (GLR21 §2.2); P classes × K images, which GLR21 found harmful. What an
-epoch is drawn from, and how processes share it, is in `lib.training.samplers`.
-
-What all samplers share: an epoch drawn from seed and epoch alone, and each process's part of it.
-
-Under several processes all ranks draw the same epoch and each takes its own share, of equal length.
-Which images an epoch shows is the business of `lib.training.samplers`."""
+An epoch depends on seed and epoch alone: all processes draw the same one, and each takes its part
+of equal length. A new sampler is a subclass of `EpochSampler` and a line in `SAMPLERS`. GLR20 = 3rd
+place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval
+2021 (Zhang et al.).
+"""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -33,214 +28,160 @@ CONTINENT_SHARES: Mapping[str, float] = {
 }
 
 
-@dataclass(frozen=True)
-class Draw:
-    """What every sampler is told: where its randomness comes from and whose share it yields.
-
-    Attributes:
-        seed: of the run; `set_epoch` adds the epoch.
-        size: images per epoch over all processes; 0 leaves it to the sampler.
-        rank: of this process.
-        world_size: number of processes; the last images that do not go round are left out.
-    """
-
-    seed: int = 0
-    size: int = 0
-    rank: int = 0
-    world_size: int = 1
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.rank < self.world_size:
-            raise ValueError(
-                f"expected a rank below the {self.world_size} processes, found {self.rank}; "
-                "count from 0"
-            )
-
-
 class EpochSampler(Sampler[int]):
-    """Base of the samplers: row numbers of one rank, the same again for the same seed and epoch."""
+    """Row numbers of one process; samplers differ in `prepare` and `draw_epoch`."""
 
-    unit = 1  # consecutive images that stay together on one rank
+    unit = 1  # consecutive images that stay together in one process
 
-    def __init__(self, natural_size: int, draw: Draw) -> None:
-        self.draw = draw
+    def __init__(
+        self,
+        stage: StageConfig,
+        table: pd.DataFrame,
+        *,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        """All samplers take the same arguments.
+
+        Args:
+            stage: settings; `epoch_images` over all processes (0: what `prepare` returns).
+            table: a training list with the columns label, is_clean and continent.
+            seed: of the run.
+            rank: of this process.
+            world_size: number of processes; images that do not divide among them are left out.
+        """
+        if not 0 <= rank < world_size:
+            raise ValueError(
+                f"expected a rank below the {world_size} processes, found {rank}; count from 0"
+            )
+        self.stage, self.seed, self.rank, self.world_size = stage, seed, rank, world_size
         self.epoch = 0
-        self.size = draw.size or natural_size
+        own_size = self.prepare(table)
+        self.size = stage.epoch_images or own_size
         if len(self) == 0:
             raise ValueError(
-                f"expected at least {self.unit * draw.world_size} images per epoch, found "
-                f"{self.size}; use fewer processes or smaller groups, or raise the size"
+                f"expected at least {self.unit * world_size} images per epoch, found {self.size}; "
+                "use fewer processes or smaller groups, or raise the size"
             )
+
+    def prepare(self, table: pd.DataFrame) -> int:
+        """Group the rows of the list; images of an epoch where the stage does not set them."""
+        self.rows = np.arange(len(table))
+        return len(table)
+
+    def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
+        """Row numbers of the whole epoch, (size,), for all processes."""
+        raise NotImplementedError
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration draws."""
         self.epoch = epoch
 
-    def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
-        """Row numbers of the whole epoch, (size,), for all ranks."""
-        raise NotImplementedError
-
     def __len__(self) -> int:
-        """Images per epoch of this rank."""
-        return self.size // (self.unit * self.draw.world_size) * self.unit
+        """Images per epoch of this process."""
+        return self.size // (self.unit * self.world_size) * self.unit
 
     def __iter__(self) -> Iterator[int]:
-        """This rank's row numbers."""
-        rows = self.draw_epoch(rng(self.draw.seed, type(self).__name__, self.epoch))
-        groups = rows[: len(self) * self.draw.world_size].reshape(-1, self.unit)
-        return iter(groups[self.draw.rank :: self.draw.world_size].ravel().tolist())
+        """Row numbers of this process."""
+        rows = self.draw_epoch(rng(self.seed, type(self).__name__, self.epoch))
+        groups = rows[: len(self) * self.world_size].reshape(-1, self.unit)
+        return iter(groups[self.rank :: self.world_size].ravel().tolist())
 
 
 class ShuffledSampler(EpochSampler):
-    """Every image once, in random order; with another `size`, whole shuffles until it is full."""
-
-    def __init__(self, count: int, draw: Draw) -> None:
-        self.count = count
-        super().__init__(count, draw)
+    """Every image once, in random order; whole shuffles until `epoch_images` are reached."""
 
     def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
-        """Row numbers, none a second time before all have come."""
-        return _cycle(np.arange(self.count), self.size, generator)
+        return _cycle(self.rows, self.size, generator)
 
 
 class AtLeastSampler(EpochSampler):
     """Every image, and rare classes repeated until they show `at_least` images (GLR20, code).
 
-    A class repeats its images evenly: none comes a third time before all have come twice. With
-    another `size`, a shuffled part of this list or several shuffles of it.
+    A class repeats its images evenly. With `epoch_images`, a shuffled part of these rows or several
+    shuffles of them.
     """
 
-    def __init__(self, labels: np.ndarray, draw: Draw, *, at_least: int = 5) -> None:
-        self.pools = _group(labels)
-        self.at_least = at_least
-        super().__init__(sum(max(len(pool), at_least) for pool in self.pools), draw)
+    def prepare(self, table: pd.DataFrame) -> int:
+        self.pools = _group(table["label"])
+        return sum(max(len(pool), self.stage.at_least) for pool in self.pools)
 
     def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
-        """Row numbers of all classes, shuffled together."""
-        rows = [_cycle(pool, max(len(pool), self.at_least), generator) for pool in self.pools]
+        at_least = self.stage.at_least
+        rows = [_cycle(pool, max(len(pool), at_least), generator) for pool in self.pools]
         return _cycle(np.concatenate(rows), self.size, generator)
 
 
 class ContinentSampler(EpochSampler):
-    """Continents at given shares and, within each, clean and noisy images at given shares (GLR21).
+    """Continents at given shares and, within each, clean images at `clean_share` (GLR21 §2.2).
 
-    Drawn with replacement, uniformly over a pool's images. Whoever has no images gives its part
-    away: a continent's empty clean or noisy pool to the other one, an empty continent to the others
-    in proportion to their shares.
+    Drawn with replacement, uniformly over a pool's images. An empty pool's share goes to the other
+    pool of its continent, an empty continent's to the others in proportion to their shares.
     """
 
-    def __init__(
-        self,
-        continents: np.ndarray,
-        is_clean: np.ndarray,
-        draw: Draw,
-        *,
-        shares: Mapping[str, float] = CONTINENT_SHARES,
-        clean_share: float = 0.66,
-    ) -> None:
-        continents, is_clean = np.asarray(continents), np.asarray(is_clean, dtype=bool)
-        unknown = sorted(set(continents.tolist()) - set(shares))
+    def prepare(self, table: pd.DataFrame) -> int:
+        continents, is_clean = table["continent"].to_numpy(), table["is_clean"].to_numpy(bool)
+        unknown = sorted(set(continents) - set(CONTINENT_SHARES))
         if unknown:
             raise ValueError(
-                f"expected continents among {', '.join(shares)}, found {', '.join(unknown)}; "
-                "give each a share"
+                f"expected continents among {', '.join(CONTINENT_SHARES)}, found "
+                f"{', '.join(unknown)}; give each a share"
             )
-        self.clean_share = clean_share
-        super().__init__(len(continents), draw)
-        places = {name: continents == name for name in shares if (continents == name).any()}
-        counts = apportion(self.size, [shares[name] for name in places])
-        self.pools: list[tuple[np.ndarray, int]] = []
-        for here, count in zip(places.values(), counts, strict=True):
-            clean, noisy = np.flatnonzero(here & is_clean), np.flatnonzero(here & ~is_clean)
-            # The tolerance keeps 0.66 of 50 at 33, as the slides count.
-            clean_count = int(clean_share * count + 1e-9)
-            if len(clean) == 0 or len(noisy) == 0:
-                clean_count = count if len(clean) else 0
-            self.pools += [(clean, clean_count), (noisy, count - clean_count)]
+        here = {name: continents == name for name in CONTINENT_SHARES if (continents == name).any()}
+        self.pools = {
+            name: (np.flatnonzero(rows & is_clean), np.flatnonzero(rows & ~is_clean))
+            for name, rows in here.items()
+        }
+        return len(table)
 
     def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
-        """Row numbers of all pools, shuffled together."""
-        rows = [generator.choice(pool, count) for pool, count in self.pools if count]
+        counts = apportion(self.size, [CONTINENT_SHARES[name] for name in self.pools])
+        rows = []
+        for (clean, noisy), count in zip(self.pools.values(), counts, strict=True):
+            # The tolerance keeps 0.66 of 50 at 33, as the slides count.
+            clean_count = int(self.stage.clean_share * count + 1e-9)
+            if len(clean) == 0 or len(noisy) == 0:
+                clean_count = count if len(clean) else 0
+            for pool, part in ((clean, clean_count), (noisy, count - clean_count)):
+                rows += [generator.choice(pool, part)] if part else []
         return generator.permutation(np.concatenate(rows))
 
 
 class ClassUniformSampler(EpochSampler):
     """Batches of P different classes with K images each, all classes equally often (GLR21 Table 3).
 
-    A class with fewer than K images repeats them evenly, and so do the classes of a batch where
-    there are fewer than P. Use it with a batch size of P·K. GLR21's configuration has K = 1.
+    K is `images_per_class`, P·K the batch of a process. A class with fewer than K images repeats
+    them evenly, and so do the classes of a batch where there are fewer than P. GLR21 has K = 1.
     """
 
-    def __init__(
-        self, labels: np.ndarray, draw: Draw, *, classes_per_batch: int, images_per_class: int
-    ) -> None:
-        self.pools = _group(labels)
-        self.classes_per_batch = classes_per_batch
-        self.images_per_class = images_per_class
-        self.unit = classes_per_batch * images_per_class
-        if classes_per_batch < 1:
+    def prepare(self, table: pd.DataFrame) -> int:
+        self.unit = self.stage.batch_size // self.world_size
+        if self.unit == 0 or self.unit % self.stage.images_per_class:
             raise ValueError(
-                f"expected batches of at least one class with {images_per_class} images, found "
-                f"{classes_per_batch} classes; change the batch size"
+                f"expected a batch that {self.stage.images_per_class} images per class divide for "
+                f"class_uniform, found {self.unit} images per process; change batch_size"
             )
-        super().__init__(len(labels), draw)
+        self.pools = _group(table["label"])
+        return len(table)
 
     def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
-        """Row numbers, batch after batch."""
-        batches = self.size // self.unit
+        k = self.stage.images_per_class
+        p, batches = self.unit // k, self.size // self.unit
         # A pass of several batches shows no class twice; fewer classes fill a batch evenly.
-        per_pass = max(1, len(self.pools) // self.classes_per_batch)
+        per_pass = max(1, len(self.pools) // p)
         classes = np.arange(len(self.pools))
-        passes = [
-            _cycle(classes, per_pass * self.classes_per_batch, generator)
-            for _ in range(-(-batches // per_pass))
-        ]
-        classes = np.concatenate(passes)[: batches * self.classes_per_batch]
-        rows = [_cycle(self.pools[c], self.images_per_class, generator) for c in classes]
-        return np.concatenate(rows)
+        passes = [_cycle(classes, per_pass * p, generator) for _ in range(-(-batches // per_pass))]
+        classes = np.concatenate(passes)[: batches * p]
+        return np.concatenate([_cycle(self.pools[c], k, generator) for c in classes])
 
 
-def build_sampler(
-    stage: StageConfig, table: pd.DataFrame, *, seed: int, rank: int = 0, world_size: int = 1
-) -> EpochSampler:
-    """The sampler that `stage.sampler` names, over the rows of a training list.
-
-    Args:
-        stage: gives sampler, its settings, and `epoch_images` (0: the sampler's own length).
-        table: columns label, is_clean, continent.
-        seed: of the run.
-        rank: of this process.
-        world_size: number of processes, which share each batch of `stage.batch_size`.
-
-    Raises:
-        ValueError: an unknown sampler, or too few images or classes for it.
-    """
-    draw = Draw(seed, stage.epoch_images, rank, world_size)
-    labels = table["label"].to_numpy()
-    if stage.sampler == "shuffle":
-        return ShuffledSampler(len(table), draw)
-    if stage.sampler == "at_least":
-        return AtLeastSampler(labels, draw, at_least=stage.at_least)
-    if stage.sampler == "continent":
-        return ContinentSampler(
-            table["continent"].to_numpy(),
-            table["is_clean"].to_numpy(),
-            draw,
-            clean_share=stage.clean_share,
-        )
-    if stage.sampler == "class_uniform":
-        images = stage.images_per_class
-        classes, rest = divmod(stage.batch_size // world_size, images)
-        if rest:
-            raise ValueError(
-                f"expected a batch that {images} images per class divide for class_uniform, found "
-                f"{stage.batch_size // world_size} images per process; change batch_size"
-            )
-        return ClassUniformSampler(labels, draw, classes_per_batch=classes, images_per_class=images)
-    raise ValueError(
-        "expected sampler 'shuffle', 'at_least', 'continent' or 'class_uniform', found "
-        f"{stage.sampler!r}; correct the stage"
-    )
+SAMPLERS: dict[str, type[EpochSampler]] = {
+    "shuffle": ShuffledSampler,
+    "continent": ContinentSampler,
+    "at_least": AtLeastSampler,
+    "class_uniform": ClassUniformSampler,
+}
 
 
 def apportion(total: int, shares: list[float]) -> np.ndarray:
@@ -256,10 +197,10 @@ def apportion(total: int, shares: list[float]) -> np.ndarray:
     return counts
 
 
-def _group(labels: np.ndarray) -> list[np.ndarray]:
+def _group(labels: pd.Series) -> list[np.ndarray]:
     """Row numbers of each class, classes in ascending order."""
-    order = np.argsort(labels, kind="stable")
-    starts = np.unique(np.asarray(labels)[order], return_index=True)[1]
+    order = np.argsort(labels.to_numpy(), kind="stable")
+    starts = np.unique(labels.to_numpy()[order], return_index=True)[1]
     return np.split(order, starts[1:])
 
 

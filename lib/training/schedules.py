@@ -1,20 +1,24 @@
-"""Learning-rate factors as pure functions of progress t, from 0 (first step) to 1 (after the last).
+"""Learning rates: schedules by name, and the rate of each part of the network.
 
-GLR20 trains with "lambda poly", and the published code has a policy of that name; its scripts
-choose
-another, "lambda range". GLR21 uses a cosine per iteration, with a linear warm-up in the first stage
-only. The stage multiplies its base rates by the factor."""
+A schedule is a function of progress t, from 0 (first step) to 1 (after the last), by which the
+stage multiplies its base rates. A new one is a function and a line in `SCHEDULES`. GLR20 = 3rd
+place, Google Landmark Retrieval 2020 (Mei et al.) trains with "lambda poly", the scripts of its
+published code with "lambda range". GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.)
+has a cosine per iteration, with a linear warm-up in the first stage only.
+"""
 
 import math
 from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from lib.config import StageConfig, chosen
 
 
 def constant(t: float) -> float:
-    """No change.
-
-    >>> constant(0.7)
-    1.0
-    """
+    """No change."""
     return 1.0
 
 
@@ -45,13 +49,13 @@ def lambda_range(t: float) -> float:
     return (1.0 - t) ** (2.0 * t)
 
 
-def cosine(t: float, *, floor: float = 0.002) -> float:
-    """Half a cosine wave from 1 to `floor` (GLR21: 0.002 of the base rate).
+def cosine(t: float, *, end: float = 0.002) -> float:
+    """Half a cosine wave from 1 to `end` (GLR21).
 
     >>> cosine(0.0), round(cosine(0.5), 3), cosine(1.0)
     (1.0, 0.501, 0.002)
     """
-    return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * t))
+    return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * t))
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -76,15 +80,36 @@ def learning_rate_factor(
 
     >>> [round(learning_rate_factor("cosine", t, warmup=0.1), 3) for t in (0.0, 0.05, 0.1, 1.0)]
     [0.01, 0.505, 0.976, 0.002]
-    >>> learning_rate_factor("poly", 0.5) == poly(0.5)
-    True
     """
-    if schedule not in SCHEDULES:
-        raise ValueError(
-            f"expected a schedule among {', '.join(SCHEDULES)}, found {schedule!r}; correct it"
-        )
+    factor = chosen("schedule", schedule, SCHEDULES)
     if not 0.0 <= t <= 1.0:
         raise ValueError(f"expected progress between 0 and 1, found {t}; divide by all steps")
-    if t < warmup:
-        return start + (1.0 - start) * t / warmup
-    return SCHEDULES[schedule](t)
+    return start + (1.0 - start) * t / warmup if t < warmup else factor(t)
+
+
+def parameter_groups(stage: StageConfig, classifier: nn.Module) -> list[dict[str, Any]]:
+    """Groups for SGD with their base rate `peak`: the backbone at its share, biases at theirs."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in classifier.named_parameters():
+        if parameter.requires_grad:
+            group = (name.startswith("model.backbone."), name.endswith("bias"))
+            groups.setdefault(group, []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "is_backbone": is_backbone,
+            "peak": stage.learning_rate
+            * (stage.backbone_lr if is_backbone else 1.0)
+            * (stage.bias_lr if is_bias else 1.0),
+        }
+        for (is_backbone, is_bias), parameters in groups.items()
+    ]
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, stage: StageConfig, t: float) -> float:
+    """Set every group's rate for progress `t` in [0, 1); return the rate of neck and head."""
+    factor = learning_rate_factor(stage.schedule, t, warmup=stage.warmup)
+    for group in optimizer.param_groups:
+        is_frozen = group["is_backbone"] and t < stage.freeze_backbone
+        group["lr"] = 0.0 if is_frozen else group["peak"] * factor
+    return stage.learning_rate * factor

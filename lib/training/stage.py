@@ -1,11 +1,10 @@
 """Training a stage: images and labels in, a checkpoint out.
 
-One plain loop for every stage of both systems: SGD with momentum, a schedule per step, the heads of
-`lib.training.losses`, batch augmentation on the device, and the dual stream of Corner-Cutmix (GLR20
-§2.1). It
-runs on whatever `accelerate` finds: CPU, one GPU, or one process per GPU, which a notebook starts
-itself. What every step draws depends only on the seed and the step's number, so a killed run goes
-on from its last saved step as if nothing had happened.
+One loop for every stage of both systems (GLR20 = 3rd place, Google Landmark Retrieval 2020, Mei et
+al.; GLR21 = 2nd place, Google Landmark Retrieval 2021, Zhang et al.): SGD with momentum, a schedule
+per step, and the dual stream of Corner-Cutmix (GLR20 §2.1), on the CPU or one process per GPU. What
+a step draws depends only on the seed and its number, so a killed run goes on from its last saved
+step with the same result.
 """
 
 import dataclasses
@@ -13,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -20,39 +20,26 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import AutocastKwargs, gather_object
-from torch import nn
+from torch import Tensor, nn
 
-from lib import models
+from lib import data, models
 from lib.artifacts import fingerprint, read_fingerprint, start_over, stream_seed, write_csv
-from lib.config import ModelConfig, StageConfig
-from lib.data import (
-    ImageSource,
-    ImageStore,
-    SquareImages,
-    check_readable,
-    images_key,
-    loader,
-    report_bad,
-    sign,
-    work_left,
-)
+from lib.config import ModelConfig, StageConfig, chosen
 from lib.distributed import launch, precision, work_alone
-from lib.training.augmentation import Augment, corner_cutmix
+from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
 from lib.training.checkpoint import TrainingState
-from lib.training.classification_model import (
-    build_classification_model,
-    parameter_groups,
-    set_learning_rates,
-)
-from lib.training.samplers import EpochSampler, build_sampler
+from lib.training.losses import LOSSES, batch_hard_triplet, build_head, dual_stream_loss, grow_head
+from lib.training.samplers import SAMPLERS, EpochSampler
+from lib.training.schedules import SCHEDULES, parameter_groups, set_learning_rates
 
 VERSION = 3  # raise it when the same settings would train another network
 CHECKPOINT, HISTORY, STATE = "model.safetensors", "history.csv", "state.pt"
+NESTED_LISTS = ("clean", "c2x", "full", "all")  # class ids of each are the first of the next
 
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Everything that a training process needs to know."""
+    """What a training process needs to know; arguments of `train`."""
 
     stage: StageConfig
     model: ModelConfig
@@ -61,6 +48,7 @@ class TrainingJob:
     folder: Path
     start: Path | None
     seed: int
+    augment: Any
     settings: str  # the fingerprint without that of the images
     key: str
 
@@ -74,6 +62,7 @@ def train(
     *,
     start: str | Path | None = None,
     seed: int = 0,
+    augment: Any = None,
     processes: int | None = None,
 ) -> Path:
     """Train one stage on `table` and return the path of its checkpoint.
@@ -83,20 +72,23 @@ def train(
     (epoch, step, learning_rate, loss). With `stage.epochs` 0 the network is saved as it starts.
 
     Args:
-        stage: what to do.
+        stage: the settings.
         model: the network, when it does not come from `start`.
-        table: a training list of `lib.data` (columns path, label, is_clean, continent).
-        root: the data folder that the paths are relative to.
+        table: a training list of `lib.data`, with paths relative to `root`.
+        root: the data folder.
         folder: receives checkpoint, history and manifest.
-        start: a checkpoint to go on from; its head's rows too from one of GLR21's nested lists to
-            the next, whose class ids are the same ones.
+        start: a checkpoint to go on from, between GLR21's nested lists with its head.
         seed: of initial weights, sampling and augmentation.
-        processes: processes to train in; one per GPU by default. Without GPUs they run on the CPU.
+        augment: an `albumentations.Compose` that keeps size and type of uint8 images, in the place
+            of `stage.augment`.
+        processes: one per GPU by default; more than there are GPUs run on the CPU.
 
     Raises:
-        ValueError: if the list, or what an epoch draws of it, is smaller than one batch; if more
-            than a few per cent of the images are missing or unreadable; or if a loss is not finite.
+        ValueError: if the stage names what is not registered; if the list, or what an epoch draws
+            of it, is smaller than one batch; if more than a few per cent of the images are missing
+            or unreadable; or if a loss is not finite.
     """
+    check_stage(stage)
     folder = Path(folder)
     count = min(len(table), stage.epoch_images or len(table))
     if count < stage.batch_size:
@@ -104,19 +96,35 @@ def train(
             f"expected at least one batch of {stage.batch_size} images for stage {stage.name!r}, "
             f"found {count}; lower batch_size or give more images"
         )
-    settings = stage_key(stage, model, table, start=start, seed=seed)
-    store, paths = ImageStore(root), table["path"].tolist()
+    settings = stage_key(stage, model, table, start=start, seed=seed, augment=augment)
+    store, paths = data.ImageStore(root), table["path"].tolist()
     with work_alone(
-        folder, lambda: work_left(f"stage {stage.name!r}", folder, settings, store, paths)
+        folder, lambda: data.work_left(f"stage {stage.name!r}", folder, settings, store, paths)
     ) as key:
         if key:
             places = Path(root), folder, Path(start) if start else None
-            launch(
-                _train, TrainingJob(stage, model, table, *places, seed, settings, key), processes
-            )
+            job = TrainingJob(stage, model, table, *places, seed, augment, settings, key)
+            launch(_train, job, processes)
         else:  # it may have been killed between the signature and this removal
             (folder / STATE).unlink(missing_ok=True)
     return folder / CHECKPOINT
+
+
+def check_stage(stage: StageConfig) -> None:
+    """Raise ValueError where loss, sampler, schedule or an augmentation step is not registered."""
+    try:
+        chosen("loss", stage.loss, LOSSES)
+        chosen("sampler", stage.sampler, SAMPLERS)
+        chosen("schedule", stage.schedule, SCHEDULES)
+        for step in stage.augment.steps:
+            chosen("augment.steps", step, {"normalise": None, **AUGMENTATIONS})
+    except ValueError as error:
+        raise ValueError(f"stage {stage.name!r}: {error}") from None
+    if stage.augment.steps.count("normalise") != 1:
+        raise ValueError(
+            f"expected the step 'normalise' once in augment.steps of stage {stage.name!r}, found "
+            f"{stage.augment.steps}; correct them"
+        )
 
 
 def stage_key(
@@ -126,30 +134,102 @@ def stage_key(
     *,
     start: str | Path | None = None,
     seed: int = 0,
+    augment: Any = None,
     root: str | Path | None = None,
 ) -> str:
     """The fingerprint of a training: all that decides its result, and nothing about places.
 
-    With `root` the images that lie there count too (`lib.data.stage_images`), as in a stage's
-    manifest. The
-    network is the checkpoint's where there is one, so `model` counts only without `start`; a
-    weight file counts by its content. The number of processes, which decides what each of them
-    draws, is not looked at: a training that is done is not done again for it.
+    With `root` the images that lie there count too, as in a stage's manifest. `model` counts only
+    without `start`, a weight file by its content, and an albumentations pipeline by its `to_dict`.
+    The number of processes does not count: a finished training is not repeated for it.
+
+    Raises:
+        ValueError: a part of the pipeline has no `to_dict`.
     """
     origin = (read_fingerprint(Path(start).parent) or str(start)) if start else model
     if not start and Path(model.weights).is_file():
         content = fingerprint(np.fromfile(model.weights, np.uint8))
         origin = dataclasses.replace(model, weights=content)
     columns = table[["path", "label", "is_clean", "continent"]]
-    settings = fingerprint(VERSION, stage, columns, origin, seed)
-    return images_key(settings, ImageStore(root), table["path"].tolist()) if root else settings
+    parts = [VERSION, stage, columns, origin, seed]
+    if augment is not None:
+        try:
+            parts.append(fingerprint(augment.to_dict()))
+        except (AttributeError, NotImplementedError, TypeError, ValueError) as error:
+            raise ValueError(
+                "expected an albumentations.Compose whose to_dict tells what it does, found "
+                f"{type(augment).__name__}: {error}; give each A.Lambda a name"
+            ) from None
+    settings = fingerprint(*parts)
+    if not root:
+        return settings
+    return data.images_key(settings, data.ImageStore(root), table["path"].tolist())
+
+
+class ClassificationModel(nn.Module):
+    """Network and head as one module, whose forward is the loss; `image_counts` (C,) per class."""
+
+    def __init__(self, stage: StageConfig, model: nn.Module, image_counts: Tensor) -> None:
+        super().__init__()
+        self.stage, self.model = stage, model
+        dim = model.config.embedding_dim
+        self.head = build_head(stage, image_counts, dim)
+        has_two = stage.cutmix == "code"
+        self.mixed_head = build_head(stage, image_counts, dim) if has_two else None
+
+    def forward(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        mixed: Tensor | None = None,
+        partner_labels: Tensor | None = None,
+    ) -> Tensor:
+        """The mean loss of a batch (B, 3, H, W), with the mixed stream where there is one."""
+        stage = self.stage
+        if mixed is None:
+            base = self.model(images)
+            loss = self.head(base, labels)
+        else:
+            base, both = self.model(torch.cat([images, mixed])).chunk(2)
+            weight = 0.5 if stage.cutmix == "paper" else 1.0
+            streams = base, both, labels, partner_labels
+            loss = dual_stream_loss(self.head, *streams, weight=weight, mixed_head=self.mixed_head)
+        if stage.loss_weight != 1.0:
+            loss = stage.loss_weight * loss
+        if stage.triplet_weight:
+            triplet = batch_hard_triplet(base, labels, margin=stage.triplet_margin)
+            loss = loss + stage.triplet_weight * triplet
+        return loss
+
+
+def build_classification_model(
+    stage: StageConfig,
+    model: ModelConfig,
+    image_counts: Tensor,
+    *,
+    start: Path | None,
+    seed: int,
+) -> ClassificationModel:
+    """Build network and head of a stage, from the checkpoint `start` or random weights of `seed`.
+
+    The head's rows come from the checkpoint too where its classes are the stage's first ones.
+    """
+    with torch.random.fork_rng():
+        torch.manual_seed(stream_seed(seed, "weights", stage.name))
+        known = models.load(start) if start else None
+        network = known.model if known else models.build_model(model)
+        network.check_size(stage.size)
+        classifier = ClassificationModel(stage, network.train(), image_counts)
+        is_nested = known and {known.facts.get("train_list"), stage.train_list} <= {*NESTED_LISTS}
+        if is_nested and "weight" in known.head:
+            grow_head(known.head, classifier.head)
+    return classifier
 
 
 def is_slow_in_half(backbone: nn.Module) -> bool:
     """Whether a backbone trains faster in float32: on CPUs with depthwise convolutions.
 
-    Their gradients are slow there in bfloat16: EfficientNet-Lite0 trains half again as fast in
-    float32, at 44 instead of 29 images of 128 pixels per second and core.
+    EfficientNet-Lite0 takes 44 images of 128 px per second and core instead of 29 in bfloat16.
     """
     convolutions = (module for module in backbone.modules() if isinstance(module, nn.Conv2d))
     is_depthwise = any(1 < layer.groups == layer.in_channels for layer in convolutions)
@@ -157,18 +237,16 @@ def is_slow_in_half(backbone: nn.Module) -> bool:
 
 
 def _train(job: TrainingJob) -> None:
-    stage, folder = job.stage, job.folder
+    stage, folder, what = job.stage, job.folder, f"stage {job.stage.name!r}"
+    labels = torch.tensor(job.table["label"].to_numpy())
     classifier = build_classification_model(
-        stage,
-        job.model,
-        torch.bincount(torch.tensor(job.table["label"].to_numpy())),
-        start=job.start,
-        seed=job.seed,
+        stage, job.model, torch.bincount(labels), start=job.start, seed=job.seed
     )
     classifier = classifier.to(memory_format=torch.channels_last)
     # A process has one precision for all its stages; autocast is what can be left out.
     autocast = AutocastKwargs(enabled=not is_slow_in_half(classifier.model.backbone))
     accelerator = Accelerator(mixed_precision=precision(), kwargs_handlers=[autocast])
+    device, world_size = accelerator.device, accelerator.num_processes
     if accelerator.is_main_process:
         start_over(folder)
     optimizer = torch.optim.SGD(
@@ -177,85 +255,82 @@ def _train(job: TrainingJob) -> None:
         momentum=stage.momentum,
         weight_decay=stage.weight_decay,
     )
-    source = ImageSource(job.root)
-    images = SquareImages(source, job.table["path"].tolist(), stage.size)
-    what = f"stage {stage.name!r}"
-    check_readable(what, job.root, source.bad, len(images))  # a small set has been read by now
-    labels = torch.tensor(job.table["label"].to_numpy(), device=accelerator.device)
-    place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
-    samplers = [build_sampler(stage, job.table, seed=job.seed, **place)]
+    source = data.ImageSource(job.root)
+    images = data.SquareImages(source, job.table["path"].tolist(), stage.size)
+    data.check_readable(what, job.root, source.bad, len(images))  # a small set has been read by now
+    labels = labels.to(device)
+    place = {"rank": accelerator.process_index, "world_size": world_size}
+    seeds = [job.seed]
     if stage.cutmix:  # the partners have an order of their own: GLR20's code has a second loader
-        seed = stream_seed(job.seed, "partners")
-        samplers.append(build_sampler(stage, job.table, seed=seed, **place))
+        seeds.append(stream_seed(job.seed, "partners"))
+    sampler = chosen("sampler", stage.sampler, SAMPLERS)
+    samplers = [sampler(stage, job.table, seed=seed, **place) for seed in seeds]
     classifier, optimizer = accelerator.prepare(classifier, optimizer)
     plain = accelerator.unwrap_model(classifier)
     if plain.model.weight_report and accelerator.is_main_process:
-        account = plain.model.weight_report
-        print(f"{stage.name}: weights from {job.model.weights}: {account}", flush=True)
-    augment = Augment(stage.augment, plain.model.mean, plain.model.std)
+        report = plain.model.weight_report
+        print(f"{stage.name}: weights from {job.model.weights}: {report}", flush=True)
+    augment = Augment(stage.augment, plain.model.mean, plain.model.std, pipeline=job.augment)
     generator = torch.Generator()
-    per_process = stage.batch_size // accelerator.num_processes
+    per_process = stage.batch_size // world_size
     steps = len(samplers[0]) // per_process
-    progress = TrainingState(stage, steps, job.key, folder / STATE, precision=precision())
-    progress.restore(plain, optimizer)
-    # More threads than free cores slow a step down tenfold, so who sets their number is obeyed.
-    if accelerator.num_processes == 1 and "OMP_NUM_THREADS" not in os.environ:
+    state = TrainingState(stage, steps, job.key, folder / STATE, precision=precision())
+    state.restore(plain, optimizer)
+    # More threads than free cores slow a step down tenfold; respect OMP_NUM_THREADS if it is set.
+    if world_size == 1 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(joblib.cpu_count())  # by affinity and quota
 
-    for epoch in range(progress.step // max(steps, 1), stage.epochs):
-        batches = _batches(samplers, epoch, per_process, steps, skip=progress.step - epoch * steps)
-        for pixels, positions in loader(images, batches):
+    for epoch in range(state.step // max(steps, 1), stage.epochs):
+        batches = _batches(samplers, epoch, per_process, steps, skip=state.step - epoch * steps)
+        for pixels, positions in data.loader(images, batches):
             generator.manual_seed(
-                stream_seed(job.seed, "augment", progress.step, accelerator.process_index)
+                stream_seed(job.seed, "augment", state.step, accelerator.process_index)
             )
-            rate = set_learning_rates(optimizer, stage, progress.step / (steps * stage.epochs))
-            pixels = pixels.to(accelerator.device, non_blocking=True)
-            target = labels[positions.to(accelerator.device)]
-            inputs = (_channels_last(augment(pixels, generator)), target)
+            rate = set_learning_rates(optimizer, stage, state.step / (steps * stage.epochs))
+            pixels = augment(pixels.to(device, non_blocking=True), generator)
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+            inputs = (pixels, labels[positions.to(device)])
             if stage.cutmix:
-                (base, partners), (target, others) = (part.chunk(2) for part in inputs)
+                (base, partners), (base_labels, partner_labels) = (x.chunk(2) for x in inputs)
                 mixed = corner_cutmix(base, partners, generator=generator)
-                inputs = (base, target, mixed, others)
+                inputs = (base, base_labels, mixed, partner_labels)
             with accelerator.autocast():
                 loss = classifier(*inputs)
             accelerator.backward(loss)
             optimizer.step()
             optimizer.zero_grad()
-            progress.note(loss.detach(), rate, len(target) * accelerator.num_processes)
-            if accelerator.is_main_process and progress.is_due():
-                progress.save(plain, optimizer)
-        progress.fetch()  # in every process, so that none goes on with a loss that is not finite
-        progress.unreadable.update(source.bad)
-        check_readable(what, job.root, progress.unreadable, len(images))
+            state.add_step(loss.detach(), rate, per_process * world_size)
+            if accelerator.is_main_process and state.is_due():
+                state.save(plain, optimizer)
+        state.fetch()  # in every process, so that none goes on with a loss that is not finite
+        state.unreadable.update(source.bad)
+        data.check_readable(what, job.root, state.unreadable, len(images))
         if accelerator.is_main_process:
-            print(progress.epoch_line(epoch), flush=True)
-            progress.save(plain, optimizer)
+            print(state.epoch_line(epoch), flush=True)
+            state.save(plain, optimizer)
 
-    progress.unreadable.update(gather_object([*source.bad]))
-    check_readable(what, job.root, progress.unreadable, len(images))
+    state.unreadable.update(gather_object([*source.bad]))
+    data.check_readable(what, job.root, state.unreadable, len(images))
     if accelerator.is_main_process:
-        report_bad(progress.unreadable)
-        progress.check_weights(plain)
-        write_csv(progress.history(), folder / HISTORY)
+        data.report_bad(state.unreadable)
+        state.check_weights(plain)
+        write_csv(state.history(), folder / HISTORY)
         facts = {"train_list": stage.train_list, "stage": stage.name}
         models.save(folder / CHECKPOINT, plain.model, plain.head, **facts)
         facts = {
-            "images_seen": progress.step * per_process * accelerator.num_processes,
-            "seconds": round(progress.seconds(), 1),
+            "images_seen": state.step * per_process * world_size,
+            "seconds": round(state.seconds(), 1),
         }
         files = CHECKPOINT, HISTORY
-        sign(folder, job.key, job.settings, progress.unreadable, files=files, **facts)
-        progress.path.unlink(missing_ok=True)  # not before the signature, or a kill loses all
+        data.sign(folder, job.key, job.settings, state.unreadable, files=files, **facts)
+        state.path.unlink(missing_ok=True)  # not before the signature, or a kill loses all
     accelerator.wait_for_everyone()
 
 
 def _batches(
     samplers: Sequence[EpochSampler], epoch: int, size: int, steps: int, *, skip: int
 ) -> list[list[int]]:
-    """The epoch's full batches of positions, without the first `skip`.
-
-    Of two samplers, `size` positions of the second follow those of the first in every batch.
-    """
+    """The epoch's batches from `skip` on, each of `size` positions of every sampler in turn."""
     for sampler in samplers:
         sampler.set_epoch(epoch)
     orders = [list(sampler) for sampler in samplers]
@@ -263,7 +338,3 @@ def _batches(
         [row for order in orders for row in order[i * size : (i + 1) * size]]
         for i in range(skip, steps)
     ]
-
-
-def _channels_last(images: torch.Tensor) -> torch.Tensor:
-    return images.contiguous(memory_format=torch.channels_last)

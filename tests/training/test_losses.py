@@ -1,21 +1,33 @@
+"""Losses equal naive loops and pytorch-metric-learning; heads grow; the registry builds them."""
+
 import dataclasses
+import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from pytorch_metric_learning.losses import TripletMarginLoss
+from pytorch_metric_learning.losses import (
+    ArcFaceLoss,
+    CosFaceLoss,
+    NormalizedSoftmaxLoss,
+    SubCenterArcFaceLoss,
+    TripletMarginLoss,
+)
 from pytorch_metric_learning.miners import BatchHardMiner
 from pytorch_metric_learning.reducers import MeanReducer
 
 from lib.config import StageConfig
 from lib.training.losses import (
+    LOSSES,
     ArcFaceHead,
+    CosFaceHead,
     CosineHead,
     SoftmaxHead,
     SubCenterArcFaceHead,
     batch_hard_triplet,
     build_head,
     dual_stream_loss,
+    dynamic_margins,
     grow_head,
 )
 
@@ -27,26 +39,225 @@ def random_case(seed, heads=5):
     return rows, labels
 
 
-@pytest.mark.parametrize(
-    ("loss", "kind"),
-    [
-        ("softmax", SoftmaxHead),
-        ("cosine", CosineHead),
-        ("arcface", ArcFaceHead),
-        ("subcenter", SubCenterArcFaceHead),
-    ],
-)
-def test_build_head_follows_the_stage(loss, kind):
-    head = build_head(StageConfig(loss=loss, label_smoothing=0.1, scale=12.0), torch.ones(7), 4)
-    assert type(head) is kind
-    assert (len(head.weight), head.weight.shape[-1]) == (7, 4)
-    assert head.label_smoothing == 0.1
-    assert getattr(head, "scale", 12.0) == 12.0
+def naive_cross_entropy(logits, labels, smoothing):
+    total = 0.0
+    for row, label in zip(logits, labels, strict=True):
+        log_sum = math.log(sum(math.exp(value) for value in row))
+        for c, value in enumerate(row):
+            share = (1 - smoothing) * (c == label) + smoothing / len(row)
+            total += share * (log_sum - value)
+    return total / len(labels)
+
+
+def naive_arcface_logits(rows, weight, labels, margin, scale):
+    logits = []
+    for row, label in zip(rows.tolist(), labels, strict=True):
+        values = []
+        for c, w in enumerate(weight.tolist()):
+            dot = sum(a * b for a, b in zip(row, w, strict=True))
+            cosine = dot / math.hypot(*row) / math.hypot(*w)
+            theta = math.acos(max(-1.0, min(1.0, cosine)))
+            if c == label and theta + margin <= math.pi:
+                cosine = math.cos(theta + margin)
+            elif c == label:
+                cosine -= margin * math.sin(math.pi - margin)
+            values.append(scale * cosine)
+        logits.append(values)
+    return logits
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("seed", range(4))
+def test_arcface_head_equals_naive_loops(seed, smoothing):
+    rows, labels = random_case(seed)
+    margin, scale = (0.25, 30.0) if seed % 2 else (1.5, 4.0)  # the wide one needs the fallback
+    head = ArcFaceHead(5, 4, margin=margin, scale=scale, label_smoothing=smoothing).double()
+    logits = naive_arcface_logits(rows, head.weight, labels.tolist(), margin, scale)
+    expected = naive_cross_entropy(logits, labels.tolist(), smoothing)
+    assert head(rows, labels).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cosine_head_equals_naive_loops(smoothing):
+    rows, labels = random_case(7)
+    head = CosineHead(5, 4, scale=10.0, label_smoothing=smoothing).double()
+    logits = naive_arcface_logits(rows, head.weight, labels.tolist(), 0.0, 10.0)
+    expected = naive_cross_entropy(logits, labels.tolist(), smoothing)
+    assert head(rows, labels).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_softmax_head_equals_naive_loops():
+    rows, labels = random_case(3)
+    head = SoftmaxHead(5, 4, label_smoothing=0.1).double()
+    torch.nn.init.normal_(head.bias)
+    logits = [
+        [sum(a * b for a, b in zip(row, w, strict=True)) + bias for w, bias in weights]
+        for row in rows.tolist()
+        for weights in [list(zip(head.weight.tolist(), head.bias.tolist(), strict=True))]
+    ]
+    expected = naive_cross_entropy(logits, labels.tolist(), 0.1)
+    assert head(rows, labels).item() == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("margin", [0.1, 0.3, 0.5, 1.0])
+def test_arcface_margin_decreases_with_the_angle(margin):
+    theta = torch.linspace(0, math.pi, 2001, dtype=torch.float64)
+    widened = ArcFaceHead(1, 1).with_margin(theta.cos(), torch.tensor(margin))
+    assert (widened.diff() < 0).all()
+    assert (widened < theta.cos()).all()
+
+
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_arcface_head_gradient_is_finite_at_parallel_rows(sign, dtype):
+    head = ArcFaceHead(3, 8).to(dtype)
+    rows = (sign * head.weight.detach().clone()).requires_grad_()
+    head(rows, torch.arange(3)).backward()
+    assert rows.grad.isfinite().all()
+    assert head.weight.grad.isfinite().all()
+
+
+def test_arcface_margin_has_a_finite_slope_at_the_ends():
+    cosine = torch.tensor([1.0, -1.0, 1.0 + 1e-7, -1.0 - 1e-7], requires_grad=True)
+    ArcFaceHead(1, 1).with_margin(cosine, torch.tensor(0.3)).sum().backward()
+    assert cosine.grad.isfinite().all()
+
+
+def test_arcface_head_is_exact_under_autocast():
+    rows, labels = random_case(1)
+    head = ArcFaceHead(5, 4)
+    expected = head(rows.float(), labels)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert head(rows.float(), labels).item() == expected.item()
+
+
+def test_arcface_head_accepts_half_precision_embeddings():
+    rows, labels = random_case(2)
+    head = ArcFaceHead(5, 4)
+    half = rows.to(torch.bfloat16).requires_grad_()
+    loss = head(half, labels)
+    loss.backward()
+    assert loss.dtype == torch.float32
+    assert half.grad.isfinite().all()
+
+
+def test_arcface_margin_tightens_classes():
+    labels = torch.arange(4).repeat(8)
+    similarity = {}
+    for margin in (0.0, 0.5):
+        generator = torch.Generator().manual_seed(0)
+        rows = torch.randn(32, 6, generator=generator, requires_grad=True)
+        head = ArcFaceHead(4, 6, margin=margin, scale=30.0)
+        torch.nn.init.normal_(head.weight, generator=generator)
+        optimizer = torch.optim.Adam([rows, *head.parameters()], lr=0.05)
+        for _ in range(100):
+            optimizer.zero_grad()
+            head(rows, labels).backward()
+            optimizer.step()
+        unit = F.normalize(rows.detach(), dim=1)
+        similarity[margin] = (unit @ unit.T)[labels[:, None] == labels].mean().item()
+    assert similarity[0.5] > similarity[0.0] + 0.1
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("seed", range(4))
+def test_subcenter_head_equals_naive_loops(seed, smoothing):
+    rows, labels = random_case(seed)
+    margins = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.5])
+    options = {"margin": margins, "scale": 8.0, "label_smoothing": smoothing}
+    head = SubCenterArcFaceHead(5, 4, centers=3, **options).double()
+    weight, logits = head.weight.detach(), []
+    for row, label in zip(rows, labels.tolist(), strict=True):
+        cosines = [max(F.cosine_similarity(row, w, dim=0) for w in weight[c]) for c in range(5)]
+        theta, m = math.acos(cosines[label]), float(margins[label])
+        is_wide = theta + m > math.pi
+        cosines[label] = cosines[label] - m * math.sin(m) if is_wide else math.cos(theta + m)
+        logits.append([8.0 * float(c) for c in cosines])
+    expected = naive_cross_entropy(logits, labels.tolist(), smoothing)
+    assert head(rows, labels).item() == pytest.approx(expected, rel=1e-9)
+
+
+def test_subcenter_head_with_one_center_is_arcface():
+    rows, labels = random_case(8)
+    head, plain = SubCenterArcFaceHead(5, 4, centers=1).double(), ArcFaceHead(5, 4).double()
+    plain.load_state_dict({"weight": head.weight[:, 0]})
+    torch.testing.assert_close(head(rows, labels), plain(rows, labels))
+
+
+def test_arcface_head_gives_each_class_its_margin():
+    rows, labels = random_case(9)
+    margins = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
+    head = ArcFaceHead(5, 4, margin=margins).double()
+    scores = head.scores(rows)
+    for row, label in enumerate(labels.tolist()):
+        single = ArcFaceHead(5, 4, margin=float(margins[label])).double()
+        expected = single.logits(scores[row : row + 1], labels[row : row + 1])
+        torch.testing.assert_close(head.logits(scores, labels)[row : row + 1], expected)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_dynamic_margins_follow_the_published_formula(seed):
+    counts = torch.randint(1, 5000, (50,), generator=torch.Generator().manual_seed(seed))
+    roots = [math.sqrt(1 / math.sqrt(n)) for n in counts.tolist()]
+    expected = [(r - min(roots)) / (max(roots) - min(roots)) * 0.45 + 0.05 for r in roots]
+    assert dynamic_margins(counts).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_dynamic_margins_of_equal_and_empty_classes():
+    assert dynamic_margins(torch.tensor([7, 7, 7])).tolist() == pytest.approx([0.275] * 3)
+    assert dynamic_margins(torch.tensor([0, 1, 9])).tolist()[:2] == pytest.approx([0.5] * 2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("margin", [0.3, 1.2])
+def test_arcface_head_agrees_with_pytorch_metric_learning(seed, margin):
+    rows, labels = random_case(seed)
+    ours = ArcFaceHead(5, 4, margin=margin, scale=30.0)
+    theirs = ArcFaceLoss(5, 4, margin=math.degrees(margin), scale=30.0)
+    theirs.W.data.copy_(ours.weight.T)
+    torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.35])
+def test_cosface_head_agrees_with_pytorch_metric_learning(margin):
+    rows, labels = random_case(6)
+    ours = CosFaceHead(5, 4, margin=margin, scale=30.0)
+    theirs = CosFaceLoss(5, 4, margin=margin, scale=30.0)
+    theirs.W.data.copy_(ours.weight.T)
+    torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))
+
+
+def test_cosine_head_agrees_with_pytorch_metric_learning():
+    rows, labels = random_case(4)
+    ours, theirs = CosineHead(5, 4, scale=20.0), NormalizedSoftmaxLoss(5, 4, temperature=0.05)
+    theirs.W.data.copy_(ours.weight.T)
+    torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))
+
+
+def test_subcenter_head_agrees_with_pytorch_metric_learning():
+    rows, labels = random_case(5)
+    ours = SubCenterArcFaceHead(5, 4, centers=3, margin=0.5, scale=64.0)
+    theirs = SubCenterArcFaceLoss(
+        num_classes=5, embedding_size=4, margin=math.degrees(0.5), scale=64.0, sub_centers=3
+    )
+    theirs.W.data.copy_(ours.weight.flatten(0, 1).T)
+    torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_build_head_follows_the_stage(loss):
+    stage = StageConfig(loss=loss, label_smoothing=0.1, scale=12.0, margin=0.2, centers=2)
+    head = build_head(stage, torch.ones(7), 4)
+    assert type(head) is LOSSES[loss]
+    shape = (7, 2, 4) if loss == "subcenter_arcface" else (7, 4)
+    assert head.weight.shape == shape
+    assert (head.label_smoothing, head.scale) == (0.1, 12.0)
+    assert head.margin.tolist() == pytest.approx([0.2] * 7)
 
 
 def test_build_head_refuses_an_unknown_loss():
-    with pytest.raises(ValueError, match="found 'hinge'"):
-        build_head(StageConfig(loss="hinge"), torch.ones(7), 4)
+    with pytest.raises(ValueError, match=r"'softmax', .* found 'cosfase'; did you mean 'cosface'"):
+        build_head(StageConfig(loss="cosfase"), torch.ones(7), 4)
 
 
 def test_grow_head_keeps_old_scores_and_new_rows():
@@ -93,15 +304,32 @@ def test_dual_stream_loss_with_a_second_head_is_the_published_code():
     torch.testing.assert_close(loss, head(base, a) + other(mixed, b) + other(mixed, a))
 
 
-def test_build_head_gives_subcenters_margins_by_class_size():
+@pytest.mark.parametrize("loss", ["arcface", "cosface", "subcenter_arcface"])
+def test_build_head_gives_margins_by_class_size(loss):
     counts = torch.tensor([1, 100, 10_000])
-    stage = StageConfig(loss="subcenter", centers=2, dynamic_margin=True)
+    stage = StageConfig(loss=loss, dynamic_margin=True)
     head = build_head(stage, counts, 4)
-    assert head.weight.shape == (3, 2, 4)
     assert head.margin[0] > head.margin[1] > head.margin[2]
     assert head.margin[[0, 2]].tolist() == pytest.approx([0.5, 0.05])
     plain = build_head(dataclasses.replace(stage, dynamic_margin=False), counts, 4)
     assert plain.margin.tolist() == pytest.approx([0.3] * 3)
+
+
+def test_grow_head_makes_a_weight_the_first_of_several_centers():
+    old, new = SoftmaxHead(5, 4), SubCenterArcFaceHead(7, 4)
+    before = new.weight.clone()
+    grow_head(old, new)
+    torch.testing.assert_close(new.weight[:5, 0], old.weight)
+    torch.testing.assert_close(new.weight[:, 1:], before[:, 1:])
+    torch.testing.assert_close(new.weight[5:], before[5:])
+
+
+def test_grow_head_makes_the_mean_of_several_centers_one_weight():
+    old, new = SubCenterArcFaceHead(5, 4), CosFaceHead(5, 4)
+    grow_head(old, new)
+    torch.testing.assert_close(new.weight, old.weight.mean(dim=1))
+    with pytest.raises(ValueError, match="only grows"):
+        grow_head(old, SubCenterArcFaceHead(5, 4, centers=2))
 
 
 @pytest.mark.parametrize("kind", [SoftmaxHead, ArcFaceHead, SubCenterArcFaceHead])

@@ -7,13 +7,12 @@ import pytest
 from lib.config import StageConfig
 from lib.training.samplers import (
     CONTINENT_SHARES,
+    SAMPLERS,
     AtLeastSampler,
     ClassUniformSampler,
     ContinentSampler,
-    Draw,
     ShuffledSampler,
     apportion,
-    build_sampler,
 )
 
 
@@ -31,21 +30,22 @@ def random_table(seed):
     )
 
 
-def every_sampler(table, draw):
-    labels = table["label"].to_numpy()
-    return [
-        ShuffledSampler(len(table), draw),
-        AtLeastSampler(labels, draw, at_least=5),
-        ContinentSampler(table["continent"], table["is_clean"], draw),
-        ClassUniformSampler(labels, draw, classes_per_batch=2, images_per_class=3),
-    ]
+def images(label=0, continent="Asia", is_clean=True):
+    """A training list of these columns, of which some may be single values."""
+    return pd.DataFrame({"label": label, "continent": continent, "is_clean": is_clean})
+
+
+def every_sampler(table, seed=0, size=0, world_size=1, rank=0):
+    stage = StageConfig(epoch_images=size, batch_size=6 * world_size, images_per_class=3)
+    place = {"seed": seed, "rank": rank, "world_size": world_size}
+    return [sampler(stage, table, **place) for sampler in SAMPLERS.values()]
 
 
 @pytest.mark.parametrize("size", [0, 30, 500])
 @pytest.mark.parametrize("seed", range(10))
 def test_samplers_yield_their_length_of_valid_rows(seed, size):
     table = random_table(seed)
-    for sampler in every_sampler(table, Draw(seed, size)):
+    for sampler in every_sampler(table, seed, size):
         rows = list(sampler)
         assert len(rows) == len(sampler)
         assert all(type(row) is int and 0 <= row < len(table) for row in rows)
@@ -56,8 +56,8 @@ def test_samplers_yield_their_length_of_valid_rows(seed, size):
 @pytest.mark.parametrize("seed", range(10))
 def test_samplers_depend_on_seed_and_epoch_alone(seed):
     table = random_table(seed)
-    pairs = zip(every_sampler(table, Draw(seed)), every_sampler(table, Draw(seed)), strict=True)
-    others = every_sampler(table, Draw(seed + 1))
+    pairs = zip(every_sampler(table, seed), every_sampler(table, seed), strict=True)
+    others = every_sampler(table, seed + 1)
     for (sampler, twin), other in zip(pairs, others, strict=True):
         first = list(sampler)
         assert first == list(sampler) == list(twin)
@@ -72,8 +72,8 @@ def test_samplers_depend_on_seed_and_epoch_alone(seed):
 @pytest.mark.parametrize("seed", range(10))
 def test_ranks_share_one_epoch_in_equal_parts(seed, world_size):
     table = random_table(seed)
-    whole = every_sampler(table, Draw(seed))
-    parts = [every_sampler(table, Draw(seed, 0, rank, world_size)) for rank in range(world_size)]
+    whole = every_sampler(table, seed)
+    parts = [every_sampler(table, seed, 0, world_size, rank) for rank in range(world_size)]
     for sampler, *ranks in zip(whole, *parts, strict=True):
         shares = [list(rank) for rank in ranks]
         assert len({len(share) for share in shares}) == 1
@@ -85,9 +85,11 @@ def test_ranks_share_one_epoch_in_equal_parts(seed, world_size):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_shuffled_sampler_shows_every_image_once(seed):
-    count = len(random_table(seed))
-    assert sorted(ShuffledSampler(count, Draw(seed))) == list(range(count))
-    counts = Counter(ShuffledSampler(count, Draw(seed, 3 * count + 7)))
+    table = random_table(seed)
+    count = len(table)
+    assert sorted(ShuffledSampler(StageConfig(), table, seed=seed)) == list(range(count))
+    longer = StageConfig(epoch_images=3 * count + 7)
+    counts = Counter(ShuffledSampler(longer, table, seed=seed))
     assert sorted(Counter(counts.values()).items()) == [(3, count - 7), (4, 7)]
 
 
@@ -95,7 +97,7 @@ def test_shuffled_sampler_shows_every_image_once(seed):
 def test_at_least_sampler_repeats_rare_classes_evenly(seed):
     table = random_table(seed)
     at_least = 1 + seed % 8
-    seen = Counter(AtLeastSampler(table["label"].to_numpy(), Draw(seed), at_least=at_least))
+    seen = Counter(AtLeastSampler(StageConfig(at_least=at_least), table, seed=seed))
     for _, rows in table.groupby("label").groups.items():
         counts = [seen[row] for row in rows]
         assert sum(counts) == max(len(rows), at_least)
@@ -107,8 +109,8 @@ def test_class_uniform_sampler_makes_batches_of_p_classes_with_k_images(seed):
     table = random_table(seed)
     labels, classes = table["label"].to_numpy(), table["label"].nunique()
     p, k = min(classes, 1 + seed % 5), 1 + seed % 4
-    draw = Draw(seed, size=10 * p * k)
-    sampler = ClassUniformSampler(labels, draw, classes_per_batch=p, images_per_class=k)
+    stage = StageConfig(epoch_images=10 * p * k, batch_size=p * k, images_per_class=k)
+    sampler = ClassUniformSampler(stage, table, seed=seed)
     batches = np.array(list(sampler)).reshape(10, p * k)
     for batch in batches:
         assert set(Counter(labels[batch].tolist()).values()) == {k}
@@ -120,15 +122,16 @@ def test_class_uniform_sampler_makes_batches_of_p_classes_with_k_images(seed):
 
 def test_class_uniform_sampler_fills_a_batch_evenly_where_classes_are_few():
     labels = np.repeat([0, 1, 2], [1, 5, 20])
-    sampler = ClassUniformSampler(labels, Draw(size=80), classes_per_batch=8, images_per_class=1)
+    stage = StageConfig(epoch_images=80, batch_size=8, images_per_class=1)
+    sampler = ClassUniformSampler(stage, images(labels))
     for batch in np.array(list(sampler)).reshape(10, 8):
         assert sorted(np.bincount(labels[batch])) == [2, 3, 3]
 
 
 def test_class_uniform_sampler_shows_classes_equally_often():
     labels = np.repeat([0, 1, 2, 3], [2, 10, 50, 200])
-    draw = Draw(size=4000)
-    sampler = ClassUniformSampler(labels, draw, classes_per_batch=2, images_per_class=2)
+    stage = StageConfig(epoch_images=4000, batch_size=4, images_per_class=2)
+    sampler = ClassUniformSampler(stage, images(labels))
     assert set(Counter(labels[list(sampler)].tolist()).values()) == {1000}
 
 
@@ -137,7 +140,7 @@ def test_continent_sampler_counts_as_the_slides_do():
         [(name, clean) for name in CONTINENT_SHARES for clean in (True, False) for _ in range(9)],
         columns=["continent", "is_clean"],
     )
-    sampler = ContinentSampler(table["continent"], table["is_clean"], Draw(size=100))
+    sampler = ContinentSampler(StageConfig(epoch_images=100), table)
     seen = Counter(table.iloc[list(sampler)].itertuples(index=False, name=None))
     assert (seen["Asia", True], seen["Asia", False]) == (33, 17)
     assert (seen["Europe", True], seen["Europe", False]) == (13, 7)
@@ -148,7 +151,7 @@ def test_continent_sampler_counts_as_the_slides_do():
 @pytest.mark.parametrize("seed", range(50))
 def test_continent_sampler_keeps_shares_whatever_pools_are_empty(seed):
     table, size = random_table(seed), 3000
-    sampler = ContinentSampler(table["continent"], table["is_clean"], Draw(seed, size))
+    sampler = ContinentSampler(StageConfig(epoch_images=size), table, seed=seed)
     seen = table.iloc[list(sampler)]
     present = {name: CONTINENT_SHARES[name] for name in set(table["continent"])}
     for name, share in present.items():
@@ -160,18 +163,16 @@ def test_continent_sampler_keeps_shares_whatever_pools_are_empty(seed):
 
 
 def test_continent_sampler_is_uniform_within_a_pool():
-    draw = Draw(size=60_000)
-    sampler = ContinentSampler(np.full(30, "Asia"), np.arange(30) < 10, draw, clean_share=0.5)
+    stage = StageConfig(epoch_images=60_000, clean_share=0.5)
+    sampler = ContinentSampler(stage, images(is_clean=np.arange(30) < 10))
     counts = np.bincount(list(sampler), minlength=30)
     assert abs(counts[:10] - 3000).max() < 300
     assert abs(counts[10:] - 1500).max() < 220
 
 
-def test_continent_sampler_takes_other_shares_and_refuses_unknown_names():
-    sampler = ContinentSampler(["a", "b"], [True, True], Draw(size=10), shares={"a": 3, "b": 7})
-    assert Counter(sampler) == {0: 3, 1: 7}
+def test_continent_sampler_refuses_unknown_names():
     with pytest.raises(ValueError, match="found Atlantis"):
-        ContinentSampler(["Asia", "Atlantis"], [True, True], Draw())
+        ContinentSampler(StageConfig(), images(continent=["Asia", "Atlantis"]))
 
 
 @pytest.mark.parametrize("seed", range(50))
@@ -183,32 +184,13 @@ def test_apportion_is_exact_and_within_one_of_the_share(seed):
     assert (abs(counts - total * shares / shares.sum()) < 1).all()
 
 
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("shuffle", ShuffledSampler),
-        ("at_least", AtLeastSampler),
-        ("continent", ContinentSampler),
-        ("class_uniform", ClassUniformSampler),
-    ],
-)
-def test_build_sampler_follows_the_stage(name, kind):
-    stage = StageConfig(sampler=name, batch_size=16, epoch_images=64)
-    sampler = build_sampler(stage, random_table(3), seed=5, rank=1, world_size=2)
-    assert type(sampler) is kind
-    assert sampler.draw == Draw(5, 64, 1, 2)
-    assert len(list(sampler)) == 32
-
-
 def test_samplers_refuse_what_cannot_work():
-    with pytest.raises(ValueError, match="found 'random'"):
-        build_sampler(StageConfig(sampler="random"), random_table(0), seed=0)
     uneven = StageConfig(sampler="class_uniform", batch_size=144)
     with pytest.raises(ValueError, match="that 4 images per class divide"):
-        build_sampler(uneven, random_table(0), seed=0, world_size=8)
+        ClassUniformSampler(uneven, random_table(0), world_size=8)
+    with pytest.raises(ValueError, match="that 4 images per class divide"):
+        ClassUniformSampler(StageConfig(batch_size=1), random_table(0), world_size=2)
     with pytest.raises(ValueError, match="count from 0"):
-        Draw(rank=2, world_size=2)
+        ShuffledSampler(StageConfig(), random_table(0), rank=2, world_size=2)
     with pytest.raises(ValueError, match="use fewer processes"):
-        ShuffledSampler(3, Draw(world_size=4))
-    with pytest.raises(ValueError, match="at least one class with 5 images"):
-        ClassUniformSampler([0, 1], Draw(), classes_per_batch=0, images_per_class=5)
+        ShuffledSampler(StageConfig(), random_table(0)[:3], world_size=4)

@@ -3,8 +3,8 @@
 import dataclasses
 import itertools
 import shutil
-from contextlib import nullcontext as nothing
 
+import albumentations as A
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,23 +12,24 @@ import torch
 
 from lib import data as gldv2
 from lib.artifacts import read_fingerprint, read_json
-from lib.config import AugmentConfig, ModelConfig
+from lib.config import AugmentConfig, ModelConfig, StageConfig
 from lib.data.batches import SquareImages
 from lib.data.images import ImageSource
 from lib.models import network as models
 from lib.models.network import normalise
 from lib.training import checkpoint as training_state
 from lib.training import stage as training
+from lib.training.augmentation import AUGMENTATIONS
 from lib.training.checkpoint import TrainingState
-from lib.training.classification_model import (
+from lib.training.losses import LOSSES, MarginHead, batch_hard_triplet
+from lib.training.samplers import SAMPLERS, ShuffledSampler
+from lib.training.schedules import SCHEDULES
+from lib.training.stage import (
     ClassificationModel,
     build_classification_model,
-    parameter_groups,
-    set_learning_rates,
+    stage_key,
+    train,
 )
-from lib.training.losses import batch_hard_triplet
-from lib.training.samplers import Draw, ShuffledSampler
-from lib.training.stage import stage_key, train
 
 
 @pytest.fixture(autouse=True)
@@ -46,9 +47,10 @@ def setting(tiny_stage, tiny_model, dataset, stripes):
     """Train the tiny stage into a folder, with changes to the stage and options of `train`."""
 
     def call(folder, *, model=tiny_model, table=None, **changes):
-        options = {k: changes.pop(k) for k in ("start", "seed", "processes") if k in changes}
+        options = {k: changes.pop(k) for k in ("start", "seed", "own", "processes") if k in changes}
         stage = dataclasses.replace(tiny_stage, **changes)
         table = gldv2.training_list(dataset, "clean") if table is None else table
+        options["augment"] = options.pop("own", None)  # `augment` is the stage's setting here
         return train(stage, model, table, stripes, folder, **options)
 
     return call
@@ -108,12 +110,6 @@ def test_train_learns(run, stripes, images):
     assert last.mean() < 0.75 * first.mean()
     assert accuracy(trained, stripes, images) > 0.75
     assert accuracy(untrained, stripes, images) < 0.5
-
-
-def test_train_learns_with_arcface_from_a_softmax_stage(run, whole):
-    table = history(run(start=whole, loss="arcface", epochs=6, learning_rate=0.05))
-    losses = table.groupby("epoch")["loss"].mean()
-    assert losses.iloc[-1] < 0.8 * losses.iloc[0]
 
 
 def test_train_writes_checkpoint_history_and_manifest(whole):
@@ -220,7 +216,7 @@ def test_train_goes_on_after_a_kill_as_if_nothing_had_happened(
     run, whole, monkeypatch, capsys, save_seconds, step, saved
 ):
     monkeypatch.setattr(training_state, "SAVE_SECONDS", save_seconds)
-    killed(monkeypatch, run, TrainingState, "note", step)
+    killed(monkeypatch, run, TrainingState, "add_step", step)
     capsys.readouterr()
     resumed = run()
     assert (f"tiny: going on from step {saved}\n" in capsys.readouterr().out) == (saved > 0)
@@ -235,18 +231,18 @@ def test_train_goes_on_with_both_heads_of_the_mixed_stream(run, monkeypatch):
     settings = {"cutmix": "code", "sampler": "continent", "schedule": "cosine", "epochs": 3}
     expected = run("expected", **settings)
     for steps in (5, 6):
-        killed(monkeypatch, run, TrainingState, "note", steps, **settings)
+        killed(monkeypatch, run, TrainingState, "add_step", steps, **settings)
     assert is_same(expected, run(**settings))
 
 
 def test_train_goes_on_after_a_kill_before_the_signature(run, whole, monkeypatch):
-    killed(monkeypatch, run, training, "sign")
-    monkeypatch.setattr(TrainingState, "note", None)  # every step is done: none may be taken again
+    killed(monkeypatch, run, training.data, "sign")
+    monkeypatch.setattr(TrainingState, "add_step", None)  # no step may be taken again
     assert is_same(whole, run())
 
 
 def test_train_ignores_the_state_of_other_settings(run, whole, monkeypatch, capsys):
-    killed(monkeypatch, run, TrainingState, "note", 6, epochs=3)
+    killed(monkeypatch, run, TrainingState, "add_step", 6, epochs=3)
     assert is_same(whole, run())
     assert "going on" not in capsys.readouterr().out
 
@@ -292,36 +288,6 @@ def test_freeze_backbone_keeps_its_weights_during_its_share(run, whole):
     assert any(name.startswith("backbone.") for name in half)
 
 
-def test_set_learning_rates_frees_the_backbone_after_its_share(tiny_stage, tiny_model):
-    stage = dataclasses.replace(tiny_stage, freeze_backbone=0.25, backbone_lr=0.1, bias_lr=2.0)
-    classifier = ClassificationModel(stage, models.build_model(tiny_model), torch.ones(6))
-    optimizer = torch.optim.SGD(parameter_groups(stage, classifier), lr=1.0)
-    for t in (0.0, 0.2, 0.25, 0.75):
-        factor = (1 - t) ** 0.9
-        assert set_learning_rates(optimizer, stage, t) == pytest.approx(0.1 * factor)
-        for group in optimizer.param_groups:
-            frozen = group["is_backbone"] and t < 0.25
-            assert group["lr"] == pytest.approx(0.0 if frozen else group["peak"] * factor)
-
-
-@pytest.mark.parametrize("loss", ["softmax", "arcface"])
-def test_parameter_groups_give_backbone_and_biases_their_rates(tiny_stage, tiny_model, loss):
-    stage = dataclasses.replace(tiny_stage, loss=loss, backbone_lr=0.25, bias_lr=2.0)
-    classifier = ClassificationModel(stage, models.build_model(tiny_model), torch.ones(6))
-    rates = {id(p): g["peak"] for g in parameter_groups(stage, classifier) for p in g["params"]}
-    for name, parameter in classifier.named_parameters():
-        expected = 0.1
-        if name.startswith("model.backbone."):
-            expected *= 0.25
-        if name.endswith("bias"):
-            expected *= 2.0
-        if parameter.requires_grad:
-            assert rates.pop(id(parameter)) == pytest.approx(expected), name
-        else:
-            assert id(parameter) not in rates
-    assert rates == {}
-
-
 @pytest.mark.parametrize("cutmix", ["paper", "code"])
 def test_train_with_corner_cutmix_learns(run, stripes, images, cutmix):
     checkpoint = run(cutmix=cutmix, epochs=8)
@@ -351,8 +317,8 @@ def test_corner_cutmix_takes_partners_from_a_second_order_of_the_epoch(run, imag
     assert min(shared) > 12  # of 12 base images; a permutation of the batch has no others
 
 
-def test_batches_puts_positions_of_all_samplers_side_by_side():
-    samplers = [ShuffledSampler(7, Draw(seed)) for seed in (0, 1)]
+def test_batches_puts_positions_of_all_samplers_side_by_side(images):
+    samplers = [ShuffledSampler(StageConfig(), images[:7], seed=seed) for seed in (0, 1)]
     batches = training._batches(samplers, 3, 2, 3, skip=1)
     orders = [list(sampler) for sampler in samplers]
     assert [sampler.epoch for sampler in samplers] == [3, 3]
@@ -378,7 +344,7 @@ def test_corner_cutmix_reads_two_losses_off_the_mixed_stream(tiny_stage, tiny_mo
 
 
 @pytest.mark.parametrize("cutmix", ["", "paper"])
-def test_learner_sums_losses_by_their_weights(tiny_stage, tiny_model, cutmix):
+def test_classification_model_sums_losses_by_their_weights(tiny_stage, tiny_model, cutmix):
     generator = torch.Generator().manual_seed(0)
     images, mixed = (torch.randn(6, 3, 32, 32, generator=generator) for _ in range(2))
     labels, partners = torch.tensor([0, 0, 1, 1, 2, 2]), torch.tensor([1, 2, 2, 0, 0, 1])
@@ -396,7 +362,11 @@ def test_learner_sums_losses_by_their_weights(tiny_stage, tiny_model, cutmix):
 
 def test_train_with_triplets_and_subcenters_learns(run, stripes, images):
     checkpoint = run(
-        loss="subcenter", sampler="class_uniform", triplet_weight=1.0, dynamic_margin=True, epochs=8
+        loss="subcenter_arcface",
+        sampler="class_uniform",
+        triplet_weight=1.0,
+        dynamic_margin=True,
+        epochs=8,
     )
     table = history(checkpoint)
     assert np.isfinite(table["loss"]).all()
@@ -426,7 +396,7 @@ def test_a_weight_file_counts_by_its_content(tiny_stage, tiny_model, dataset, tm
     assert key("one.pth", b"other") != first
 
 
-def test_build_learner_draws_weights_from_the_seed_alone(tiny_stage, tiny_model):
+def test_build_classification_model_draws_weights_from_the_seed_alone(tiny_stage, tiny_model):
     torch.manual_seed(0)
     first = build_classification_model(
         tiny_stage, tiny_model, torch.ones(6), start=None, seed=4
@@ -521,25 +491,16 @@ def test_train_stops_when_the_loss_is_not_finite(run, tmp_path, changes):
 
 
 def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(run, whole, monkeypatch):
-    original, calls = TrainingState.note, itertools.count(1)
+    original, calls = TrainingState.add_step, itertools.count(1)
 
-    def note(self, loss, rate, images):
+    def add_step(self, loss, rate, images):
         original(self, loss * float("nan") if next(calls) == 6 else loss, rate, images)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingState, "note", note)
+        patch.setattr(TrainingState, "add_step", add_step)
         with pytest.raises(ValueError, match="loss is nan at epoch 2 of 2, step 6; lower"):
             run()
     assert is_same(whole, run())  # from the state after the first epoch
-
-
-def test_progress_lets_float16_leave_out_steps_that_overflow(tiny_stage, tmp_path):
-    for losses, is_wrong in (([1.0, float("inf"), 2.0], False), ([1.0, float("nan")], True)):
-        progress = TrainingState(tiny_stage, 4, "key", tmp_path / "state.pt", precision="fp16")
-        for loss in losses:
-            progress.note(torch.tensor(loss), 0.1, 12)
-        with pytest.raises(ValueError, match="loss is nan") if is_wrong else nothing():
-            progress.fetch()
 
 
 @pytest.mark.parametrize("epochs", [0, 2])
@@ -625,18 +586,6 @@ def test_train_prints_a_line_per_epoch(run, capsys):
     assert all("loss" in line and "images/s" in line and "s left" in line for line in lines)
 
 
-def test_history_has_about_fifty_pieces_an_epoch(tiny_stage, tmp_path):
-    progress = TrainingState(tiny_stage, 130, "key", tmp_path / "state.pt")
-    for step in range(260):
-        progress.note(torch.tensor(float(step)), 1.0 / (step + 1), 12)
-    table = progress.history()
-    assert len(table) == 87  # of three steps each, the last of two
-    assert table["step"].iloc[-1] == 260
-    assert table["loss"].iloc[0] == 1.0
-    assert table["learning_rate"].iloc[0] == pytest.approx(1 / 3)
-    assert (table["epoch"] == (table["step"] - 1) // 130 + 1).all()
-
-
 def test_train_in_two_processes_trains_one_network(run, images, capfd):
     several = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
     settings = {"processes": several, "batch_size": 6 * several, "epochs": 8}
@@ -663,3 +612,81 @@ def test_train_takes_as_many_threads_as_cores_are_allowed(run, monkeypatch, chos
     monkeypatch.setattr(torch, "set_num_threads", counts.append)
     run(epochs=0)
     assert counts == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"loss": "arcfase"},
+            "'loss' expects .*'cosface'.* found 'arcfase'; did you mean 'arcface'",
+        ),
+        ({"sampler": "continents"}, "'sampler' expects .*; did you mean 'continent'"),
+        ({"schedule": "step"}, "'schedule' expects one of 'constant', .* found 'step'"),
+        (
+            {"augment": AugmentConfig(steps=("flap", "normalise"))},
+            "'augment.steps' expects .*'chain', .* found 'flap'; did you mean 'flip'",
+        ),
+        ({"augment": AugmentConfig(steps=("flip",))}, "the step 'normalise' once"),
+    ],
+)
+def test_train_refuses_names_that_are_not_registered(run, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        run(**changes)
+    assert "stage 'tiny'" in str(refused.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_takes_what_is_registered_with_one_line_each(run, monkeypatch):
+    class HalvedHead(MarginHead):
+        def with_margin(self, cosine, margin):
+            return cosine / 2
+
+    class SameSampler(ShuffledSampler):
+        def draw_epoch(self, generator):
+            return self.rows
+
+    augmented = []
+
+    def grey(images, config, generator):
+        augmented.append(len(images))
+        return images.float().mean(dim=1, keepdim=True).expand_as(images)
+
+    monkeypatch.setitem(LOSSES, "halved", HalvedHead)
+    monkeypatch.setitem(SAMPLERS, "same", SameSampler)
+    monkeypatch.setitem(SCHEDULES, "linear", lambda t: 1.0 - t)
+    monkeypatch.setitem(AUGMENTATIONS, "grey", grey)
+    augment = AugmentConfig(steps=("flip", "grey", "normalise"))
+    table = history(
+        run(loss="halved", sampler="same", schedule="linear", augment=augment, epochs=1)
+    )
+    np.testing.assert_allclose(table["learning_rate"], [0.1, 0.075, 0.05, 0.025])
+    assert augmented == [12] * 4
+
+
+@pytest.mark.parametrize("loss", ["arcface", "cosface", "subcenter_arcface"])
+def test_train_learns_with_a_margin_from_a_softmax_stage(run, whole, loss):
+    table = history(run(start=whole, loss=loss, epochs=6, learning_rate=0.05))
+    losses = table.groupby("epoch")["loss"].mean()
+    assert losses.iloc[-1] < 0.8 * losses.iloc[0]
+
+
+def test_train_takes_an_own_pipeline_as_its_augmentation(run, whole):
+    def pipeline(limit=0.2):
+        return A.Compose([A.HorizontalFlip(p=0.5), A.RandomBrightnessContrast(limit, p=1.0)])
+
+    own = pipeline()
+    first = run("own", own=own)
+    assert not is_same(whole, first)
+    before = first.stat().st_mtime_ns
+    assert run("own", own=own).stat().st_mtime_ns == before  # the same object, used by now
+    assert run("own", own=pipeline()).stat().st_mtime_ns == before
+    assert is_same(first, run("again", own=pipeline()))
+    assert run("own", own=pipeline(0.3)).stat().st_mtime_ns > before
+
+
+def test_train_refuses_a_pipeline_that_cannot_tell_what_it_does(run, tmp_path):
+    for own in (A.Compose([A.Lambda(image=np.asarray)]), "flip"):
+        with pytest.raises(ValueError, match=r"an albumentations\.Compose whose to_dict tells"):
+            run(own=own)
+    assert not (tmp_path / "run").exists()
