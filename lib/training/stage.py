@@ -31,9 +31,9 @@ from lib.data import (
     SquareImages,
     check_readable,
     images_key,
-    loader,
-    report_bad,
-    sign,
+    load_batches,
+    mark_stage_complete,
+    report_unreadable,
     work_left,
 )
 from lib.distributed import launch, precision, work_alone
@@ -130,7 +130,7 @@ def stage_key(
 ) -> str:
     """The fingerprint of a training: all that decides its result, and nothing about places.
 
-    With `root` the images that lie there count too (`lib.data.stage_images`), as in a stage's
+    With `root` the images that lie there count too (`lib.data.images_key`), as in a stage's
     manifest. The
     network is the checkpoint's where there is one, so `model` counts only without `start`; a
     weight file counts by its content. The number of processes, which decides what each of them
@@ -180,7 +180,8 @@ def _train(job: TrainingJob) -> None:
     source = ImageSource(job.root)
     images = SquareImages(source, job.table["path"].tolist(), stage.size)
     what = f"stage {stage.name!r}"
-    check_readable(what, job.root, source.bad, len(images))  # a small set has been read by now
+    # A small set has been read by now.
+    check_readable(what, job.root, source.unreadable, len(images))
     labels = torch.tensor(job.table["label"].to_numpy(), device=accelerator.device)
     place = {"rank": accelerator.process_index, "world_size": accelerator.num_processes}
     samplers = [build_sampler(stage, job.table, seed=job.seed, **place)]
@@ -204,7 +205,7 @@ def _train(job: TrainingJob) -> None:
 
     for epoch in range(progress.step // max(steps, 1), stage.epochs):
         batches = _batches(samplers, epoch, per_process, steps, skip=progress.step - epoch * steps)
-        for pixels, positions in loader(images, batches):
+        for pixels, positions in load_batches(images, batches):
             generator.manual_seed(
                 stream_seed(job.seed, "augment", progress.step, accelerator.process_index)
             )
@@ -225,16 +226,16 @@ def _train(job: TrainingJob) -> None:
             if accelerator.is_main_process and progress.is_due():
                 progress.save(plain, optimizer)
         progress.fetch()  # in every process, so that none goes on with a loss that is not finite
-        progress.unreadable.update(source.bad)
+        progress.unreadable.update(source.unreadable)
         check_readable(what, job.root, progress.unreadable, len(images))
         if accelerator.is_main_process:
             print(progress.epoch_line(epoch), flush=True)
             progress.save(plain, optimizer)
 
-    progress.unreadable.update(gather_object([*source.bad]))
+    progress.unreadable.update(gather_object([*source.unreadable]))
     check_readable(what, job.root, progress.unreadable, len(images))
     if accelerator.is_main_process:
-        report_bad(progress.unreadable)
+        report_unreadable(progress.unreadable)
         progress.check_weights(plain)
         write_csv(progress.history(), folder / HISTORY)
         facts = {"train_list": stage.train_list, "stage": stage.name}
@@ -244,7 +245,9 @@ def _train(job: TrainingJob) -> None:
             "seconds": round(progress.seconds(), 1),
         }
         files = CHECKPOINT, HISTORY
-        sign(folder, job.key, job.settings, progress.unreadable, files=files, **facts)
+        mark_stage_complete(
+            folder, job.key, job.settings, progress.unreadable, files=files, **facts
+        )
         progress.path.unlink(missing_ok=True)  # not before the signature, or a kill loses all
     accelerator.wait_for_everyone()
 
