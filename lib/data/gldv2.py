@@ -81,15 +81,11 @@ class Dataset:
     warnings: tuple[str, ...]  # one sentence per kind of oddity, with its count
 
 
-def read(root: str | Path, *, cache: str | Path | None = None) -> Dataset:
+def read(root: str | Path) -> Dataset:
     """Read the tables of a dataset folder and check them against each other.
 
     Needed are `train.csv` and, in GLDv2, `train_clean.csv`; Kaggle's `train.csv` is itself the
     clean set. Image files are looked for in a sample of the ids.
-
-    Args:
-        root: The dataset folder.
-        cache: Where the index of packed splits is kept, if ids must be taken from it.
 
     Raises:
         ValueError: A needed file is missing or malformed, or files contradict each other.
@@ -98,7 +94,7 @@ def read(root: str | Path, *, cache: str | Path | None = None) -> Dataset:
     if not root.is_dir():
         raise ValueError(f"{root} is no folder: give the one that has train.csv.")
     notes: list[str] = []
-    store = ImageStore(root, cache=cache)
+    store = ImageStore(root)
     train = _read_table(root, "train.csv", {"id": str, "landmark_id": int}, is_needed=True)
     if train.empty:
         raise ValueError(f"{find_file(root, 'train.csv')} has no rows: download it again.")

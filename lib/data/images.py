@@ -170,10 +170,8 @@ def stretch(pixels: np.ndarray, size: int) -> np.ndarray:
     return pixels
 
 
-def load_pixels(
-    source: ImageSource, paths: Sequence[str], size: int, *, jobs: int | None = None
-) -> np.ndarray:
-    """Read images stretched to `size` in `jobs` threads, as (N, 3, size, size) uint8."""
+def load_pixels(source: ImageSource, paths: Sequence[str], size: int) -> np.ndarray:
+    """Read images stretched to `size` in threads, as (N, 3, size, size) uint8."""
     source.store.prepare(paths)
     pixels = np.empty((len(paths), 3, size, size), dtype=np.uint8)
 
@@ -181,7 +179,7 @@ def load_pixels(
         image = source.read_resized(paths[position], size)
         pixels[position] = image.transpose(2, 0, 1)
 
-    with ThreadPoolExecutor(jobs or joblib.cpu_count()) as threads:
+    with ThreadPoolExecutor(joblib.cpu_count()) as threads:
         for _ in progress(threads.map(load, range(len(paths))), "reading images", len(paths)):
             pass
     return pixels

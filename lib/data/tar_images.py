@@ -13,6 +13,7 @@ import re
 import stat
 import tarfile
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -41,7 +42,7 @@ _BLOCK, _MAGIC = 512, 257  # a tar's unit, and where its headers say "ustar"
 _CHUNK = 2**20
 _LONGEST_HEADER = 2**20  # bytes of a member's extended header
 _ID = re.compile(ID_PATTERN)
-_ADDITIONS = "(?i:thumb(nail)?|copy|small|preview|mask|orig(inal)?|resized|edited|[0-9]+x[0-9]+)s?"
+_ADDITIONS = "(?i:(thumb(nail)?|copy|small|preview|mask|orig(inal)?|resized|edited|\\d+x\\d+)s?)"
 _SAMPLE = 20_000  # images whose files `ImageStore.state` looks at
 
 
@@ -112,7 +113,8 @@ class ImageStore:
         """
         self.root = Path(root)
         self.cache = None if cache is None else Path(cache)
-        self._indexes: dict[str, TarIndex | None] = {}  # None for unpacked splits
+        self._is_packed: dict[str, bool] = {}
+        self._indexes: dict[str, TarIndex] = {}
 
     def read(self, path: str | Path) -> bytes:
         """The bytes of the image at `path`, relative to the root or absolute.
@@ -127,14 +129,11 @@ class ImageStore:
 
     def is_packed(self, split: str) -> bool:
         """Whether a split is still in its archives; unpacked files beside them win."""
-        if split not in self._indexes and not (
-            split in SPLITS
-            and (self.root / split).is_dir()
-            and not _has_unpacked_images(self.root / split)
-            and _archives(self.root / split)
-        ):
-            self._indexes[split] = None
-        return self._indexes.get(split, True) is not None
+        if split not in self._is_packed:
+            folder = self.root / split
+            is_split = split in SPLITS and folder.is_dir() and not _has_unpacked_images(folder)
+            self._is_packed[split] = is_split and bool(_archives(folder))
+        return self._is_packed[split]
 
     def prepare(self, paths: Sequence[str]) -> None:
         """Index the packed splits that occur in `paths`, before worker processes start."""
@@ -178,7 +177,7 @@ class ImageStore:
         return _ids_of_files(self.root / split, warn)
 
     def _index(self, split: str) -> TarIndex:
-        if self._indexes.get(split) is None:
+        if split not in self._indexes:
             cache = None if self.cache is None else self.cache / f"tar_index_{split}"
             self._indexes[split] = index_archives(self.root / split, cache)
         return self._indexes[split]
@@ -186,9 +185,9 @@ class ImageStore:
 
 def _by_split(paths: Sequence[str]) -> dict[str, list[str]]:
     """The paths of each split, in their order."""
-    parts: dict[str, list[str]] = {}
+    parts = defaultdict(list)
     for path in paths:
-        parts.setdefault(path.split("/", 1)[0], []).append(path)
+        parts[path.split("/", 1)[0]].append(path)
     return parts
 
 
@@ -219,18 +218,13 @@ def walk_files(
     Linked folders are followed, but no folder is visited twice and none above `folder` at all, or
     links in a circle would never end. `onerror` receives the errors of unreadable folders.
     """
-
-    def identity(place: str | Path) -> tuple[int, int]:
-        status = os.stat(place)
-        return status.st_dev, status.st_ino
-
     above = [parent for path in (folder.absolute(), folder.resolve()) for parent in path.parents]
-    seen = set(map(identity, above))
+    seen = set(map(os.path.realpath, above))
     for place, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
-        if identity(place) in seen:
+        if os.path.realpath(place) in seen:
             folders.clear()
             continue
-        seen.add(identity(place))
+        seen.add(os.path.realpath(place))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield place, sorted(names)
 

@@ -279,7 +279,7 @@ def test_load_pixels_is_reading_one_by_one(folder):
     root, good, bad = folder
     source = ImageSource(root)
     paths = [*good[:5], *bad, *good[5:], good[0]]
-    pixels = load_pixels(source, paths, 24, jobs=3)
+    pixels = load_pixels(source, paths, 24)
     assert pixels.shape == (13, 3, 24, 24)
     for image, path in zip(pixels, paths, strict=True):
         assert (image.transpose(1, 2, 0) == source.read_resized(path, 24)).all()
