@@ -17,6 +17,7 @@ import pandas as pd
 
 ID_PATTERN = r"[0-9A-Za-z_-]{3,}"  # of an image: three characters name its folders
 LISTED_ID = r"[0-9A-Za-z_-]+"  # of an id that is only compared
+_SWAPPED = "it seems that submission and solution are swapped"
 _NO_LIST = r"[^0-9A-Za-z_\-\s]"  # a character of neither ids nor the spaces between them
 
 
@@ -120,11 +121,9 @@ def read_submission(path: str | Path) -> dict[str, list[str]]:
     table = _read_queries(path, "id", "images")
     header = read_header(Path(path))
     if header != ["id", "images"]:
-        hint = (
-            "give submission and solution in this order" if "Usage" in header else "remove others"
-        )
+        advice = _SWAPPED if "Usage" in header else "write these two alone"
         raise ValueError(
-            f"{path}: expected the columns id,images, found {','.join(header)}; {hint}"
+            f"{path}: expected the columns id,images, found {','.join(header)}; {advice}"
         )
     _check_lists(path, table)
     return dict(zip(table["id"], map(str.split, table["images"]), strict=True))
@@ -153,7 +152,7 @@ def _read_queries(path: str | Path, *columns: str) -> pd.DataFrame:
 
 def _read_columns(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
     if not path.is_file():
-        raise ValueError(f"{path} is missing: get it as data/README.md says.")
+        raise ValueError(f"{path} is missing, or no file: get it as data/README.md says.")
     _check_header(path, read_header(path), list(columns))
     numbers = [name for name, kind in columns.items() if kind is int]
     try:
@@ -210,14 +209,12 @@ def _check_header(path: Path, header: list[str], columns: list[str]) -> None:
     missing = set(columns) - set(header)
     if not missing:
         return
-    advice = "check where the file comes from"
+    advice = _SWAPPED if header == ["id", "images"] else "check where the file comes from"
     if missing <= {name.strip() for name in re.split("[,;|\t]", ",".join(header))}:
         is_one = len(header) == 1
         advice = "write commas between them" if is_one else "remove the spaces around their names"
-    raise ValueError(
-        f"{path}: expected the columns {', '.join(columns)}, found {', '.join(header)[:200]}; "
-        f"{advice}"
-    )
+    found = ",".join(header)[:200]
+    raise ValueError(f"{path}: expected the columns {','.join(columns)}, found {found}; {advice}")
 
 
 def _check_lists(path: str | Path, table: pd.DataFrame) -> None:

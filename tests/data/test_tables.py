@@ -27,7 +27,7 @@ def test_read_table_keeps_text_that_looks_missing_and_drops_other_columns(tmp_pa
     ("text", "message"),
     [
         ("", "is empty"),
-        ("id,label\nabc,1\n", "columns id, landmark_id, found id, label; check where"),
+        ("id,label\nabc,1\n", "columns id,landmark_id, found id,label; check where"),
         (
             "id,landmark_id\nabc,1\ndef,2\nabc,3\n",
             "row 3: expected every id once, found id 'abc'",
@@ -53,7 +53,7 @@ def test_read_table_keeps_text_that_looks_missing_and_drops_other_columns(tmp_pa
         ("id\tlandmark_id\nabc\t1\n", "write commas between them"),
         ("id, landmark_id\nabc, 1\n", "remove the spaces around their names"),
         ("id,landmark_id\na\0bc,1\n", "expected an image id"),
-        ("\0" * 40, "expected the columns id, landmark_id"),
+        ("\0" * 40, "expected the columns id,landmark_id"),
         ("\n\n", "is empty"),
     ],
 )

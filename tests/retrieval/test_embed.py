@@ -11,7 +11,7 @@ import torch
 
 from lib.artifacts import read_fingerprint, read_manifest
 from lib.config import InferenceConfig
-from lib.data.images import ImageSource, SquareImages
+from lib.data.images import ImageSource, SquareImages, load_batches
 from lib.distributed import launch
 from lib.models import network as models
 from lib.retrieval import embedding
@@ -74,7 +74,8 @@ def counted(monkeypatch):
 def naive(checkpoint, images, root, flip=False):
     """Rows in float32, all images at once."""
     model = models.load(checkpoint).model
-    pixels, *_ = SquareImages(ImageSource(root), images["path"].tolist(), 32)[range(len(images))]
+    source, paths = ImageSource(root), images["path"].tolist()
+    ((pixels, _),) = load_batches(SquareImages(source, paths, 32), [range(len(paths))])
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (model.mean, model.std))
     inputs = (pixels / 255 - mean) / std
     with torch.inference_mode():

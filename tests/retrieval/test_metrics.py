@@ -151,7 +151,7 @@ def test_read_solution_splits_by_usage_and_drops_ignored(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,images\nq,a\n", "columns id, images, Usage, found id, images;"),
+        ("id,images\nq,a\n", "columns id,images,Usage, found id,images;"),
         ("", "is empty"),
         ("id,images,Usage\nq,a,Secret\n", "data row 1: .*found Usage 'Secret'"),
         ("id,images,Usage\nq,a,Public\nq,b,Public\n", "data row 2: .*once, found id 'q'"),
@@ -177,7 +177,7 @@ def test_read_submission_refuses_a_query_twice_and_another_header(tmp_path):
     with pytest.raises(ValueError, match=r"data row 2: .*once, found id 'q'"):
         read_submission(path)
     path.write_text("id,landmarks\nq,a\n")
-    with pytest.raises(ValueError, match="columns id, images"):
+    with pytest.raises(ValueError, match="columns id,images"):
         read_submission(path)
 
 

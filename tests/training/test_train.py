@@ -13,7 +13,7 @@ import torch
 from lib import data as gldv2
 from lib.artifacts import read_fingerprint, read_json
 from lib.config import AugmentConfig, ModelConfig
-from lib.data.images import ImageSource, SquareImages
+from lib.data.images import ImageSource, SquareImages, load_batches
 from lib.models import network as models
 from lib.models.network import normalise
 from lib.training import checkpoint as training_state
@@ -92,7 +92,8 @@ def history(checkpoint):
 def accuracy(checkpoint, root, table):
     """Share of images to whose class the head gives the largest score."""
     found = models.load(checkpoint)
-    pixels, *_ = SquareImages(ImageSource(root), table["path"].tolist(), 32)[range(len(table))]
+    source, paths = ImageSource(root), table["path"].tolist()
+    ((pixels, _),) = load_batches(SquareImages(source, paths, 32), [range(len(paths))])
     images = normalise(pixels, found.model.mean, found.model.std)
     with torch.inference_mode():
         scores = found.model(images) @ found.head["weight"].T + found.head.get("bias", 0.0)
@@ -239,7 +240,7 @@ def test_train_goes_on_with_both_heads_of_the_mixed_stream(run, monkeypatch):
 
 
 def test_train_goes_on_after_a_kill_before_the_signature(run, whole, monkeypatch):
-    killed(monkeypatch, run, training, "sign")
+    killed(monkeypatch, run, training, "mark_stage_complete")
     monkeypatch.setattr(TrainingState, "note", None)  # every step is done: none may be taken again
     assert is_same(whole, run())
 
