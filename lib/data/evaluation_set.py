@@ -123,7 +123,5 @@ def _queries(split: str, ids: pd.Series, usage: pd.Series | np.ndarray) -> pd.Da
 def _by_usage(
     queries: pd.DataFrame, relevant: dict[str, set[str]]
 ) -> dict[str, dict[str, set[str]]]:
-    solution: dict[str, dict[str, set[str]]] = {}
-    for query, usage in zip(queries["id"], queries["usage"], strict=True):
-        solution.setdefault(usage, {})[query] = relevant[query]
-    return solution
+    ids_of_usage = queries.groupby("usage", sort=False)["id"]
+    return {usage: {query: relevant[query] for query in ids} for usage, ids in ids_of_usage}

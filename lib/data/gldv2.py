@@ -184,11 +184,8 @@ def _read_table(
     if path.is_file():
         return read_table(path, columns, key=next(iter(columns)))
     if is_needed:
-        notes = [
-            f"{path} is missing: get it as data/README.md says.",
-            *_similar_names(root, [name]),
-        ]
-        raise ValueError(" ".join(notes))
+        note = f"{path} is missing: get it as data/README.md says."
+        raise ValueError(" ".join([note, *_similar_names(root, [name])]))
     return None
 
 
@@ -259,16 +256,15 @@ def _clean_list(
         return train, train["landmark_id"].unique()
     name, columns = "train_clean.csv", {"landmark_id": int, "images": str}
     path, table = find_file(root, name), _read_table(root, name, columns, is_needed=True)
-    clean = explode_ids(table, "landmark_id", path)
+    clean = explode_ids(table, ["landmark_id"], path)
     unknown = table.loc[~table["landmark_id"].isin(train["landmark_id"]), "landmark_id"]
     if len(unknown):
         raise ValueError(
             f"{path} has {len(unknown):,} landmarks that train.csv lacks ({first_of(unknown)}): "
             "take both files from the same release."
         )
-    clean = clean[
-        _count(notes, clean["id"], train["id"], f"{path.name} images are not in train.csv")
-    ]
+    is_known = _count(notes, clean["id"], train["id"], f"{name} images are not in train.csv")
+    clean = clean[is_known]
     if clean.empty:
         raise ValueError(
             f"{path} has no image that train.csv has: take both files from the same release."

@@ -172,7 +172,6 @@ def stretch(pixels: np.ndarray, size: int) -> np.ndarray:
 
 def load_pixels(source: ImageSource, paths: Sequence[str], size: int) -> np.ndarray:
     """Read images stretched to `size` in threads, as (N, 3, size, size) uint8."""
-    source.store.prepare(paths)
     pixels = np.empty((len(paths), 3, size, size), dtype=np.uint8)
 
     def load(position: int) -> None:
@@ -215,7 +214,9 @@ class SquareImages:
 def load_batches(
     images: SquareImages, batches: Sequence[Sequence[int]]
 ) -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-    """Pixels and positions of each batch of positions, read by worker processes where files are.
+    """Pixels (B, 3, S, S) uint8 and positions (B,) int64 of each of the `batches` of positions.
+
+    Images that are not in memory are read by worker processes, which need shared memory or a pipe.
 
     Raises:
         OSError: The worker processes were killed or do not answer.
@@ -271,15 +272,15 @@ def work_left(
 ) -> str:
     """The key (`images_key`) to finish `folder` with; "" if that is done already.
 
-    A stage is done for the images that lay there when it began: not when they changed since, which
-    is printed, nor when one that was replaced by grey has become readable.
+    A finished stage is done again when its images changed, which is printed, or when one that was
+    replaced by grey has become readable.
 
     Args:
         what: The stage's name, for messages.
-        folder: Of its result.
+        folder: The folder of its result.
         settings: Fingerprint of everything that decides the result except the images.
-        store: Where the images are.
-        paths: Of all that it reads.
+        store: The images.
+        paths: The images that it reads.
 
     Raises:
         ValueError: More than a few per cent of a sample of the images are missing.

@@ -51,8 +51,8 @@ def check_image_ids(path: Path, table: pd.DataFrame) -> None:
     _refuse(path, table, wrong, "id", "an image id such as 0123456789abcdef")
 
 
-def explode_ids(table: pd.DataFrame, keep: str | list[str], path: Path) -> pd.DataFrame:
-    """One row per image of a table whose column `images` has ids between spaces.
+def explode_ids(table: pd.DataFrame, keep: list[str], path: Path) -> pd.DataFrame:
+    """One row per image of a table whose column `images` has ids between spaces: id and `keep`.
 
     Raises:
         ValueError: An image is listed twice, or something is listed that is no image id.
@@ -66,8 +66,7 @@ def explode_ids(table: pd.DataFrame, keep: str | list[str], path: Path) -> pd.Da
             f"{path}: expected every image once, found {len(repeated):,} images more than once "
             f"({first_of(repeated)}); an image can have one landmark only"
         )
-    columns = table[[keep] if isinstance(keep, str) else keep]
-    rows = columns.loc[columns.index.repeat([len(ids) for ids in lists])].reset_index(drop=True)
+    rows = table[keep].loc[table.index.repeat([len(ids) for ids in lists])].reset_index(drop=True)
     return pd.concat([ids, rows], axis=1)
 
 

@@ -91,21 +91,21 @@ def test_read_table_tells_of_a_missing_file(tmp_path):
 
 def test_explode_ids_gives_each_image_the_row_it_was_listed_in(tmp_path):
     table = pd.DataFrame({"landmark_id": [9, 2], "images": ["c  a", "b "]})
-    listed = explode_ids(table, "landmark_id", tmp_path)
+    listed = explode_ids(table, ["landmark_id"], tmp_path)
     assert listed.to_dict("list") == {"id": ["c", "a", "b"], "landmark_id": [9, 9, 2]}
 
 
 def test_explode_ids_refuses_an_image_listed_twice(tmp_path):
     table = pd.DataFrame({"landmark_id": [9, 2], "images": ["c a", "b c"]})
     with pytest.raises(ValueError, match=r"found 1 images more than once \(c\)"):
-        explode_ids(table, "landmark_id", tmp_path / "train_clean.csv")
+        explode_ids(table, ["landmark_id"], tmp_path / "train_clean.csv")
 
 
 @pytest.mark.parametrize("images", ["a,b", "c.jpg", "0/1/2/c", "['c',", "c;d"])
 def test_explode_ids_refuses_what_is_no_id(tmp_path, images):
     table = pd.DataFrame({"landmark_id": [9, 2], "images": ["a b", f"{images} d"]})
     with pytest.raises(ValueError, match=r"clean\.csv, data row 2: expected image ids .* alone"):
-        explode_ids(table, "landmark_id", tmp_path / "clean.csv")
+        explode_ids(table, ["landmark_id"], tmp_path / "clean.csv")
 
 
 def test_category_name_is_the_same_for_every_spelling():
