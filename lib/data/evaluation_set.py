@@ -1,8 +1,9 @@
-"""What a model is validated on: queries, a gallery, and which gallery images answer a query.
+"""What a model is validated on: queries, a gallery, and the relevant gallery images of each query.
 
 With GLDv2's retrieval solution these are the competition's. Kaggle's folders have none: there,
 whole landmarks are held out of training (`training_list(..., without=evaluation)`), because
-retrieval is asked for landmarks that were never a class."""
+queries show landmarks that were never a class.
+"""
 
 from dataclasses import dataclass
 
@@ -14,16 +15,15 @@ from lib.data.geography import OTHER
 from lib.data.gldv2 import SOLUTION, Dataset, image_paths
 
 FEWEST = 4  # landmarks held out
-Solution = dict[str, dict[str, set[str]]]
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Queries, gallery and truth of one validation."""
+    """Queries, gallery and solution of one validation."""
 
     queries: pd.DataFrame  # id, path, usage, country, continent (those of its landmark)
     gallery: pd.DataFrame  # id, path, landmark_id (-1 unknown), country, continent
-    solution: Solution  # usage → query id → ids of its gallery images
+    solution: dict[str, dict[str, set[str]]]  # usage → query id → ids of its gallery images
     source: str  # "solution" or "held_out"
     held_out: np.ndarray  # landmark ids that must not be trained on; empty with a solution
 
@@ -31,7 +31,7 @@ class Evaluation:
 def evaluation(
     dataset: Dataset, *, seed: int = 0, share: float = 0.1, most: int = 2000
 ) -> Evaluation:
-    """The competition's validation where its solution is there, otherwise a held-out one.
+    """The competition's queries and gallery where its solution is there, otherwise held-out ones.
 
     Args:
         dataset: From `read`.
@@ -49,34 +49,28 @@ def evaluation(
 
 
 def _from_solution(dataset: Dataset) -> Evaluation:
-    asked = dataset.solution[dataset.solution["Usage"] != "Ignored"]
+    rows = dataset.solution[dataset.solution["Usage"] != "Ignored"]
     gallery = dataset.index
-    there = set(gallery["id"])
-    truth = {
-        query: there.intersection(images.split())
-        for query, images in zip(asked["id"], asked["images"], strict=True)
-    }
-    asked = asked[[bool(truth[query]) for query in asked["id"]]]
-    if asked.empty:
+    known = set(gallery["id"])
+    lists = zip(rows["id"], rows["images"], strict=True)
+    relevant = {query: known.intersection(images.split()) for query, images in lists}
+    rows = rows[[bool(relevant[query]) for query in rows["id"]]]
+    if rows.empty:
         raise ValueError(
             f"{SOLUTION} in {dataset.root} has no Public or Private query with an image in the "
             "index: check that both are from the same release."
         )
-    queries = _queries("test", asked["id"], asked["Usage"])
-    countries = gallery.set_index("id")[["country", "continent"]]
-    known = countries[countries["country"] != OTHER]
-    places = [sorted(known.index.intersection(list(truth[query]))) for query in queries["id"]]
+    queries = _queries("test", rows["id"], rows["Usage"])
+    tagged = gallery[gallery["country"] != OTHER].set_index("id")
+    tagged_ids = set(tagged.index)
+    first = [min(relevant[query] & tagged_ids, default=None) for query in queries["id"]]
     for column in ("country", "continent"):
-        values = known[column].to_dict()
-        queries[column] = [values[found[0]] if found else OTHER for found in places]
+        values = tagged[column].to_dict()
+        queries[column] = [values.get(image, OTHER) for image in first]
     gallery = gallery.assign(path=image_paths("index", gallery["id"]))
-    return Evaluation(
-        queries=queries,
-        gallery=gallery[["id", "path", "landmark_id", "country", "continent"]],
-        solution=_by_usage(queries, truth),
-        source="solution",
-        held_out=np.empty(0, dtype=np.int64),
-    )
+    gallery = gallery[["id", "path", "landmark_id", "country", "continent"]]
+    no_landmarks = np.empty(0, dtype=np.int64)
+    return Evaluation(queries, gallery, _by_usage(queries, relevant), "solution", no_landmarks)
 
 
 def _held_out(
@@ -84,7 +78,7 @@ def _held_out(
 ) -> Evaluation:
     """One query of each held-out landmark, two from eight images on; the rest is gallery.
 
-    As many images of other landmarks again are distractors; those stay in training.
+    The gallery has as many distractors again, of other landmarks, which stay in training.
     """
     clean = dataset.clean
     counts = clean["landmark_id"].value_counts().sort_index()
@@ -99,29 +93,26 @@ def _held_out(
     held_out = np.sort(generator.choice(large, number, replace=False))
     is_held = clean["landmark_id"].isin(held_out)
     images = clean[is_held].sample(frac=1, random_state=generator)
-    turn = images.groupby("landmark_id").cumcount()
+    position = images.groupby("landmark_id").cumcount()
     size = images["landmark_id"].map(counts)
-    is_query = (turn == 0) | ((turn == 1) & (size >= 8))
-    asked, relevant = images[is_query], images[~is_query]
+    is_query = (position == 0) | ((position == 1) & (size >= 8))
+    chosen, relevant = images[is_query], images[~is_query]
     others = clean[~is_held]
     distractors = others.sample(min(len(relevant), len(others)), random_state=generator)
     gallery = pd.concat([relevant, distractors]).sort_values("id", ignore_index=True)
-    asked = asked.sort_values("id", ignore_index=True)
+    chosen = chosen.sort_values("id", ignore_index=True)
     few = min(1, number - 1)  # of a single landmark all queries are Private, which are reported
     public = generator.permutation(held_out)[: max(few, number // 3)]  # as 379 to 750 in GLDv2
-    usage = np.where(asked["landmark_id"].isin(public), "Public", "Private")
-    answers = relevant.groupby("landmark_id")["id"].agg(set)
+    usage = np.where(chosen["landmark_id"].isin(public), "Public", "Private")
     tags = dataset.landmarks.set_index("landmark_id")
-    queries = _queries("train", asked["id"], usage)
-    for table, of in ((queries, asked), (gallery, gallery)):
+    queries = _queries("train", chosen["id"], usage)
+    for table, landmarks in ((queries, chosen["landmark_id"]), (gallery, gallery["landmark_id"])):
         for column in ("country", "continent"):
-            table[column] = tags.loc[of["landmark_id"], column].to_numpy()
+            table[column] = tags.loc[landmarks, column].to_numpy()
     gallery.insert(1, "path", image_paths("train", gallery["id"]))
-    truth = {
-        query: answers[landmark]
-        for query, landmark in zip(asked["id"], asked["landmark_id"], strict=True)
-    }
-    return Evaluation(queries, gallery, _by_usage(queries, truth), "held_out", held_out)
+    of_landmark = relevant.groupby("landmark_id")["id"].agg(set)
+    of_query = dict(zip(chosen["id"], of_landmark.loc[chosen["landmark_id"]], strict=True))
+    return Evaluation(queries, gallery, _by_usage(queries, of_query), "held_out", held_out)
 
 
 def _queries(split: str, ids: pd.Series, usage: pd.Series | np.ndarray) -> pd.DataFrame:
@@ -129,8 +120,8 @@ def _queries(split: str, ids: pd.Series, usage: pd.Series | np.ndarray) -> pd.Da
     return pd.DataFrame(columns).reset_index(drop=True)
 
 
-def _by_usage(queries: pd.DataFrame, truth: dict[str, set[str]]) -> Solution:
-    solution: Solution = {}
-    for query, usage in zip(queries["id"], queries["usage"], strict=True):
-        solution.setdefault(usage, {})[query] = truth[query]
-    return solution
+def _by_usage(
+    queries: pd.DataFrame, relevant: dict[str, set[str]]
+) -> dict[str, dict[str, set[str]]]:
+    ids_of_usage = queries.groupby("usage", sort=False)["id"]
+    return {usage: {query: relevant[query] for query in ids} for usage, ids in ids_of_usage}

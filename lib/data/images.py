@@ -1,79 +1,71 @@
-"""Bytes to pixels: the one place where an image is read.
+"""Images of a dataset as pixels and batches, and what a stage checks about the images it reads.
 
-Photographs of the web come rotated by EXIF, grey, with a palette, 12 or 16 bits, as floats, CMYK
-inks or transparent, as PNG under a .jpg name, cut short or empty. All become (H, W, 3) uint8 RGB.
-An image that cannot be read is reported once and replaced by mid-grey, so training never stops."""
+`decode` is the one place where bytes become pixels. Photographs of the web are rotated by EXIF,
+grey, with a palette, of 12 or 16 bits, floats, CMYK or transparent, PNG under a .jpg name, cut
+short or empty; all become (H, W, 3) uint8 RGB. An image that cannot be read is reported and
+replaced by mid-grey, so training never stops. A stage refuses its images when more than a few per
+cent are missing or unreadable, and is done again when they changed. GLR21 = 2nd place, Google
+Landmark Retrieval 2021 (Zhang et al.).
+"""
 
 import contextlib
-import fcntl
 import io
-import json
-import multiprocessing
 import os
-import tempfile
+import re
+import shutil
+import time
 import warnings
-import weakref
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import reduction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import joblib
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from lib.artifacts import progress
-from lib.data.tar_images import ImageStore
+from lib.artifacts import MANIFEST, fingerprint, mark_complete, progress, read_manifest
+from lib.data.tar_images import ImageStore, evenly_spread
+
+if TYPE_CHECKING:
+    import torch
 
 GREY = 128
 SMALLEST = 32  # pixels at which an image is decoded only to see whether it can be
-# What photographs come as. Others of Pillow's formats start programs (EPS runs Ghostscript) or
-# are parsers that nobody needs here.
+# Formats of photographs. Others of Pillow's start programs (EPS runs Ghostscript) or are parsers
+# that nobody needs here.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
 MOST_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte of RGB
 _WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits
-# TIFF tags, and what they hold
+# TIFF tags and their values
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
-_ORIENTATION = 0x0112  # the EXIF tag; its values and what undoes them
-_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
+
+IN_MEMORY = 2 * 2**30  # bytes of pixels that are decoded once and kept
+PREFETCHED = 2  # batches that a worker process reads ahead
+TIMEOUT = 1800  # seconds to wait for a batch
+SHARED_MEMORY = Path("/dev/shm")  # through which workers hand tensors over, on Linux
+
+TOLERATED_SHARE, TOLERATED = 0.05, 10  # missing or unreadable images: this share, or so many
+SAMPLE = 2000  # images looked for before work starts
+KEPT = 1000  # names of unreadable images that a manifest holds
 
 
 class ImageSource:
-    """Reads the images of a dataset folder, from files or from GLDv2's tar archives."""
+    """Pixels of the images of a dataset folder, from files or from GLDv2's tar archives.
+
+    Attributes:
+        store: The images as bytes.
+        unreadable: Path and reason of each unreadable image met so far; `load_batches` adds those
+            of its worker processes.
+    """
 
     def __init__(self, root: str | Path, *, cache: str | Path | None = None) -> None:
         """Open a dataset folder; `cache` is where the index of packed splits is kept."""
-        cv2.setNumThreads(0)  # workers and threads are ours; OpenCV's own do not survive a fork
+        cv2.setNumThreads(0)  # OpenCV's own threads do not survive a fork
         self.store = ImageStore(root, cache=cache)
-        self._reports = _Reports()
-
-    def prepare(self, paths: Sequence[str]) -> None:
-        """Index the packed splits that `paths` come from, once, before workers start reading."""
-        self.store.prepare(paths)
-
-    def missing(self, paths: Sequence[str]) -> list[str]:
-        """Those of `paths` that are not there; reads no image."""
-        return self.store.missing(paths)
-
-    def state(self, paths: Sequence[str]) -> str:
-        """A digest of what lies at `paths`, as `ImageStore.state` makes it; reads no image."""
-        return self.store.state(paths)
-
-    @property
-    def bad(self) -> dict[str, str]:
-        """Path and reason of each unreadable image met so far, in worker processes too."""
-        return dict(self._reports.read())
+        self.unreadable: dict[str, str] = {}
 
     def read(self, path: str | Path) -> np.ndarray:
         """The (H, W, 3) uint8 RGB pixels at `path`, upright; (256, 256, 3) grey if unreadable."""
@@ -92,74 +84,11 @@ class ImageSource:
             return decode(self.store.read(path), size)
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
             reason = f"{type(error).__name__}: {error}"
-            if self._reports.add(str(path), reason):
-                message = f"{path} cannot be read ({reason}); grey takes its place."
+            if str(path) not in self.unreadable:
+                self.unreadable[str(path)] = reason
+                message = f"{path} cannot be read ({reason}); it is replaced by grey."
                 warnings.warn(message, stacklevel=3)
             return None
-
-
-class _Reports:
-    """Path and reason of what could not be read, by this process and those it starts.
-
-    They are lines in a file without a name, which processes share by its descriptor: in memory on
-    Linux, so no clean-up and no full disk can reach it.
-    """
-
-    def __init__(self) -> None:
-        self._share(_nameless_file())
-
-    def _share(self, descriptor: int) -> None:
-        self._descriptor, self._offset = descriptor, 0
-        self._found: dict[str, str] = {}
-        weakref.finalize(self, os.close, descriptor)
-
-    def __getstate__(self) -> Any:
-        """What a process started by spawning needs; a copy made otherwise has its own reports."""
-        spawning = multiprocessing.context.get_spawning_popen() is not None
-        return (reduction.DupFd(self._descriptor) if spawning else None,)
-
-    def __setstate__(self, state: Any) -> None:
-        self._share(_nameless_file() if state[0] is None else state[0].detach())
-
-    def add(self, path: str, reason: str) -> bool:
-        """Keep a report; False when `path` has one."""
-        if path in self.read():
-            return False
-        self._found[path] = reason
-        # A report that finds no room is lost to other processes, never a reason to stop.
-        with contextlib.suppress(OSError):
-            os.write(self._descriptor, (json.dumps([path, reason]) + "\n").encode())
-        return True
-
-    def read(self) -> dict[str, str]:
-        """All reports, path to reason; only what is new is read.
-
-        Without a lock, which a fork could leave held: threads may read a line twice, no more.
-        """
-        offset = self._offset
-        while lines := self._lines(offset):
-            offset += len(lines)
-            for line in lines.splitlines():
-                with contextlib.suppress(ValueError):  # one that found room in part
-                    path, reason = json.loads(line)
-                    self._found[path] = reason
-        self._offset = offset
-        return self._found
-
-    def _lines(self, offset: int) -> bytes:
-        new = os.pread(self._descriptor, 2**20, offset)
-        return new[: new.rfind(b"\n") + 1]
-
-
-def _nameless_file() -> int:
-    """The descriptor of a file that has no name and is written at its end."""
-    if hasattr(os, "memfd_create"):
-        descriptor = os.memfd_create("unreadable_images")
-    else:
-        with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-    fcntl.fcntl(descriptor, fcntl.F_SETFL, fcntl.fcntl(descriptor, fcntl.F_GETFL) | os.O_APPEND)
-    return descriptor
 
 
 def decode(data: bytes, size: int | None = None) -> np.ndarray:
@@ -169,7 +98,7 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
     sides stay at least `size`, which is several times faster.
 
     Raises:
-        ValueError: The image has more than `MOST_PIXELS`, or no value that can be shown.
+        ValueError: The image has more than `MOST_PIXELS`, or no finite value.
         OSError: It is of none of `FORMATS`, cut short or damaged; decoders raise others, too.
     """
     try:
@@ -181,7 +110,11 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
     if size is not None:
         image.draft(None, (size, size))
     depth = str(image.tile[0].args) if image.tile else ""  # Pillow's name, such as RGB;16B
-    image = _turn_upright(image)
+    if not isinstance(image.info.get("xmp", b""), bytes):
+        del image.info["xmp"]  # a damaged TIFF tag, which Pillow would search for an orientation
+    image.load()
+    with contextlib.suppress(Exception):  # ValueError, struct.error, ... of damaged EXIF data
+        ImageOps.exif_transpose(image, in_place=True)
     if image.mode.startswith(("I", "F")):
         return np.repeat(_grey(image)[..., None], 3, axis=2)
     if image.has_transparency_data:
@@ -190,18 +123,6 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
     pixels = np.array(image.convert("RGB"))
     # Of 16 bits a colour Pillow keeps the upper eight, which is four where only 12 are used.
     return pixels * 17 if ";16" in depth and pixels.max(initial=0) <= 15 else pixels
-
-
-def _turn_upright(image: Image.Image) -> Image.Image:
-    """Undo how the camera was held; damaged EXIF data, which are common, count as none."""
-    if not isinstance(image.info.get("xmp", b""), bytes):
-        del image.info["xmp"]  # a damaged TIFF tag that Pillow would search
-    image.load()  # which turns a TIFF, and takes the tag away
-    try:
-        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # ValueError, struct.error, ...: the picture itself may be sound
-        turn = None
-    return image if turn is None else image.transpose(turn)
 
 
 def _grey(image: Image.Image) -> np.ndarray:
@@ -249,25 +170,202 @@ def stretch(pixels: np.ndarray, size: int) -> np.ndarray:
     return pixels
 
 
-def load_pixels(
-    source: ImageSource, paths: Sequence[str], size: int, *, jobs: int | None = None
-) -> np.ndarray:
-    """Read images stretched to `size`, as (N, 3, size, size) uint8 in the order of `paths`.
-
-    Args:
-        source: Where they are read.
-        paths: Relative to the source's root.
-        size: Side in pixels.
-        jobs: Threads; all processors when None.
-    """
-    source.prepare(paths)
+def load_pixels(source: ImageSource, paths: Sequence[str], size: int) -> np.ndarray:
+    """Read images stretched to `size` in threads, as (N, 3, size, size) uint8."""
     pixels = np.empty((len(paths), 3, size, size), dtype=np.uint8)
 
     def load(position: int) -> None:
         image = source.read_resized(paths[position], size)
         pixels[position] = image.transpose(2, 0, 1)
 
-    with ThreadPoolExecutor(jobs or joblib.cpu_count()) as threads:
+    with ThreadPoolExecutor(joblib.cpu_count()) as threads:
         for _ in progress(threads.map(load, range(len(paths))), "reading images", len(paths)):
             pass
     return pixels
+
+
+class SquareImages:
+    """The images at `paths`, stretched to squares of `size` pixels; indexed by whole batches."""
+
+    def __init__(self, source: ImageSource, paths: Sequence[str], size: int) -> None:
+        source.store.prepare(paths)
+        self.source, self.size = source, size
+        self.paths = np.asarray(paths, dtype=np.bytes_)  # one block, which forks do not copy
+        is_small = len(paths) * 3 * size * size <= IN_MEMORY
+        self.pixels = load_pixels(source, paths, size) if is_small else None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(
+        self, positions: Sequence[int]
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+        """Pixels (B, 3, S, S) uint8, positions (B,) int64, and unreadable images by path."""
+        where = np.asarray(positions, dtype=np.int64)
+        if self.pixels is not None:
+            return self.pixels[where], where, {}
+        paths = [self.paths[i].decode() for i in where]
+        pixels = np.stack([self.source.read_resized(path, self.size) for path in paths])
+        found = self.source.unreadable
+        unreadable = {path: found[path] for path in paths if path in found}
+        return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), where, unreadable
+
+
+def load_batches(
+    images: SquareImages, batches: Sequence[Sequence[int]]
+) -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
+    """Pixels (B, 3, S, S) uint8 and positions (B,) int64 of each of the `batches` of positions.
+
+    Images that are not in memory are read by worker processes, which need shared memory or a pipe.
+
+    Raises:
+        OSError: The worker processes were killed or do not answer.
+    """
+    import torch
+    from torch.utils.data import DataLoader
+
+    workers = 0 if images.pixels is not None else min(8, max(1, joblib.cpu_count() - 1))
+    largest = max(map(len, batches), default=0) * 3 * images.size**2
+    has_room = workers == 0 or _has_room(largest * workers * PREFETCHED)
+    loader = DataLoader(
+        images,
+        sampler=batches,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=PREFETCHED if workers else None,
+        # Tensors travel through shared memory, arrays through a pipe.
+        collate_fn=None if has_room else tuple,
+        timeout=TIMEOUT if workers else 0,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # or it draws its workers' seeds from the global one
+    )
+    try:
+        for pixels, positions, unreadable in loader:
+            images.source.unreadable.update(unreadable)
+            yield torch.as_tensor(pixels), torch.as_tensor(positions)
+    except RuntimeError as error:
+        signs = "timed out|shared memory|killed by signal|exited unexpectedly"
+        if not re.search(signs, str(error)):
+            raise
+        raise OSError(
+            "the processes that read images stopped, or gave no batch for "
+            f"{TIMEOUT // 60} minutes ({str(error).splitlines()[0]}); look for a full /dev/shm "
+            "(docker run --shm-size=8g), too little memory, or a disk that does not answer"
+        ) from error
+
+
+def _has_room(needed: int) -> bool:
+    """Whether shared memory can hold so many bytes for each process of this computer."""
+    if not SHARED_MEMORY.is_dir():
+        return True
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
+    return needed * processes < 0.8 * shutil.disk_usage(SHARED_MEMORY).free
+
+
+def images_key(settings: str, store: ImageStore, paths: Sequence[str]) -> str:
+    """The fingerprint of a stage's settings together with the images that it reads."""
+    return fingerprint(settings, store.state(paths))
+
+
+def work_left(
+    what: str, folder: str | Path, settings: str, store: ImageStore, paths: Sequence[str]
+) -> str:
+    """The key (`images_key`) to finish `folder` with; "" if that is done already.
+
+    A finished stage is done again when its images changed, which is printed, or when one that was
+    replaced by grey has become readable.
+
+    Args:
+        what: The stage's name, for messages.
+        folder: The folder of its result.
+        settings: Fingerprint of everything that decides the result except the images.
+        store: The images.
+        paths: The images that it reads.
+
+    Raises:
+        ValueError: More than a few per cent of a sample of the images are missing.
+    """
+    key, manifest = images_key(settings, store, paths), read_manifest(folder) or {}
+    unreadable = manifest.get("unreadable_images", [])
+    is_same = manifest.get("key") == _signature(key, unreadable)
+    if is_same and not any(_is_readable(store, path) for path in unreadable):
+        return ""
+    if manifest.get("settings") == settings:
+        signed = time.localtime((Path(folder) / MANIFEST).stat().st_mtime)
+        then = time.strftime("%Y-%m-%d %H:%M", signed)
+        print(f"{what}: images changed since {then}, so it is done again", flush=True)
+    _check_present(what, store, paths)
+    return key
+
+
+def _is_readable(store: ImageStore, path: str) -> bool:
+    try:
+        decode(store.read(path), SMALLEST)
+    except Exception:  # decoders raise OSError, SyntaxError, struct.error, ...
+        return False
+    return True
+
+
+def _check_present(what: str, store: ImageStore, paths: Sequence[str]) -> None:
+    chosen = [paths[i] for i in evenly_spread(len(paths), SAMPLE)]
+    missing = store.missing(chosen)
+    if _are_too_many(missing, len(chosen)):
+        raise ValueError(
+            f"expected the images of {what} in {store.root}, found {len(missing):,} of "
+            f"{len(chosen):,} looked for missing, the first {missing[0]}; check the data folder, "
+            "and where its images were unpacked (data/README.md)"
+        )
+    if missing:
+        print(
+            f"{what}: {len(missing):,} of {len(chosen):,} images looked for are missing and are "
+            f"replaced by grey ({len(missing) / len(chosen):.1%}), first {missing[0]}",
+            flush=True,
+        )
+
+
+def check_readable(what: str, root: str | Path, unreadable: Collection[str], count: int) -> None:
+    """Refuse to go on when more than a few per cent of `count` images turned out unreadable.
+
+    Raises:
+        ValueError: Naming the first of them.
+    """
+    if _are_too_many(unreadable, count):
+        raise ValueError(
+            f"expected the {count:,} images of {what} in {root} to be readable, found at least "
+            f"{len(unreadable):,} that are not, the first {next(iter(unreadable))}; download them "
+            "again"
+        )
+
+
+def _are_too_many(lost: Collection[str], count: int) -> bool:
+    most = max(TOLERATED, int(TOLERATED_SHARE * count))
+    return bool(lost) and (len(lost) == count or len(lost) > most)
+
+
+def report_unreadable(unreadable: Collection[str]) -> None:
+    """Print how many images were replaced by grey because they could not be read."""
+    if unreadable:
+        count, first = len(unreadable), min(unreadable)
+        text = f"{count:,} images could not be read and were replaced by grey, first {first}"
+        print(text, flush=True)
+
+
+def mark_stage_complete(
+    folder: str | Path,
+    key: str,
+    settings: str,
+    unreadable: Collection[str],
+    *,
+    files: Sequence[str],
+    **facts: Any,
+) -> None:
+    """`mark_complete` with what `work_left` compares: settings, images, unreadable ones by name."""
+    names = sorted(unreadable)[:KEPT]
+    facts |= {"settings": settings, "unreadable": len(unreadable)}
+    facts |= {"unreadable_images": names} if names else {}
+    mark_complete(folder, _signature(key, names), files=files, **facts)
+
+
+def _signature(key: str, unreadable: Sequence[str]) -> str:
+    """Another key where images were grey, so that later stages are done again once they are not."""
+    return fingerprint(key, list(unreadable)) if unreadable else key

@@ -1,10 +1,11 @@
 """Find the bytes of an image: in a file SPLIT/a/b/c/ID.jpg, or inside SPLIT/images_NNN.tar.
 
-GLDv2 comes in 620 tar archives with 5 million images. They are read where they are: each split's
-headers are walked once, ids and offsets are kept sorted in a few arrays, and an image is one
-binary search and one read. The arrays are memory-mapped files, so worker processes share them,
-and no file stays open, so forks and threads cannot disturb each other. The walk is our own because
-`tarfile` ends without a word at the first header that is damaged."""
+GLDv2 comes in 620 tar archives with 5 million images, which are read where they are: each split's
+headers are walked once, ids and offsets are kept sorted in a few arrays, and an image is one binary
+search and one read. The arrays are memory-mapped, so worker processes share them, and no file stays
+open, so forks and threads cannot disturb each other. `tarfile` only decodes headers: by itself it
+ends silently at the first damaged one.
+"""
 
 import contextlib
 import os
@@ -12,14 +13,13 @@ import re
 import stat
 import tarfile
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from lib.artifacts import (
     MANIFEST,
@@ -33,16 +33,16 @@ from lib.artifacts import (
 )
 from lib.data.tables import ID_PATTERN, first_of
 
-MOST_BYTES = 2**28  # of one image; photographs have a hundredth of it
 SPLITS = ("train", "index", "test")
+MOST_BYTES = 2**28  # of one image; photographs have a hundredth of it
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _LONGEST_ID = 128  # the index has one width for all
-_ARRAYS = {"ids": "S", "archive": "u", "offset": "i", "size": "i"}  # of the index, and their kinds
+_ARRAYS = {"ids": "S", "archive": "u", "offset": "i", "size": "i"}  # of the index: dtype kinds
 _BLOCK, _MAGIC = 512, 257  # a tar's unit, and where its headers say "ustar"
 _CHUNK = 2**20
-_LONGEST_NAME = 2**20  # bytes of a member's extended header
-_PATTERN = re.compile(ID_PATTERN)
-_ADDITIONS = "(thumb(nail)?|copy|small|preview|mask|orig(inal)?|resized|edited|[0-9]+x[0-9]+)s?"
+_LONGEST_HEADER = 2**20  # bytes of a member's extended header
+_ID = re.compile(ID_PATTERN)
+_ADDITIONS = "(?i:(thumb(nail)?|copy|small|preview|mask|orig(inal)?|resized|edited|\\d+x\\d+)s?)"
 _SAMPLE = 20_000  # images whose files `ImageStore.state` looks at
 
 
@@ -83,18 +83,14 @@ class TarIndex:
 
     def read(self, image_id: str) -> bytes | None:
         """The bytes of an image, or None when no archive has it."""
-        row = int(self._rows([image_id])[0])
+        row = int(self.rows([image_id])[0])
         if row < 0:
             return None
         with open(self.archives[self.archive[row]], "rb", buffering=0) as file:
             return os.pread(file.fileno(), int(self.size[row]), int(self.offset[row]))
 
-    def has(self, image_ids: Sequence[str]) -> np.ndarray:
-        """Whether an archive has each of these images, as (len(image_ids),) booleans."""
-        return self._rows(image_ids) >= 0
-
-    def _rows(self, image_ids: Sequence[str]) -> np.ndarray:
-        """The row of each image, -1 for those that are not there."""
+    def rows(self, image_ids: Sequence[str]) -> np.ndarray:
+        """The row of each image, -1 for those that no archive has."""
         keys = np.array([os.fsencode(image_id) for image_id in image_ids], dtype=np.bytes_)
         if not len(self.ids):
             return np.full(len(keys), -1)
@@ -117,29 +113,27 @@ class ImageStore:
         """
         self.root = Path(root)
         self.cache = None if cache is None else Path(cache)
-        self._indexes: dict[str, TarIndex | None] = {}
+        self._is_packed: dict[str, bool] = {}
+        self._indexes: dict[str, TarIndex] = {}
 
     def read(self, path: str | Path) -> bytes:
         """The bytes of the image at `path`, relative to the root or absolute.
 
         Raises:
-            OSError: Neither a file nor an archive has it, or it is no regular file or larger than
-                `MOST_BYTES`.
+            OSError: Neither a file nor an archive has it, or as `read_file`.
         """
         path = Path(path)
         split = "".join(path.parts[:1])
-        index = self._index(split) if self.is_packed(split) else None
-        data = None if index is None else index.read(path.stem)
+        data = self._index(split).read(path.stem) if self.is_packed(split) else None
         return read_file(self.root / path) if data is None else data
 
     def is_packed(self, split: str) -> bool:
         """Whether a split is still in its archives; unpacked files beside them win."""
-        if split not in self._indexes:
+        if split not in self._is_packed:
             folder = self.root / split
-            archives = split in SPLITS and folder.is_dir() and not _letters(folder)
-            if not (archives and _archives(folder)):
-                self._indexes[split] = None
-        return self._indexes.get(split, True) is not None
+            is_split = split in SPLITS and folder.is_dir() and not _has_unpacked_images(folder)
+            self._is_packed[split] = is_split and bool(_archives(folder))
+        return self._is_packed[split]
 
     def prepare(self, paths: Sequence[str]) -> None:
         """Index the packed splits that occur in `paths`, before worker processes start."""
@@ -152,18 +146,18 @@ class ImageStore:
         absent = []
         for split, part in _by_split(paths).items():
             if self.is_packed(split):
-                there = self._index(split).has([Path(path).stem for path in part])
-                part = [path for path, found in zip(part, there, strict=True) if not found]
+                rows = self._index(split).rows([Path(path).stem for path in part])
+                part = [path for path, row in zip(part, rows, strict=True) if row < 0]
             absent += [path for path in part if not (self.root / path).is_file()]
         return absent
 
     def state(self, paths: Sequence[str]) -> str:
         """A digest of what lies at `paths`, which changes when images come, go or change.
 
-        Of unpacked images it takes path, size and time of change of at most 20,000, evenly spread
-        over `paths`; of packed splits, name, size and time of every archive. No image is read.
+        It is made of path, size and modification time of at most 20,000 unpacked images, evenly
+        spread over `paths`, and of every archive of packed splits. No image is read.
         """
-        stamps: list[Any] = []
+        stamps = []
         chosen = [paths[i] for i in evenly_spread(len(paths), _SAMPLE)]
         for split, part in _by_split(chosen).items():
             if self.is_packed(split):
@@ -174,19 +168,46 @@ class ImageStore:
     def ids(self, split: str, warn: Callable[[str], None] = warnings.warn) -> list[str]:
         """All ids that a split has an image for, sorted; reads folders or the index, no image.
 
-        What is no regular file SPLIT/a/b/c/ID.jpg with an id that begins with abc, or is a copy or
-        companion of such a file (ID_thumb.jpg), is counted in a sentence for `warn`.
+        `warn` receives a sentence with the number of other files: those that are no regular file
+        SPLIT/a/b/c/ID.jpg with an id that begins with abc, and copies or companions of such a file
+        (ID_thumb.jpg).
         """
         if self.is_packed(split):
             return [image_id.decode() for image_id in self._index(split).ids]
         return _ids_of_files(self.root / split, warn)
 
     def _index(self, split: str) -> TarIndex:
-        index = self._indexes.get(split)
-        if index is None:
-            kept = None if self.cache is None else self.cache / f"tar_index_{split}"
-            index = self._indexes[split] = index_archives(self.root / split, kept)
-        return index
+        if split not in self._indexes:
+            cache = None if self.cache is None else self.cache / f"tar_index_{split}"
+            self._indexes[split] = index_archives(self.root / split, cache)
+        return self._indexes[split]
+
+
+def _by_split(paths: Sequence[str]) -> dict[str, list[str]]:
+    """The paths of each split, in their order."""
+    parts = defaultdict(list)
+    for path in paths:
+        parts[path.split("/", 1)[0]].append(path)
+    return parts
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """Size and modification time of a file; (-1, -1) where there is none."""
+    try:
+        status = path.stat()
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
+def _archives(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("images_*.tar") if path.is_file())
+
+
+def _has_unpacked_images(folder: Path) -> bool:
+    """Whether a split has the one-letter folders of unpacked images."""
+    with os.scandir(folder) as entries:
+        return any(len(entry.name) == 1 and entry.is_dir() for entry in entries)
 
 
 def walk_files(
@@ -195,22 +216,17 @@ def walk_files(
     """Each folder from `folder` down, hidden ones left out, and its files' names, sorted.
 
     Linked folders are followed, but no folder is visited twice and none above `folder` at all, or
-    links in a circle would never end. `onerror` is told of folders that cannot be read.
+    links in a circle would never end. `onerror` receives the errors of unreadable folders.
     """
     above = [parent for path in (folder.absolute(), folder.resolve()) for parent in path.parents]
-    seen = {_identity(parent) for parent in above}
+    seen = set(map(os.path.realpath, above))
     for place, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
-        if _identity(place) in seen:
+        if os.path.realpath(place) in seen:
             folders.clear()
             continue
-        seen.add(_identity(place))
+        seen.add(os.path.realpath(place))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield place, sorted(names)
-
-
-def _identity(folder: str | Path) -> tuple[int, int]:
-    status = os.stat(folder)
-    return status.st_dev, status.st_ino
 
 
 def _ids_of_files(folder: Path, warn: Callable[[str], None]) -> list[str]:
@@ -219,29 +235,28 @@ def _ids_of_files(folder: Path, warn: Callable[[str], None]) -> list[str]:
     for place, names in walk_files(folder):
         parts = Path(place).relative_to(folder).parts
         is_place = len(parts) == 3 and all(len(part) == 1 for part in parts)
-        start = "".join(parts)
         regular = _regular_files(place) if is_place else ()
+        start = "".join(parts)
         stems = {name[:-4] for name in regular if name.startswith(start) and name.endswith(".jpg")}
-        stems = {stem for stem in stems if _PATTERN.fullmatch(stem)}
+        stems = {stem for stem in stems if _ID.fullmatch(stem)}
         stems = {stem for stem in stems if not _is_companion(stem, stems)}
         found += stems
-        is_image = [is_place or name.lower().endswith(_SUFFIXES) for name in names]
         others += [
             os.path.join(*parts, name)
-            for name, counts in zip(names, is_image, strict=True)
-            if counts and not (name.endswith(".jpg") and name[:-4] in stems)
+            for name in names
+            if (is_place or name.lower().endswith(_SUFFIXES))
+            and not (name.endswith(".jpg") and name[:-4] in stems)
         ]
     if others:
-        named = first_of(pd.Series([ascii(name)[1:-1] for name in others], dtype=object))
         warn(
             f"{len(others):,} files of {folder.name} are left out, because they are no file "
-            f"{folder.name}/a/b/c/ID.jpg with an id that begins with abc: {named}."
+            f"{folder.name}/a/b/c/ID.jpg with an id that begins with abc: "
+            f"{first_of(ascii(name)[1:-1] for name in others)}."
         )
     return sorted(found)
 
 
 def _regular_files(folder: str) -> set[str]:
-    """Names of what can be read there: no pipe, device or link to nothing."""
     names = set()
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -256,12 +271,9 @@ def _is_companion(stem: str, stems: set[str]) -> bool:
 
     Any addition counts to GLDv2's own ids; to others, which people choose, only what tools add.
     """
-    for mark in re.finditer("[_-]", stem):
-        base, rest = stem[: mark.start()], stem[mark.end() :]
-        is_made = re.fullmatch("[0-9a-f]{16}", base) or re.fullmatch(_ADDITIONS, rest.lower())
-        if base in stems and is_made:
-            return True
-    return False
+    patterns = ("([0-9a-f]{16})[_-].*", f"(.+)[_-]{_ADDITIONS}")
+    matches = [re.fullmatch(pattern, stem) for pattern in patterns]
+    return any(match and match[1] in stems for match in matches)
 
 
 def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
@@ -272,32 +284,38 @@ def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
     made for archives of other names, sizes or times, is replaced.
     """
     archives = _archives(folder)
-    _warn_of_no_files(folder)
+    odd = sorted(path.name for path in folder.glob("images_*.tar") if not path.is_file())
+    if odd:
+        warnings.warn(
+            f"{len(odd):,} archives in {folder} are left out, because they are no regular files: "
+            f"{first_of(odd)}.",
+            stacklevel=2,
+        )
     cache = folder / "tar_index" if cache is None else cache
     key = fingerprint([[path.name, *_stamp(path)] for path in archives])
     with locked(cache):
-        index = _kept_index(archives, cache) if is_done(cache, key) else None
+        index = _load_index(archives, cache) if is_done(cache, key) else None
         if index is None:
-            index = _build(archives)
-            try:
-                with atomic_path(cache) as temporary:
-                    temporary.mkdir()
-                    for name in _ARRAYS:
-                        np.save(temporary / f"{name}.npy", getattr(index, name))
-                    files = [f"{name}.npy" for name in _ARRAYS]
-                    mark_complete(
-                        temporary, key, files=files, images=len(index.ids), notes=index.notes
-                    )
-            except OSError:  # a read-only dataset folder: keep the index in memory
-                pass
-            else:
-                index = _kept_index(archives, cache) or index
+            index = _build_index(archives)
+            # A read-only dataset folder: the index stays in memory.
+            with contextlib.suppress(OSError):
+                _save_index(index, cache, key)
+                index = _load_index(archives, cache) or index
     for note in index.notes:
         warnings.warn(note, stacklevel=2)
     return index
 
 
-def _kept_index(archives: list[Path], cache: Path) -> TarIndex | None:
+def _save_index(index: TarIndex, cache: Path, key: str) -> None:
+    with atomic_path(cache) as temporary:
+        temporary.mkdir()
+        for name in _ARRAYS:
+            np.save(temporary / f"{name}.npy", getattr(index, name))
+        files = [f"{name}.npy" for name in _ARRAYS]
+        mark_complete(temporary, key, files=files, images=len(index.ids), notes=index.notes)
+
+
+def _load_index(archives: list[Path], cache: Path) -> TarIndex | None:
     """The index in a cache; None where its files are damaged."""
     try:
         # Plain arrays over the mapped files: element access on np.memmap itself is slow.
@@ -307,27 +325,26 @@ def _kept_index(archives: list[Path], cache: Path) -> TarIndex | None:
         notes = tuple(map(str, read_json(cache / MANIFEST)["notes"]))
     except Exception:  # NumPy raises nearly anything on a damaged header, tokenize.TokenError too
         return None
-    shape = arrays["ids"].shape
     kinds = {name: values.dtype.kind for name, values in arrays.items()}
-    if kinds != _ARRAYS or len(shape) != 1 or any(a.shape != shape for a in arrays.values()):
+    shapes = {values.shape for values in arrays.values()}
+    if kinds != _ARRAYS or len(shapes) != 1 or arrays["ids"].ndim != 1:
         return None
     return TarIndex(tuple(archives), **arrays, notes=notes)
 
 
-def _build(archives: list[Path]) -> TarIndex:
+def _build_index(archives: list[Path]) -> TarIndex:
     with ThreadPoolExecutor(8) as threads:
-        walked = threads.map(_walk, archives)
         what = f"indexing {archives[0].parent.name} archives"
-        parts = list(progress(walked, what, len(archives)))
+        parts = list(progress(threads.map(_walk, archives), what, len(archives)))
     notes = [note for part in parts for note in part[3]]
     ids = np.concatenate([part[0] for part in parts])
     order = np.argsort(ids, kind="stable")
     is_first = np.append(True, ids[order][1:] != ids[order][:-1])[: len(order)]
-    again = pd.Series(ids[order][~is_first]).str.decode("ascii").drop_duplicates()
-    if len(again):
+    repeated = np.unique(ids[order][~is_first])
+    if len(repeated):
         notes.append(
-            f"{len(again):,} images are more than once in the archives of {archives[0].parent}, "
-            f"and the first is used: {first_of(again)}."
+            f"{len(repeated):,} images are more than once in the archives of {archives[0].parent}, "
+            f"and the first is used: {first_of(name.decode() for name in repeated)}."
         )
     order = order[is_first]
     counts = [len(part[0]) for part in parts]
@@ -342,29 +359,29 @@ def _build(archives: list[Path]) -> TarIndex:
 
 
 def _walk(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """Ids, offsets and sizes of the whole images in one archive, and what is odd about it."""
+    """Ids, offsets and sizes of the whole images in one archive, and notes on its oddities."""
     rows: list[tuple[str, int, int]] = []
     others: list[str] = []
-    damaged = False
+    is_damaged = False
     try:
         with open(path, "rb", buffering=0) as file:
             for member in _members(file.fileno()):
                 if member is None:
-                    damaged = True
+                    is_damaged = True
                     continue
                 stem, suffix = os.path.splitext(os.path.basename(member.name))
                 if suffix.lower() not in _SUFFIXES or member.isdir():
                     continue
                 is_file = member.isreg() and member.type != tarfile.GNUTYPE_SPARSE
-                is_id = _PATTERN.fullmatch(stem) and len(stem) <= _LONGEST_ID
+                is_id = _ID.fullmatch(stem) and len(stem) <= _LONGEST_ID
                 if is_file and is_id and member.size <= MOST_BYTES:
                     rows.append((stem, member.offset_data, member.size))
                 else:
                     others.append(ascii(member.name[:_LONGEST_ID])[1:-1])
     except OSError:
-        damaged = True
+        is_damaged = True
     notes = []
-    if damaged:
+    if is_damaged:
         notes.append(
             f"{path} is damaged or cut short: {len(rows):,} images of it are used; download it "
             "again."
@@ -372,7 +389,7 @@ def _walk(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
     if others:
         notes.append(
             f"{len(others):,} members of {path} are left out, because they are no image file "
-            f"called by an id: {first_of(pd.Series(others, dtype=object))}."
+            f"called by an id: {first_of(others)}."
         )
     ids, offsets, sizes = zip(*rows, strict=True) if rows else ((), (), ())
     return (
@@ -384,10 +401,7 @@ def _walk(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
 
 
 def _members(descriptor: int) -> Iterator[tarfile.TarInfo | None]:
-    """The whole members of an archive in their order, with None for every damage met.
-
-    After a damage it goes on at the next header that can be found.
-    """
+    """The whole members of an archive in their order; None at damage, which it goes on after."""
     length = os.fstat(descriptor).st_size
     place, last = 0, None  # the last member waits until what follows shows that its size is right
     while place + _BLOCK <= length:
@@ -444,7 +458,7 @@ def _member_at(descriptor: int, place: int, length: int) -> tuple[tarfile.TarInf
             member.type = tarfile.GNUTYPE_SPARSE if is_sparse else member.type
             member.offset_data = start
             return member, place
-        if used > _LONGEST_NAME:
+        if used > _LONGEST_HEADER:
             return None
         text = os.pread(descriptor, used, start)
         if member.type == tarfile.GNUTYPE_LONGNAME:
@@ -478,40 +492,3 @@ def _next_header(descriptor: int, start: int, length: int) -> int | None:
             if header % _BLOCK == 0 and _member_at(descriptor, header, length) is not None:
                 return header
     return None
-
-
-def _by_split(paths: Sequence[str]) -> dict[str, list[str]]:
-    """The paths of each split, in their order."""
-    parts: dict[str, list[str]] = {}
-    for path in paths:
-        parts.setdefault(path.split("/", 1)[0], []).append(path)
-    return parts
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Size and time of change of a file; (-1, -1) where there is none."""
-    try:
-        status = path.stat()
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
-
-
-def _warn_of_no_files(folder: Path) -> None:
-    odd = sorted(path.name for path in folder.glob("images_*.tar") if not path.is_file())
-    if odd:
-        warnings.warn(
-            f"{len(odd):,} archives in {folder} are left out, because they are no regular files: "
-            f"{first_of(pd.Series(odd))}.",
-            stacklevel=3,
-        )
-
-
-def _archives(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("images_*.tar") if path.is_file())
-
-
-def _letters(folder: Path) -> bool:
-    """Whether a split has the one-letter folders of unpacked images."""
-    with os.scandir(folder) as entries:
-        return any(len(entry.name) == 1 and entry.is_dir() for entry in entries)

@@ -1,8 +1,10 @@
-"""The training lists of both papers, with class ids that are nested (GLR21 section 2.1, GLR20 2.1).
+"""The training lists of both papers, with nested class ids (GLR21 section 2.1, GLR20 section 2.1).
 
 Clean landmarks are classes 0.. in the row order of train_clean.csv, the other landmarks follow in
-order of first appearance in train.csv. A classifier over the clean classes is therefore the first
-rows of one over all classes, and a head grows by copying them."""
+order of first appearance in train.csv. The classes of a smaller list are therefore the first ones
+of a larger list, and a head grows by copying its first rows. GLR20 = 3rd place, Google Landmark
+Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
+"""
 
 from pathlib import Path
 
@@ -24,21 +26,20 @@ def training_list(
     clusters: str | Path | None = None,
     without: Evaluation | None = None,
 ) -> pd.DataFrame:
-    """The images to train on, or to ask for a query's landmark, in the order of train.csv.
+    """The images of a training list, in the order of train.csv; also used as references.
 
-    `clean` has the images of train_clean.csv; `c2x` every image of a clean landmark; `full` every
-    image; `all` adds the index images whose category is a training category, and the labelled
-    test queries, each once per distinct class (GLR21; it leaks the evaluation, see `refuse_leak`);
-    `cluster` is what cleaning wrote (GLR20), with its clusters as classes. `full+index`, of which
-    GLR21 takes references, adds to the full list those index images without any query; where they
-    have no labels it is the full list. A Kaggle `train.csv` is the clean set, so there `clean`,
-    `c2x` and `full` are the same.
+    - `clean`: the images of train_clean.csv (in Kaggle's folders all of train.csv)
+    - `c2x`: every image of a clean landmark
+    - `full`: every image
+    - `all`: `full`, the index images whose category is a training category, and the labelled test
+      queries, each once per distinct class (GLR21); it leaks the evaluation, see `refuse_leak`
+    - `full+index`: `all` without queries (GLR21's references); `full` where the index has no labels
+    - `cluster`: what cleaning wrote, with its clusters as classes (GLR20)
 
     Args:
         dataset: From `read`.
         name: One of `NAMES`.
-        clusters: The train_cluster.csv that `cluster` reads, with the columns cluster_id,
-            landmark_id and images.
+        clusters: The file of `cluster`, with the columns cluster_id, landmark_id and images.
         without: Leave out the landmarks that this evaluation holds out.
 
     Returns:
@@ -58,9 +59,18 @@ def training_list(
     elif name == "c2x":
         images = images[images["landmark_id"].isin(dataset.clean_landmarks)]
     elif name == "all":
-        images = pd.concat([images, _labelled_index(dataset, images)], ignore_index=True)
-    elif name == "full+index":
-        images = _with_index(dataset, images)
+        if dataset.solution is None or not _has_categories(dataset):
+            raise ValueError(
+                f"The list 'all' needs index.csv, index_image_to_landmark.csv, both "
+                f"label_to_category.csv and the retrieval solution in {dataset.root}: download "
+                "them as data/README.md says, or take 'full'."
+            )
+        index = _labelled_index(dataset, images)
+        parts = ("index", index), ("test", _labelled_queries(dataset, index))
+        images = pd.concat([images, *(_tagged(*part, images) for part in parts)])
+    elif name == "full+index" and _has_categories(dataset):
+        index = _labelled_index(dataset, images)
+        images = pd.concat([images, _tagged("index", index, images)])
     elif clusters is not None:
         images = _clustered(dataset, images, Path(clusters))
     images = images.reset_index(drop=True)
@@ -68,22 +78,14 @@ def training_list(
     return images
 
 
-def class_count(images: pd.DataFrame) -> int:
-    """How many rows a classifier for this training list has."""
-    return int(images["label"].max()) + 1 if len(images) else 0
-
-
 def is_leaked(images: pd.DataFrame, evaluation: Evaluation) -> bool:
-    """Whether training images include queries, or gallery images that are an answer to one."""
-    answers = [ids for truth in evaluation.solution.values() for ids in truth.values()]
-    asked = set(evaluation.queries["id"]).union(*answers)
-    return bool(images["id"].isin(asked).any())
+    """Whether training images include queries, or gallery images that are relevant to one."""
+    relevant = [ids for solution in evaluation.solution.values() for ids in solution.values()]
+    return bool(images["id"].isin(set(evaluation.queries["id"]).union(*relevant)).any())
 
 
 def refuse_leak(images: pd.DataFrame, evaluation: Evaluation, *, allow: bool = False) -> bool:
     """Refuse to validate a model on images it was trained on; returns `is_leaked`.
-
-    It compares the images themselves, because a mark on a table does not survive a file.
 
     Raises:
         ValueError: The list leaks and `allow` is false.
@@ -91,8 +93,8 @@ def refuse_leak(images: pd.DataFrame, evaluation: Evaluation, *, allow: bool = F
     leaked = is_leaked(images, evaluation)
     if leaked and not allow:
         raise ValueError(
-            "The training list contains images that the evaluation asks for: train on another "
-            "list, or pass allow=True and mark the numbers as leaked."
+            "The training list contains queries or relevant images of the evaluation: train on "
+            "another list, or pass allow=True and mark the numbers as leaked."
         )
     return leaked
 
@@ -120,33 +122,12 @@ def _full(dataset: Dataset, held_out: set[int]) -> pd.DataFrame:
     )
 
 
+def _has_categories(dataset: Dataset) -> bool:
+    return bool((dataset.index["category"] != "").any())
+
+
 def _labelled_index(dataset: Dataset, train_images: pd.DataFrame) -> pd.DataFrame:
-    """The index images and queries whose landmark is a training landmark, by category name."""
-    if dataset.solution is None or not (dataset.index["category"] != "").any():
-        raise ValueError(
-            f"The list 'all' needs index.csv, index_image_to_landmark.csv, both "
-            f"label_to_category.csv and the retrieval solution in {dataset.root}: download them "
-            "as data/README.md tells, or take 'full'."
-        )
-    index = _categorised_index(dataset, train_images)
-    asked = dataset.solution[dataset.solution["Usage"] != "Ignored"]
-    answers = asked.set_index("id")["images"].str.split().explode()
-    found = answers.map(index.set_index("id")["landmark_id"]).dropna()
-    queries = found.rename("landmark_id").reset_index().drop_duplicates()
-    parts = ("index", index), ("test", queries)
-    return pd.concat([_tagged(split, part, train_images) for split, part in parts])
-
-
-def _with_index(dataset: Dataset, train_images: pd.DataFrame) -> pd.DataFrame:
-    """The training images, and the index images whose landmark is a training landmark."""
-    if not (dataset.index["category"] != "").any():
-        return train_images
-    index = _tagged("index", _categorised_index(dataset, train_images), train_images)
-    return pd.concat([train_images, index], ignore_index=True)
-
-
-def _categorised_index(dataset: Dataset, train_images: pd.DataFrame) -> pd.DataFrame:
-    """The index images whose category is one of a landmark of the training images."""
+    """The index images whose category is that of a landmark of the training images."""
     named = dataset.landmarks[dataset.landmarks["category"] != ""].drop_duplicates("category")
     named = named[named["landmark_id"].isin(train_images["landmark_id"])].set_index("category")
     index = dataset.index[["id", "category"]].copy()
@@ -154,8 +135,16 @@ def _categorised_index(dataset: Dataset, train_images: pd.DataFrame) -> pd.DataF
     return index.dropna(subset="landmark_id")
 
 
+def _labelled_queries(dataset: Dataset, index: pd.DataFrame) -> pd.DataFrame:
+    """The queries that count, once for each landmark of their relevant images."""
+    queries = dataset.solution[dataset.solution["Usage"] != "Ignored"]
+    relevant = queries.set_index("id")["images"].str.split().explode()
+    found = relevant.map(index.set_index("id")["landmark_id"]).dropna()
+    return found.rename("landmark_id").reset_index().drop_duplicates()
+
+
 def _tagged(split: str, images: pd.DataFrame, train_images: pd.DataFrame) -> pd.DataFrame:
-    """Images of a split as rows of a training list: id and landmark_id tell all the rest."""
+    """Images of a split, given by id and landmark_id, as rows of a training list."""
     classes = train_images.drop_duplicates("landmark_id").set_index("landmark_id")
     landmark_id = images["landmark_id"].astype("int64").to_numpy()
     tags = classes.loc[landmark_id, ["label", "country", "continent"]].reset_index()

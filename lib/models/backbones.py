@@ -1,16 +1,16 @@
 """Backbones from timm, and the two changes that GLR21 makes to ResNet-like ones.
 
-*Last stride 1*: the fourth stage keeps the resolution of the third, so the map has twice the
-sides. *IBN-a* (Pan et al., 2018): in the first three stages, half the channels of each bottleneck's
-first norm are normalised per image, which drops colour and style; the other half per batch.
-Options of `ModelConfig.backbone_options` that timm does not know: `last_stride` and `ibn`."""
+*Last stride 1*: the fourth stage keeps the resolution of the third, so the feature map has twice
+the sides. *IBN-a* (Pan et al., 2018): in the first three stages, half the channels of each
+bottleneck's first norm are normalised per image, which drops colour and style.
+GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
+"""
 
 import contextlib
 import difflib
 import re
 import socket
 from collections.abc import Iterator, Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -21,10 +21,9 @@ import torch
 from torch import nn
 
 PROBE = 128  # pixels: inception and xception networks need 75
-OURS = {"num_classes", "global_pool", "pretrained"}  # what build_backbone itself decides
-# What constructors raise for options that do not fit; the rest comes from fetching weights.
+OWN_OPTIONS = {"num_classes", "global_pool", "pretrained"}  # decided by build_backbone itself
+# Errors of constructors for options that do not fit; others come from fetching weights.
 OPTION_ERRORS = (AssertionError, AttributeError, LookupError, TypeError)
-IBN_STAGES = ("layer1", "layer2", "layer3")
 # Where ImageNet weights with IBN-a are (Pan et al., 2018; GLR21), by timm's name; timm has none.
 IBN_NET = "https://github.com/XingangPan/IBN-Net/releases/download/v1.0"
 IBN_NET_FILES = {
@@ -35,48 +34,26 @@ IBN_NET_FILES = {
 }
 
 
-def check_name(name: str) -> None:
-    """Refuse what is no timm network, or none of its published weights after the dot.
-
-    Raises:
-        ValueError: naming the nearest ones.
-    """
-    base, _, tag = name.partition(".")
-    if not timm.is_model(base):
-        close = difflib.get_close_matches(base, timm.list_models(), n=3)
-        raise ValueError(
-            f"expected the name of a timm network, found {name!r}; "
-            + (f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()")
-        )
-    tags = [found.partition(".")[2] for found in timm.list_pretrained(f"{base}.*")]
-    if tag and tag not in tags:
-        raise ValueError(
-            f"expected one of timm's weights for {base} after the dot "
-            f"({', '.join(tags) or 'there are none'}), found {tag!r}; leave it out or take another"
-        )
-
-
 def build_backbone(
     name: str, options: Mapping[str, Any], *, is_pretrained: bool = False
 ) -> nn.Module:
     """Create the timm network `name` without pooling and classifier.
 
-    Args:
-        name: any timm name.
-        options: for `timm.create_model`, and `last_stride: 1` and `ibn: True` for us.
-        is_pretrained: whether timm fetches its weights.
+    Its attribute `map_channels` is the number of channels of its feature map.
 
-    The network is tried on a grey image, so that one without a map of features is refused here and
-    not in the middle of training; `backbone.map_channels` tells how many features the map has.
+    Args:
+        name: Any timm name.
+        options: For `timm.create_model`, except `last_stride: 1` and `ibn: True`.
+        is_pretrained: Whether timm fetches its weights.
 
     Raises:
-        ValueError: unknown name, weights out of reach, a change that the network cannot take, or
+        ValueError: Unknown name, weights out of reach, an option that the network does not take, or
             no map (B, C, H, W) to pool, as from most transformers.
     """
-    check_name(name)
-    if ours := OURS & options.keys():
+    _check_name(name)
+    if own := OWN_OPTIONS & options.keys():
         raise ValueError(
-            f"expected backbone options without {', '.join(sorted(ours))}, found "
+            f"expected backbone options without {', '.join(sorted(own))}, found "
             f"{_call(name, options)}; pooling, neck and weights have settings of their own"
         )
     options = dict(options)
@@ -95,14 +72,31 @@ def build_backbone(
     return backbone
 
 
+def _check_name(name: str) -> None:
+    """Refuse what is no timm network, or none of its published weights after the dot."""
+    base, _, tag = name.partition(".")
+    if not timm.is_model(base):
+        close = difflib.get_close_matches(base, timm.list_models(), n=3)
+        raise ValueError(
+            f"expected the name of a timm network, found {name!r}; "
+            + (f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()")
+        )
+    tags = [found.partition(".")[2] for found in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in tags:
+        raise ValueError(
+            f"expected one of timm's weights for {base} after the dot "
+            f"({', '.join(tags) or 'there are none'}), found {tag!r}; leave it out or take another"
+        )
+
+
 def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Module:
-    create = partial(timm.create_model, name, pretrained=is_pretrained, num_classes=0, **options)
+    settings = {"pretrained": is_pretrained, "num_classes": 0, **options}
     try:
         with _without_retries() if is_pretrained else contextlib.nullcontext():
             try:
-                return create(global_pool="")
+                return timm.create_model(name, global_pool="", **settings)
             except (AssertionError, TypeError):  # some heads insist on pooling: stop before them
-                backbone = create()
+                backbone = timm.create_model(name, **settings)
                 backbone.forward, backbone.head = backbone.forward_features, nn.Identity()
                 return backbone
     except Exception as error:  # constructors raise nearly anything for options that do not fit
@@ -122,10 +116,7 @@ def _call(name: str, options: Mapping[str, Any]) -> str:
 
 @contextlib.contextmanager
 def _without_retries() -> Iterator[None]:
-    """Where the hub's host has no address, look at what was fetched before and nowhere else.
-
-    huggingface_hub would retry for a minute, with two lines each time.
-    """
+    """Where the hub's host has no address, use cached files only instead of retrying a minute."""
     before = huggingface_hub.constants.HF_HUB_OFFLINE
     try:
         socket.getaddrinfo(urlsplit(huggingface_hub.constants.ENDPOINT).hostname, None)
@@ -138,7 +129,7 @@ def _without_retries() -> Iterator[None]:
 
 
 def _map_channels(name: str, backbone: nn.Module) -> int:
-    """How many features the map of a backbone has."""
+    """The channels of the feature map, found with a grey image; refuse a backbone without a map."""
     widths = {getattr(backbone, width, None) for width in ("num_features", "head_hidden_size")}
     try:
         shape = try_backbone(backbone, PROBE)
@@ -155,7 +146,7 @@ def _map_channels(name: str, backbone: nn.Module) -> int:
 
 @torch.no_grad()
 def try_backbone(backbone: nn.Module, size: int) -> tuple[int, ...]:
-    """The shape of what a backbone makes of one grey image; statistics and random streams stay."""
+    """The shape of a backbone's output for one grey image; statistics and random streams stay."""
     was_training = backbone.training
     try:
         with torch.random.fork_rng(devices=[]):
@@ -168,7 +159,7 @@ def fetch_ibn_net(name: str) -> dict[str, torch.Tensor]:
     """The official ImageNet weights of the timm network `name` with IBN-a, in timm's names.
 
     Raises:
-        ValueError: there are none, or they are out of reach.
+        ValueError: There are none, or they cannot be fetched.
     """
     if name not in IBN_NET_FILES:
         raise ValueError(
@@ -196,7 +187,7 @@ def keep_last_resolution(backbone: nn.Module) -> None:
     """Give the fourth stage of a ResNet-like backbone stride 1, without dilation, in place (GLR21).
 
     Raises:
-        ValueError: the backbone has no fourth stage called `layer4`, or nothing in it strides.
+        ValueError: The backbone has no stage `layer4`, or nothing in it has stride 2.
     """
     found = 0
     for parent in list(getattr(backbone, "layer4", nn.Sequential()).modules()):
@@ -217,8 +208,8 @@ def keep_last_resolution(backbone: nn.Module) -> None:
 def pool_as_resnest(backbone: nn.Module) -> None:
     """Let a dilated ResNeSt's fourth stage begin as the original does (GLR21), in place.
 
-    Its first block averages 3×3 places before its last convolution, as it did with stride 2, and
-    takes the shortcut as it is. timm leaves the first out and averages 2×2 places in the second.
+    Its first block pools 3×3 before its last convolution, as with stride 2, and not its shortcut;
+    timm does not pool the former and pools the latter 2×2.
     """
     block = backbone.layer4[0]
     block.avd_last = nn.AvgPool2d(3, stride=1, padding=1)
@@ -228,11 +219,11 @@ def pool_as_resnest(backbone: nn.Module) -> None:
 class IBN(nn.Module):
     """InstanceNorm for the first half of the channels, BatchNorm for the rest.
 
-    The names of its parts are those of the official checkpoints.
+    It starts from the values of the norm that it replaces; its names are those of the official
+    checkpoints.
     """
 
     def __init__(self, batch_norm: nn.BatchNorm2d) -> None:
-        """Start from the values of the norm that it replaces."""
         super().__init__()
         channels = batch_norm.num_features
         self.half = channels // 2
@@ -252,9 +243,9 @@ def add_ibn(backbone: nn.Module) -> None:
     """Put IBN-a into the bottlenecks of stages 1 to 3 of a ResNet-like backbone, in place.
 
     Raises:
-        ValueError: the backbone has no such bottlenecks.
+        ValueError: The backbone has no such bottlenecks.
     """
-    stages = [getattr(backbone, stage, ()) for stage in IBN_STAGES]
+    stages = [getattr(backbone, f"layer{stage}", ()) for stage in (1, 2, 3)]
     blocks = [block for stage in stages for block in stage if hasattr(block, "conv3")]
     if not blocks or not all(isinstance(block.bn1, nn.BatchNorm2d) for block in blocks):
         raise ValueError(
@@ -268,17 +259,17 @@ def add_ibn(backbone: nn.Module) -> None:
 def from_ibn_net(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Translate the names of an official IBN-Net checkpoint into timm's.
 
-    Only squeeze-and-excitation differs: its two linear layers are 1×1 convolutions in timm, and
-    have biases there, which are 0 where the file has none.
+    Only squeeze-and-excitation differs: its two linear layers are 1×1 convolutions with biases in
+    timm; the biases are 0 where the file has none.
     """
     renamed: dict[str, torch.Tensor] = {}
     for name, value in weights.items():
-        layer = re.search(r"\.se\.fc\.([02])\.(weight|bias)$", name)
-        if layer is None or value.ndim != (2 if layer[2] == "weight" else 1):
+        layer = re.fullmatch(r"(.*\.se\.fc)\.([02])\.(weight|bias)", name)
+        if layer is None or value.ndim != (2 if layer[3] == "weight" else 1):
             renamed[name] = value
             continue
-        start = f"{name[: layer.start()]}.se.fc{'1' if layer[1] == '0' else '2'}"
-        if layer[2] == "weight":
+        start = layer[1] + ("1" if layer[2] == "0" else "2")
+        if layer[3] == "weight":
             renamed[f"{start}.weight"] = value[:, :, None, None]
             renamed.setdefault(f"{start}.bias", torch.zeros(len(value)))
         else:

@@ -1,10 +1,11 @@
 """The embedding network of both systems: backbone, pooling, reduction to 512, BatchNorm.
 
 GLR20 §2.2: global average pooling, a 1×1 convolution to 512, BatchNorm, and L2 normalisation at
-test time. GLR21: the same with GeM pooling (p = 3) and a linear layer, which is the same 1×1
-convolution.
-Any timm network that makes a map of features serves as backbone. The losses take the BatchNorm
-output as it is."""
+test time. GLR21: the same with GeM pooling (p = 3) and a linear layer, which is the same.
+Losses receive the output of BatchNorm. Any timm network with a feature map can be the backbone.
+GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
+Retrieval 2021 (Zhang et al.).
+"""
 
 import dataclasses
 import json
@@ -61,10 +62,10 @@ class EmbeddingNetwork(nn.Module):
     """Normalised images (B, 3, H, W) → raw embeddings (B, D), the output of the last BatchNorm.
 
     Attributes:
-        mean, std: per-channel values in [0, 1] that images are normalised with: the
+        config: The `ModelConfig` that builds this network again.
+        mean, std: Per-channel values in [0, 1] that images are normalised with: the
             configuration's, else those that the backbone was trained with.
-        weight_report: what a weight file gave the backbone; None without one, and where timm
-        fetches. config: the `ModelConfig` that builds this network again.
+        weight_report: Which weights of a file fitted the backbone; None without a file.
     """
 
     def __init__(self, backbone: nn.Module, config: ModelConfig) -> None:
@@ -74,7 +75,13 @@ class EmbeddingNetwork(nn.Module):
         self.mean: tuple[float, ...] = config.mean or tuple(backbone.pretrained_cfg["mean"])
         self.std: tuple[float, ...] = config.std or tuple(backbone.pretrained_cfg["std"])
         self.backbone = backbone
-        self.pool = build_pooling(config)
+        if config.pooling not in ("gap", "gem"):
+            raise ValueError(
+                f"expected pooling 'gap' or 'gem', found {config.pooling!r}; correct it"
+            )
+        is_gem = config.pooling == "gem"
+        gem = GeM(config.gem_p, is_trained=config.gem_trained)
+        self.pool = gem if is_gem else nn.AdaptiveAvgPool2d(1)
         self.reduce = nn.Conv2d(
             backbone.map_channels, config.embedding_dim, kernel_size=1, bias=False
         )
@@ -90,10 +97,10 @@ class EmbeddingNetwork(nn.Module):
         """Refuse images that are too small for the backbone.
 
         Raises:
-            ValueError: the backbone cannot reduce so few pixels.
+            ValueError: The backbone cannot reduce so few pixels.
         """
         try:
-            if size < PROBE:  # the backbone takes those of PROBE pixels, or it would not be here
+            if size < PROBE:  # `build_backbone` has tried PROBE pixels
                 try_backbone(self.backbone, size)
         except RuntimeError as error:
             raise ValueError(
@@ -102,33 +109,19 @@ class EmbeddingNetwork(nn.Module):
             ) from error
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
-        """Descriptors for search: float32 rows of unit length, (B, D)."""
+        """Embeddings for search: float32 rows of unit length, (B, D)."""
         return F.normalize(self(images).float(), dim=1)
 
 
-def build_pooling(config: ModelConfig) -> nn.Module:
-    """Average or generalised-mean pooling to (B, C, 1, 1).
-
-    Raises:
-        ValueError: another pooling than "gap" or "gem".
-    """
-    if config.pooling == "gap":
-        return nn.AdaptiveAvgPool2d(1)
-    if config.pooling == "gem":
-        return GeM(config.gem_p, is_trained=config.gem_trained)
-    raise ValueError(f"expected pooling 'gap' or 'gem', found {config.pooling!r}; correct it")
-
-
 def build_model(config: ModelConfig) -> EmbeddingNetwork:
-    """Build the network; random reduction, backbone weights as `config.weights` says.
+    """Build the network with random reduction and the backbone weights of `config.weights`.
 
-    `weights` is "" (random), "pretrained" (timm fetches them; with IBN the official ones are
-    fetched) or the path of a local file. An account of what fitted is then in `weight_report`.
-    `backbone_options` go to `lib.models.backbones.build_backbone`, for example `{"pad_type":
-    "same"}` or `{"ibn": True, "last_stride": 1}`.
+    `weights` is "" (random), "pretrained" (fetched by timm; with IBN the official ones) or the path
+    of a local file. `backbone_options` are those of `build_backbone`, for example
+    `{"pad_type": "same"}` or `{"ibn": True, "last_stride": 1}`.
 
     Raises:
-        ValueError: unknown backbone or pooling, weights out of reach, or a file that fits nowhere.
+        ValueError: Unknown backbone or pooling, weights out of reach, or a file that fits nowhere.
     """
     is_pretrained = config.weights == "pretrained"
     has_ibn = bool(config.backbone_options.get("ibn"))
@@ -146,7 +139,7 @@ def build_model(config: ModelConfig) -> EmbeddingNetwork:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What `load` finds in a file: the network, the head's weights by name, and noted facts."""
+    """The content of a checkpoint: the network, the head's weights by name, and recorded facts."""
 
     model: EmbeddingNetwork
     head: Mapping[str, torch.Tensor]
@@ -156,10 +149,7 @@ class Checkpoint:
 def save(
     path: str | Path, model: EmbeddingNetwork, head: nn.Module | None = None, **facts: object
 ) -> Path:
-    """Write network, head and `facts` (JSON values) as one safetensors file, whole or not at all.
-
-    The network's configuration goes along, so that `load` needs nothing but the file.
-    """
+    """Write network, its configuration, head and `facts` (JSON values) as one safetensors file."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     if head is not None:
         tensors |= {f"head.{name}": value for name, value in head.state_dict().items()}
@@ -173,7 +163,7 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
     """Read what `save` wrote and build the network again, in evaluation mode.
 
     Raises:
-        ValueError: the file is missing or was not written by `save`.
+        ValueError: The file is missing or was not written by `save`.
     """
     tensors, notes = read_file(path)
     if "config" not in notes:
@@ -196,14 +186,11 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
 
 
 def _config(settings: dict[str, Any]) -> ModelConfig:
-    # JSON has made lists of tuples.
-    return ModelConfig(
-        **_with_tuples(settings | {"backbone_options": _with_tuples(settings["backbone_options"])})
-    )
+    def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:  # JSON has made lists of them
+        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
-
-def _with_tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in settings.items()}
+    options = with_tuples(settings["backbone_options"])
+    return ModelConfig(**with_tuples(settings | {"backbone_options": options}))
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,10 +1,12 @@
-"""Weight files: reading them, fitting them to a network, and telling what fitted.
+"""Weight files: reading them, fitting them to a network, and reporting what fitted.
 
-Pretrained networks come with names of their own: inside `state_dict` or `model_ema`, prefixed with
-`module.` or `model.backbone.`, with a classifier that we do not have. `read_weights` takes the
-tensors out of whatever holds them and never executes a pickle; `load_weights` finds the prefix
-under which most names fit, loads what fits and returns a `WeightReport`. It refuses a file of which
-less than half fits, because training would then silently start from random weights."""
+Pretrained networks come inside `state_dict` or `model_ema`, with names prefixed by `module.` or
+`model.backbone.`, and with a classifier that is not needed. `read_weights` finds the tensors in any
+such file without executing a pickle; `load_weights` finds the prefix under which most names fit and
+returns a `WeightReport`. Unlike timm's `load_state_dict` it goes by a file's content, not by its
+name, and refuses a file of which less than half fits: training would silently start from random
+weights.
+"""
 
 import argparse
 import collections
@@ -14,7 +16,7 @@ import pathlib
 import re
 import types
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,25 +26,19 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
-# Modules whose names changed since a file was written: NumPy 2 and Python 3.13 moved them.
-CORES, PATH_MODULES = ("core", "_core"), ("pathlib", "pathlib._local")
 # What torch.compile, FSDP and activation checkpoints put between the names of parts.
 WRAPPED = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?|teacher)([._]|$)")
-# What files are that end in .pth or .safetensors by mistake, by how they begin.
-_KINDS = {
-    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with git lfs pull",
-    b"<": "a web page; download the file itself",
-    b"{": "JSON; give the weight file that belongs to it",
-    b"[": "JSON; give the weight file that belongs to it",
-    b"\x1f\x8b": "a compressed archive; unpack it",
-    b"bzh": "a compressed archive; unpack it",
-    b"\xfd7zxz": "a compressed archive; unpack it",
-    b"7z\xbc\xaf": "a compressed archive; unpack it",
-    b"rar!": "a compressed archive; unpack it",
-    b"\x28\xb5\x2f\xfd": "a compressed archive; unpack it",
-    b"\x89hdf": "an HDF5 file; convert it to .safetensors",
-    b"\x93numpy": "a NumPy array; convert it to .safetensors",
+# How files begin that end in .pth or .safetensors by mistake, in lower case.
+_OTHER_FILES = {
+    "a Git LFS pointer; fetch the file itself with git lfs pull": (b"version https://git-lfs",),
+    "a web page; download the file itself": (b"<",),
+    "JSON; give the weight file that belongs to it": (b"{", b"["),
+    "a compressed archive; unpack it": (
+        *(b"\x1f\x8b", b"bzh", b"\xfd7zxz", b"7z\xbc\xaf", b"rar!", b"\x28\xb5\x2f\xfd"),
+    ),
+    "an HDF5 file; convert it to .safetensors": (b"\x89hdf",),
+    "a NumPy array; convert it to .safetensors": (b"\x93numpy",),
 }
 
 
@@ -51,10 +47,10 @@ class WeightReport:
     """Which weights of a file reached the network, by the network's names (else the file's).
 
     Attributes:
-        matched: loaded.
-        missing: wanted by the network, absent from the file: still at their initial values.
-        unexpected: in the file, unknown to the network: ignored.
-        wrong_shape: known to both with different shapes: still at their initial values.
+        matched: Loaded.
+        missing: Absent from the file: still at their initial values.
+        unexpected: In the file, unknown to the network: ignored.
+        wrong_shape: Known to both with different shapes: still at their initial values.
     """
 
     matched: tuple[str, ...]
@@ -84,8 +80,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
     (`model_ema` before `model`), as timm does.
 
     Raises:
-        ValueError: no such file, another kind of file, no tensors in it, or a pickle that needs
-            more than tensors and plain values.
+        ValueError: As `read_file`, or there are no named tensors.
     """
     content, _ = read_file(path)
     found = _largest(content)
@@ -98,12 +93,11 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def read_file(path: str | Path) -> tuple[Any, dict[str, str]]:
-    """What a safetensors or torch file holds, and the notes of a safetensors file.
-
-    The contents decide which of the two it is, not the name. Nothing in a pickle is executed.
+    """The content of a safetensors or torch file, and the metadata of a safetensors file.
 
     Raises:
-        ValueError: as `read_weights`.
+        ValueError: There is no such file, it is another kind of file, or its pickle needs more than
+            tensors and plain values.
     """
     path = Path(path)
     if not path.is_file():
@@ -112,32 +106,35 @@ def read_file(path: str | Path) -> tuple[Any, dict[str, str]]:
         head = file.read(512)
     # A safetensors file begins with eight bytes, of which some are zero, and a brace.
     is_safetensors = head[8:9] == b"{" and b"\0" in head[:8]
-    if not is_safetensors and not head.startswith((b"PK\x03\x04", b"\x80")):
-        raise _refused(path, _kind(head))
+    is_torch = head.startswith((b"PK\x03\x04", b"\x80"))
     try:
-        return _read_safetensors(path) if is_safetensors else (_read_torch(path), {})
+        if is_safetensors:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                return tensors, file.metadata() or {}
+        if is_torch:
+            # An open file, because torch goes by the end of a name.
+            with torch.serialization.safe_globals(_plain_values()), path.open("rb") as file:
+                return torch.load(file, map_location="cpu", weights_only=True), {}
     except Exception as error:  # torch and safetensors raise nearly anything on a damaged file
-        raise _refused(path, _why(path, error)) from None
+        found = _why_unreadable(path, error)
+    else:
+        found = _kind_of_file(head)
+    raise ValueError(f"expected .safetensors or torch weights in {path}, found {found}")
 
 
-def _refused(path: Path, found: str) -> ValueError:
-    return ValueError(f"expected .safetensors or torch weights in {path}, found {found}")
-
-
-def _kind(head: bytes) -> str:
-    """What a file is that is no weight file."""
+def _kind_of_file(head: bytes) -> str:
     if not head:
         return "an empty file; fetch it again"
     if head[257:262] == b"ustar":
         return "a tar archive; unpack it"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    known = next((what for magic, what in _KINDS.items() if start.startswith(magic)), None)
-    return known or f"a file that begins {head[:24]!r}; convert the file, or fetch it again"
+    known = (kind for kind, starts in _OTHER_FILES.items() if start.startswith(starts))
+    return next(known, f"a file that begins {head[:24]!r}; convert the file, or fetch it again")
 
 
-def _why(path: Path, error: Exception) -> str:
-    """Why torch or safetensors could not read a file."""
-    # Their messages advise to execute the pickle, which nobody should do for a file from elsewhere.
+def _why_unreadable(path: Path, error: Exception) -> str:
+    # Messages of torch advise to execute the pickle, which is unsafe for a downloaded file.
     name = re.search(r"GLOBAL ([\w.]+)|(?:got|function) <[\w ]*'?([\w.]+)", str(error))
     if name:
         return (
@@ -153,35 +150,28 @@ def _why(path: Path, error: Exception) -> str:
     return f"a cut or damaged file ({type(error).__name__}); fetch it again"
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-
-
-def _read_torch(path: Path) -> Any:
-    # An open file, because torch goes by the end of a name.
-    with torch.serialization.safe_globals(_plain_values()), path.open("rb") as file:
-        return torch.load(file, map_location="cpu", weights_only=True)
-
-
 def _plain_values() -> list[Any]:
-    """Classes without effects that training scripts leave beside the weights, with old names."""
+    """Classes without side effects that training scripts save beside the weights.
+
+    Under their old names too: NumPy 2 and Python 3.13 moved some.
+    """
     arrays = (np._core.multiarray.scalar, np._core.multiarray._reconstruct)
     paths = ((pathlib.PurePosixPath, "PosixPath"), (pathlib.PureWindowsPath, "WindowsPath"))
+    cores, path_modules = ("core", "_core"), ("pathlib", "pathlib._local")
     return [
         *(argparse.Namespace, types.SimpleNamespace, frozenset),
         (_new_dict, "collections.defaultdict"),
         *(datetime.datetime, datetime.date, datetime.timedelta, torch.torch_version.TorchVersion),
         *(np.ndarray, np.dtype, *(getattr(np.dtypes, name) for name in np.dtypes.__all__)),
         *(bool, int, float, str, bytes, list, dict, tuple, slice, range),
-        *((made, f"numpy.{core}.multiarray.{made.__name__}") for made in arrays for core in CORES),
-        *((kind, f"{module}.{name}") for kind, name in paths for module in PATH_MODULES),
-        *((kind, f"{module}.{kind.__name__}") for kind, _ in paths for module in PATH_MODULES),
+        *((made, f"numpy.{core}.multiarray.{made.__name__}") for made in arrays for core in cores),
+        *((kind, f"{module}.{name}") for kind, name in paths for module in path_modules),
+        *((kind, f"{module}.{kind.__name__}") for kind, _ in paths for module in path_modules),
     ]
 
 
 def _new_dict(*_: Any) -> dict[Any, Any]:
-    """What a defaultdict is read as: torch fills no other kind of dictionary."""
+    """Replaces defaultdict, which torch does not fill."""
     return {}
 
 
@@ -208,42 +198,40 @@ def load_weights(
 ) -> WeightReport:
     """Copy into `module` every tensor that fits by name (under the best prefix) and shape.
 
-    Batch counters (`num_batches_tracked`) are copied but never reported: old files lack them and
-    nothing depends on them.
+    Batch counters (`num_batches_tracked`), which old files lack, are copied but not reported.
 
     Args:
-        module: receives the weights.
-        weights: from `read_weights`.
-        origin: what messages call them.
+        module: Receives the weights.
+        weights: From `read_weights`.
+        origin: Their name in messages.
 
     Raises:
-        ValueError: less than half of the network's weights fit, more than a tenth are of another
+        ValueError: Less than half of the network's weights fit, more than a tenth are of another
             shape, or a tensor is NaN or quantised.
     """
     wanted = module.state_dict()
     prefix = _best_prefix(wanted, weights)
     found = {name: weights[prefix + name] for name in wanted if prefix + name in weights}
     fitting = {name: value for name, value in found.items() if value.shape == wanted[name].shape}
-    used = {prefix + name for name in found}
     report = WeightReport(
         matched=_reported(fitting),
         missing=_reported(wanted.keys() - found.keys()),
-        unexpected=_reported(weights.keys() - used),
+        unexpected=_reported(weights.keys() - {prefix + name for name in found}),
         wrong_shape=_reported(found.keys() - fitting.keys()),
     )
     count = len(_reported(wanted))
+    expected = f"expected the {count} weights of the network in {origin}"
     if 2 * len(report.matched) < max(count, 1):
         raise ValueError(
-            f"expected the {count} weights of the network in {origin}, such as {_some(wanted)}, "
-            f"found {len(report.matched)} that fit among {_some(weights)}; choose the backbone "
-            "that the file belongs to"
+            f"{expected}, such as {_examples(wanted)}, found {len(report.matched)} that fit among "
+            f"{_examples(weights)}; choose the backbone that the file belongs to"
         )
     if 10 * len(report.wrong_shape) > max(count, 10):  # a patch or position embedding may differ
         first = report.wrong_shape[0]
         raise ValueError(
-            f"expected the {count} weights of the network in {origin}, found "
-            f"{len(report.wrong_shape)} of another shape, such as {first} {_shape(found[first])} "
-            f"instead of {_shape(wanted[first])}; choose the backbone that the file belongs to"
+            f"{expected}, found {len(report.wrong_shape)} of another shape, such as {first} "
+            f"{tuple(found[first].shape)} instead of {tuple(wanted[first].shape)}; choose the "
+            "backbone that the file belongs to"
         )
     check_weights({n: v for n, v in fitting.items() if wanted[n].is_floating_point()}, origin)
     module.load_state_dict(fitting, strict=False)
@@ -254,11 +242,10 @@ def check_weights(weights: Mapping[str, torch.Tensor], origin: str) -> None:
     """Refuse tensors that are no plain, finite floating-point numbers; batch counters pass.
 
     Raises:
-        ValueError: naming the first.
+        ValueError: Naming the first.
     """
-    for name, value in weights.items():
-        if name.endswith("num_batches_tracked"):
-            continue
+    for name in _reported(weights):
+        value = weights[name]
         is_plain = value.layout == torch.strided and not value.is_meta
         if not (is_plain and value.is_floating_point() and value.element_size() > 1):
             found = str(value.dtype if is_plain else value.layout).removeprefix("torch.")
@@ -284,14 +271,10 @@ def _best_prefix(wanted: Mapping[str, torch.Tensor], weights: Mapping[str, torch
     return max(fits, key=lambda prefix: (fits[prefix], bool(AVERAGED.search(prefix))), default="")
 
 
-def _reported(names: object) -> tuple[str, ...]:
+def _reported(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(n for n in names if not n.endswith("num_batches_tracked")))
 
 
-def _some(weights: Mapping[str, torch.Tensor]) -> str:
-    examples = [f"{name} {_shape(weights[name])}" for name in _reported(weights)[:2]]
-    return ", ".join(examples) or "no tensors"
-
-
-def _shape(value: torch.Tensor) -> tuple[int, ...]:
-    return tuple(value.shape)
+def _examples(weights: Mapping[str, torch.Tensor]) -> str:
+    names = _reported(weights)[:2]
+    return ", ".join(f"{name} {tuple(weights[name].shape)}" for name in names) or "no tensors"

@@ -40,9 +40,9 @@ from lib.data import (
     ImageStore,
     SquareImages,
     check_readable,
-    loader,
-    report_bad,
-    sign,
+    load_batches,
+    mark_stage_complete,
+    report_unreadable,
     work_left,
 )
 from lib.distributed import precision, work_alone
@@ -228,7 +228,7 @@ def _embed(job: EmbeddingJob) -> None:
         starts = range(0, last - first, job.batch_size)
         batches = [list(range(s, min(s + job.batch_size, last - first))) for s in starts]
         rows = np.empty((last - first, model.config.embedding_dim), dtype=np.float16)
-        for pixels, positions in loader(images, batches):
+        for pixels, positions in load_batches(images, batches):
             rows[positions.numpy()] = _rows(accelerator, model, pixels, job.inference)
         _check_finite(job, rows, first)
         _note_unreadable(job, source)
@@ -256,8 +256,8 @@ def _note_unreadable(job: EmbeddingJob, source: ImageSource) -> set[str]:
     with full_disk_named(path), open(path, "a+", encoding="utf-8") as file:
         file.seek(0)
         known = set(file.read().splitlines())
-        file.write("".join(f"{name}\n" for name in source.bad if name not in known))
-    known.update(source.bad)
+        file.write("".join(f"{name}\n" for name in source.unreadable if name not in known))
+    known.update(source.unreadable)
     check_readable(f"embedding {job.folder.name!r}", job.root, known, len(job.paths))
     return known
 
@@ -302,13 +302,15 @@ def _allocate(path: Path) -> None:
 def _finish(job: EmbeddingJob) -> None:
     """Move the rows to their place and sign the folder."""
     unreadable = (job.folder / PARTIAL / UNREADABLE).read_text(encoding="utf-8").splitlines()
-    report_bad(set(unreadable))
+    report_unreadable(set(unreadable))
     partial = start_over(job.folder / PARTIAL)  # its rows leave, so it is nothing to go on from
     (partial / ROWS).replace(job.folder / ROWS)
     write_csv(job.ids.to_frame("id"), job.folder / IDS)
     shutil.rmtree(partial)
     facts = {"images": len(job.paths), "size": job.inference.size}
-    sign(job.folder, job.key, job.settings, set(unreadable), files=(ROWS, IDS), **facts)
+    mark_stage_complete(
+        job.folder, job.key, job.settings, set(unreadable), files=(ROWS, IDS), **facts
+    )
 
 
 @torch.inference_mode()

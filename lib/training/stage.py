@@ -257,7 +257,9 @@ def _train(job: TrainingJob) -> None:
     )
     source = data.ImageSource(job.root)
     images = data.SquareImages(source, job.table["path"].tolist(), stage.size)
-    data.check_readable(what, job.root, source.bad, len(images))  # a small set has been read by now
+    data.check_readable(
+        what, job.root, source.unreadable, len(images)
+    )  # a small set has been read by now
     labels = labels.to(device)
     place = {"rank": accelerator.process_index, "world_size": world_size}
     seeds = [job.seed]
@@ -282,7 +284,7 @@ def _train(job: TrainingJob) -> None:
 
     for epoch in range(state.step // max(steps, 1), stage.epochs):
         batches = _batches(samplers, epoch, per_process, steps, skip=state.step - epoch * steps)
-        for pixels, positions in data.loader(images, batches):
+        for pixels, positions in data.load_batches(images, batches):
             generator.manual_seed(
                 stream_seed(job.seed, "augment", state.step, accelerator.process_index)
             )
@@ -303,16 +305,16 @@ def _train(job: TrainingJob) -> None:
             if accelerator.is_main_process and state.is_due():
                 state.save(plain, optimizer)
         state.fetch()  # in every process, so that none goes on with a loss that is not finite
-        state.unreadable.update(source.bad)
+        state.unreadable.update(source.unreadable)
         data.check_readable(what, job.root, state.unreadable, len(images))
         if accelerator.is_main_process:
             print(state.epoch_line(epoch), flush=True)
             state.save(plain, optimizer)
 
-    state.unreadable.update(gather_object([*source.bad]))
+    state.unreadable.update(gather_object([*source.unreadable]))
     data.check_readable(what, job.root, state.unreadable, len(images))
     if accelerator.is_main_process:
-        data.report_bad(state.unreadable)
+        data.report_unreadable(state.unreadable)
         state.check_weights(plain)
         write_csv(state.history(), folder / HISTORY)
         facts = {"train_list": stage.train_list, "stage": stage.name}
@@ -322,7 +324,9 @@ def _train(job: TrainingJob) -> None:
             "seconds": round(state.seconds(), 1),
         }
         files = CHECKPOINT, HISTORY
-        data.sign(folder, job.key, job.settings, state.unreadable, files=files, **facts)
+        data.mark_stage_complete(
+            folder, job.key, job.settings, state.unreadable, files=files, **facts
+        )
         state.path.unlink(missing_ok=True)  # not before the signature, or a kill loses all
     accelerator.wait_for_everyone()
 

@@ -1,15 +1,14 @@
-"""Every kind of file becomes upright RGB; what cannot be read becomes grey and a report."""
+"""Decoding, unreadable images, batches, and what a stage checks about its images."""
 
-import errno
 import io
-import multiprocessing
 import os
-import pickle
 import re
+import shutil
 import struct
 import tarfile
-import tempfile
+import time
 import warnings
+from contextlib import nullcontext
 
 import cv2
 import numpy as np
@@ -17,9 +16,25 @@ import pytest
 import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from torch.utils.data import DataLoader
 
-from lib.data import images
-from lib.data.images import GREY, ImageSource, decode, load_pixels, stretch
+from lib.artifacts import read_fingerprint, read_manifest
+from lib.data import images as images_module
+from lib.data.images import (
+    GREY,
+    ImageSource,
+    SquareImages,
+    check_readable,
+    decode,
+    images_key,
+    load_batches,
+    load_pixels,
+    mark_stage_complete,
+    report_unreadable,
+    stretch,
+    work_left,
+)
+from lib.data.tar_images import ImageStore
 
 EXIF_ORIENTATION = 0x0112
 
@@ -172,7 +187,7 @@ def test_decode_opens_the_formats_of_photographs_only(kind):
 
 
 def test_decode_refuses_more_pixels_than_it_may_hold(monkeypatch):
-    monkeypatch.setattr(images, "MOST_PIXELS", 14)
+    monkeypatch.setattr(images_module, "MOST_PIXELS", 14)
     with pytest.raises(ValueError, match="5 x 3 pixels, more than 14"):
         decode(encode(flat("L", 0)))
 
@@ -239,7 +254,7 @@ def test_source_reads_png_under_a_jpg_name(folder):
     source = ImageSource(root)
     assert (source.read(good[3]) == photo(seed=3)).all()
     assert (source.read(root / good[3]) == photo(seed=3)).all()
-    assert source.bad == {}
+    assert source.unreadable == {}
 
 
 @pytest.mark.parametrize(
@@ -255,8 +270,8 @@ def test_source_reports_a_bad_image_once_and_gives_grey(folder, which, reason):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert (source.read(bad[which]) == GREY).all()
-    assert list(source.bad) == [bad[which]]
-    assert re.search(reason, source.bad[bad[which]])
+    assert list(source.unreadable) == [bad[which]]
+    assert re.search(reason, source.unreadable[bad[which]])
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be read")
@@ -264,73 +279,12 @@ def test_load_pixels_is_reading_one_by_one(folder):
     root, good, bad = folder
     source = ImageSource(root)
     paths = [*good[:5], *bad, *good[5:], good[0]]
-    pixels = load_pixels(source, paths, 24, jobs=3)
+    pixels = load_pixels(source, paths, 24)
     assert pixels.shape == (13, 3, 24, 24)
     for image, path in zip(pixels, paths, strict=True):
         assert (image.transpose(1, 2, 0) == source.read_resized(path, 24)).all()
-    assert sorted(source.bad) == sorted(bad)
+    assert sorted(source.unreadable) == sorted(bad)
     assert load_pixels(source, [], 24).shape == (0, 3, 24, 24)
-
-
-class Items(torch.utils.data.Dataset):
-    """Images read in worker processes."""
-
-    def __init__(self, source, paths):
-        self.source, self.paths = source, paths
-
-    def __len__(self):
-        return len(self.paths)
-
-    def __getitem__(self, position):
-        return torch.from_numpy(self.source.read_resized(self.paths[position], 8))
-
-
-@pytest.mark.filterwarnings("ignore:.*cannot be read")
-def test_source_learns_of_bad_images_from_worker_processes(folder):
-    root, good, bad = folder
-    source = ImageSource(root)
-    items = Items(source, good + bad)
-    loader = torch.utils.data.DataLoader(items, num_workers=2, multiprocessing_context="fork")
-    for _ in range(2):
-        assert len(list(loader)) == len(items)
-    assert sorted(source.bad) == sorted(bad)
-
-
-def read_image(source, path):
-    assert (source.read(path) == GREY).all()
-
-
-@pytest.mark.filterwarnings("ignore:.*cannot be read")
-def test_source_learns_of_bad_images_from_a_spawned_process(folder):
-    root, _, bad = folder
-    source = ImageSource(root)
-    process = multiprocessing.get_context("spawn").Process(target=read_image, args=(source, bad[0]))
-    process.start()
-    process.join()
-    assert process.exitcode == 0
-    assert list(source.bad) == [bad[0]]
-    assert pickle.loads(pickle.dumps(source)).bad == {}
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_source_keeps_reports_without_a_temporary_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
-    source = ImageSource(tmp_path)
-    source.read("a\tb\n\udcff.jpg")
-    assert list(source.bad) == ["a\tb\n\udcff.jpg"]
-    monkeypatch.setattr(os, "write", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "")))
-    source.read("other.jpg")
-    assert list(source.bad)[1:] == ["other.jpg"]
-
-
-@pytest.mark.filterwarnings("ignore:.*cannot be read")
-def test_source_reads_each_report_once(tmp_path, monkeypatch):
-    source, pread, lengths = ImageSource(tmp_path), os.pread, []
-    monkeypatch.setattr(os, "pread", lambda *a: lengths.append(len(b := pread(*a))) or b)
-    for number in range(200):
-        source.read(f"{number}.jpg")
-    assert len(source.bad) == 200
-    assert sum(lengths) < 200 * 200
 
 
 def test_source_reads_a_packed_split_as_it_reads_files(folder):
@@ -343,4 +297,212 @@ def test_source_reads_a_packed_split_as_it_reads_files(folder):
     source = ImageSource(root / "packed")
     for path, pixels in zip(good, expected, strict=True):
         assert (source.read(path) == pixels).all()
-    assert source.bad == {}
+    assert source.unreadable == {}
+
+
+BATCHES = [[5, 0, 5], [40, 41, 42, 47], [1]]
+
+
+def collect(source, paths, size=16):
+    return list(load_batches(SquareImages(source, paths, size), BATCHES))
+
+
+def test_load_batches_yields_each_batch_as_it_was_asked_for(stripes, images):
+    source = ImageSource(stripes)
+    found = collect(source, images["path"].tolist())
+    assert len(found) == len(BATCHES)
+    for (pixels, positions), wanted in zip(found, BATCHES, strict=True):
+        assert positions.tolist() == wanted
+        assert positions.dtype == torch.int64
+        assert pixels.shape == (len(wanted), 3, 16, 16)
+        assert pixels.dtype == torch.uint8
+        for row, place in zip(pixels, wanted, strict=True):
+            expected = source.read_resized(images["path"][place], 16)
+            np.testing.assert_array_equal(row.permute(1, 2, 0), expected)
+
+
+@pytest.mark.parametrize("free", [10**9, 0])
+def test_load_batches_reads_the_same_with_worker_processes(stripes, images, monkeypatch, free):
+    usage = shutil.disk_usage("/")._replace(free=free)  # of shared memory
+    monkeypatch.setattr(images_module.shutil, "disk_usage", lambda _: usage)
+    paths = images["path"].tolist()
+    kept = collect(ImageSource(stripes), paths)
+    monkeypatch.setattr(images_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(images_module.joblib, "cpu_count", lambda: 2)
+    square = SquareImages(ImageSource(stripes), paths, 16)
+    assert square.pixels is None
+    loaders = []
+    monkeypatch.setattr(
+        DataLoader, "check_worker_number_rationality", lambda self: loaders.append(self)
+    )
+    read = load_batches(square, BATCHES)
+    for (pixels, positions), (other, places) in zip(kept, read, strict=True):
+        assert torch.equal(pixels, other)
+        assert torch.equal(positions, places)
+    (loader,) = set(loaders)
+    assert loader.num_workers == 1
+    assert (loader.collate_fn is tuple) == (free == 0)
+
+
+def test_load_batches_says_that_its_workers_were_killed(stripes, images, monkeypatch):
+    monkeypatch.setattr(images_module, "IN_MEMORY", 0)
+    square = SquareImages(ImageSource(stripes), images["path"].tolist(), 16)
+    monkeypatch.setattr(SquareImages, "__getitem__", lambda *_: os.kill(os.getpid(), 9))
+    with pytest.raises(OSError, match=r"images stopped, .*DataLoader worker .*--shm-size"):
+        list(load_batches(square, BATCHES))
+
+
+def test_load_batches_does_not_wait_for_ever(stripes, images, monkeypatch):
+    monkeypatch.setattr(images_module, "IN_MEMORY", 0)
+    monkeypatch.setattr(images_module, "TIMEOUT", 1)
+    square = SquareImages(ImageSource(stripes), images["path"].tolist(), 16)
+    monkeypatch.setattr(SquareImages, "__getitem__", lambda *_: time.sleep(2))
+    with pytest.raises(OSError, match="timed out after 1 seconds"):
+        list(load_batches(square, BATCHES))
+
+
+def test_square_images_keeps_only_what_fits_into_memory(stripes, images, monkeypatch):
+    paths = images["path"].tolist()
+    needed = len(paths) * 3 * 16 * 16
+    for allowance, is_kept in ((needed, True), (needed - 1, False)):
+        monkeypatch.setattr(images_module, "IN_MEMORY", allowance)
+        square = SquareImages(ImageSource(stripes), paths, 16)
+        assert (square.pixels is not None) == is_kept
+        assert len(square) == 48
+
+
+def test_load_batches_hands_out_copies(stripes, images):
+    square = SquareImages(ImageSource(stripes), images["path"].tolist(), 8)
+    first, *_ = square[[0, 1]]
+    first[:] = 0
+    assert square[[0, 1]][0].any()
+
+
+@pytest.mark.parametrize("allowance", [2**31, 0])
+def test_report_unreadable_names_what_turned_grey(stripes, monkeypatch, capsys, allowance):
+    monkeypatch.setattr(images_module, "IN_MEMORY", allowance)
+    source = ImageSource(stripes)
+    report_unreadable(source.unreadable)
+    assert capsys.readouterr().out == ""
+    paths = ["train/0/0/0/nowhere.jpg", "train/0/0/0/gone.jpg"]
+    with pytest.warns(UserWarning, match="cannot be read") if allowance else nullcontext():
+        (pixels, _), *_ = load_batches(SquareImages(source, paths, 8), [[0, 1]])
+    assert (pixels == 128).all()
+    report_unreadable(source.unreadable)
+    assert capsys.readouterr().out.startswith("2 images could not be read and were replaced by ")
+
+
+def names(count):
+    return [f"train/0/0/0/{number:016x}.jpg" for number in range(count)]
+
+
+def put_images(root, paths, colour="red"):
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), colour).save(root / path)
+
+
+def look(root, paths):
+    work_left("it", root / "stage", "s", ImageStore(root), paths)
+
+
+@pytest.mark.parametrize(
+    ("count", "missing", "is_refused"),
+    [
+        (4, 4, True),
+        (16, 8, False),
+        (30, 10, False),
+        (30, 11, True),
+        (400, 20, False),
+        (400, 21, True),
+    ],
+)
+def test_work_left_puts_up_with_a_few_missing_images(tmp_path, capsys, count, missing, is_refused):
+    paths = names(count)
+    put_images(tmp_path, paths[missing:])
+    if is_refused:
+        expected = f"images of it in {tmp_path}, found {missing} of {count} looked for missing, "
+        with pytest.raises(ValueError, match=f"{re.escape(expected)}the first {paths[0]}; check"):
+            look(tmp_path, paths)
+    else:
+        look(tmp_path, paths)
+        told = f"it: {missing} of {count} images looked for are missing and are replaced by grey ("
+        assert capsys.readouterr().out.startswith(told)
+
+
+def test_work_left_is_silent_when_all_are_there(tmp_path, capsys):
+    put_images(tmp_path, names(3))
+    look(tmp_path, names(3))
+    look(tmp_path, [])
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("count", "unreadable", "is_refused"),
+    [(5, 5, True), (5, 4, False), (40, 11, True), (400, 20, False), (400, 21, True), (0, 0, False)],
+)
+def test_check_readable_draws_the_same_line(tmp_path, count, unreadable, is_refused):
+    if not is_refused:
+        check_readable("it", tmp_path, names(unreadable), count)
+        return
+    with pytest.raises(ValueError, match=f"at least {unreadable} that are not, the first train/"):
+        check_readable("it", tmp_path, names(unreadable), count)
+
+
+def work(folder, root, paths, settings="s"):
+    return work_left("it", folder, settings, ImageStore(root), paths)
+
+
+def finish(folder, root, paths, unreadable=()):
+    (folder / "result").write_text("result")
+    key, facts = work(folder, root, paths), {"files": ["result"], "steps": 3}
+    mark_stage_complete(folder, key, "s", unreadable, **facts)
+
+
+@pytest.mark.parametrize("change", ["other pixels", "gone", "none", "other settings", "no result"])
+def test_work_left_tells_what_changed_since(tmp_path, capsys, change):
+    root, folder, paths = tmp_path / "data", tmp_path, names(3)
+    put_images(root, paths)
+    finish(folder, root, paths)
+    if change == "other pixels":
+        put_images(root, paths[:1], "blue")
+    elif change == "gone":
+        (root / paths[0]).unlink()
+    elif change == "no result":
+        (folder / "result").unlink()
+    left = work(folder, root, paths, "t" if change == "other settings" else "s")
+    assert bool(left) == (change != "none")
+    is_told = "it: images changed since 2" in capsys.readouterr().out
+    assert is_told == (change in ("other pixels", "gone"))
+
+
+def test_images_key_tells_two_folders_of_the_same_ids_apart(tmp_path):
+    keys = set()
+    for name, colour in (("one", "red"), ("two", "white")):
+        put_images(tmp_path / name, names(2), colour)
+        keys.add(images_key("s", ImageStore(tmp_path / name), names(2)))
+    assert len(keys) == 2
+
+
+def test_work_left_asks_again_when_an_image_can_be_read_by_now(tmp_path, monkeypatch):
+    monkeypatch.setattr(ImageStore, "state", lambda *_: "a sample that does not hold it")
+    root, paths = tmp_path / "data", names(30)
+    put_images(root, paths[1:])
+    finish(tmp_path, root, paths, unreadable=paths[:1])
+    manifest, key = read_manifest(tmp_path), read_fingerprint(tmp_path)
+    assert (manifest["unreadable"], manifest["unreadable_images"]) == (1, paths[:1])
+    assert work(tmp_path, root, paths) == ""
+    (root / paths[0]).write_bytes(b"half a photograph")
+    assert work(tmp_path, root, paths) == ""
+    put_images(root, paths[:1])
+    assert work(tmp_path, root, paths)
+    finish(tmp_path, root, paths)
+    assert read_fingerprint(tmp_path) != key  # so whatever follows is done again too
+
+
+def test_mark_stage_complete_keeps_the_names_of_some_unreadable_images(tmp_path, monkeypatch):
+    monkeypatch.setattr(images_module, "KEPT", 2)
+    mark_stage_complete(tmp_path, "k", "s", {"c", "b", "a"}, files=())
+    manifest = read_manifest(tmp_path)
+    assert (manifest["unreadable"], manifest["unreadable_images"]) == (3, ["a", "b"])
+    assert manifest["settings"] == "s"

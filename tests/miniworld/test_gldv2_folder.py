@@ -17,7 +17,7 @@ import pytest
 from lib.artifacts import ROOT
 from lib.cleaning.evaluate import read_truth
 from lib.config import WorldConfig
-from lib.data.tables import COMMONS, category_url
+from lib.data.tables import category_url
 from lib.miniworld import generate, gldv2_folder
 
 TINY = WorldConfig(
@@ -116,7 +116,7 @@ def test_generate_files_every_landmark_under_a_category_and_a_country(world):
     found = {}
     for code in codes:
         for entry in json.loads((world / "country" / f"{code}.json").read_text()):
-            found[entry["id"]] = COMMONS + entry["name"]
+            found[entry["id"]] = f"http://commons.wikimedia.org/wiki/Category:{entry['name']}"
     assert found == categories.to_dict()
     with (world / "train_label_to_category.csv").open() as lines:
         quoted = [line for line in lines if line.count('"')]

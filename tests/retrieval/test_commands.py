@@ -57,7 +57,7 @@ def test_main_warns_of_a_submission_that_is_for_something_else(tmp_path, capsys,
         (("submission.csv", "ignored.csv"), r"ignored\.csv: expected Public or Private queries"),
         (("other.csv", "solution.csv"), r"other\.csv: expected predictions for queries of the sol"),
         (("lines.csv", "solution.csv"), r"lines\.csv: expected the columns id,images, found p0,a"),
-        ((".", "solution.csv"), "Is a directory: '.*'"),
+        ((".", "solution.csv"), "is missing, or no file"),
     ],
 )
 def test_main_says_which_file_is_wrong(tmp_path, files, message):

@@ -11,8 +11,7 @@ import torch
 
 from lib.artifacts import read_fingerprint, read_manifest
 from lib.config import InferenceConfig
-from lib.data.batches import SquareImages
-from lib.data.images import ImageSource
+from lib.data.images import ImageSource, SquareImages, load_batches
 from lib.distributed import launch
 from lib.models import network as models
 from lib.retrieval import embedding
@@ -75,7 +74,8 @@ def counted(monkeypatch):
 def naive(checkpoint, images, root, flip=False):
     """Rows in float32, all images at once."""
     model = models.load(checkpoint).model
-    pixels, _ = SquareImages(ImageSource(root), images["path"].tolist(), 32)[range(len(images))]
+    source, paths = ImageSource(root), images["path"].tolist()
+    ((pixels, _),) = load_batches(SquareImages(source, paths, 32), [range(len(paths))])
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (model.mean, model.std))
     inputs = (pixels / 255 - mean) / std
     with torch.inference_mode():
@@ -212,7 +212,8 @@ def test_embed_goes_on_with_the_missing_blocks(run, monkeypatch, counted, call, 
 
 
 @pytest.mark.parametrize(
-    ("name", "call"), [("mark_complete", 1), ("sign", 1), ("report_bad", 1), ("write_csv", 1)]
+    ("name", "call"),
+    [("mark_complete", 1), ("mark_stage_complete", 1), ("report_unreadable", 1), ("write_csv", 1)],
 )
 def test_embed_survives_a_kill_before_and_after_its_blocks(run, monkeypatch, name, call):
     whole = rows_of(run("whole"))
@@ -251,7 +252,7 @@ def test_embed_reports_unreadable_images_once(run, images, capsys):
     found = rows_of(run(table=images.assign(path=paths)))
     assert np.isfinite(found).all()
     out = capsys.readouterr().out
-    assert out.count("1 images could not be read and count as grey") == 1
+    assert out.count("1 images could not be read and were replaced by grey") == 1
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be read")

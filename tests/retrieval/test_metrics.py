@@ -152,10 +152,10 @@ def test_read_solution_splits_by_usage_and_drops_ignored(tmp_path):
     ("text", "message"),
     [
         ("id,images\nq,a\n", "columns id,images,Usage, found id,images;"),
-        ("", "found nothing"),
-        ("id,images,Usage\nq,a,Secret\n", "line 2: .*found 'Secret'"),
-        ("id,images,Usage\nq,a,Public\nq,b,Public\n", "line 3: .*found q again"),
-        ("id,images,Usage\nq, ,Public\n", "line 2: .*query q, found none"),
+        ("", "is empty"),
+        ("id,images,Usage\nq,a,Secret\n", "data row 1: .*found Usage 'Secret'"),
+        ("id,images,Usage\nq,a,Public\nq,b,Public\n", "data row 2: .*once, found id 'q'"),
+        ("id,images,Usage\nq, ,Public\n", "data row 1: expected relevant images"),
     ],
 )
 def test_read_solution_refuses_what_it_does_not_know(tmp_path, text, message):
@@ -174,7 +174,7 @@ def test_read_submission_tolerates_blanks_and_empty_predictions(tmp_path):
 def test_read_submission_refuses_a_query_twice_and_another_header(tmp_path):
     path = tmp_path / "submission.csv"
     path.write_text("id,images\nq,a\nq,b\n")
-    with pytest.raises(ValueError, match=r"line 3: .*found q again"):
+    with pytest.raises(ValueError, match=r"data row 2: .*once, found id 'q'"):
         read_submission(path)
     path.write_text("id,landmarks\nq,a\n")
     with pytest.raises(ValueError, match="columns id,images"):
@@ -184,14 +184,14 @@ def test_read_submission_refuses_a_query_twice_and_another_header(tmp_path):
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("q,x,a,b", "line 2: expected 2 fields, found 4; write spaces between ids"),
-        ('q,"x,a,b"', "line 2: .* found 'x,a,b'; write ids alone"),
-        ("q,a.jpg b.jpg", "line 2: .* found 'a.jpg'"),
-        ("q,0/1/a b", "line 2: .* found '0/1/a'"),
-        ("q,\"['a', 'b']\"", r"line 2: .* found \"\['a',\""),
-        ("q.jpg,a", "line 2: .* found 'q.jpg'"),
-        ("q r,a", "line 2: expected the id of a query, found 'q r'"),
-        ("q,a\0b", "line 2|line 1"),
+        ("q,x,a,b", "expected a CSV table, .*, write spaces"),
+        ('q,"x,a,b"', "data row 1: .* found 'x,a,b' .*; write ids alone"),
+        ("q,a.jpg b.jpg", "data row 1: .* found 'a.jpg'"),
+        ("q,0/1/a b", "data row 1: .* found '0/1/a'"),
+        ("q,\"['a', 'b']\"", r"data row 1: .* found \"\['a',\""),
+        ("q.jpg,a", "data row 1: .* found id 'q.jpg'"),
+        ("q r,a", "data row 1: expected the id of a query, found id 'q r'"),
+        ("q,a\0b", "data row 1"),
     ],
 )
 def test_read_submission_refuses_what_is_no_list_of_ids(tmp_path, row, message):

@@ -132,5 +132,5 @@ def test_check_submission_finds_what_an_editor_broke(tmp_path):
     with pytest.raises(ValueError, match="row 2, query 'q1': expected 2 ids, found 1"):
         check_submission(path, QUERIES, GALLERY, k=2)
     path.write_text("id,images\nq0,a b\nq1,a b\nq0,c d\n")
-    with pytest.raises(ValueError, match=r"line 4: .*found q0 again"):
+    with pytest.raises(ValueError, match=r"data row 3: .*once, found id 'q0'"):
         check_submission(path, QUERIES, GALLERY, k=2)

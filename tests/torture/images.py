@@ -231,7 +231,7 @@ def read_fault(source: ImageSource, path: str, case: str) -> str:
         or {small.dtype, whole.dtype} != {np.dtype("u1")}
     ):
         return f"other pixels than expected: {small.shape}, {whole.shape}, {whole.dtype}"
-    is_reported = path in source.bad
+    is_reported = path in source.unreadable
     is_grey = whole.shape == (256, 256, 3) and (whole == 128).all()
     if is_grey != is_reported:
         return "grey, but not reported" if is_grey else "decoded, but reported"

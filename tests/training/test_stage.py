@@ -13,8 +13,7 @@ import torch
 from lib import data as gldv2
 from lib.artifacts import read_fingerprint, read_json
 from lib.config import AugmentConfig, ModelConfig, StageConfig
-from lib.data.batches import SquareImages
-from lib.data.images import ImageSource
+from lib.data.images import ImageSource, SquareImages, load_batches
 from lib.models import network as models
 from lib.models.network import normalise
 from lib.training import checkpoint as training_state
@@ -95,7 +94,8 @@ def history(checkpoint):
 def accuracy(checkpoint, root, table):
     """Share of images to whose class the head gives the largest score."""
     found = models.load(checkpoint)
-    pixels, _ = SquareImages(ImageSource(root), table["path"].tolist(), 32)[range(len(table))]
+    source, paths = ImageSource(root), table["path"].tolist()
+    ((pixels, _),) = load_batches(SquareImages(source, paths, 32), [range(len(paths))])
     images = normalise(pixels, found.model.mean, found.model.std)
     with torch.inference_mode():
         scores = found.model(images) @ found.head["weight"].T + found.head.get("bias", 0.0)
@@ -236,7 +236,7 @@ def test_train_goes_on_with_both_heads_of_the_mixed_stream(run, monkeypatch):
 
 
 def test_train_goes_on_after_a_kill_before_the_signature(run, whole, monkeypatch):
-    killed(monkeypatch, run, training.data, "sign")
+    killed(monkeypatch, run, training.data, "mark_stage_complete")
     monkeypatch.setattr(TrainingState, "add_step", None)  # no step may be taken again
     assert is_same(whole, run())
 
@@ -440,7 +440,7 @@ def test_train_reports_unreadable_images_and_goes_on(run, images, stripes, capsy
     checkpoint = run(table=pd.concat([images, broken], ignore_index=True))
     assert np.isfinite(history(checkpoint)["loss"]).all()
     out = capsys.readouterr().out
-    assert "10 images could not be read and count as grey, first train/f/f/f/" in out
+    assert "10 images could not be read and were replaced by grey, first train/f/f/f/" in out
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be read")
@@ -448,7 +448,7 @@ def test_train_reports_unreadable_images_and_goes_on(run, images, stripes, capsy
 def test_train_refuses_to_sign_when_too_many_cannot_be_read(
     run, images, stripes, tmp_path, monkeypatch, allowance
 ):
-    monkeypatch.setattr("lib.data.batches.IN_MEMORY", allowance)
+    monkeypatch.setattr("lib.data.images.IN_MEMORY", allowance)
     paths = images["path"].tolist()
     for number in range(11):
         paths[number] = f"train/e/e/e/eee{number}.jpg"

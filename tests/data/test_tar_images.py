@@ -10,8 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
-from lib.data import tar_images as storage
-from lib.data.images import ImageSource
+from lib.data import tar_images
 from lib.data.tar_images import ImageStore, index_archives
 
 
@@ -66,7 +65,7 @@ def test_store_raises_for_an_image_no_archive_has(packed, image_id):
 def test_store_reads_the_kept_index_and_not_the_archives_again(packed, monkeypatch):
     root, contents = packed
     ImageStore(root).prepare([path_of(next(iter(contents)))])
-    monkeypatch.setattr(storage, "_walk", lambda *_: pytest.fail("an archive was walked again"))
+    monkeypatch.setattr(tar_images, "_walk", lambda *_: pytest.fail("an archive was walked again"))
     assert ImageStore(root).ids("train") == sorted(contents)
 
 
@@ -287,9 +286,8 @@ def test_missing_names_what_neither_files_nor_archives_have(packed):
     (root / "index" / "a" / "b" / "c" / "abc2.jpg").mkdir()  # a folder is no image
     gone = [path_of("0" * 16), "index/a/b/c/abc2.jpg", "index/d/e/f/def1.jpg"]
     paths = [*map(path_of, contents), "index/a/b/c/abc1.jpg", *gone]
-    for source in (ImageStore(root), ImageSource(root)):
-        assert sorted(source.missing(paths)) == sorted(gone)
-        assert source.missing([]) == []
+    assert sorted(ImageStore(root).missing(paths)) == sorted(gone)
+    assert ImageStore(root).missing([]) == []
 
 
 def test_state_changes_when_an_image_comes_changes_or_goes(tmp_path):
@@ -301,7 +299,7 @@ def test_state_changes_when_an_image_comes_changes_or_goes(tmp_path):
         image.unlink() if content is None else image.write_bytes(content)
         if content == b"yx":
             os.utime(image, ns=(0, 0))
-        states.append(ImageSource(tmp_path).state(paths))
+        states.append(ImageStore(tmp_path).state(paths))
     assert len(set(states)) == 6
     assert ImageStore(tmp_path).state(paths) == states[-1]
 
@@ -315,7 +313,7 @@ def test_state_of_a_packed_split_is_that_of_its_archives(packed):
 
 
 def test_state_looks_at_a_spread_sample_of_many(tmp_path, monkeypatch):
-    monkeypatch.setattr(storage, "_SAMPLE", 3)
+    monkeypatch.setattr(tar_images, "_SAMPLE", 3)
     paths = [path_of(f"abc{n}") for n in range(9)]
     (tmp_path / paths[0]).parent.mkdir(parents=True)
     before = ImageStore(tmp_path).state(paths)
@@ -334,7 +332,7 @@ def test_read_file_refuses_what_is_no_regular_file(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="is no regular file"):
             ImageStore(tmp_path).read(name)
     (tmp_path / "large.jpg").write_bytes(b"12345")
-    monkeypatch.setattr(storage, "MOST_BYTES", 4)
+    monkeypatch.setattr(tar_images, "MOST_BYTES", 4)
     with pytest.raises(OSError, match=r"large\.jpg has 5 bytes, more than 4"):
         ImageStore(tmp_path).read("large.jpg")
 

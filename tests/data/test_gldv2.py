@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from lib.data.gldv2 import missing_images, read
+from lib.data.gldv2 import read
 from tests.small_gldv2 import (
     LANDMARK_OF,
     default_rows,
@@ -101,15 +101,30 @@ def replace_row(root, name, position, row):
 @pytest.mark.parametrize(
     ("name", "position", "row", "message"),
     [
-        ("train.csv", 1, f"{image_id(1)},,7", "train.csv.*earlier row"),
+        ("train.csv", 1, f"{image_id(1)},,7", "train.csv.*every id once"),
         ("train.csv", 0, f"{image_id(1)},,x", "train.csv.*landmark_id 'x'"),
         ("train.csv", 1, f"{image_id(2)},,3", "train_clean.csv gives 1 images another landmark"),
         ("train_clean.csv", 0, f"8,{ids(2)}", r"train_clean.csv has 1 landmarks.*lacks \(8\)"),
-        ("train_clean.csv", 0, f"50,{ids(2)}", "train_clean.csv has landmark_id .*50.*earlier"),
-        ("train_clean.csv", 0, f"7,{ids(2, 1)}", "train_clean.csv lists 1 images more than once"),
-        ("train_label_to_category.csv", 1, "50,x", "train_label_to_category.csv.*earlier row"),
-        ("index.csv", 0, image_id(102), "index.csv.*earlier row"),
-        ("index_image_to_landmark.csv", 0, image_id(101), "landmark_id '' in data row 1"),
+        (
+            "train_clean.csv",
+            0,
+            f"50,{ids(2)}",
+            "train_clean.csv.*every landmark_id once.*50",
+        ),
+        (
+            "train_clean.csv",
+            0,
+            f"7,{ids(2, 1)}",
+            "train_clean.csv: .*1 images more than once",
+        ),
+        (
+            "train_label_to_category.csv",
+            1,
+            "50,x",
+            "train_label_to_c.*every landmark_id once",
+        ),
+        ("index.csv", 0, image_id(102), "index.csv.*every id once"),
+        ("index_image_to_landmark.csv", 0, image_id(101), "data row 1: .*landmark_id ''"),
         ("retrieval_solution_v2.1.csv", 0, f"{image_id(201)},a,Secret", "Usage 'Secret'"),
     ],
 )
@@ -160,8 +175,6 @@ def test_missing_image_files_are_counted_and_listed(root):
     assert dataset.warnings == (
         f"2 of 12 train images looked for have no file: {image_id(3)}, {image_id(12)}.",
     )
-    assert missing_images(dataset, "train").tolist() == ids(3, 12).split()
-    assert missing_images(dataset, "index").empty
     shutil.rmtree(root / "train")
     (note,) = read(root).warnings
     assert note.startswith("12 of 12 train images looked for have no file")
@@ -217,7 +230,7 @@ def test_read_names_what_a_missing_table_may_be(root):
 @pytest.mark.parametrize("row", ["7,0020000000000002,0050000000000005", f"7,{ids(2)}.jpg"])
 def test_read_refuses_a_clean_list_whose_ids_are_no_ids(root, row):
     replace_row(root, "train_clean.csv", 0, row)
-    with pytest.raises(ValueError, match=r"train_clean\.csv .*write .*spaces"):
+    with pytest.raises(ValueError, match=r"train_clean\.csv.* write (spaces|ids alone)"):
         read(root)
 
 
