@@ -87,7 +87,9 @@ def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path)
     except papermill.PapermillExecutionError as error:
         is_idle = True
         raise Stopped(_failure(path.stem, error, copy)) from error
-    except DeadKernelError as error:
+    except (DeadKernelError, RuntimeError) as error:
+        if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):
+            raise  # jupyter_client raises a plain RuntimeError for one that dies while it starts
         raise Stopped(
             f"{path.stem} stopped: its process was ended from outside, most often because memory "
             f"ran out; give it more memory or smaller batches, {AGAIN}"

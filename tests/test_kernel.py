@@ -140,4 +140,7 @@ def test_execute_tells_a_failing_cell_in_one_sentence(ending, name, value, told)
 
 def test_execute_tells_a_dead_kernel_and_an_interruption(ending):
     assert "most often because memory ran out" in ending(DeadKernelError("Kernel died"))[0]
+    assert "most often because memory ran out" in ending(RuntimeError("Kernel died before"))[0]
+    with pytest.raises(RuntimeError, match="another"):
+        ending(RuntimeError("another"))
     assert ending(KeyboardInterrupt()) == (f"03_x was interrupted; {kernel.AGAIN}", 130)

@@ -64,11 +64,17 @@ class Chain:
             time.sleep(0.05)
         return False
 
+    def kernels(self) -> list[psutil.Process]:
+        """The notebook kernels that are running."""
+        below = family(self.process.pid)[1:]
+        return [process for process in below if "ipykernel_launcher" in _words(process)]
+
     def kill(self, whom: str) -> list[psutil.Process]:
         """Kill, and return who is alive after the time in which all others should be gone."""
         processes = family(self.process.pid)
-        if whom == "the kernel":
-            processes = [p for p in processes[1:] if "ipykernel_launcher" in _words(p)]
+        if whom == "the kernel":  # between two notebooks there is none
+            while not (processes := self.kernels()) and self.process.poll() is None:
+                time.sleep(0.05)
         elif whom == "the launcher":
             processes = processes[:1]
         kill(processes)
