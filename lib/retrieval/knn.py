@@ -127,12 +127,31 @@ def nearest(
             f"expected k and block of at least 1, found {k} and {block}; ask for one or more"
         )
     k = min(k, len(gallery))
+    devices = faiss.get_num_gpus() if term is None and 2 * k + 32 <= LARGEST_GPU_K else 0
+    count = 2 * k + 32 if devices else k + k // 4 + 8  # candidates; a GPU rounds more coarsely
+    # A float32 sum of D products loses at most D units in the last place, and a GPU may multiply
+    # with ten bits of mantissa (TF32).
+    unit = queries.shape[1] * 2.0**-23 + (2.0**-10 if devices else 0.0)
     scores = np.empty((len(queries), k), dtype=np.float32)
     positions = np.empty((len(queries), k), dtype=np.int64)
     for start, piece, squares in blocks(queries, block, names[0]):
         rows = np.arange(start, start + len(piece))
-        task = _Task(piece, np.sqrt(squares), rows, gallery, block, term, names[1])
-        scores[rows], positions[rows] = _nearest(task, k)
+        task = _Task(piece, rows, gallery, block, term, names[1])
+        if 4 * count >= len(gallery):  # scoring the candidates again would cost as much
+            scores[rows], positions[rows] = _exhaustive(task, k)
+            continue
+        if term is None:
+            candidates, threshold, longest = _propose(task, count, devices)
+        else:
+            candidates, threshold, longest = _propose_with_term(task, count)
+        exact = score_pairs(piece, gallery, candidates, term=term, rows=rows)
+        found = best_of(exact, candidates, k)
+        # What was not proposed scores at most the threshold plus its rounding error.
+        error = unit * (np.sqrt(squares) * longest + np.abs(threshold))
+        unsure = np.flatnonzero(~(threshold + error < found[0][:, -1]))  # also where it overflows
+        if len(unsure):
+            found[0][unsure], found[1][unsure] = _exhaustive(task.of(unsure), k)
+        scores[rows], positions[rows] = found
     return scores, positions
 
 
@@ -200,7 +219,6 @@ class _Task:
     """Queries that fit in memory, and what they are compared with."""
 
     queries: np.ndarray  # (Q, D) float32
-    lengths: np.ndarray  # (Q,) their norms
     rows: np.ndarray  # (Q,) their numbers among all queries, for the term
     gallery: EmbeddingTable
     block: int
@@ -209,32 +227,7 @@ class _Task:
 
     def of(self, part: slice | np.ndarray) -> "_Task":
         """The same for some of the queries."""
-        changes = {name: getattr(self, name)[part] for name in ("queries", "lengths", "rows")}
-        return replace(self, **changes)
-
-
-def _nearest(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Propose, score again, and search in full where that is not provably complete."""
-    devices = faiss.get_num_gpus() if task.term is None and 2 * k + 32 <= LARGEST_GPU_K else 0
-    count = 2 * k + 32 if devices else k + k // 4 + 8  # a GPU rounds more coarsely
-    if 4 * count >= len(task.gallery):  # scoring the candidates again would cost as much
-        return _exhaustive(task, k)
-    if task.term is None:
-        candidates, threshold, longest = _propose(task, count, devices)
-    else:
-        candidates, threshold, longest = _propose_with_term(task, count)
-    exact = score_pairs(task.queries, task.gallery, candidates, term=task.term, rows=task.rows)
-    scores, positions = best_of(exact, candidates, k)
-
-    # What was not proposed scores at most the threshold plus its rounding error: a float32 sum of D
-    # products loses at most D units in the last place, and a GPU may multiply with ten bits of
-    # mantissa (TF32).
-    unit = task.queries.shape[1] * 2.0**-23 + (2.0**-10 if devices else 0.0)
-    reach = unit * (task.lengths * longest + np.abs(threshold))
-    unsure = np.flatnonzero(~(threshold + reach < scores[:, -1]))  # also where it overflows
-    if len(unsure):
-        scores[unsure], positions[unsure] = _exhaustive(task.of(unsure), k)
-    return scores, positions
+        return replace(self, queries=self.queries[part], rows=self.rows[part])
 
 
 def _propose(task: _Task, count: int, devices: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -317,11 +310,9 @@ def _exhaustive(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
         best = np.empty((len(some.rows), 0), np.float32), np.empty((len(some.rows), 0), np.int64)
         for start, piece, _ in blocks(task.gallery, block, task.name):
             columns = np.arange(start, start + len(piece))[None, :]
-            exact = some.queries.astype(np.float64) @ piece.T.astype(np.float64)
-            if task.term is not None:
-                exact += task.term.at(some.rows[:, None], columns)
-            columns = np.broadcast_to(columns, exact.shape)
-            exact = exact.astype(np.float32)
+            sim = some.queries.astype(np.float64) @ piece.T.astype(np.float64)
+            exact = sim if some.term is None else sim + some.term.at(some.rows[:, None], columns)
+            exact, columns = exact.astype(np.float32), np.broadcast_to(columns, exact.shape)
             best = best_of(np.hstack([best[0], exact]), np.hstack([best[1], columns]), k)
         scores[part], positions[part] = best
     return scores, positions

@@ -179,12 +179,12 @@ def check_ids(ids: Sequence[str] | np.ndarray | pd.Series, what: str) -> np.ndar
     Raises:
         ValueError: if an id is missing or occurs twice.
     """
-    table = pd.Series(np.asarray(ids).ravel()) if np.ndim(ids) == 1 else None
-    if table is None:
+    if np.ndim(ids) != 1:
         raise ValueError(
             f"expected a flat list of {what} ids, found {np.ndim(ids)} dimensions; pass one id"
             " per image"
         )
+    table = pd.Series(np.asarray(ids))
     if table.isna().any():
         raise ValueError(
             f"expected an id for every {what} image, found none at row"
@@ -247,18 +247,16 @@ def _check_values(scores: np.ndarray, positions: np.ndarray) -> None:
             f"expected scores and positions of one shape (Q, k), found {scores.shape} and"
             f" {positions.shape}; pass one row per query"
         )
-    _refuse_rows(~np.isfinite(scores).all(axis=1), "finite scores", "a NaN or an infinity")
-    _refuse_rows(
-        (np.diff(scores, axis=1) > 0).any(axis=1), "scores best first", "a larger one after"
+    faults = (
+        (~np.isfinite(scores), "finite scores", "a NaN or an infinity"),
+        (scores[:, 1:] > scores[:, :-1], "scores best first", "a larger one after"),
+        (positions < 0, "positions from 0", "a negative one"),
+        (np.diff(np.sort(positions, axis=1), axis=1) == 0, "distinct positions", "one twice"),
     )
-    _refuse_rows((positions < 0).any(axis=1), "positions from 0", "a negative one")
-    ordered = np.sort(positions, axis=1)
-    _refuse_rows((np.diff(ordered, axis=1) == 0).any(axis=1), "distinct positions", "one twice")
-
-
-def _refuse_rows(wrong: np.ndarray, expected: str, found: str) -> None:
-    if wrong.any():
-        raise ValueError(
-            f"expected {expected} in every row, found {found} in row {int(wrong.argmax())};"
-            " mend the search or reranker that made this ranking"
-        )
+    for wrong, expected, found in faults:
+        if wrong.any():
+            row = int(wrong.any(axis=1).argmax())
+            raise ValueError(
+                f"expected {expected} in every row, found {found} in row {row};"
+                " mend the search or reranker that made this ranking"
+            )
