@@ -210,7 +210,13 @@ def _embed(job: _Job) -> None:
         rows = np.empty((last - first, model.config.embedding_dim), dtype=np.float16)
         for pixels, positions in loader(images, batches):
             rows[positions.numpy()] = _rows(accelerator, model, pixels, job.inference)
-        _check_finite(job, rows, first)
+        wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(wrong):
+            raise ValueError(
+                f"expected finite embeddings, found NaN or infinity for {len(wrong):,} of"
+                f" {len(rows):,} images, the first {job.ids.iloc[first + wrong[0]]}; look at the"
+                f" weights in {job.checkpoint}, or train them again"
+            )
         _note_unreadable(job, source)
         _write_rows(partial / ROWS, first, rows)
         _write_rows(partial / BLOCKS_DONE, block, np.ones(1, dtype=bool))
@@ -233,17 +239,7 @@ def _rows(
     return rows.to(torch.float16).cpu().numpy()
 
 
-def _check_finite(job: _Job, rows: np.ndarray, first: int) -> None:
-    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(wrong):
-        raise ValueError(
-            f"expected finite embeddings, found NaN or infinity for {len(wrong):,} of {len(rows):,}"
-            f" images, the first {job.ids.iloc[first + wrong[0]]}; look at the weights in "
-            f"{job.checkpoint}, or train them again"
-        )
-
-
-def _note_unreadable(job: _Job, source: ImageSource) -> set[str]:
+def _note_unreadable(job: _Job, source: ImageSource) -> None:
     """Collect the images that count as grey over all processes and killed runs."""
     path = job.folder / PARTIAL / UNREADABLE
     with full_disk_named(path), open(path, "a+", encoding="utf-8") as file:
@@ -252,7 +248,6 @@ def _note_unreadable(job: _Job, source: ImageSource) -> set[str]:
         file.write("".join(f"{name}\n" for name in source.bad if name not in known))
     known.update(source.bad)
     check_readable(f"embedding {job.folder.name!r}", job.root, known, len(job.paths))
-    return known
 
 
 def _write_rows(path: Path, first: int, rows: np.ndarray) -> None:
@@ -274,22 +269,17 @@ def _prepare(job: _Job, dim: int) -> None:
         temporary.mkdir()
         shape = (len(job.paths), dim)
         np.lib.format.open_memmap(temporary / ROWS, "w+", np.float16, shape).flush()
-        _allocate(temporary / ROWS)
+        try:  # reserve disk space, so that a full disk is found at the start
+            with open(temporary / ROWS, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, (temporary / ROWS).stat().st_size)
+        except AttributeError:  # not on this system
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not on this disk
+                raise
         np.save(temporary / BLOCKS_DONE, np.zeros(-(-len(job.paths) // BLOCK), dtype=bool))
         (temporary / UNREADABLE).touch()
         mark_complete(temporary, job.key, files=(ROWS, BLOCKS_DONE))
-
-
-def _allocate(path: Path) -> None:
-    """Reserve disk space for the whole file, so that a full disk is found at the start."""
-    try:
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except AttributeError:  # not on this system
-        return
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not on this disk
-            raise
 
 
 def _finish(job: _Job) -> None:
