@@ -81,7 +81,7 @@ def test_queries_whose_cells_hold_too_little_are_searched_exactly(rows, folder):
     np.testing.assert_array_equal(found.positions, nearest(queries, rows, 2000)[1])
 
 
-def test_k_is_clipped_and_nothing_is_asked_of_nobody(rows, folder):
+def test_k_is_clipped_and_there_may_be_no_query(rows, folder):
     index = read_index(folder, rows)
     assert index.nearest(rows[:2], 5000).positions.shape == (2, 3000)
     assert index.nearest(rows[:0], 5).positions.shape == (0, 5)

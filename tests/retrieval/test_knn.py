@@ -239,26 +239,26 @@ def test_nearest_with_a_term_breaks_ties_by_position():
 
 @pytest.fixture(params=[1, 3])
 def devices(request, monkeypatch):
-    asked = []
+    calls = []
 
     def knn_gpu(resources, queries, rows, k, metric, device):
-        asked.append((device, len(rows), k))
+        calls.append((device, len(rows), k))
         return faiss.knn(queries, rows, k, metric=metric)
 
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: request.param)
     monkeypatch.setattr(faiss, "knn_gpu", knn_gpu, raising=False)
     monkeypatch.setattr(knn, "_resources", lambda device: None)
-    return request.param, asked
+    return request.param, calls
 
 
 def test_knn_on_gpus_gives_every_device_its_turn(devices):
-    count, asked = devices
+    count, calls = devices
     generator = np.random.default_rng(0)
     queries = generator.standard_normal((4, 6), dtype=np.float32)
     gallery = generator.standard_normal((53, 6)).astype(np.float16)
     found = list(knn_on_gpus(queries, blocks(gallery, 10, "gallery"), 5, count))
     expected = [(number % count, size, min(size, 5)) for number, size in enumerate([10] * 5 + [3])]
-    assert sorted(asked) == sorted(expected)
+    assert sorted(calls) == sorted(expected)
     for start, (piece, scores, positions) in zip(range(0, 53, 10), found, strict=True):
         rows = gallery[start : start + 10].astype(np.float32)
         assert piece.start == start
