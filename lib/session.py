@@ -204,7 +204,7 @@ class Session:
 
     def rank(self, checkpoint: Path) -> Ranking:
         """The gallery ranked for every query of the evaluation."""
-        return retrieval.rank(
+        return retrieval.embed_and_search(
             checkpoint,
             self.evaluation,
             self.root,
@@ -215,7 +215,7 @@ class Session:
 
     def score(self, ranking: Ranking) -> pd.DataFrame:
         """Average precision of every query of the evaluation."""
-        return retrieval.score(ranking, self.evaluation)
+        return retrieval.score_queries(ranking, self.evaluation)
 
     def submission_embeddings(self, checkpoint: Path) -> tuple[Embeddings, Embeddings]:
         """Queries and gallery that a submission is about, embedded by `checkpoint`.

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lib.artifacts import fingerprint, mark_complete, write_csv
-from lib.retrieval.embedding import IDS, ROWS
+from lib.retrieval.embedding_table import IDS, ROWS
 
 
 def write_folder(folder: Path, ids: list[str], rows: np.ndarray) -> Path:

@@ -5,7 +5,7 @@ import pandas as pd
 
 from lib.data.evaluation_set import Evaluation
 from lib.reranking.data import RetrievalData
-from lib.retrieval.embedding import Embeddings
+from lib.retrieval.embedding_table import Embeddings
 from tests.numbered import numbered_evaluation
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.reranking.votes import Votes, vote
-from lib.retrieval.exact_search import search
+from lib.retrieval.knn import search
 from lib.retrieval.ranking import Ranking
 
 

@@ -171,7 +171,7 @@ class AblationRunner:
         return make_cluster_list(folder, raw, config, place).path
 
     def score(self, row: AblationRow, rows: Mapping[str, AblationRow], seed: int) -> pd.DataFrame:
-        """Train and score one row with one seed (`lib.retrieval.score`); a finished one is read."""
+        """Train one row with one seed and score it by `score_queries`; a finished one is read."""
         members = [rows[name] for name in row.members] or [row]
         inference = row.inference or self.profile.inference
         checkpoints = [self.train(member, seed) for member in members]
@@ -181,7 +181,7 @@ class AblationRunner:
         path = self.folder / "scores" / f"{key}.csv"
         scores = read_csv_or_none(path, ["id", "average_precision"])
         if scores is None:
-            scores = retrieval.score(self._rank(checkpoints, inference), self.evaluation)
+            scores = retrieval.score_queries(self._rank(checkpoints, inference), self.evaluation)
             scores = read_csv_or_none(write_csv(scores, path), scores.columns)
         return scores
 
@@ -243,7 +243,7 @@ def run(
             which a single training then has to itself.
 
     Returns:
-        Row name → scores of all its queries (`lib.retrieval.scoring.score`) with the column `seed`.
+        Row name → scores of all its queries (`lib.retrieval.score_queries`) with the column `seed`.
 
     Raises:
         ValueError: if two different rows have one name.

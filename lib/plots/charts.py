@@ -92,7 +92,7 @@ def steps(
     """mAP step by step with intervals, and beside it each step's paired gain.
 
     Args:
-        table: from `lib.retrieval.scoring.compare`, or columns like its own.
+        table: from `lib.retrieval.compare_steps`, or columns like its own.
         title: of the left panel.
         gain_title: of the right one.
     """
@@ -123,7 +123,7 @@ def by_group(table: pd.DataFrame, group: str, *, title: str, k: int = 100) -> Fi
     """mAP@k of every group, one colour per step.
 
     Args:
-        table: from `lib.retrieval.scoring.by_continent`: the column `group`, `queries`, and one per
+        table: from `lib.retrieval.map_by_continent`: the column `group`, `queries`, and one per
         step. group: name of the grouping column.
         title: above the bars.
         k: images that count per query.

@@ -19,7 +19,6 @@ from lib.retrieval import (
     Ranking,
     best_of,
     check_rows,
-    find_nearest,
     nearest,
     score_pairs,
 )
@@ -90,7 +89,7 @@ def landmark_distances(
     for start in range(0, len(rows), IMAGES_AT_ONCE):
         part = slice(start, min(start + IMAGES_AT_ONCE, len(rows)))
         names = ("images", "references")
-        found = find_nearest(rows[part], labelled, neighbours, index, names=names, block=block)
+        found = nearest(rows[part], labelled, neighbours, index=index, names=names, block=block)
         near = positions[found[1]]
         away = 1 - found[0].astype(np.float64) + extra[near]
         landmarks[part], distances[part] = _per_landmark(

@@ -266,7 +266,7 @@ class Tried:
         settings: chosen.
         tried: how many settings there were.
         ranking: what it made of the evaluation's queries.
-        scores: the table of `lib.retrieval.scoring.score`.
+        scores: the table of `lib.retrieval.score_queries`.
     """
 
     reranker: Reranker
@@ -364,7 +364,7 @@ def compare(
         chosen[reranker.name] = _choose(reranker, material, evaluation)
         rows.append(_row(chosen[reranker.name], chosen[wanted[0].name], seed))
     privately = {name: one.scores[one.scores["usage"] == "Private"] for name, one in chosen.items()}
-    continents = retrieval.by_continent(privately, fewest=fewest)
+    continents = retrieval.map_by_continent(privately, fewest=fewest)
     return Comparison(pd.DataFrame(rows), continents, chosen)
 
 
@@ -376,7 +376,7 @@ def _choose(reranker: Reranker, material: RetrievalData, evaluation: Evaluation)
     for values in asked:
         settings = dict(zip(reranker.grid, values, strict=True))
         ranking = reranker.rerank(material, **settings)
-        scores = retrieval.score(ranking, evaluation)
+        scores = retrieval.score_queries(ranking, evaluation)
         found = Tried(reranker, settings, len(asked), ranking, scores)
         public = np.nan_to_num(found.precision("Public").mean())
         if public > most:
@@ -393,7 +393,7 @@ def _row(one: Tried, first: Tried, seed: int) -> dict[str, Any]:
         )
     interval = bootstrap_interval(private, generator=rng(seed, "interval"))
     before = None if one is first else first.precision("Private")
-    gain = retrieval.difference(private, before, seed=seed)
+    gain = retrieval.paired_gain(private, before, generator=rng(seed, "difference"))
     return {
         "reranker": one.reranker.name,
         "source": one.reranker.source,

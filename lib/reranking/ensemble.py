@@ -144,5 +144,5 @@ def merge_reranked(
         bonuses += tag_bonuses(view.votes, view.tags, weight * alpha, weight * beta)
     check_count(query_ids, len(queries), "query")
     check_count(gallery_ids, len(gallery), "gallery")
-    scores, positions = nearest(queries, gallery, k, block=block, bonus=SumOfTerms(bonuses))
+    scores, positions = nearest(queries, gallery, k, block=block, term=SumOfTerms(bonuses))
     return Ranking(scores, positions, query_ids, gallery_ids)

@@ -16,7 +16,7 @@ from lib.retrieval import (
     EmbeddingTable,
     Ranking,
     check_rows,
-    find_nearest,
+    nearest,
 )
 
 
@@ -76,11 +76,11 @@ def reciprocal_neighbours(
     names = ("queries", "references")
     options = {"names": names, "block": block}
     wanted = max(k, settings.candidates)
-    near = find_nearest(queries, references, wanted, index, **options)[1]
+    near = nearest(queries, references, wanted, index=index, **options)[1]
     expanded, place = np.unique(near, return_inverse=True)
     members = EmbeddingSubset(references, expanded)
     options["names"] = ("neighbours of queries", "references")
-    beyond = find_nearest(members, references, settings.candidates, index, **options)[1]
+    beyond = nearest(members, references, settings.candidates, index=index, **options)[1]
     place = place.reshape(near.shape)
 
     k = min(k, len(references))

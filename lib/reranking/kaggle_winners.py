@@ -88,7 +88,7 @@ def soft_rerank(
         gallery,
         max(ranking.k, 1),
         block=block,
-        bonus=SumOfTerms([agreement, difference]),
+        term=SumOfTerms([agreement, difference]),
     )
     return ranking.replace(*found)
 

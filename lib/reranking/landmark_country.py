@@ -121,7 +121,7 @@ def apply_votes(
     check_count(query_ids, len(queries), "query")
     check_count(gallery_ids, len(gallery), "gallery")
     bonus = SumOfTerms(tag_bonuses(votes, tags, alpha, beta))
-    scores, positions = nearest(queries, gallery, k, block=block, bonus=bonus)
+    scores, positions = nearest(queries, gallery, k, block=block, term=bonus)
     return Ranking(scores, positions, query_ids, gallery_ids)
 
 
@@ -130,7 +130,7 @@ def add_votes(
 ) -> Ranking:
     """Add the votes to the scores of any ranking, within its lists: the last link of a stack.
 
-    Where the scores are the similarities of `lib.retrieval.exact_search` and the lists hold the
+    Where the scores are the similarities of `lib.retrieval.knn` and the lists hold the
     whole gallery this is `apply_votes`; otherwise nothing new can come in. Ties by position.
 
     Args:
@@ -293,7 +293,7 @@ def grid(
                 query_ids=queries.ids,
                 gallery_ids=gallery.ids,
             )
-            scores = retrieval.score(ranking, evaluation)
+            scores = retrieval.score_queries(ranking, evaluation)
             for usage, mean in scores.groupby("usage")["average_precision"].mean().items():
                 found.setdefault(usage, {})[alpha, beta] = mean
     return {usage: _table(cells) for usage, cells in found.items()}

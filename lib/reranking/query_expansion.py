@@ -14,7 +14,6 @@ from lib.retrieval import (
     EmbeddingTable,
     Ranking,
     check_rows,
-    find_nearest,
     nearest,
 )
 
@@ -105,7 +104,7 @@ def augment_gallery(
     if not len(gallery):
         return out
     names = ("gallery images", "gallery images")
-    near = find_nearest(gallery, gallery, neighbours, index, names=names, block=block)[1]
+    near = nearest(gallery, gallery, neighbours, index=index, names=names, block=block)[1]
     weights = np.broadcast_to(np.logspace(0, last, neighbours)[: near.shape[1]], near.shape)
     for start in range(0, len(gallery), block):
         part = slice(start, start + block)

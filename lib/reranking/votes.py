@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.reranking.k_reciprocal import Reciprocal, reciprocal_neighbours
-from lib.retrieval import BLOCK, ApproximateIndex, EmbeddingSubset, find_nearest
+from lib.retrieval import BLOCK, ApproximateIndex, EmbeddingSubset, nearest
 
 NO_LANDMARK = -1
 NO_COUNTRY = ""
@@ -162,7 +162,7 @@ def vote(
         found = reciprocal_neighbours(queries, labelled, top, settings, index=index, block=block)
     else:
         names = ("queries", "references")
-        found = find_nearest(queries, labelled, top, index, names=names, block=block)
+        found = nearest(queries, labelled, top, index=index, names=names, block=block)
     similarities, voters = found[0], positions[found[1]]
     landmarks, countries = tags.landmarks[voters], tags.countries[voters]
     codes, names = pd.factorize(countries.ravel())
@@ -198,7 +198,7 @@ def tag_gallery(
         references, reference_landmarks, reference_countries
     )
     names = ("gallery images", "references")
-    found = find_nearest(gallery, labelled, 1, index, names=names, block=block)[1]
+    found = nearest(gallery, labelled, 1, index=index, names=names, block=block)[1]
     if not len(positions):
         return Tags(np.full(len(gallery), NO_LANDMARK), np.full(len(gallery), NO_COUNTRY))
     nearest_reference = positions[found[:, 0]]

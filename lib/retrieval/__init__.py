@@ -1,38 +1,50 @@
 """From a checkpoint to a ranking, its score and a submission file.
 
-Embedding of images, exact and approximate search, the official metric with bootstrap intervals.
+Embedding of images, exact and approximate search, the official metrics with bootstrap intervals.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from lib.data import read_solution
-from lib.retrieval.ann_index import ApproximateIndex, find_nearest, index_if_large
-from lib.retrieval.blocks import BLOCK, EmbeddingSubset, EmbeddingTable, check_table, open_rows
-from lib.retrieval.bootstrap import bootstrap_interval, paired_difference
-from lib.retrieval.exact_search import search
-from lib.retrieval.knn import best_of, nearest, score_pairs
+from lib.retrieval.ann_index import ApproximateIndex, index_if_large
+from lib.retrieval.embedding_table import (
+    BLOCK,
+    Embeddings,
+    EmbeddingSubset,
+    EmbeddingTable,
+    check_table,
+    open_rows,
+    read_embeddings,
+)
+from lib.retrieval.knn import (
+    NO_TAG,
+    SumOfTerms,
+    TagScores,
+    best_of,
+    nearest,
+    score_pairs,
+    search,
+)
 from lib.retrieval.metrics import evaluate, mean_average_precision
-from lib.retrieval.ranking import Ranking, check_count, check_rows, read_ranking, write_ranking
-from lib.retrieval.score_terms import NO_TAG, SumOfTerms, TagScores
-from lib.retrieval.submission import check_submission, write_submission
+from lib.retrieval.ranking import Ranking, check_count, check_rows
+from lib.retrieval.scoring import (
+    bootstrap_interval,
+    compare_steps,
+    map_by_continent,
+    map_of_usage,
+    paired_gain,
+    score_queries,
+)
+from lib.retrieval.submission import write_submission
 
 if TYPE_CHECKING:
     from lib.retrieval.embedding import (
-        Embeddings,
         embed,
+        embed_and_search,
+        embed_evaluation,
         extract_embeddings,
         largest_size,
-        read_embeddings,
-    )
-    from lib.retrieval.scoring import (
-        by_continent,
-        compare,
-        difference,
-        embed_evaluation,
-        mean_of,
-        rank,
-        score,
     )
 
 __all__ = [
@@ -47,54 +59,34 @@ __all__ = [
     "TagScores",
     "best_of",
     "bootstrap_interval",
-    "by_continent",
     "check_count",
     "check_rows",
-    "check_submission",
     "check_table",
-    "compare",
-    "difference",
+    "compare_steps",
     "embed",
+    "embed_and_search",
     "embed_evaluation",
     "evaluate",
     "extract_embeddings",
-    "find_nearest",
     "index_if_large",
     "largest_size",
+    "map_by_continent",
+    "map_of_usage",
     "mean_average_precision",
-    "mean_of",
     "nearest",
     "open_rows",
-    "paired_difference",
-    "rank",
+    "paired_gain",
     "read_embeddings",
-    "read_ranking",
     "read_solution",
-    "score",
     "score_pairs",
+    "score_queries",
     "search",
-    "write_ranking",
     "write_submission",
 ]
 
-_NEED_TORCH = {
-    "Embeddings": "lib.retrieval.embedding",
-    "extract_embeddings": "lib.retrieval.embedding",
-    "embed": "lib.retrieval.embedding",
-    "largest_size": "lib.retrieval.embedding",
-    "read_embeddings": "lib.retrieval.embedding",
-    "by_continent": "lib.retrieval.scoring",
-    "compare": "lib.retrieval.scoring",
-    "difference": "lib.retrieval.scoring",
-    "embed_evaluation": "lib.retrieval.scoring",
-    "mean_of": "lib.retrieval.scoring",
-    "rank": "lib.retrieval.scoring",
-    "score": "lib.retrieval.scoring",
-}
-
 
 def __getattr__(name: str) -> Any:
-    """Import what needs torch when it is asked for: torch takes seconds to import."""
-    if name not in _NEED_TORCH:
+    """Import `lib.retrieval.embedding`, and with it torch, when it is first needed."""
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_NEED_TORCH[name]), name)
+    return getattr(import_module("lib.retrieval.embedding"), name)

@@ -1,16 +1,13 @@
 """Commands: `python -m lib.retrieval score SUBMISSION SOLUTION` and `check SUBMISSION DATA_DIR`.
 
-`score` prints the official numbers of a submission file, with `--groups continents.csv` per group,
-and `--queries scores.csv` keeps the numbers of every query. `check` says whether Kaggle would
-accept a file for the dataset folder.
+`score` prints the official metrics of a submission file, with `--groups FILE` per group, and
+`--queries FILE` writes those of every query. `check` tells whether Kaggle would accept a file.
 """
 
 import argparse
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-
-import pandas as pd
 
 from lib.artifacts import write_csv
 from lib.data import (
@@ -27,27 +24,23 @@ from lib.retrieval.submission import check_submission
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Score or check a submission file."""
-    chosen = _parse(arguments)
+    parser = argparse.ArgumentParser(prog="python -m lib.retrieval", description=main.__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    score = commands.add_parser("score", help="the official metrics of a submission file")
+    score.add_argument("submission", help="file with the columns id,images")
+    score.add_argument("solution", help="file like retrieval_solution_v2.1.csv")
+    score.add_argument("--groups", help="file with the columns id,group: metrics per group, too")
+    score.add_argument("--queries", help="file to write with a row per query")
+    check = commands.add_parser("check", help="would Kaggle accept a file?")
+    check.add_argument("submission", help="file with the columns id,images")
+    check.add_argument("data", help="dataset folder in GLDv2's layout")
+    check.add_argument("-k", type=int, default=OFFICIAL, help="ids per row (100)")
+    chosen = parser.parse_args(arguments)
     try:
         text = _score(chosen) if chosen.command == "score" else _check(chosen)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     print(text)
-
-
-def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m lib.retrieval", description=main.__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    score = commands.add_parser("score", help="the official numbers of a submission file")
-    score.add_argument("submission", help="file with the columns id,images")
-    score.add_argument("solution", help="file like retrieval_solution_v2.1.csv")
-    score.add_argument("--groups", help="file with the columns id,group: numbers per group, too")
-    score.add_argument("--queries", help="file to write with a row per query")
-    check = commands.add_parser("check", help="is a file as Kaggle wants it?")
-    check.add_argument("submission", help="file with the columns id,images")
-    check.add_argument("data", help="dataset folder in GLDv2's layout")
-    check.add_argument("-k", type=int, default=OFFICIAL, help="ids per row (100)")
-    return parser.parse_args(arguments)
 
 
 def _score(chosen: argparse.Namespace) -> str:
@@ -71,59 +64,54 @@ def _check_files(
     ignored: Collection[str],
     groups: Mapping[str, str] | None,
 ) -> None:
-    """Refuse files that cannot belong together; warn of those that hardly do."""
-    asked = {query: set(ids) for solution in solutions.values() for query, ids in solution.items()}
-    if not asked:
+    """Refuse files that do not fit each other; warn of what looks wrong."""
+    relevant = {query: set(ids) for usage in solutions.values() for query, ids in usage.items()}
+    if not relevant:
         raise ValueError(f"{chosen.solution}: expected Public or Private queries, found none")
     try:
-        refuse_unknown(predictions, asked.keys() | ignored)
+        refuse_unknown(predictions, relevant.keys() | ignored)
     except ValueError as error:
         raise ValueError(f"{chosen.submission}: {error}") from None
-    doubts = []
-    absent = [query for query in asked if not predictions.get(query)]
+    warnings = []
+    absent = [query for query in relevant if not predictions.get(query)]
     if absent:
-        doubts.append(
-            f"{chosen.submission} ranks no image for {len(absent):,} of the {len(asked):,} queries,"
-            f" the first {absent[0]}; they count 0"
+        warnings.append(
+            f"{chosen.submission} ranks no image for {len(absent):,} of the {len(relevant):,}"
+            f" queries, the first {absent[0]}; they count 0"
         )
-    answers = set().union(*asked.values())
-    found = {image for query in asked for image in predictions.get(query, ())}
+    answers = set().union(*relevant.values())
+    found = {image for query in relevant for image in predictions.get(query, ())}
     if found and found.isdisjoint(answers):
         lower = {image.lower() for image in answers}
         same = sum(image.lower() in lower for image in found)
         case = f", but {same:,} are in the other case" if same else ""
-        doubts.append(
+        warnings.append(
             f"none of the {len(found):,} ids in {chosen.submission} answers any query of"
             f" {chosen.solution}{case}; are both of one dataset?"
         )
-    groupless = [query for query in asked if groups is not None and query not in groups]
+    groupless = [] if groups is None else [query for query in relevant if query not in groups]
     if groupless:
-        doubts.append(
-            f"{chosen.groups} has no group for {len(groupless):,} of the {len(asked):,} queries,"
+        warnings.append(
+            f"{chosen.groups} has no group for {len(groupless):,} of the {len(relevant):,} queries,"
             f" the first {groupless[0]}"
         )
-    for doubt in doubts:
-        print(f"warning: {doubt}", file=sys.stderr)
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _check(chosen: argparse.Namespace) -> str:
-    queries, gallery = _ids_of(chosen.data)
-    rows = check_submission(chosen.submission, queries, gallery, k=chosen.k)
-    return f"{chosen.submission}: {len(rows):,} rows are right"
-
-
-def _ids_of(data: str) -> tuple[pd.Series, pd.Series]:
-    if not Path(data).is_dir():
-        raise ValueError(f"expected a dataset folder, found none at {data}; check its path")
-    store = ImageStore(Path(data))
-    found = ids_of_split(store, "test"), ids_of_split(store, "index")
-    for split, ids in zip(("test", "index"), found, strict=True):
-        if ids.empty:
+    if not Path(chosen.data).is_dir():
+        raise ValueError(f"expected a dataset folder, found none at {chosen.data}; check its path")
+    store = ImageStore(Path(chosen.data))
+    ids = {split: ids_of_split(store, split) for split in ("test", "index")}
+    for split, found in ids.items():
+        if found.empty:
             raise ValueError(
-                f"expected {split}.csv or images of {split} in {data}, found neither; give the"
-                " dataset folder that the submission is for"
+                f"expected {split}.csv or images of {split} in {chosen.data}, found neither; give"
+                " the dataset folder that the submission is for"
             )
-    return found
+    rows = check_submission(chosen.submission, ids["test"], ids["index"], k=chosen.k)
+    return f"{chosen.submission}: {len(rows):,} rows are right"
 
 
 if __name__ == "__main__":

@@ -1,18 +1,10 @@
-"""Train and save an inverted file of faiss over millions of rows.
+"""Approximate nearest neighbours among millions of references, through an inverted file of faiss.
 
-Rows are projected on the directions in which they differ most, grouped in cells by k-means and kept
-as half-byte codes (IVF, PQ fast scan), 56 bytes a row instead of a kilobyte. A finished index is
-recognised by the contents of its rows, and a killed build goes on from its training.
-`lib.retrieval.ann_index` searches it.
-
-Approximate nearest neighbours among millions of references, and how approximate they are.
-
-Exact search of 4.1 million references for each of 760,000 gallery images is 3 · 10¹⁵ operations. An
-inverted file (`lib.retrieval.ann_index`) needs a thousandth: a query looks into the nearest cells
-only,
-and the best hundred candidates are scored again with the rows themselves in double precision, so a
-score is the same as from the exact search. Nothing is silent: every search also searches a sample
-of its queries exactly, and prints the recall."""
+Rows are projected on the directions of largest second moment, grouped in cells by k-means and kept
+as half-byte codes (IVF, PQ fast scan), 56 bytes a row instead of a kilobyte. A query looks into the
+nearest cells only; its best candidates are scored again as in the exact search, so scores are the
+same. Every search also searches a sample of its queries exactly and prints the recall.
+"""
 
 import hashlib
 from dataclasses import dataclass
@@ -31,7 +23,13 @@ from lib.artifacts import (
     rng,
     start_over,
 )
-from lib.retrieval.blocks import BLOCK, EmbeddingSubset, EmbeddingTable, blocks, check_table
+from lib.retrieval.embedding_table import (
+    BLOCK,
+    EmbeddingSubset,
+    EmbeddingTable,
+    blocks,
+    check_table,
+)
 from lib.retrieval.knn import best_of, check_tables, nearest, score_pairs
 
 VERSION = 2  # of the stored form
@@ -39,6 +37,155 @@ INDEX, TRAINED = "index.faiss", "trained"
 FEWEST = 64  # rows worth an index
 POINTS_PER_CELL = 40  # rows that k-means learns from; faiss asks for 39
 PROJECTED = 192  # dimensions kept
+AT_ONCE = 16_384  # queries
+LARGEST_EXACT = 300_000  # references: exact tags of as many gallery images take half an hour
+
+
+class Neighbours(NamedTuple):
+    """What an approximate search found, and its measured recall."""
+
+    scores: np.ndarray  # (Q, k) float32, best first
+    positions: np.ndarray  # (Q, k) int64
+    recall_at_1: float
+    recall_at_k: float
+
+
+@dataclass(frozen=True, eq=False)
+class ApproximateIndex:
+    """A saved index over its rows; `read_index` makes it.
+
+    Attributes:
+        rows: (N, D) embeddings that it was built over.
+        index: faiss's index.
+        probes: cells that a query looks into; more find more and take longer.
+        candidates: rows scored again per query, at least twice as many as are asked for.
+        sample: queries of every search that are searched exactly, too.
+    """
+
+    rows: EmbeddingTable
+    index: faiss.IndexPreTransform
+    probes: int
+    candidates: int = 100
+    sample: int = 500
+
+    def __len__(self) -> int:
+        """The number of rows."""
+        return self.index.ntotal
+
+    def nearest(
+        self,
+        queries: EmbeddingTable,
+        k: int,
+        *,
+        names: tuple[str, str] = ("queries", "indexed rows"),
+        block: int = BLOCK,
+    ) -> Neighbours:
+        """Find about the `k` rows of largest inner product for every query, and print the recall.
+
+        A neighbour counts as found when one of the same score was. A query whose cells hold fewer
+        than `k` rows is searched exactly.
+
+        Args:
+            queries: (Q, D), may be a memory map.
+            k: neighbours per query; all rows when there are fewer.
+            names: what messages call queries and rows.
+            block: queries read at a time, and rows in the exact search of the sample.
+
+        Raises:
+            ValueError: as `lib.retrieval.nearest`.
+        """
+        check_tables(queries, self.rows, names)
+        if k < 1:
+            raise ValueError(f"expected k of at least 1, found {k}; ask for one neighbour or more")
+        k = min(k, len(self))
+        scores = np.empty((len(queries), k), dtype=np.float32)
+        positions = np.empty((len(queries), k), dtype=np.int64)
+        inside = faiss.SearchParametersIVF(nprobe=self.probes)
+        settings = faiss.SearchParametersPreTransform(index_params=inside)
+        wanted = min(max(self.candidates, 2 * k), len(self))
+        step = min(block, AT_ONCE)
+        pieces = blocks(queries, step, names[0])
+        title = f"approximate search of {names[1]}"
+        for start, piece, _ in progress(pieces, title, -(-len(queries) // step)):
+            candidates = self.index.search(piece, wanted, params=settings)[1]
+            found = best_of(score_pairs(piece, self.rows, candidates), candidates, k)
+            few = np.flatnonzero(found[1][:, -1] < 0)
+            if len(few):
+                found[0][few], found[1][few] = nearest(piece[few], self.rows, k, block=block)
+            scores[start : start + len(piece)], positions[start : start + len(piece)] = found
+        return Neighbours(scores, positions, *self._recall(queries, scores, names, block))
+
+    def _recall(
+        self, queries: EmbeddingTable, scores: np.ndarray, names: tuple[str, str], block: int
+    ) -> tuple[float, float]:
+        """Recall at 1 and at k over evenly spread queries, printed."""
+        k, count = scores.shape[1], min(self.sample, len(queries))
+        if not k or not count:
+            return 1.0, 1.0
+        chosen = np.linspace(0, len(queries) - 1, count).astype(np.int64)
+        exact = nearest(queries[chosen], self.rows, k, block=block, names=names)[0]
+        at_1 = float((scores[chosen, 0] >= exact[:, 0]).mean())
+        at_k = float((scores[chosen] >= exact[:, -1:]).mean())
+        also = f", recall@{k} {at_k:.4f}" if k > 1 else ""
+        cells = faiss.extract_index_ivf(self.index).nlist
+        print(
+            f"approximate search of {len(self):,} {names[1]}: recall@1 {at_1:.4f}{also}, measured"
+            f" on {count:,} of {len(queries):,} {names[0]} ({self.probes} of {cells:,} cells"
+            " probed)",
+            flush=True,
+        )
+        return at_1, at_k
+
+
+def index_if_large(
+    rows: EmbeddingTable, folder: str | Path, *, largest: int = LARGEST_EXACT, **options: int
+) -> ApproximateIndex | None:
+    """An index of `rows` kept in `folder`, or None where exact search is quick enough.
+
+    Args:
+        rows: (N, D) embeddings.
+        folder: where the index is, or will be built.
+        largest: number of rows that are still searched exactly.
+        options: as `read_index`.
+    """
+    if len(rows) <= largest:
+        return None
+    return read_index(build_index(rows, folder), rows, **options)
+
+
+def read_index(
+    folder: str | Path, rows: EmbeddingTable, *, probes: int = 0, **options: int
+) -> ApproximateIndex:
+    """Open the index that `build_index` saved in `folder` for `rows`.
+
+    Args:
+        folder: of the index.
+        rows: the embeddings it was built over.
+        probes: cells that a query looks into; 0 for a twelfth of them, at least 8.
+        options: `candidates` and `sample` of `ApproximateIndex`.
+
+    Raises:
+        ValueError: if there is no finished index, or it is of another number or width of rows.
+    """
+    index = open_index(folder)
+    if index is None:
+        raise ValueError(f"expected a finished index in {folder}, found none; build it first")
+    if (index.ntotal, index.d) != tuple(rows.shape):
+        raise ValueError(
+            f"expected the index of {rows.shape[0]} rows of {rows.shape[1]} in {folder}, found one"
+            f" of {index.ntotal} of {index.d}; build it for these rows"
+        )
+    cells = faiss.extract_index_ivf(index).nlist
+    return ApproximateIndex(rows, index, probes or min(cells, max(8, cells // 12)), **options)
+
+
+def open_index(folder: str | Path) -> faiss.Index | None:
+    """The index in a folder, or None where there is none or its file is cut."""
+    try:
+        index = faiss.read_index(str(Path(folder) / INDEX))
+    except (RuntimeError, MemoryError):
+        return None
+    return None if faiss.try_extract_index_ivf(index) is None else index
 
 
 def build_index(
@@ -46,8 +193,8 @@ def build_index(
 ) -> Path:
     """Train an index of `rows` and save it in `folder`, which is returned.
 
-    Does nothing when the folder already holds the index of these rows, and does not train again
-    when a killed run had finished training. Minutes for millions of rows, and less than a gigabyte.
+    Does nothing when the folder already holds the index of rows with these values, and goes on from
+    the training of a killed run. Takes minutes for millions of rows, and less than a gigabyte.
 
     Args:
         rows: (N, D) embeddings, may be a memory map.
@@ -66,8 +213,10 @@ def build_index(
             f"expected at least {FEWEST} rows and as many as cells, found {len(rows)} rows for"
             f" {cells} cells; search so few exactly, or ask for fewer cells"
         )
-    folder = Path(folder)
-    key = fingerprint(VERSION, cells, iterations, seed, list(rows.shape), _digest(rows))
+    folder, digest = Path(folder), hashlib.sha256(str(rows.dtype).encode())
+    for start in range(0, len(rows), BLOCK):  # four seconds for four million rows of 512
+        digest.update(np.ascontiguousarray(rows[start : start + BLOCK]))
+    key = fingerprint(VERSION, cells, iterations, seed, list(rows.shape), digest.hexdigest())
     if is_done(folder, key) and open_index(folder) is not None:
         return folder
     start_over(folder)
@@ -79,15 +228,6 @@ def build_index(
         faiss.write_index(index, str(temporary))
     mark_complete(folder, key, files=[INDEX], rows=len(rows), cells=cells)
     return folder
-
-
-def open_index(folder: str | Path) -> faiss.Index | None:
-    """The index in a folder, or None where there is none or its file is cut."""
-    try:
-        index = faiss.read_index(str(Path(folder) / INDEX))
-    except (RuntimeError, MemoryError):
-        return None
-    return None if faiss.try_extract_index_ivf(index) is None else index
 
 
 def _trained(
@@ -117,9 +257,9 @@ def _trained(
 
 
 def _projection(rows: np.ndarray, generator: np.random.Generator) -> faiss.LinearTransform:
-    """On the directions of largest second moment, turned at random so that codes share them evenly.
+    """Onto the directions of largest second moment, rotated at random so that codes share them.
 
-    Without subtracting the mean, inner products of what is kept stay what they are.
+    Unlike PCA it subtracts no mean, so that inner products stay what they are.
     """
     width = rows.shape[1]
     kept = max(1, min(PROJECTED, width) // 2 * 2)
@@ -130,185 +270,3 @@ def _projection(rows: np.ndarray, generator: np.random.Generator) -> faiss.Linea
     faiss.copy_array_to_vector(np.ascontiguousarray(matrix).ravel(), projection.A)
     projection.is_trained = True
     return projection
-
-
-def _digest(rows: EmbeddingTable) -> str:
-    """A hash of all values: four seconds for four million rows of 512."""
-    found = hashlib.sha256(str(rows.dtype).encode())
-    for start in range(0, len(rows), BLOCK):
-        found.update(np.ascontiguousarray(rows[start : start + BLOCK]))
-    return found.hexdigest()
-
-
-AT_ONCE = 16_384  # queries
-LARGEST_EXACT = 300_000  # references: exact tags of as many gallery images take half an hour
-
-
-class Found(NamedTuple):
-    """Neighbours, and the measured recall of the search that found them."""
-
-    scores: np.ndarray  # (Q, k) float32, best first
-    positions: np.ndarray  # (Q, k) int64
-    recall_at_1: float
-    recall_at_k: float
-
-
-@dataclass(frozen=True, eq=False)
-class ApproximateIndex:
-    """A saved index over its rows; make it with `read_index`.
-
-    Attributes:
-        rows: (N, D) embeddings that it was built over.
-        index: faiss's index.
-        probes: cells that a query looks into; more find more and take longer.
-        candidates: rows scored again per query, at least twice as many as are asked for.
-        sample: queries of every search that are searched exactly, too.
-    """
-
-    rows: EmbeddingTable
-    index: faiss.IndexPreTransform
-    probes: int
-    candidates: int = 100
-    sample: int = 500
-
-    @property
-    def cells(self) -> int:
-        """How many cells there are."""
-        return faiss.extract_index_ivf(self.index).nlist
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return self.index.ntotal
-
-    def nearest(
-        self,
-        queries: EmbeddingTable,
-        k: int,
-        *,
-        names: tuple[str, str] = ("queries", "indexed rows"),
-        block: int = BLOCK,
-    ) -> Found:
-        """Find about the `k` rows of largest inner product for every query, and print the recall.
-
-        A neighbour counts as found when one of the same score was, so copies of an image are as
-        good as each other. A query whose cells hold fewer than `k` rows is searched exactly.
-
-        Args:
-            queries: (Q, D), may be a memory map.
-            k: neighbours per query; all rows when there are fewer.
-            names: what messages call queries and rows.
-            block: queries read at a time, and rows in the exact search of the sample.
-
-        Raises:
-            ValueError: as `lib.retrieval.knn.nearest`.
-        """
-        check_tables(queries, self.rows, names)
-        if k < 1:
-            raise ValueError(f"expected k of at least 1, found {k}; ask for one neighbour or more")
-        k = min(k, len(self))
-        scores = np.empty((len(queries), k), dtype=np.float32)
-        positions = np.empty((len(queries), k), dtype=np.int64)
-        pieces = blocks(queries, min(block, AT_ONCE), names[0])
-        count = -(-len(queries) // min(block, AT_ONCE))
-        for start, piece, _ in progress(pieces, f"approximate search of {names[1]}", count):
-            part = slice(start, start + len(piece))
-            scores[part], positions[part] = self._nearest(piece, k, block)
-        return Found(scores, positions, *self._recall(queries, scores, names, block))
-
-    def _nearest(self, queries: np.ndarray, k: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-        inside = faiss.SearchParametersIVF(nprobe=self.probes)
-        settings = faiss.SearchParametersPreTransform(index_params=inside)
-        wanted = min(max(self.candidates, 2 * k), len(self))
-        candidates = self.index.search(queries, wanted, params=settings)[1]
-        scores, positions = best_of(score_pairs(queries, self.rows, candidates), candidates, k)
-        few = np.flatnonzero(positions[:, -1] < 0)
-        if len(few):
-            scores[few], positions[few] = nearest(queries[few], self.rows, k, block=block)
-        return scores, positions
-
-    def _recall(
-        self, queries: EmbeddingTable, scores: np.ndarray, names: tuple[str, str], block: int
-    ) -> tuple[float, float]:
-        """Recall at 1 and at k over evenly spread queries, printed."""
-        k, count = scores.shape[1], min(self.sample, len(queries))
-        if not k or not count:
-            return 1.0, 1.0
-        chosen = np.linspace(0, len(queries) - 1, count).astype(np.int64)
-        exact = nearest(queries[chosen], self.rows, k, block=block, names=names)[0]
-        is_found = scores[chosen] >= exact[:, -1:]
-        at_1 = float((scores[chosen, 0] >= exact[:, 0]).mean())
-        at_k = float(is_found.mean())
-        also = f", recall@{k} {at_k:.4f}" if k > 1 else ""
-        print(
-            f"approximate search of {len(self):,} {names[1]}: recall@1 {at_1:.4f}{also}, measured"
-            f" on {count:,} of {len(queries):,} {names[0]} ({self.probes} of"
-            f" {self.cells:,} cells probed)",
-            flush=True,
-        )
-        return at_1, at_k
-
-
-def read_index(
-    folder: str | Path, rows: EmbeddingTable, *, probes: int = 0, **options: int
-) -> ApproximateIndex:
-    """Open the index that `build_index` saved in `folder` for `rows`.
-
-    Args:
-        folder: of the index.
-        rows: the embeddings it was built over.
-        probes: cells that a query looks into; 0 for a twelfth of them, at least 8.
-        options: `candidates` and `sample` of `ApproximateIndex`.
-
-    Raises:
-        ValueError: if there is no finished index, or it is of another number or width of rows.
-    """
-    index = open_index(folder)
-    if index is None:
-        raise ValueError(f"expected a finished index in {folder}, found none; build it first")
-    if (index.ntotal, index.d) != tuple(rows.shape):
-        raise ValueError(
-            f"expected the index of {rows.shape[0]} rows of {rows.shape[1]} in {folder}, found one"
-            f" of {index.ntotal} of {index.d}; build it for these rows"
-        )
-    cells = faiss.extract_index_ivf(index).nlist
-    return ApproximateIndex(rows, index, probes or min(cells, max(8, cells // 12)), **options)
-
-
-def index_if_large(
-    rows: EmbeddingTable, folder: str | Path, *, largest: int = LARGEST_EXACT, **options: int
-) -> ApproximateIndex | None:
-    """An index of `rows` kept in `folder`, or None where exact search is quick enough.
-
-    Args:
-        rows: (N, D) embeddings.
-        folder: where the index is, or will be.
-        largest: rows that are still searched exactly.
-        options: as `read_index`.
-    """
-    if len(rows) <= largest:
-        return None
-    return read_index(build_index(rows, folder), rows, **options)
-
-
-def find_nearest(
-    queries: EmbeddingTable,
-    rows: EmbeddingTable,
-    k: int,
-    index: ApproximateIndex | None = None,
-    *,
-    names: tuple[str, str] = ("queries", "gallery"),
-    block: int = BLOCK,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The `k` nearest rows of every query: exact, or through `index` where one is given.
-
-    Raises:
-        ValueError: if the index is of another number of rows, and as `lib.retrieval.knn.nearest`.
-    """
-    if index is None:
-        return nearest(queries, rows, k, block=block, names=names)
-    if len(index) != len(rows):
-        raise ValueError(
-            f"expected an index of the {len(rows)} {names[1]} searched, found one of"
-            f" {len(index)}; build it for these (references without a landmark are left out)"
-        )
-    return index.nearest(queries, k, names=names, block=block)[:2]

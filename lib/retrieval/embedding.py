@@ -1,13 +1,11 @@
-"""From pixels to descriptors: one image seen several ways, as one unit row.
+"""From a checkpoint and images to embeddings: float16 unit rows in one `.npy`, with their ids.
 
-GLR20 and GLR21 test at a larger size than they train at; mirrored and rescaled views are the usual
-cheap additions, whose embeddings are averaged (GLR21's code has the scales 0.707, 1 and 1.414 and
-multiples of 16 pixels).
-
-From a checkpoint and images to descriptors: float16 unit rows in one `.npy`, with their ids.
-
-Rows are written in blocks into one file, and a block is marked when it is done, so an embedding of
-four million images survives a kill and several processes share the work block by block."""
+An image's embedding is the mean over its views: mirrored and rescaled, at a larger size than the
+training's, as both papers test (GLR20 = 3rd place, Google Landmark Retrieval 2020, Mei et al.;
+GLR21 = 2nd place, Google Landmark Retrieval 2021, Zhang et al., whose code has the scales 0.707, 1
+and 1.414). Rows are written block by block and a finished block is marked, so that embedding
+millions of images survives a kill and several processes share the blocks.
+"""
 
 import errno
 import os
@@ -36,6 +34,7 @@ from lib.artifacts import (
 )
 from lib.config import InferenceConfig
 from lib.data import (
+    Evaluation,
     ImageSource,
     ImageStore,
     SquareImages,
@@ -47,9 +46,15 @@ from lib.data import (
 )
 from lib.distributed import precision, work_alone
 from lib.models import EmbeddingNetwork, normalise
-from lib.retrieval.blocks import open_rows
+from lib.retrieval.embedding_table import IDS, ROWS, Embeddings, read_embeddings
+from lib.retrieval.knn import search
+from lib.retrieval.ranking import Ranking
 
 STEP = 16  # pixels; the sizes of other scales are multiples of it
+BLOCK = 4096  # images
+PARTIAL = "partial"  # a folder with the rows so far, and which blocks of them are there
+BLOCKS_DONE = "blocks.npy"
+UNREADABLE = "unreadable.txt"  # paths of images that counted as grey in the blocks so far
 
 
 def sizes(config: InferenceConfig) -> tuple[int, ...]:
@@ -65,7 +70,7 @@ def sizes(config: InferenceConfig) -> tuple[int, ...]:
 
 
 def largest_size(config: InferenceConfig) -> int:
-    """The side at which images are read; the smaller views are made from that.
+    """The side at which images are read; smaller views are resized from it.
 
     Raises:
         ValueError: if there is no scale, or one is not positive.
@@ -80,17 +85,16 @@ def largest_size(config: InferenceConfig) -> int:
 def extract_embeddings(
     model: EmbeddingNetwork, pixels: torch.Tensor, config: InferenceConfig
 ) -> torch.Tensor:
-    """Describe uint8 images (B, 3, S, S) by unit rows (B, D) in float32.
+    """Embed uint8 images (B, 3, S, S), S of `largest_size`, as unit rows (B, D) in float32.
 
-    Args:
-        model: on the device of `pixels`.
-        pixels: values 0 to 255, S as `largest_size` says.
-        config: which views there are.
+    `model` is on the device of `pixels`.
     """
     images = normalise(pixels, model.mean, model.std)
     total = torch.zeros((), device=images.device)
     for side in sizes(config):
-        view = images if side == images.shape[-1] else _resized(images, side)
+        view = images
+        if side != images.shape[-1]:
+            view = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
         view = view.contiguous(memory_format=torch.channels_last)
         total = total + model.embed(view)
         if config.flip:
@@ -98,32 +102,9 @@ def extract_embeddings(
     return F.normalize(total, dim=1)
 
 
-def _resized(images: torch.Tensor, side: int) -> torch.Tensor:
-    return F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
-
-
-ROWS = "embeddings.npy"
-IDS = "ids.csv"
-BLOCK = 4096  # images
-PARTIAL = "partial"  # a folder with the rows so far, and which blocks of them are there
-BLOCKS_DONE = "blocks.npy"
-UNREADABLE = "unreadable.txt"  # paths of images that counted as grey in the blocks so far
-
-
 @dataclass(frozen=True)
-class Embeddings:
-    """Descriptors and whose they are: ids (N,) str and rows (N, D) float16, a memory map."""
-
-    ids: np.ndarray
-    rows: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
-@dataclass(frozen=True)
-class EmbeddingJob:
-    """What an embedding process needs to know."""
+class _Job:
+    """What one call of `embed` has to do."""
 
     checkpoint: Path
     ids: pd.Series
@@ -147,13 +128,12 @@ def embed(
 ) -> Path:
     """Embed the images of `table` (columns id, path) and return `folder`.
 
-    Does nothing when the folder already holds these images' embeddings from this checkpoint, and
-    goes on with the missing blocks when it holds some of them. Read the result with
-    `read_embeddings`.
+    Does nothing when the folder holds these images' embeddings from this checkpoint, and embeds
+    only the missing blocks when it holds some of them. `read_embeddings` reads the result.
 
     Args:
-        checkpoint: written by `lib.training.stage` (or `lib.models.network.save`).
-        table: images in the order of the rows to be.
+        checkpoint: written by `lib.training.train` or `lib.models.save`.
+        table: images in the order of the rows.
         root: the data folder that the paths are relative to.
         folder: receives `embeddings.npy` (N, D) float16 and `ids.csv`.
         inference: sizes and views of an image.
@@ -164,50 +144,50 @@ def embed(
             of the images are missing or unreadable; or if an embedding is not finite.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
-    origin = read_fingerprint(checkpoint.parent) or [str(checkpoint), *_file_stamp(checkpoint)]
+    origin = read_fingerprint(checkpoint.parent)
+    if origin is None:
+        origin = [str(checkpoint), checkpoint.stat().st_size, checkpoint.stat().st_mtime_ns]
     settings = fingerprint(checkpoint.name, origin, table[["id", "path"]], inference)
     store, paths, root = ImageStore(root), tuple(table["path"]), Path(root)
     with work_alone(
         folder, lambda: work_left(f"embedding {folder.name!r}", folder, settings, store, paths)
     ) as key:
         if key:
-            ids = table["id"]
             options = inference, batch_size, settings, key
-            _embed(EmbeddingJob(checkpoint, ids, paths, root, folder, *options))
+            _embed(_Job(checkpoint, table["id"], paths, root, folder, *options))
     return folder
 
 
-def read_embeddings(folder: str | Path) -> Embeddings:
-    """Ids and rows of a finished embedding folder; the rows stay on disk until they are used.
-
-    Raises:
-        ValueError: if the folder holds no finished embeddings, or ids are out of step with rows.
-    """
-    folder = Path(folder)
-    if read_fingerprint(folder) is None:
-        raise ValueError(f"expected finished embeddings in {folder}, found none; run embed first")
-    options = {"usecols": ["id"], "dtype": str, "keep_default_na": False}
-    try:
-        ids = pd.read_csv(folder / IDS, **options)["id"].to_numpy(dtype=str)
-    except ValueError as error:
-        raise ValueError(
-            f"expected a column id in {folder / IDS}, found another or a cut file ({error}); "
-            "embed those images again"
-        ) from error
-    rows = open_rows(folder / ROWS)
-    if len(rows) != len(ids):
-        raise ValueError(
-            f"expected a row for each of the {len(ids):,} ids in {folder}, found embeddings of"
-            f" shape {rows.shape}; embed those images again"
-        )
-    return Embeddings(ids, rows)
+def embed_evaluation(
+    checkpoint: str | Path,
+    evaluation: Evaluation,
+    root: str | Path,
+    folder: str | Path,
+    inference: InferenceConfig,
+) -> tuple[Embeddings, Embeddings]:
+    """Embed queries and gallery under `folder` as `query` and `gallery`, and read both."""
+    queries, gallery = (
+        read_embeddings(embed(checkpoint, table, root, Path(folder) / name, inference))
+        for name, table in (("query", evaluation.queries), ("gallery", evaluation.gallery))
+    )
+    return queries, gallery
 
 
-def _file_stamp(path: Path) -> list[int]:
-    return [path.stat().st_size, path.stat().st_mtime_ns]
+def embed_and_search(
+    checkpoint: str | Path,
+    evaluation: Evaluation,
+    root: str | Path,
+    folder: str | Path,
+    inference: InferenceConfig,
+    *,
+    k: int = 100,
+) -> Ranking:
+    """Rank the `k` nearest gallery images of every query, embedded as by `embed_evaluation`."""
+    queries, gallery = embed_evaluation(checkpoint, evaluation, root, folder, inference)
+    return search(queries.rows, gallery.rows, k, query_ids=queries.ids, gallery_ids=gallery.ids)
 
 
-def _embed(job: EmbeddingJob) -> None:
+def _embed(job: _Job) -> None:
     accelerator = Accelerator(mixed_precision=precision())
     torch.set_num_threads(min(torch.get_num_threads(), joblib.cpu_count()))  # a container's quota
     model = models.load(job.checkpoint, device=accelerator.device).model
@@ -230,7 +210,13 @@ def _embed(job: EmbeddingJob) -> None:
         rows = np.empty((last - first, model.config.embedding_dim), dtype=np.float16)
         for pixels, positions in load_batches(images, batches):
             rows[positions.numpy()] = _rows(accelerator, model, pixels, job.inference)
-        _check_finite(job, rows, first)
+        wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+        if len(wrong):
+            raise ValueError(
+                f"expected finite embeddings, found NaN or infinity for {len(wrong):,} of"
+                f" {len(rows):,} images, the first {job.ids.iloc[first + wrong[0]]}; look at the"
+                f" weights in {job.checkpoint}, or train them again"
+            )
         _note_unreadable(job, source)
         _write_rows(partial / ROWS, first, rows)
         _write_rows(partial / BLOCKS_DONE, block, np.ones(1, dtype=bool))
@@ -240,18 +226,21 @@ def _embed(job: EmbeddingJob) -> None:
     accelerator.wait_for_everyone()
 
 
-def _check_finite(job: EmbeddingJob, rows: np.ndarray, first: int) -> None:
-    wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-    if len(wrong):
-        raise ValueError(
-            f"expected finite embeddings, found NaN or infinity for {len(wrong):,} of {len(rows):,}"
-            f" images, the first {job.ids.iloc[first + wrong[0]]}; look at the weights in "
-            f"{job.checkpoint}, or train them again"
-        )
+@torch.inference_mode()
+def _rows(
+    accelerator: Accelerator,
+    model: EmbeddingNetwork,
+    pixels: torch.Tensor,
+    inference: InferenceConfig,
+) -> np.ndarray:
+    """Float16 unit rows (B, D) of uint8 images (B, 3, S, S)."""
+    with accelerator.autocast():
+        rows = extract_embeddings(model, pixels.to(accelerator.device), inference)
+    return rows.to(torch.float16).cpu().numpy()
 
 
-def _note_unreadable(job: EmbeddingJob, source: ImageSource) -> set[str]:
-    """Keep the names of images that counted as grey, of killed runs and other processes too."""
+def _note_unreadable(job: _Job, source: ImageSource) -> None:
+    """Collect the images that count as grey over all processes and killed runs."""
     path = job.folder / PARTIAL / UNREADABLE
     with full_disk_named(path), open(path, "a+", encoding="utf-8") as file:
         file.seek(0)
@@ -259,7 +248,6 @@ def _note_unreadable(job: EmbeddingJob, source: ImageSource) -> set[str]:
         file.write("".join(f"{name}\n" for name in source.unreadable if name not in known))
     known.update(source.unreadable)
     check_readable(f"embedding {job.folder.name!r}", job.root, known, len(job.paths))
-    return known
 
 
 def _write_rows(path: Path, first: int, rows: np.ndarray) -> None:
@@ -272,8 +260,8 @@ def _write_rows(path: Path, first: int, rows: np.ndarray) -> None:
         os.fsync(file.fileno())
 
 
-def _prepare(job: EmbeddingJob, dim: int) -> None:
-    """Make room for the rows, unless a killed run of the same job left its blocks."""
+def _prepare(job: _Job, dim: int) -> None:
+    """Allocate the rows, unless a killed run of the same job left its blocks."""
     start_over(job.folder)
     if is_done(job.folder / PARTIAL, job.key):
         return
@@ -281,26 +269,21 @@ def _prepare(job: EmbeddingJob, dim: int) -> None:
         temporary.mkdir()
         shape = (len(job.paths), dim)
         np.lib.format.open_memmap(temporary / ROWS, "w+", np.float16, shape).flush()
-        _allocate(temporary / ROWS)
+        try:  # reserve disk space, so that a full disk is found at the start
+            with open(temporary / ROWS, "r+b") as file:
+                os.posix_fallocate(file.fileno(), 0, (temporary / ROWS).stat().st_size)
+        except AttributeError:  # not on this system
+            pass
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not on this disk
+                raise
         np.save(temporary / BLOCKS_DONE, np.zeros(-(-len(job.paths) // BLOCK), dtype=bool))
         (temporary / UNREADABLE).touch()
         mark_complete(temporary, job.key, files=(ROWS, BLOCKS_DONE))
 
 
-def _allocate(path: Path) -> None:
-    """Take the room for a whole file, so that a disk too small for it is found at the start."""
-    try:
-        with open(path, "r+b") as file:
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except AttributeError:  # not on this system
-        return
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # not on this disk
-            raise
-
-
-def _finish(job: EmbeddingJob) -> None:
-    """Move the rows to their place and sign the folder."""
+def _finish(job: _Job) -> None:
+    """Move the rows to `folder` and write its manifest."""
     unreadable = (job.folder / PARTIAL / UNREADABLE).read_text(encoding="utf-8").splitlines()
     report_unreadable(set(unreadable))
     partial = start_over(job.folder / PARTIAL)  # its rows leave, so it is nothing to go on from
@@ -311,16 +294,3 @@ def _finish(job: EmbeddingJob) -> None:
     mark_stage_complete(
         job.folder, job.key, job.settings, set(unreadable), files=(ROWS, IDS), **facts
     )
-
-
-@torch.inference_mode()
-def _rows(
-    accelerator: Accelerator,
-    model: models.EmbeddingNetwork,
-    pixels: torch.Tensor,
-    inference: InferenceConfig,
-) -> np.ndarray:
-    """Float16 unit rows (B, D) of uint8 images (B, 3, S, S)."""
-    with accelerator.autocast():
-        rows = extract_embeddings(model, pixels.to(accelerator.device), inference)
-    return rows.to(torch.float16).cpu().numpy()

@@ -1,97 +1,84 @@
-"""Brute-force search on every GPU there is, by faiss.
+"""Exact nearest neighbours by inner product, alone or with a score term added to every pair.
 
-Blocks of the gallery go to the GPUs in turn, as many at a time as there are GPUs. Without a GPU
-nothing here is called.
+A search in single precision proposes somewhat more than k candidates per query: block by block
+through faiss, on every GPU there is, or with a score term through a running top-k. They are scored
+again in double precision, so a score depends on its two embeddings only, never on block size,
+threads or device; equal scores rank by position. Queries whose candidates cannot be proved complete
+(nearly equal scores at the cut) are searched again in full.
+"""
 
-Exact nearest neighbours by inner product, with ties decided by position.
-
-A search in single precision proposes somewhat more than k candidates (`lib.retrieval.running_topk`,
-or faiss where
-there are GPUs), which are scored again in double precision. So a score depends on its two vectors
-only, never on block size, threads or device, and equal vectors tie exactly. Where the proposals
-cannot be proved complete (many equal or nearly equal scores at the cut) those queries are
-searched again in full. The gallery may be a memory map larger than memory: it is read in blocks."""
-
-from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
-from itertools import cycle
+from typing import TYPE_CHECKING, Protocol
 
 import faiss
 import numpy as np
 
 from lib.artifacts import progress
-from lib.retrieval.blocks import BLOCK, Block, EmbeddingTable, blocks, check_table
-from lib.retrieval.running_topk import MOST_QUERIES, RunningTopK
-from lib.retrieval.score_terms import Adder, ScoreTerm
+from lib.retrieval.embedding_table import BLOCK, Block, EmbeddingTable, blocks, check_table
+from lib.retrieval.ranking import Ranking, check_count
 
-LARGEST_K = 2048  # the limit of faiss's k-selection on a GPU
+if TYPE_CHECKING:
+    from lib.retrieval.ann_index import ApproximateIndex
 
-
-def gpu_count() -> int:
-    """How many GPUs faiss can use; 0 with a build for the CPU."""
-    return faiss.get_num_gpus()
-
-
-def gpu_proposals(k: int) -> int:
-    """How many candidates to take for `k` neighbours: a GPU rounds more coarsely than a CPU."""
-    return 2 * k + 32
-
-
-def search_blocks(
-    queries: np.ndarray, pieces: Iterable[Block], k: int
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Search block after block, each on the next GPU.
-
-    Args:
-        queries: (Q, D) float32.
-        pieces: the gallery.
-        k: neighbours per query and block; all of a shorter block.
-
-    Yields:
-        per block (M,) squared lengths of its rows, (Q, k) scores and (Q, k) positions.
-    """
-    devices = gpu_count()
-    running: list[tuple[Future, np.ndarray, int]] = []
-    with ThreadPoolExecutor(devices) as threads:
-        for device, (start, rows, squares) in zip(cycle(range(devices)), pieces, strict=False):
-            # A block is valid until the next is asked for; beside others it needs a copy.
-            rows, squares = (rows.copy(), squares.copy()) if devices > 1 else (rows, squares)
-            running.append((threads.submit(_knn, device, queries, rows, k), squares, start))
-            if len(running) == devices:
-                yield _result(*running.pop(0))
-        for one in running:
-            yield _result(*one)
-
-
-def _result(
-    future: Future, squares: np.ndarray, start: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    scores, positions = future.result()
-    return squares, scores, positions + start
-
-
-def _knn(
-    device: int, queries: np.ndarray, rows: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    return faiss.knn_gpu(
-        _resources(device),
-        queries,
-        rows,
-        min(k, len(rows)),
-        metric=faiss.METRIC_INNER_PRODUCT,
-        device=device,
-    )
-
-
-@cache
-def _resources(device: int) -> "faiss.StandardGpuResources":
-    return faiss.StandardGpuResources()  # holds 1.5 GB of scratch memory: made once per GPU
-
-
+LARGEST_GPU_K = 2048  # the limit of faiss's k-selection on a GPU
 DENSE_ENTRIES = 1 << 23  # largest (queries, gallery) score matrix held at once
 PAIR_ENTRIES = 1 << 17  # of vectors scored again at once: 1 MB, which stays in cache
+TILE_QUERIES, TILE_ENTRIES = 2_048, 1 << 19  # scores multiplied out at once: 2 MB
+NO_TAG = -1
+
+AddToTile = Callable[[np.ndarray, int], None]
+"""Adds a score term in place to (M, Q) float32 scores of gallery images from a position on."""
+
+
+class ScoreTerm(Protocol):
+    """An addition to the score of every pair of query and gallery image."""
+
+    def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """(R, 1) query rows and (R or 1, M) gallery positions to (R, M) float64 additions."""
+        ...
+
+    def tile_adder(self, rows: np.ndarray) -> AddToTile:
+        """The function that adds the term of (Q,) query rows to a tile."""
+        ...
+
+
+def search(
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    k: int,
+    *,
+    query_ids: Sequence[str] | np.ndarray | None = None,
+    gallery_ids: Sequence[str] | np.ndarray | None = None,
+    index: "ApproximateIndex | None" = None,
+    block: int = BLOCK,
+) -> Ranking:
+    """Rank the `k` gallery images of largest inner product, best first, ties by position.
+
+    With rows of unit norm the score is the cosine similarity.
+
+    Args:
+        queries: (Q, D) embeddings; Q may be 0.
+        gallery: (N, D) embeddings, may be a memory map larger than memory; N may be 0.
+        k: images per query; all of a smaller gallery.
+        query_ids: (Q,) ids, for a ranking that can be scored and submitted.
+        gallery_ids: (N,) ids.
+        index: of the gallery; given, the search is approximate and prints its recall.
+        block: gallery rows in memory at a time. The result does not depend on it.
+
+    Raises:
+        ValueError: if the number of ids is not the number of rows, and as `nearest`.
+
+    >>> search(np.eye(2), np.array([[0.6, 0.8], [1.0, 0.0]]), k=5).positions.tolist()
+    [[1, 0], [0, 1]]
+    """
+    check_count(query_ids, len(queries), "query")
+    check_count(gallery_ids, len(gallery), "gallery")
+    scores, positions = nearest(queries, gallery, k, index=index, block=block)
+    return Ranking(scores, positions, query_ids, gallery_ids)
 
 
 def nearest(
@@ -99,47 +86,77 @@ def nearest(
     gallery: EmbeddingTable,
     k: int,
     *,
+    index: "ApproximateIndex | None" = None,
+    term: ScoreTerm | None = None,
     block: int = BLOCK,
-    bonus: ScoreTerm | None = None,
     names: tuple[str, str] = ("queries", "gallery"),
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Find the `k` gallery rows of largest inner product for every query.
+    """Find the `k` gallery rows of highest score for every query.
 
-    With `bonus`, the score is the inner product plus the bonus of query and gallery image, and the
-    ranking is exact for the sum; this runs on the CPU. Rows need not have unit norm. Arrays of
-    float16, 32 and 64 are welcome and are taken as float32.
+    The score is the inner product, plus `term` where one is given; the ranking is exact for the
+    sum, which runs on the CPU. Rows need not have unit norm; any real type is taken as float32.
 
     Args:
         queries: (Q, D).
         gallery: (N, D), may be a memory map.
-        k: neighbours per query; all of the gallery when it is smaller.
+        k: neighbours per query; all of a smaller gallery.
+        index: of the gallery; given, the search is approximate and prints its recall.
+        term: added to the inner products.
         block: gallery rows read at a time. The result does not depend on it.
-        bonus: additions to the score.
-        names: what error messages call the two arrays.
+        names: what messages call the two tables.
 
     Returns:
         (Q, k) float32 scores, best first, and (Q, k) int64 positions, ascending among equals.
 
     Raises:
-        ValueError: if an array is not a table of finite numbers, widths differ, or k < 1.
+        ValueError: if an array is not a table of finite numbers, widths differ, k < 1, or the index
+            is of another number of rows or given with a term.
     """
+    if index is not None:
+        if len(index) != len(gallery):
+            raise ValueError(
+                f"expected an index of the {len(gallery)} {names[1]} searched, found one of"
+                f" {len(index)}; build it for these (references without a landmark are left out)"
+            )
+        if term is not None:
+            raise ValueError("expected an index or a score term, found both; give one of them")
+        return index.nearest(queries, k, names=names, block=block)[:2]
     check_tables(queries, gallery, names)
     if k < 1 or block < 1:
         raise ValueError(
             f"expected k and block of at least 1, found {k} and {block}; ask for one or more"
         )
     k = min(k, len(gallery))
+    devices = faiss.get_num_gpus() if term is None and 2 * k + 32 <= LARGEST_GPU_K else 0
+    count = 2 * k + 32 if devices else k + k // 4 + 8  # candidates; a GPU rounds more coarsely
+    # A float32 sum of D products loses at most D units in the last place, and a GPU may multiply
+    # with ten bits of mantissa (TF32).
+    unit = queries.shape[1] * 2.0**-23 + (2.0**-10 if devices else 0.0)
     scores = np.empty((len(queries), k), dtype=np.float32)
     positions = np.empty((len(queries), k), dtype=np.int64)
     for start, piece, squares in blocks(queries, block, names[0]):
         rows = np.arange(start, start + len(piece))
-        task = _Task(piece, np.sqrt(squares), rows, gallery, block, bonus, names[1])
-        scores[rows], positions[rows] = _nearest(task, k)
+        task = _Task(piece, rows, gallery, block, term, names[1])
+        if 4 * count >= len(gallery):  # scoring the candidates again would cost as much
+            scores[rows], positions[rows] = _exhaustive(task, k)
+            continue
+        if term is None:
+            candidates, threshold, longest = _propose(task, count, devices)
+        else:
+            candidates, threshold, longest = _propose_with_term(task, count)
+        exact = score_pairs(piece, gallery, candidates, term=term, rows=rows)
+        found = best_of(exact, candidates, k)
+        # What was not proposed scores at most the threshold plus its rounding error.
+        error = unit * (np.sqrt(squares) * longest + np.abs(threshold))
+        unsure = np.flatnonzero(~(threshold + error < found[0][:, -1]))  # also where it overflows
+        if len(unsure):
+            found[0][unsure], found[1][unsure] = _exhaustive(task.of(unsure), k)
+        scores[rows], positions[rows] = found
     return scores, positions
 
 
 def check_tables(queries: EmbeddingTable, gallery: EmbeddingTable, names: tuple[str, str]) -> None:
-    """Refuse two tables that cannot be compared.
+    """Check that two tables can be compared.
 
     Raises:
         ValueError: if one is no (N, D) array of numbers, or their widths differ.
@@ -153,111 +170,134 @@ def check_tables(queries: EmbeddingTable, gallery: EmbeddingTable, names: tuple[
         )
 
 
-@dataclass(frozen=True)
-class _Task:
-    """Queries that fit in memory, and where to look."""
-
-    queries: np.ndarray  # (Q, D) float32
-    lengths: np.ndarray  # (Q,) their norms
-    rows: np.ndarray  # (Q,) their numbers among all queries, for the bonus
-    gallery: EmbeddingTable
-    block: int
-    bonus: ScoreTerm | None
-    name: str  # of the gallery, in errors
-
-    def of(self, part: slice | np.ndarray) -> "_Task":
-        """The same for some of the queries."""
-        changes = {name: getattr(self, name)[part] for name in ("queries", "lengths", "rows")}
-        return replace(self, **changes)
-
-    def parts(self, width: int, entries: int) -> Iterator[tuple[slice, "_Task"]]:
-        """Cut into groups of queries such that queries × width are at most so many entries."""
-        step = max(1, entries // max(1, width))
-        for start in range(0, len(self.queries), step):
-            yield slice(start, start + step), self.of(slice(start, start + step))
-
-    def adder(self) -> Adder | None:
-        """What adds the bonus to whole tiles."""
-        return None if self.bonus is None else self.bonus.adder(self.rows)
-
-    def extra(self, positions: np.ndarray) -> np.ndarray | float:
-        """The bonus at (Q or 1, M) positions."""
-        return 0.0 if self.bonus is None else self.bonus.at(self.rows[:, None], positions)
+def best_of(scores: np.ndarray, positions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest of (Q, M) scores per row, best first, equal ones in ascending position."""
+    order = np.lexsort((positions, -scores), axis=-1)[:, :k]
+    return np.take_along_axis(scores, order, 1), np.take_along_axis(positions, order, 1)
 
 
-def _nearest(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Propose, score again, and search in full where that is not provably complete."""
-    on_gpu = task.bonus is None and gpu_count() > 0 and gpu_proposals(k) <= LARGEST_K
-    count = gpu_proposals(k) if on_gpu else k + k // 4 + 8
-    if 4 * count >= len(task.gallery):  # scoring the proposals again would cost as much
-        return _exhaustive(task, k)
-    candidates, threshold, longest = (_propose_on_gpus if on_gpu else _propose)(task, count)
-    scores, positions = best_of(_score_pairs(task, candidates), candidates, k)
-
-    # What was not proposed scores at most the threshold plus its rounding error: a float32 sum of D
-    # products loses at most D units in the last place, and a GPU may multiply with ten bits of
-    # mantissa (TF32).
-    unit = task.queries.shape[1] * 2.0**-23 + (2.0**-10 if on_gpu else 0.0)
-    reach = unit * (task.lengths * longest + np.abs(threshold))
-    crowded = np.flatnonzero(threshold + reach >= scores[:, -1])
-    if len(crowded):
-        scores[crowded], positions[crowded] = _exhaustive(task.of(crowded), k)
-    return scores, positions
-
-
-def _propose(task: _Task, count: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """(Q, count) candidate positions, (Q,) thresholds, the length of the longest gallery row."""
-    groups = [task.of(slice(s, s + MOST_QUERIES)) for s in range(0, len(task.rows), MOST_QUERIES)]
-    running = [RunningTopK(group.queries, count, group.adder()) for group in groups]
-    pieces = blocks(task.gallery, task.block, task.name)
-    for piece in progress(pieces, "search", -(-len(task.gallery) // task.block)):
-        for top_k in running:
-            top_k.update(piece)
-    positions, thresholds = zip(*(top_k.candidates() for top_k in running), strict=True)
-    return np.vstack(positions), np.concatenate(thresholds), np.sqrt(running[0].longest)
-
-
-def _propose_on_gpus(task: _Task, count: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """The same by faiss, every GPU taking blocks in turn."""
-    scores = np.full((len(task.queries), count), -np.inf, dtype=np.float32)
-    positions = np.zeros((len(task.queries), count), dtype=np.int64)
-    longest = 0.0
-    pieces = blocks(task.gallery, task.block, task.name)
-    pieces = progress(pieces, "search", -(-len(task.gallery) // task.block))
-    for squares, *found in search_blocks(task.queries, pieces, count):
-        longest = max(longest, float(squares.max()))
-        scores, positions = best_of(
-            np.hstack([scores, found[0]]), np.hstack([positions, found[1]]), count
-        )
-    return positions, scores[:, -1], np.sqrt(longest)
-
-
-def score_pairs(queries: np.ndarray, gallery: EmbeddingTable, candidates: np.ndarray) -> np.ndarray:
-    """(Q, M) inner products with the candidates, summed in double precision and rounded once.
+def score_pairs(
+    queries: np.ndarray,
+    gallery: EmbeddingTable,
+    candidates: np.ndarray,
+    *,
+    term: ScoreTerm | None = None,
+    rows: np.ndarray | None = None,
+) -> np.ndarray:
+    """(Q, M) float32 scores of the candidates, summed in double precision and rounded once.
 
     Args:
         queries: (Q, D) float32.
         gallery: (N, D).
         candidates: (Q, M) positions in the gallery; -1 is none and scores -inf.
+        term: added to the inner products.
+        rows: (Q,) query rows of the term.
     """
-    task = _Task(queries, np.empty(len(queries)), np.arange(len(queries)), gallery, BLOCK, None, "")
-    return _score_pairs(task, candidates)
-
-
-def _score_pairs(task: _Task, candidates: np.ndarray) -> np.ndarray:
-    """`score_pairs` of a task, its bonus included."""
     exact = np.empty(candidates.shape)
-    for part, some in task.parts(candidates.shape[1] * task.queries.shape[1], PAIR_ENTRIES):
-        vectors = task.gallery[candidates[part]]
+    for part in _parts(len(queries), candidates.shape[1] * queries.shape[1], PAIR_ENTRIES):
+        vectors = gallery[candidates[part]]
         if vectors.dtype != np.float16:
-            vectors = vectors.astype(np.float32)  # as which every table counts
-        vectors = vectors.astype(np.float64)
-        exact[part] = (vectors @ some.queries[:, :, None].astype(np.float64))[:, :, 0]
-    for part, some in task.parts(candidates.shape[1], DENSE_ENTRIES):
-        exact[part] += some.extra(candidates[part])
+            vectors = vectors.astype(np.float32)  # as `blocks` reads every table
+        pairs = vectors.astype(np.float64) @ queries[part, :, None].astype(np.float64)
+        exact[part] = pairs[:, :, 0]
+    if term is not None:
+        for part in _parts(len(queries), candidates.shape[1], DENSE_ENTRIES):
+            exact[part] += term.at(rows[part, None], candidates[part])
     scores = exact.astype(np.float32)
     scores[candidates < 0] = -np.inf
     return scores
+
+
+def _parts(count: int, width: int, entries: int) -> Iterator[slice]:
+    """Slices of `count` rows such that rows × width are at most so many entries."""
+    step = max(1, entries // max(1, width))
+    return (slice(start, start + step) for start in range(0, count, step))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """Queries that fit in memory, and what they are compared with."""
+
+    queries: np.ndarray  # (Q, D) float32
+    rows: np.ndarray  # (Q,) their numbers among all queries, for the term
+    gallery: EmbeddingTable
+    block: int
+    term: ScoreTerm | None
+    name: str  # of the gallery, in messages
+
+    def of(self, part: slice | np.ndarray) -> "_Task":
+        """The same for some of the queries."""
+        return replace(self, queries=self.queries[part], rows=self.rows[part])
+
+
+def _propose(task: _Task, count: int, devices: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """(Q, count) candidate positions, (Q,) thresholds, the length of the longest gallery row."""
+    pieces = _gallery_blocks(task)
+    if devices:
+        found = knn_on_gpus(task.queries, pieces, count, devices)
+    else:
+        metric = faiss.METRIC_INNER_PRODUCT
+        found = (
+            (piece, *faiss.knn(task.queries, piece.rows, min(count, len(piece.rows)), metric))
+            for piece in pieces
+        )
+    best, longest = faiss.ResultHeap(len(task.queries), count, keep_max=True), 0.0
+    for piece, scores, positions in found:
+        longest = max(longest, float(piece.squares.max()))
+        best.add_result(scores, positions + piece.start)
+    best.finalize()
+    return best.I, best.D[:, -1], np.sqrt(longest)
+
+
+def knn_on_gpus(
+    queries: np.ndarray, pieces: Iterable[Block], k: int, devices: int
+) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
+    """Search block after block, each on the next GPU; yields it with scores and positions in it."""
+
+    def knn(device: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        options = {"metric": faiss.METRIC_INNER_PRODUCT, "device": device}
+        return faiss.knn_gpu(_resources(device), queries, rows, min(k, len(rows)), **options)
+
+    running = deque()
+    with ThreadPoolExecutor(devices) as threads:
+        for number, piece in enumerate(pieces):
+            if devices > 1:  # a block is valid until the next is asked for
+                piece = Block(piece.start, piece.rows.copy(), piece.squares.copy())
+            running.append((piece, threads.submit(knn, number % devices, piece.rows)))
+            if len(running) == devices:
+                done, future = running.popleft()
+                yield done, *future.result()
+        for done, future in running:
+            yield done, *future.result()
+
+
+@cache
+def _resources(device: int) -> "faiss.StandardGpuResources":
+    return faiss.StandardGpuResources()  # holds 1.5 GB of scratch memory: made once per GPU
+
+
+def _propose_with_term(task: _Task, count: int) -> tuple[np.ndarray, np.ndarray, float]:
+    """As `_propose`, of inner product plus score term, in tiles that stay in the cache."""
+    parts = list(_parts(len(task.rows), 1, TILE_QUERIES))
+    columns = [np.ascontiguousarray(task.queries[part].T) for part in parts]
+    adders = [task.term.tile_adder(task.rows[part]) for part in parts]
+    best, longest = faiss.ResultHeap(len(task.rows), count, keep_max=True), 0.0
+    for start, rows, squares in _gallery_blocks(task):
+        longest = max(longest, float(squares.max()))
+        for part, queries, add_to_tile in zip(parts, columns, adders, strict=True):
+            for images in _parts(len(rows), queries.shape[1], TILE_ENTRIES):
+                tile = rows[images] @ queries
+                add_to_tile(tile, start + images.start)
+                tile = np.ascontiguousarray(tile.T)
+                entries = tile.shape[1], faiss.swig_ptr(tile)
+                best.heaps.addn(*entries, start + images.start, part.start, len(tile))
+    best.finalize()
+    return best.I, best.D[:, -1], np.sqrt(longest)
+
+
+def _gallery_blocks(task: _Task) -> Iterator[Block]:
+    pieces = blocks(task.gallery, task.block, task.name)
+    return progress(pieces, "search", -(-len(task.gallery) // task.block))
 
 
 def _exhaustive(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -265,19 +305,90 @@ def _exhaustive(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
     scores = np.empty((len(task.queries), k), dtype=np.float32)
     positions = np.empty((len(task.queries), k), dtype=np.int64)
     block = min(task.block, 8192)
-    for part, some in task.parts(min(block, len(task.gallery)) + k, DENSE_ENTRIES):
+    for part in _parts(len(task.queries), min(block, len(task.gallery)) + k, DENSE_ENTRIES):
+        some = task.of(part)
         best = np.empty((len(some.rows), 0), np.float32), np.empty((len(some.rows), 0), np.int64)
         for start, piece, _ in blocks(task.gallery, block, task.name):
             columns = np.arange(start, start + len(piece))[None, :]
-            exact = some.queries.astype(np.float64) @ piece.T.astype(np.float64)
-            exact = (exact + some.extra(columns)).astype(np.float32)
-            columns = np.broadcast_to(columns, exact.shape)
+            sim = some.queries.astype(np.float64) @ piece.T.astype(np.float64)
+            exact = sim if some.term is None else sim + some.term.at(some.rows[:, None], columns)
+            exact, columns = exact.astype(np.float32), np.broadcast_to(columns, exact.shape)
             best = best_of(np.hstack([best[0], exact]), np.hstack([best[1], columns]), k)
         scores[part], positions[part] = best
     return scores, positions
 
 
-def best_of(scores: np.ndarray, positions: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k largest of (Q, M) scores per row, best first, equal ones in ascending position."""
-    order = np.lexsort((positions, -scores), axis=-1)[:, :k]
-    return np.take_along_axis(scores, order, 1), np.take_along_axis(positions, order, 1)
+@dataclass(frozen=True, eq=False)
+class TagScores:
+    """The score that the query gives to the tag of the image.
+
+    Attributes:
+        voted: (Q, V) int64 tags, distinct in a row; -1 in empty places.
+        scores: (Q, V) float64, what each adds.
+        tags: (N,) int64 tag of every gallery image, -1 for none.
+        weights: (N,) float64 factor of every gallery image; None for 1.
+
+    >>> term = TagScores(np.array([[7, 9]]), np.array([[0.5, 0.2]]), np.array([9, 8, 7, -1]))
+    >>> term.at(np.array([[0]]), np.arange(4)[None]).tolist()
+    [[0.2, 0.0, 0.5, 0.0]]
+    """
+
+    voted: np.ndarray
+    scores: np.ndarray
+    tags: np.ndarray
+    weights: np.ndarray | None = None
+
+    def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """As `ScoreTerm.at`."""
+        tags = self.tags[positions]
+        found = np.zeros(np.broadcast_shapes(rows.shape, positions.shape))
+        for place in range(self.voted.shape[1]):
+            is_same = (tags == self.voted[rows, place]) & (tags != NO_TAG)
+            found += is_same * self.scores[rows, place]
+        return found if self.weights is None else found * self.weights[positions]
+
+    def tile_adder(self, rows: np.ndarray) -> AddToTile:
+        """As `ScoreTerm.tile_adder`: images get the row of their tag in a (tags, Q) table."""
+        voted, scores = self.voted[rows], self.scores[rows]
+        counts = (voted != NO_TAG) & (scores != 0)
+        tags, column = np.unique(voted[counts], return_inverse=True)
+        table = np.zeros((len(tags), len(rows)), dtype=np.float32)
+        table[column, np.nonzero(counts)[0]] = scores[counts]
+        place = np.searchsorted(tags, self.tags)
+        is_voted = np.append(tags, NO_TAG)[place] == self.tags
+        place = np.where(is_voted & (self.tags != NO_TAG), place, NO_TAG)
+
+        def add_to_tile(tile: np.ndarray, start: int) -> None:
+            own = place[start : start + len(tile)]
+            images = np.flatnonzero(own != NO_TAG)
+            added = table[own[images]]
+            if self.weights is not None:
+                added *= self.weights[start + images, None]
+            if len(images) == len(tile):
+                tile += added
+            else:
+                tile[images] += added
+
+        return add_to_tile
+
+
+@dataclass(frozen=True, eq=False)
+class SumOfTerms:
+    """The sum of several score terms."""
+
+    parts: Sequence[ScoreTerm]
+
+    def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """As `ScoreTerm.at`."""
+        shape = np.broadcast_shapes(rows.shape, positions.shape)
+        return sum((part.at(rows, positions) for part in self.parts), np.zeros(shape))
+
+    def tile_adder(self, rows: np.ndarray) -> AddToTile:
+        """As `ScoreTerm.tile_adder`."""
+        adders = [part.tile_adder(rows) for part in self.parts]
+
+        def add_to_tile(tile: np.ndarray, start: int) -> None:
+            for add in adders:
+                add(tile, start)
+
+        return add_to_tile

@@ -1,8 +1,8 @@
-"""The official scorer of Google Landmark Retrieval: mAP@100, precisions, first hits.
+"""The official metrics of Google Landmark Retrieval: mAP@100, precisions and first hits.
 
-The definitions are those of the DELF scoring code and of Kaggle's metric page; where winners
-computed otherwise (dividing by all relevant images, for one) we keep to the official form.
-`python -m lib.retrieval score` prints them for a file.
+Definitions are those of the DELF scoring code and of Kaggle's metric page: average precision is
+divided by min(|relevant|, k), and a repeated id keeps its rank and earns nothing.
+`python -m lib.retrieval score` prints them for a submission file.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -13,7 +13,7 @@ import pandas as pd
 from lib.retrieval.ranking import Ranking
 
 OFFICIAL = 100  # predictions that the competition counts
-_PRECISIONS = (1, 5, 10, 50, 100)  # the ranks that the official scorer prints
+PRECISIONS = (1, 5, 10, 50, 100)  # the ranks that the official scorer prints
 Predictions = Ranking | Mapping[str, Sequence[str]]
 Solution = Mapping[str, Collection[str]]
 
@@ -25,7 +25,7 @@ def mean_average_precision(
 
     The mean over all queries of the solution of
     1 / min(|relevant|, k) · Σ over ranks i ≤ k that hit of (hits up to i) / i.
-    A repeated id keeps its rank and earns nothing, and a query without predictions counts 0.
+    A query without predictions counts 0.
 
     Args:
         predictions: query id to ranked gallery ids, best first, or a `Ranking` with ids.
@@ -38,50 +38,8 @@ def mean_average_precision(
     >>> mean_average_precision({"q": ["a", "x", "x", "b"]}, {"q": {"a", "b"}})  # (1/1 + 2/4) / 2
     0.75
     """
-    return float(average_precisions(predictions, solution, k).mean())
-
-
-def average_precisions(
-    predictions: Predictions, solution: Solution, k: int | None = None
-) -> pd.Series:
-    """The average precision of every query, in the order of the solution.
-
-    Definitions and errors are those of `mean_average_precision`. Two of these make a paired
-    comparison (`lib.retrieval.bootstrap.paired_difference`).
-    """
-    return pd.Series(
-        _average_precisions(_hits(predictions, solution, k), solution),
-        index=pd.Index(solution, name="query"),
-        name="average_precision",
-    )
-
-
-def precision_at(
-    predictions: Predictions, solution: Solution, ks: Sequence[int] = _PRECISIONS
-) -> pd.Series:
-    """The mean share of the first k predictions that hit, for every k.
-
-    The denominator is always k: missing predictions count as wrong.
-
-    >>> precision_at({"q": ["a", "x"]}, {"q": {"a"}}, ks=[1, 4]).tolist()
-    [1.0, 0.25]
-    """
-    means = [float(_hits(predictions, solution, k).sum(axis=1).mean()) / k for k in ks]
-    return pd.Series(means, index=pd.Index(ks, name="k"), name="precision", dtype=float)
-
-
-def first_hit_positions(
-    predictions: Predictions, solution: Solution, k: int | None = None
-) -> pd.Series:
-    """The rank of every query's first relevant image, from 1; k + 1 where there is none.
-
-    `k` is that of `mean_average_precision`.
-
-    >>> first_hit_positions({"q": ["x", "a"]}, {"q": {"a"}, "r": {"b"}}).tolist()
-    [2, 101]
-    """
-    positions = _first_hits(_hits(predictions, solution, k))
-    return pd.Series(positions, index=pd.Index(solution, name="query"), name="first_hit")
+    hits = _hits(_as_mapping(predictions), solution, counted(predictions, k))
+    return float(_average_precisions(hits, solution).mean())
 
 
 def per_query(
@@ -91,7 +49,7 @@ def per_query(
     ignored: Collection[str] = (),
     k: int | None = None,
 ) -> pd.DataFrame:
-    """Tabulate the official numbers of every query.
+    """Tabulate the official metrics of every query.
 
     Args:
         predictions: for the queries of all usages together, ignored ones included.
@@ -101,7 +59,8 @@ def per_query(
 
     Returns:
         A row per query in the order of the solutions: usage, query, relevant (how many there are),
-        AP@k, P@1, P@5, … up to k, first hit (k + 1 without one).
+        AP@k, P@1, P@5, … up to k (missing predictions count as wrong), first hit (from 1; k + 1
+        without one).
 
     Raises:
         ValueError: if a predicted query is in no solution and not ignored.
@@ -120,8 +79,8 @@ def per_query(
             "query": list(solution),
             "relevant": [len(set(relevant)) for relevant in solution.values()],
             f"AP@{k}": _average_precisions(hits, solution),
-            **{f"P@{n}": hits[:, :n].sum(axis=1) / n for n in _PRECISIONS if n <= k},
-            "first hit": _first_hits(hits),
+            **{f"P@{n}": hits[:, :n].sum(axis=1) / n for n in PRECISIONS if n <= k},
+            "first hit": np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, k + 1),
         }
         tables.append(pd.DataFrame(table))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
@@ -135,49 +94,32 @@ def evaluate(
     groups: Mapping[str, str] | None = None,
     k: int | None = None,
 ) -> pd.DataFrame:
-    """Tabulate the official numbers per usage, and per group where groups are given.
+    """Tabulate the official metrics per usage, and per group where groups are given.
+
+    Arguments and errors are those of `per_query`.
 
     Args:
-        predictions: for the queries of all usages together, ignored ones included.
-        solutions: usage to solution, as `read_solution` gives it; empty usages are left out.
-        ignored: query ids that may be predicted and do not count (`read_ignored`).
         groups: query id to the name of its group (a continent, a country); a query that it lacks
             belongs to the group "".
-        k: how many predictions count, as for `mean_average_precision`.
 
     Returns:
-        A row per usage (and group); columns queries, mAP@k, P@1, P@5, …, mean and median first
-        hit.
-
-    Raises:
-        ValueError: if a predicted query is in no solution and not ignored.
+        A row per usage with queries (and group); columns queries, mAP@k, P@1, P@5, …, mean and
+        median first hit.
     """
     k = counted(predictions, k)
     table = per_query(predictions, solutions, ignored=ignored, k=k)
-    by = ["usage"]
-    if groups is not None and len(table):
-        table["group"] = [groups.get(query, "") for query in table["query"]]
-        by.append("group")
     if table.empty:
         return pd.DataFrame(index=pd.Index([], name="usage"))
-    parts = table.groupby(by if len(by) > 1 else "usage", sort=len(by) > 1)
-    means = {f"P@{n}": (f"P@{n}", "mean") for n in _PRECISIONS if n <= k}
-    return parts.agg(
+    by = "usage"
+    if groups is not None:
+        table["group"] = [groups.get(query, "") for query in table["query"]]
+        by = ["usage", "group"]
+    means = {f"P@{n}": (f"P@{n}", "mean") for n in PRECISIONS if n <= k}
+    return table.groupby(by, sort=groups is not None).agg(
         **{"queries": ("query", "size"), f"mAP@{k}": (f"AP@{k}", "mean")},
         **means,
         **{"mean first hit": ("first hit", "mean"), "median first hit": ("first hit", "median")},
     )
-
-
-def _average_precisions(hits: np.ndarray, solution: Solution) -> np.ndarray:
-    k = hits.shape[1]
-    precisions = hits.cumsum(axis=1) / np.arange(1, k + 1)
-    best = np.array([min(len(set(relevant)), k) for relevant in solution.values()])
-    return (precisions * hits).sum(axis=1) / best
-
-
-def _first_hits(hits: np.ndarray) -> np.ndarray:
-    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, hits.shape[1] + 1)
 
 
 def counted(predictions: Predictions, k: int | None = None) -> int:
@@ -187,11 +129,8 @@ def counted(predictions: Predictions, k: int | None = None) -> int:
     return k
 
 
-def _as_mapping(predictions: Predictions) -> Mapping[str, Sequence[str]]:
-    return predictions.predictions() if isinstance(predictions, Ranking) else predictions
-
-
 def refuse_unknown(predicted: Collection[str], known: Collection[str]) -> None:
+    """Refuse predictions for queries that are not known."""
     unknown = [query for query in predicted if query not in known]
     if unknown:
         raise ValueError(
@@ -200,10 +139,19 @@ def refuse_unknown(predicted: Collection[str], known: Collection[str]) -> None:
         )
 
 
-def _hits(predictions: Predictions, solution: Solution, k: int | None) -> np.ndarray:
+def _as_mapping(predictions: Predictions) -> Mapping[str, Sequence[str]]:
+    return predictions.predictions() if isinstance(predictions, Ranking) else predictions
+
+
+def _average_precisions(hits: np.ndarray, solution: Solution) -> np.ndarray:
+    k = hits.shape[1]
+    precisions = hits.cumsum(axis=1) / np.arange(1, k + 1)
+    best = np.array([min(len(set(relevant)), k) for relevant in solution.values()])
+    return (precisions * hits).sum(axis=1) / best
+
+
+def _hits(predictions: Mapping[str, Sequence[str]], solution: Solution, k: int) -> np.ndarray:
     """(Q, k) booleans: where a relevant id stands for the first time, queries as in `solution`."""
-    k = counted(predictions, k)
-    predictions = _as_mapping(predictions)
     if not solution:
         raise ValueError("expected at least one query in the solution, found none; check the file")
     if k < 1:

@@ -1,10 +1,8 @@
-"""The one result object between search, reranking, metrics, pictures and submission.
+"""`Ranking`: the result of search and reranking that metrics, plots and submissions read.
 
-A `Ranking` holds, for every query, the best gallery images and their scores, best first. It is
-checked once when it is made and read-only afterwards, so nothing that reads it checks again, and
-a reranker cannot change what it was given: it returns a new one.
-
-A ranking on disk: one `.npz` that the submission, the scorer or another session reads again.
+It holds the best gallery images of every query with their scores, best first. It is validated when
+it is made and read-only afterwards: a reranker returns a new one. `save` and `load` keep it as one
+`.npz` file.
 """
 
 from collections.abc import Sequence
@@ -16,13 +14,15 @@ import pandas as pd
 
 from lib.artifacts import atomic_path
 
+FIELDS = ("scores", "positions", "query_ids", "gallery_ids")
+
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
     """Ranked gallery positions per query, best first.
 
-    `k` is at most the size of the gallery, and 0 for an empty one; there may be no query at all.
-    The arrays are copied and made read-only.
+    `k` is at most the size of the gallery; there may be no query or no image. The arrays are copied
+    and made read-only.
 
     Attributes:
         scores: (Q, k) float32, larger is better, never increasing along a row.
@@ -44,10 +44,14 @@ class Ranking:
     gallery_ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        """Check everything once and lock the arrays."""
-        scores = np.array(self.scores, dtype=np.float32)
-        positions = _as_positions(self.positions)
-        _check_table(scores, positions)
+        """Validate and lock the arrays."""
+        scores, positions = np.array(self.scores, dtype=np.float32), np.array(self.positions)
+        if positions.size and not np.issubdtype(positions.dtype, np.integer):
+            raise ValueError(
+                f"expected integer positions, found {positions.dtype}; pass rows of the gallery"
+            )
+        positions = positions.astype(np.int64)
+        _check_values(scores, positions)
         query_ids = None if self.query_ids is None else check_ids(self.query_ids, "query")
         gallery_ids = None if self.gallery_ids is None else check_ids(self.gallery_ids, "gallery")
         check_count(query_ids, len(scores), "query")
@@ -56,10 +60,8 @@ class Ranking:
                 f"expected positions below the {len(gallery_ids)} gallery ids, found"
                 f" {positions.max()}; pass the ids of the gallery that was searched"
             )
-        locked = dict(
-            scores=scores, positions=positions, query_ids=query_ids, gallery_ids=gallery_ids
-        )
-        for name, value in locked.items():
+        values = (scores, positions, query_ids, gallery_ids)
+        for name, value in zip(FIELDS, values, strict=True):
             if value is not None:
                 value.setflags(write=False)
             object.__setattr__(self, name, value)
@@ -87,7 +89,7 @@ class Ranking:
         return self.gallery_ids[self.positions]
 
     def predictions(self) -> dict[str, list[str]]:
-        """Query id to ranked gallery ids: what the metrics and a submission read.
+        """Query id to ranked gallery ids, for metrics and submissions.
 
         Raises:
             ValueError: if the ranking was made without query or gallery ids.
@@ -99,7 +101,7 @@ class Ranking:
         return dict(zip(self.query_ids.tolist(), self.ids().tolist(), strict=True))
 
     def replace(self, scores: np.ndarray, positions: np.ndarray) -> "Ranking":
-        """A new ranking of the same queries and gallery: what a reranker returns."""
+        """A new ranking of the same queries and gallery."""
         return Ranking(scores, positions, self.query_ids, self.gallery_ids)
 
     def top(self, k: int) -> "Ranking":
@@ -137,19 +139,52 @@ class Ranking:
             table["id"] = self.gallery_ids[self.positions[row]]
         return table
 
+    def save(self, path: str | Path) -> Path:
+        """Write scores, positions and ids to a `.npz` file; a name without `.npz` is given it."""
+        path = Path(path)
+        path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+        fields = {name: getattr(self, name) for name in FIELDS if getattr(self, name) is not None}
+        with atomic_path(path) as temporary:
+            np.savez(temporary, **fields)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Ranking":
+        """Read what `save` wrote.
+
+        Raises:
+            ValueError: if the file is no ranking, or its contents contradict each other.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                fields = {name: file[name] for name in FIELDS if name in file.files}
+            if not {"scores", "positions"} <= fields.keys():
+                raise TypeError("no scores or no positions")
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # BadZipFile, zlib.error, MemoryError, ... on a damaged file
+            raise ValueError(
+                f"expected a ranking in {path}, found something else ({error}); write one with"
+                " Ranking.save"
+            ) from None
+        try:
+            return cls(**fields)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+
 
 def check_ids(ids: Sequence[str] | np.ndarray | pd.Series, what: str) -> np.ndarray:
-    """The ids as a one-dimensional array of distinct strings, copied.
+    """Copy ids into a one-dimensional array of distinct strings.
 
     Raises:
         ValueError: if an id is missing or occurs twice.
     """
-    table = pd.Series(np.asarray(ids).ravel()) if np.ndim(ids) == 1 else None
-    if table is None:
+    if np.ndim(ids) != 1:
         raise ValueError(
             f"expected a flat list of {what} ids, found {np.ndim(ids)} dimensions; pass one id"
             " per image"
         )
+    table = pd.Series(np.asarray(ids))
     if table.isna().any():
         raise ValueError(
             f"expected an id for every {what} image, found none at row"
@@ -164,15 +199,15 @@ def check_ids(ids: Sequence[str] | np.ndarray | pd.Series, what: str) -> np.ndar
 
 
 def check_rows(ranking: Ranking, **tables: object) -> None:
-    """Refuse what is out of step with a ranking that is to be reranked.
+    """Check that tables belong to a ranking that is to be reranked.
 
     Args:
         ranking: of Q queries; of N gallery images where it has ids.
-        tables: things with a length: names that begin with `quer` have one entry per query, the
-            others one per gallery image.
+        tables: anything with a length: one entry per query where the name begins with `quer`, one
+            per gallery image otherwise.
 
     Raises:
-        ValueError: naming what has another number of entries.
+        ValueError: naming the table that has another number of entries.
     """
     images = None if ranking.gallery_ids is None else len(ranking.gallery_ids)
     for name, table in tables.items():
@@ -194,7 +229,7 @@ def check_rows(ranking: Ranking, **tables: object) -> None:
 
 
 def check_count(ids: Sequence[str] | np.ndarray | None, rows: int, what: str) -> None:
-    """Refuse ids that are out of step with the rows they name; None is no ids at all.
+    """Check that there is one id per row; None is no ids at all.
 
     Raises:
         ValueError: if the numbers differ.
@@ -206,74 +241,22 @@ def check_count(ids: Sequence[str] | np.ndarray | None, rows: int, what: str) ->
         )
 
 
-def _as_positions(positions: np.ndarray) -> np.ndarray:
-    positions = np.array(positions)
-    if positions.size and not np.issubdtype(positions.dtype, np.integer):
-        raise ValueError(
-            f"expected integer positions, found {positions.dtype}; pass rows of the gallery"
-        )
-    return positions.astype(np.int64)
-
-
-def _check_table(scores: np.ndarray, positions: np.ndarray) -> None:
+def _check_values(scores: np.ndarray, positions: np.ndarray) -> None:
     if scores.ndim != 2 or scores.shape != positions.shape:
         raise ValueError(
             f"expected scores and positions of one shape (Q, k), found {scores.shape} and"
             f" {positions.shape}; pass one row per query"
         )
-    _refuse_rows(~np.isfinite(scores).all(axis=1), "finite scores", "a NaN or an infinity")
-    _refuse_rows(
-        (np.diff(scores, axis=1) > 0).any(axis=1), "scores best first", "a larger one after"
+    faults = (
+        (~np.isfinite(scores), "finite scores", "a NaN or an infinity"),
+        (scores[:, 1:] > scores[:, :-1], "scores best first", "a larger one after"),
+        (positions < 0, "positions from 0", "a negative one"),
+        (np.diff(np.sort(positions, axis=1), axis=1) == 0, "distinct positions", "one twice"),
     )
-    _refuse_rows((positions < 0).any(axis=1), "positions from 0", "a negative one")
-    ordered = np.sort(positions, axis=1)
-    _refuse_rows((np.diff(ordered, axis=1) == 0).any(axis=1), "distinct positions", "one twice")
-
-
-def _refuse_rows(wrong: np.ndarray, expected: str, found: str) -> None:
-    if wrong.any():
-        raise ValueError(
-            f"expected {expected} in every row, found {found} in row {int(wrong.argmax())};"
-            " mend the search or reranker that made this ranking"
-        )
-
-
-_FIELDS = ("scores", "positions", "query_ids", "gallery_ids")
-
-
-def write_ranking(ranking: Ranking, path: str | Path) -> Path:
-    """Write a ranking with its ids, whole or not at all; a name without `.npz` is given it."""
-    path = Path(path)
-    path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
-    fields = {name: getattr(ranking, name) for name in _FIELDS}
-    with atomic_path(path) as temporary:
-        np.savez(temporary, **{name: value for name, value in fields.items() if value is not None})
-    return path
-
-
-def read_ranking(path: str | Path) -> Ranking:
-    """Read what `write_ranking` wrote.
-
-    Raises:
-        ValueError: if the file is no ranking, or its contents contradict each other.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            fields = {name: file[name] for name in _FIELDS if name in file.files}
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # BadZipFile, zlib.error, MemoryError, ...: whatever bytes can do
-        raise _no_ranking(path, error) from None
-    try:
-        return Ranking(**fields)
-    except TypeError as error:
-        raise _no_ranking(path, error) from None
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
-
-
-def _no_ranking(path: str | Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"expected a ranking in {path}, found something else ({error}); write one with"
-        " lib.retrieval.ranking"
-    )
+    for wrong, expected, found in faults:
+        if wrong.any():
+            row = int(wrong.any(axis=1).argmax())
+            raise ValueError(
+                f"expected {expected} in every row, found {found} in row {row};"
+                " mend the search or reranker that made this ranking"
+            )

@@ -1,83 +1,65 @@
-"""How good a checkpoint is: embed queries and gallery, search, average precision per query.
+"""Scores of a ranking per query, and how much better one ranking is than another.
 
-Settings are chosen on Public queries and reported on Private ones, each mean with a bootstrap
-interval over queries, each step with its paired difference from the one before."""
+Settings are chosen on Public queries and reported on Private ones. Every mean has a percentile
+bootstrap interval over queries (Efron 1979), and every gain the interval of its paired difference:
+what makes a query hard is the same for both rankings and cancels.
+"""
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from lib.artifacts import rng
-from lib.config import InferenceConfig
 from lib.data import Evaluation
-from lib.retrieval import metrics
-from lib.retrieval.bootstrap import bootstrap_interval, paired_difference
-from lib.retrieval.embedding import Embeddings, embed, read_embeddings
-from lib.retrieval.exact_search import search
+from lib.retrieval.metrics import counted, per_query
 from lib.retrieval.ranking import Ranking
 
-USAGES = ("Public", "Private")
+RESAMPLED_AT_ONCE = 1 << 22  # values: 32 MB
 
 
-def rank(
-    checkpoint: str | Path,
-    evaluation: Evaluation,
-    root: str | Path,
-    folder: str | Path,
-    inference: InferenceConfig,
-    *,
-    k: int = 100,
-) -> Ranking:
-    """The `k` nearest gallery images of every query, by a checkpoint's embeddings.
-
-    Embeddings are kept under `folder` (`query` and `gallery`) and made only when they are missing.
-    """
-    queries, gallery = embed_evaluation(checkpoint, evaluation, root, folder, inference)
-    return search(queries.rows, gallery.rows, k, query_ids=queries.ids, gallery_ids=gallery.ids)
-
-
-def embed_evaluation(
-    checkpoint: str | Path,
-    evaluation: Evaluation,
-    root: str | Path,
-    folder: str | Path,
-    inference: InferenceConfig,
-) -> tuple[Embeddings, Embeddings]:
-    """Queries and gallery, embedded under `folder` as `query` and `gallery` if not there yet."""
-    queries, gallery = (
-        read_embeddings(embed(checkpoint, table, root, Path(folder) / name, inference))
-        for name, table in (("query", evaluation.queries), ("gallery", evaluation.gallery))
-    )
-    return queries, gallery
-
-
-def score(ranking: Ranking, evaluation: Evaluation, *, k: int | None = None) -> pd.DataFrame:
-    """Average precision and first hit of every query with an answer.
-
-    All that the ranking holds counts, or its first `k`.
+def score_queries(
+    ranking: Ranking, evaluation: Evaluation, *, k: int | None = None
+) -> pd.DataFrame:
+    """Average precision and first hit of every query, counting all that is ranked or the first `k`.
 
     Returns:
         One row per query in the order of `evaluation.queries`: id, usage, country, continent,
         average_precision, first_hit (1-based, k + 1 when none).
     """
     queries = evaluation.queries[["id", "usage", "country", "continent"]].reset_index(drop=True)
-    k = metrics.counted(ranking, k)
-    found = metrics.per_query(ranking, evaluation.solution, k=k).set_index("query")
-    found = found.loc[queries["id"]]
+    k = counted(ranking, k)
+    found = per_query(ranking, evaluation.solution, k=k).set_index("query").loc[queries["id"]]
     return queries.assign(
         average_precision=found[f"AP@{k}"].to_numpy(), first_hit=found["first hit"].to_numpy()
     )
 
 
-def mean_of(scores: pd.DataFrame, usage: str = "Private") -> float:
-    """mAP of the queries of one usage."""
+def map_of_usage(scores: pd.DataFrame, usage: str = "Private") -> float:
+    """mAP over the queries of one usage, from the table of `score_queries`."""
     return float(scores.loc[scores["usage"] == usage, "average_precision"].mean())
 
 
-def compare(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.DataFrame:
-    """Steps of a pipeline, each a table of `score`, one below the other.
+def map_by_continent(steps: Mapping[str, pd.DataFrame], *, fewest: int = 3) -> pd.DataFrame:
+    """mAP over all queries of each continent, for each table of `score_queries`.
+
+    Returns:
+        One row per continent with at least `fewest` queries: continent, queries, and a column per
+        step; the largest continent first.
+    """
+    columns = {
+        step: scores.groupby("continent")["average_precision"].mean()
+        for step, scores in steps.items()
+    }
+    queries = next(iter(steps.values()))["continent"].value_counts()
+    table = pd.DataFrame({"queries": queries, **columns}).rename_axis("continent")
+    table = table[table["queries"] >= fewest].sort_values("queries", ascending=False)
+    return table.reset_index()
+
+
+def compare_steps(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.DataFrame:
+    """Tabulate the steps of a pipeline, each a table of `score_queries`, and the gain of each.
 
     Returns:
         One row per step: step, public, private (mAP), low, high (95 % interval of private),
@@ -99,36 +81,93 @@ def compare(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.DataFrame
             )
         private = precision["Private"]
         interval = bootstrap_interval(private, generator=rng(seed, "interval"))
-        gain = difference(private, before, seed=seed)
+        gain = paired_gain(private, before, generator=rng(seed, "difference"))
         public = precision["Public"].mean() if "Public" in precision else np.nan
-        rows.append((step, public, interval.mean, interval.low, interval.high, *gain))
+        rows.append((step, public, *interval, *gain))
         before = private
     columns = ["step", "public", "private", "low", "high", "gain", "gain_low", "gain_high"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def difference(
-    after: pd.Series, before: pd.Series | None, *, seed: int = 0
-) -> tuple[float, float, float]:
-    """Mean and 95 % interval of a paired difference; NaN where there is nothing to compare with."""
-    if before is None:
-        return (np.nan, np.nan, np.nan)
-    found = paired_difference(after, before, generator=rng(seed, "difference"))
-    return (found.mean, found.low, found.high)
+class Interval(NamedTuple):
+    """A mean and its bootstrap interval."""
+
+    mean: float
+    low: float
+    high: float
 
 
-def by_continent(steps: Mapping[str, pd.DataFrame], *, fewest: int = 3) -> pd.DataFrame:
-    """mAP over all queries of each continent, for each step.
+def bootstrap_interval(
+    values: Sequence[float] | np.ndarray | pd.Series,
+    *,
+    generator: np.random.Generator,
+    resamples: int = 10_000,
+    level: float = 0.95,
+) -> Interval:
+    """Estimate the percentile interval of the mean of `values`, one per query.
 
-    Returns:
-        One row per continent with at least `fewest` queries: continent, queries, and a column per
-        step; the largest continent first.
+    One value, or equal values, give an interval of no width.
+
+    Args:
+        values: (Q,) numbers.
+        generator: source of the draws.
+        resamples: how many times the queries are drawn with replacement.
+        level: share of the resampled means inside, between 0 and 1.
+
+    Raises:
+        ValueError: if there is no value, one is not finite, or `level` or `resamples` is out of
+            range.
+
+    >>> bootstrap_interval([0.5, 0.5], generator=np.random.default_rng(0))
+    Interval(mean=0.5, low=0.5, high=0.5)
     """
-    columns = {
-        step: scores.groupby("continent")["average_precision"].mean()
-        for step, scores in steps.items()
-    }
-    queries = next(iter(steps.values()))["continent"].value_counts()
-    table = pd.DataFrame({"queries": queries, **columns}).rename_axis("continent")
-    table = table[table["queries"] >= fewest].sort_values("queries", ascending=False)
-    return table.reset_index()
+    from scipy import stats  # half a second to import
+
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
+        raise ValueError(
+            f"expected a flat list of finite values, found shape {numbers.shape} with"
+            f" {np.count_nonzero(~np.isfinite(numbers))} not finite; pass one score per query"
+        )
+    if not 0 < level < 1 or resamples < 1:
+        raise ValueError(
+            f"expected a level between 0 and 1 and at least one resample, found {level} and"
+            f" {resamples}; 0.95 and 10,000 are usual"
+        )
+    means = numbers  # of a single value, which scipy refuses
+    if len(numbers) > 1:
+        means = stats.bootstrap(
+            (numbers,),
+            np.mean,
+            n_resamples=resamples,
+            batch=max(1, RESAMPLED_AT_ONCE // len(numbers)),
+            method="percentile",
+            rng=generator,
+        ).bootstrap_distribution
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(numbers.mean()), float(low), float(high))
+
+
+def paired_gain(
+    after: pd.Series, before: pd.Series | None, *, generator: np.random.Generator
+) -> Interval:
+    """Estimate the 95 % interval of the mean of `after - before` over the same queries.
+
+    Values are matched by their index, the query ids; where `before` is None all is NaN.
+
+    Raises:
+        ValueError: if the two are not about the same queries, and as `bootstrap_interval`.
+
+    >>> after, before = pd.Series([0.75, 1.0]), pd.Series([0.5, 0.75])
+    >>> paired_gain(after, before, generator=np.random.default_rng(0))
+    Interval(mean=0.25, low=0.25, high=0.25)
+    """
+    if before is None:
+        return Interval(np.nan, np.nan, np.nan)
+    if len(after) != len(before) or set(after.index) != set(before.index):
+        missing = set(after.index) ^ set(before.index)
+        raise ValueError(
+            f"expected the same queries twice, found {len(missing)} in one only; score both"
+            " against one solution"
+        )
+    return bootstrap_interval(after - before.loc[after.index], generator=generator)

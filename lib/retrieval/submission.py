@@ -1,8 +1,7 @@
-"""The competition's answer file: one row per query, its best gallery ids joined by spaces.
+"""The competition's submission file: one row per query, its best gallery ids joined by spaces.
 
-Kaggle rejects a whole file for one bad row and does not say which, so everything is checked before
-a byte is written, and an error names the row. The file appears whole or not at all.
-`python -m lib.retrieval check submission.csv DATA_DIR` checks a finished one.
+Kaggle rejects a whole file for one bad row without naming it, so everything is checked before a
+byte is written, and an error names the row. `python -m lib.retrieval check` checks a finished file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,15 +31,12 @@ def write_submission(
 
     Args:
         predictions: a `Ranking` with ids, or query id to ranked gallery ids, best first.
-        path: the file to write; one that is there is replaced.
+        path: the file to write or replace; it is returned.
         query_ids: all queries, in the order of the file unless `sample` gives another.
         gallery_ids: all gallery images.
         sample: the ids of `sample_submission.csv`, whose order is kept.
-        k: ids per row; as many as a `Ranking` holds, at most the official 100, else these; the
-            whole gallery where it is smaller.
-
-    Returns:
-        `path`.
+        k: ids per row; by default as many as a `Ranking` holds, at most the official 100; the whole
+            gallery where it is smaller.
 
     Raises:
         ValueError: if a query is missing, unknown or repeated, or a row has an unknown or repeated
@@ -51,7 +47,15 @@ def write_submission(
         predictions = predictions.top(k).predictions()
     queries = check_ids(query_ids, "query").tolist()
     if sample is not None:
-        queries = _in_order_of(sample, queries)
+        ordered = check_ids(sample, "sample").tolist()
+        difference = set(ordered) ^ set(queries)
+        if difference:
+            raise ValueError(
+                f"expected the queries of the sample submission, found {len(difference)} in one of"
+                f" the two only, such as {min(difference)!r}; take queries and sample from one"
+                " dataset"
+            )
+        queries = ordered
     _check(predictions, queries, gallery_ids, k)
     rows = [" ".join(predictions[query]) for query in queries]
     return write_csv(pd.DataFrame({"id": queries, "images": rows}, dtype=str), path)
@@ -76,25 +80,13 @@ def check_submission(
     return predictions
 
 
-def _in_order_of(sample: Ids, queries: list[str]) -> list[str]:
-    ordered = check_ids(sample, "sample").tolist()
-    difference = set(ordered) ^ set(queries)
-    if difference:
-        raise ValueError(
-            f"expected the queries of the sample submission, found {len(difference)} in one of the"
-            f" two only, such as {min(difference)!r}; take queries and sample from one dataset"
-        )
-    return ordered
-
-
 def _check(
     predictions: Mapping[str, Sequence[str]], queries: list[str], gallery_ids: Ids, k: int
 ) -> None:
     if k < 1:
         raise ValueError(f"expected k of at least 1, found {k}; the competition asks for 100")
     gallery = set(check_ids(gallery_ids, "gallery").tolist())
-    wanted = min(k, len(gallery))
-    known = set(queries)
+    wanted, known = min(k, len(gallery)), set(queries)
     for number, query in enumerate(predictions, start=1):
         if query not in known:
             raise ValueError(

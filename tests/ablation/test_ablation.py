@@ -120,7 +120,7 @@ def test_run_scores_every_row_with_every_seed(bench):
         parts = []
         for seed in (3, 5):
             ranking = random_ranking([bench.train(row, seed)])
-            parts.append(scoring.score(ranking, EVALUATION).assign(seed=seed))
+            parts.append(scoring.score_queries(ranking, EVALUATION).assign(seed=seed))
         expected = pd.concat(parts, ignore_index=True)
         assert "NA" in set(results[row.name]["country"])
         pd.testing.assert_frame_equal(results[row.name], expected)

@@ -17,7 +17,7 @@ from lib.artifacts import outputs_root, world_root
 from lib.cleaning.eps import suggest
 from lib.cleaning.evaluate import read_truth, score_radii, true_classes
 from lib.cleaning.label_noise import estimate_label_noise
-from lib.retrieval.embedding import Embeddings, read_embeddings
+from lib.retrieval.embedding_table import Embeddings, read_embeddings
 
 AROUND = np.arange(0.5, 1.6, 0.1)  # times the suggestion, as in notebook 03
 

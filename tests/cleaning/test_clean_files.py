@@ -12,7 +12,7 @@ from lib.cleaning import stage as clean_files
 from lib.cleaning.stage import HELP, main, parse
 from lib.cleaning.two_pass import clean
 from lib.config import CleanConfig
-from lib.retrieval.embedding import IDS, ROWS
+from lib.retrieval.embedding_table import IDS, ROWS
 
 CONFIG = CleanConfig(eps=0.2, min_samples=2)
 

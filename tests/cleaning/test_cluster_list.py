@@ -13,7 +13,7 @@ from lib.cleaning.label_noise import LabelNoise
 from lib.cleaning.stage import make_cluster_list, read_cluster_list
 from lib.cleaning.two_pass import clean
 from lib.config import CleanConfig
-from lib.retrieval.embedding import IDS, ROWS
+from lib.retrieval.embedding_table import IDS, ROWS
 
 CONFIG = CleanConfig(eps=0.1, relaxed_eps=0.3, min_samples=3)
 DIM = 16

@@ -4,7 +4,7 @@ import pytest
 from lib.reranking.ensemble import ModelView, concatenate, merge_reranked, summed
 from lib.reranking.landmark_country import apply_votes, landmark_country_rerank
 from lib.reranking.votes import tag_gallery, vote
-from lib.retrieval.exact_search import search
+from lib.retrieval.knn import search
 
 WEIGHTS = [1.0, 0.5, 2.0]
 

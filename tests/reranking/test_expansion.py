@@ -8,7 +8,7 @@ from lib.reranking.query_expansion import (
     expanded_search,
 )
 from lib.retrieval.ann_index import build_index, read_index
-from lib.retrieval.exact_search import search
+from lib.retrieval.knn import search
 from lib.retrieval.metrics import mean_average_precision
 from tests.winners import random_case, unit_rows
 

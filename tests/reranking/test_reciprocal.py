@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lib.reranking.k_reciprocal import Reciprocal, reciprocal_neighbours, reciprocal_rerank
-from lib.retrieval.exact_search import search
+from lib.retrieval.knn import search
 
 
 def unit_rows(generator, count, width):

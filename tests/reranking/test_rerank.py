@@ -3,7 +3,7 @@ import pytest
 
 from lib.reranking.landmark_country import add_votes, apply_votes, explain, landmark_country_rerank
 from lib.reranking.votes import Tags, Votes, tag_gallery, vote
-from lib.retrieval.exact_search import search
+from lib.retrieval.knn import search
 from lib.retrieval.metrics import mean_average_precision
 from lib.retrieval.ranking import Ranking
 

@@ -7,8 +7,8 @@ import pytest
 from lib.reranking.landmark_country import choose, grid, landmark_country_rerank
 from lib.reranking.votes import tag_gallery, vote
 from lib.retrieval import scoring
-from lib.retrieval.embedding import Embeddings
-from lib.retrieval.exact_search import search
+from lib.retrieval.embedding_table import Embeddings
+from lib.retrieval.knn import search
 from tests.numbered import numbered_evaluation
 
 ALPHAS, BETAS = (0.0, 0.5, 2.0), (0.0, 0.1, 0.4, 1.0)
@@ -63,7 +63,7 @@ class Scene:
             gallery_ids=self.gallery.ids,
             **self.options,
         )
-        return scoring.mean_of(scoring.score(ranking, self.evaluation), usage)
+        return scoring.map_of_usage(scoring.score_queries(ranking, self.evaluation), usage)
 
 
 @pytest.mark.parametrize("options", [{}, {"top": 1, "normalise": False}])
@@ -90,9 +90,9 @@ def test_grid_at_zero_is_plain_search():
             query_ids=scene.queries.ids,
             gallery_ids=scene.gallery.ids,
         )
-        scores = scoring.score(plain, scene.evaluation)
+        scores = scoring.score_queries(plain, scene.evaluation)
         for usage, table in tables.items():
-            assert table.loc[0.0, 0.0] == pytest.approx(scoring.mean_of(scores, usage))
+            assert table.loc[0.0, 0.0] == pytest.approx(scoring.map_of_usage(scores, usage))
 
 
 def test_grid_sorts_its_axes_whatever_order_is_asked_for():

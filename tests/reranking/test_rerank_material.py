@@ -8,7 +8,7 @@ from lib.reranking.data import read_material, read_second
 from lib.reranking.ensemble import concatenate
 from lib.reranking.query_expansion import augmented_search, expanded_search
 from lib.reranking.votes import vote
-from lib.retrieval.exact_search import search
+from lib.retrieval.knn import search
 from tests.folders import write_folder
 from tests.material import small_evaluation, small_material
 

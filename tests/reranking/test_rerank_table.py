@@ -46,15 +46,15 @@ def test_compare_chooses_on_public_and_reports_private(comparison, material, eva
     for bonus in soft.grid["bonus"]:
         for penalty in soft.grid["penalty"]:
             ranking = soft.rerank(material, bonus=bonus, penalty=penalty)
-            tried[bonus, penalty] = scoring.score(ranking, evaluation, k=20)
-    public = {key: scoring.mean_of(scored, "Public") for key, scored in tried.items()}
+            tried[bonus, penalty] = scoring.score_queries(ranking, evaluation, k=20)
+    public = {key: scoring.map_of_usage(scored, "Public") for key, scored in tried.items()}
     best = max(public, key=public.get)  # the first of several
     row = comparison.table.iloc[1]
     assert row["settings"] == f"bonus {best[0]:g}, penalty {best[1]:g}"
     assert row["public"] == public[best]
-    assert row["private"] == pytest.approx(scoring.mean_of(tried[best]))
-    plain = scoring.score(material.plain, evaluation, k=20)
-    gain = scoring.mean_of(tried[best]) - scoring.mean_of(plain)
+    assert row["private"] == pytest.approx(scoring.map_of_usage(tried[best]))
+    plain = scoring.score_queries(material.plain, evaluation, k=20)
+    gain = scoring.map_of_usage(tried[best]) - scoring.map_of_usage(plain)
     assert row["gain"] == pytest.approx(gain)
     assert row["gain_low"] <= gain <= row["gain_high"]
 

@@ -2,14 +2,7 @@ import numpy as np
 import pytest
 
 from lib.data.tables import read_groups, read_ignored, read_solution, read_submission
-from lib.retrieval.metrics import (
-    average_precisions,
-    evaluate,
-    first_hit_positions,
-    mean_average_precision,
-    per_query,
-    precision_at,
-)
+from lib.retrieval.metrics import evaluate, mean_average_precision, per_query
 from lib.retrieval.ranking import Ranking
 
 SOLUTION_FILE = """id,images,Usage
@@ -48,7 +41,7 @@ def random_case(generator):
 
 
 @pytest.mark.parametrize("k", [1, 3, 100])
-def test_average_precisions_agree_with_naive_reference(k):
+def test_average_precision_agrees_with_naive_reference(k):
     generator = np.random.default_rng(k)
     for _ in range(60):
         predictions, solution = random_case(generator)
@@ -56,9 +49,12 @@ def test_average_precisions_agree_with_naive_reference(k):
             naive_average_precision(predictions.get(query, []), relevant, k)
             for query, relevant in solution.items()
         ]
-        found = average_precisions(predictions, solution, k)
-        np.testing.assert_allclose(found, expected, rtol=1e-12)
-        assert found.index.tolist() == list(solution)
+        found = per_query(predictions, {"Public": solution, "Private": {}}, k=k)
+        np.testing.assert_allclose(found[f"AP@{k}"], expected, rtol=1e-12)
+        assert found["query"].tolist() == list(solution)
+        assert found["usage"].unique().tolist() == ["Public"]
+        assert found["relevant"].tolist() == [len(ids) for ids in solution.values()]
+        assert f"P@{100 if k < 100 else 101}" not in found
         assert mean_average_precision(predictions, solution, k) == pytest.approx(np.mean(expected))
 
 
@@ -97,22 +93,26 @@ def test_metrics_read_a_ranking():
     ranking = Ranking([[0.9, 0.8]], [[1, 0]], ["q"], ["a", "b"])
     solution = {"q": {"a"}}
     assert mean_average_precision(ranking, solution) == 0.5
-    assert precision_at(ranking, solution, [1, 2]).tolist() == [0.0, 0.5]
-    assert first_hit_positions(ranking, solution).tolist() == [2]
+    assert per_query(ranking, {"Public": solution}).iloc[0, 3:].to_dict() == {
+        "AP@2": 0.5,
+        "P@1": 0.0,
+        "first hit": 2,
+    }
 
 
-def test_precision_at_keeps_its_denominator_and_ignores_repeats():
+def test_precisions_keep_their_denominator_and_ignore_repeats():
     predictions = {"q": ["a", "a", "b"], "r": []}
     solution = {"q": {"a", "b"}, "r": {"c"}}
-    found = precision_at(predictions, solution, [1, 2, 3, 10])
-    assert found.to_dict() == pytest.approx({1: 0.5, 2: 0.25, 3: 1 / 3, 10: 0.1})
+    found = per_query(predictions, {"Public": solution})
+    assert found[["P@1", "P@5", "P@10"]].to_numpy().tolist() == [[1.0, 0.4, 0.2], [0.0, 0.0, 0.0]]
 
 
-def test_first_hit_positions_are_from_one_and_101_without_any():
+def test_first_hits_are_from_one_and_101_without_any():
     predictions = {"q": ["a"], "r": ["x"] * 99 + ["b"], "s": ["x"] * 100 + ["c"]}
-    found = first_hit_positions(predictions, {"q": {"a"}, "r": {"b"}, "s": {"c"}, "t": {"d"}})
-    assert found.to_dict() == {"q": 1, "r": 100, "s": 101, "t": 101}
-    assert (found.mean(), found.median()) == (75.75, 100.5)
+    solution = {"q": {"a"}, "r": {"b"}, "s": {"c"}, "t": {"d"}}
+    assert per_query(predictions, {"Public": solution})["first hit"].tolist() == [1, 100, 101, 101]
+    found = evaluate(predictions, {"Public": solution}).iloc[0]
+    assert (found["mean first hit"], found["median first hit"]) == (75.75, 100.5)
 
 
 @pytest.mark.parametrize(
@@ -125,17 +125,16 @@ def test_first_hit_positions_are_from_one_and_101_without_any():
         ({"q": ["a"]}, {"q": "a b"}, "one string"),
     ],
 )
-def test_metrics_refuse_bad_input(predictions, solution, message):
-    for metric in (mean_average_precision, precision_at, first_hit_positions):
-        with pytest.raises(ValueError, match=message):
-            metric(predictions, solution)
+def test_mean_average_precision_refuses_bad_input(predictions, solution, message):
+    with pytest.raises(ValueError, match=message):
+        mean_average_precision(predictions, solution)
 
 
-def test_mean_average_precision_refuses_k_below_one():
+def test_metrics_refuse_k_below_one():
     with pytest.raises(ValueError, match="at least 1, found 0"):
         mean_average_precision({"q": ["a"]}, {"q": {"a"}}, 0)
     with pytest.raises(ValueError, match="at least 1, found -1"):
-        precision_at({"q": ["a"]}, {"q": {"a"}}, [1, -1])
+        per_query({"q": ["a"]}, {"Public": {"q": {"a"}}}, k=-1)
 
 
 def test_read_solution_splits_by_usage_and_drops_ignored(tmp_path):
@@ -228,24 +227,6 @@ def test_evaluate_scores_each_usage_on_its_own_queries():
     assert table["median first hit"].tolist() == [1.0, 51.5]
     with pytest.raises(ValueError, match="'i0'"):
         evaluate(predictions, solutions)
-
-
-def test_per_query_agrees_with_the_single_metrics():
-    generator = np.random.default_rng(20)
-    for k in (3, 60, 100):
-        predictions, solution = random_case(generator)
-        table = per_query(predictions, {"Public": solution, "Private": {}}, k=k)
-        assert table["usage"].unique().tolist() == ["Public"]
-        assert table["query"].tolist() == list(solution)
-        assert table["relevant"].tolist() == [len(found) for found in solution.values()]
-        expected = average_precisions(predictions, solution, k)
-        np.testing.assert_allclose(table[f"AP@{k}"], expected)
-        first = first_hit_positions(predictions, solution, k)
-        assert table["first hit"].tolist() == first.tolist()
-        for n, mean in precision_at(predictions, solution, [1, 5, 10, 50, 100]).items():
-            if n <= k:
-                assert table[f"P@{n}"].mean() == pytest.approx(mean)
-        assert f"P@{100 if k < 100 else 101}" not in table
 
 
 def test_evaluate_scores_each_group_on_its_own_queries():

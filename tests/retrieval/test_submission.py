@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.data.tables import read_submission
-from lib.retrieval.exact_search import search
+from lib.retrieval.knn import search
 from lib.retrieval.metrics import mean_average_precision
 from lib.retrieval.ranking import Ranking
 from lib.retrieval.submission import check_submission, write_submission

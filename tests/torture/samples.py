@@ -14,9 +14,9 @@ from lib.cleaning.stage import clean_files
 from lib.config import CleanConfig, InferenceConfig, ModelConfig, StageConfig
 from lib.models import network as models
 from lib.retrieval.ann_index import build_index
-from lib.retrieval.embedding import embed, read_embeddings
-from lib.retrieval.exact_search import search
-from lib.retrieval.ranking import write_ranking
+from lib.retrieval.embedding import embed
+from lib.retrieval.embedding_table import read_embeddings
+from lib.retrieval.knn import search
 from lib.retrieval.submission import write_submission
 from lib.training.stage import train
 from tests.stripes import write_stripes
@@ -49,7 +49,7 @@ def write_samples(folder: Path) -> Path:
     clean_files(folder / "raw", data / "train.csv", CLEAN, folder / "cleaning", jobs=1)
     ids = {"query_ids": rows["query"].ids, "gallery_ids": rows["gallery"].ids}
     ranking = search(rows["query"].rows, rows["gallery"].rows, 10, **ids)
-    write_ranking(ranking, folder / "ranking.npz")
+    ranking.save(folder / "ranking.npz")
     write_submission(ranking, folder / "submission.csv", **ids, k=10)
     build_index(index_rows(), folder / "index")
     record(folder, "01_eda", images=48, share=0.5)

@@ -14,8 +14,8 @@ from lib.data.own_photos import import_photos
 from lib.data.tar_images import ImageStore
 from lib.miniworld import generate
 from lib.retrieval import embedding as embed
-from lib.retrieval import scoring
-from lib.retrieval.ranking import read_ranking, write_ranking
+from lib.retrieval.ranking import Ranking
+from lib.retrieval.scoring import score_queries
 from lib.retrieval.submission import write_submission
 from lib.training.stage import train
 from tests.torture.harness import Say, apart, digest
@@ -52,16 +52,16 @@ def make_ranking(samples: Path, folder: Path) -> None:
     """Query and gallery embedded, ranked and scored."""
     evaluation = gldv2.evaluation(gldv2.read(samples / "data"))
     checkpoint = samples / "stage" / "model.safetensors"
-    ranking = scoring.rank(
+    ranking = embed.embed_and_search(
         checkpoint, evaluation, samples / "data", folder / "embeddings", INFERENCE, k=10
     )
-    write_ranking(ranking, folder / "ranking.npz")
-    write_csv(scoring.score(ranking, evaluation, k=10), folder / "scores.csv")
+    ranking.save(folder / "ranking.npz")
+    write_csv(score_queries(ranking, evaluation, k=10), folder / "scores.csv")
 
 
 def make_submission(samples: Path, folder: Path) -> None:
     """The answer file."""
-    ranking = read_ranking(samples / "ranking.npz")
+    ranking = Ranking.load(samples / "ranking.npz")
     ids = {"query_ids": ranking.query_ids, "gallery_ids": ranking.gallery_ids}
     write_submission(ranking, folder / "submission.csv", **ids, k=10)
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lib.retrieval.blocks import EmbeddingSubset, blocks, check_table
+from lib.retrieval.embedding_table import EmbeddingSubset, blocks, check_table
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, np.uint8])
@@ -45,7 +45,7 @@ def test_blocks_name_the_row_that_is_not_finite_and_only_that():
         list(blocks(EmbeddingSubset(table, np.array([0, 6])), 1, "x"))
 
 
-def test_chosen_rows_read_like_the_array_they_stand_for():
+def test_embedding_subset_reads_like_the_rows_it_stands_for():
     table = np.arange(20, dtype=np.float16).reshape(10, 2)
     chosen = EmbeddingSubset(table, np.array([7, 1, 3]))
     check_table(chosen, "x")

@@ -1,19 +1,15 @@
 import re
 
+import faiss
 import numpy as np
 import pytest
 
 from lib.reranking.landmark_country import landmark_country_rerank
 from lib.reranking.votes import tag_gallery, vote
-from lib.retrieval.ann_index import (
-    ApproximateIndex,
-    build_index,
-    find_nearest,
-    index_if_large,
-    read_index,
-)
-from lib.retrieval.exact_search import search
-from lib.retrieval.knn import nearest
+from lib.retrieval import ann_index
+from lib.retrieval.ann_index import ApproximateIndex, build_index, index_if_large, read_index
+from lib.retrieval.embedding_table import EmbeddingSubset
+from lib.retrieval.knn import TagScores, nearest, search
 from tests.winners import rows_around_centres
 
 
@@ -85,7 +81,7 @@ def test_queries_whose_cells_hold_too_little_are_searched_exactly(rows, folder):
     np.testing.assert_array_equal(found.positions, nearest(queries, rows, 2000)[1])
 
 
-def test_k_is_clipped_and_nothing_is_asked_of_nobody(rows, folder):
+def test_k_is_clipped_and_there_may_be_no_query(rows, folder):
     index = read_index(folder, rows)
     assert index.nearest(rows[:2], 5000).positions.shape == (2, 3000)
     assert index.nearest(rows[:0], 5).positions.shape == (0, 5)
@@ -100,7 +96,10 @@ def test_an_index_of_other_rows_is_refused(rows, folder):
     with pytest.raises(ValueError, match="at least 1, found 0"):
         index.nearest(rows[:1], 0)
     with pytest.raises(ValueError, match="index of the 2 gallery searched, found one of 3000"):
-        find_nearest(rows[:1], rows[:2], 1, index)
+        nearest(rows[:1], rows[:2], 1, index=index)
+    term = TagScores(np.array([[7]]), np.ones((1, 1)), np.zeros(3000, int))
+    with pytest.raises(ValueError, match="an index or a score term, found both"):
+        nearest(rows[:1], rows, 1, index=index, term=term)
     landmarks = np.where(np.arange(3000) == 7, -1, 1)
     with pytest.raises(ValueError, match="of the 2999 references searched, found one of 3000"):
         tag_gallery(rows[:1], rows, landmarks, ["CN"] * 3000, index=index)
@@ -131,3 +130,77 @@ def test_index_if_large_is_none_where_exact_search_is_quick(rows, tmp_path):
     assert not (tmp_path / "index").exists()
     index = index_if_large(rows, tmp_path / "index", largest=2999, probes=5)
     assert (len(index), index.probes) == (3000, 5)
+
+
+def test_build_index_is_done_once_and_again_for_other_rows(rows, tmp_path, monkeypatch):
+    build_index(rows, tmp_path, cells=20)
+    monkeypatch.setattr(ann_index, "_trained", None)  # calling it now would fail
+    build_index(rows, tmp_path, cells=20)
+    build_index(EmbeddingSubset(rows, np.arange(3000)), tmp_path, cells=20)  # the same values
+    other = rows.copy()
+    other[2999, 3] += 0.5
+    for changed, options in ((other, {}), (rows, {"cells": 21}), (rows, {"seed": 1})):
+        with pytest.raises(TypeError):
+            build_index(changed, tmp_path, **({"cells": 20} | options))
+
+
+def test_build_index_goes_on_after_a_kill_without_training_again(rows, tmp_path, monkeypatch):
+    write = faiss.write_index
+
+    def killed(index, path):
+        if index.ntotal:
+            raise KeyboardInterrupt
+        write(index, path)
+
+    monkeypatch.setattr(faiss, "write_index", killed)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(rows, tmp_path, cells=20)
+    with pytest.raises(ValueError, match=r"expected a finished index in .*, found none"):
+        read_index(tmp_path, rows)
+    monkeypatch.setattr(faiss, "write_index", write)
+    monkeypatch.setattr(faiss.IndexIVFPQFastScan, "train", None)
+    build_index(rows, tmp_path, cells=20)
+    assert len(read_index(tmp_path, rows)) == 3000
+    assert not [path for path in tmp_path.rglob("*") if ".part" in path.name]
+
+
+@pytest.mark.parametrize("size", [None, 0, 10, 5000])
+def test_build_index_makes_a_missing_or_cut_file_again(rows, tmp_path, size):
+    build_index(rows, tmp_path, cells=20)
+    for path in sorted(tmp_path.rglob("*.faiss")):
+        whole = path.read_bytes()
+        path.unlink() if size is None else path.write_bytes(whole[:size])
+    with pytest.raises(ValueError, match=r"expected a finished index in .*, found none"):
+        read_index(tmp_path, rows)
+    build_index(rows, tmp_path, cells=20)
+    assert len(read_index(tmp_path, rows)) == 3000
+
+
+@pytest.mark.parametrize(
+    ("wrong", "options", "message"),
+    [
+        (np.ones(4), {}, r"rows to index as an \(N, D\) array"),
+        (np.ones((70, 2)), {"cells": 71}, "found 70 rows for 71 cells"),
+        (np.ones((63, 2)), {}, "at least 64 rows and as many as cells, found 63 rows"),
+        (np.ones((0, 2)), {}, "found 0 rows"),
+        (np.array([[1, 0]] * 99 + [[np.nan, 1]]), {}, "finite rows to index, .* row 99"),
+    ],
+)
+def test_build_index_refuses_bad_input(tmp_path, wrong, options, message):
+    with pytest.raises(ValueError, match=message):
+        build_index(wrong, tmp_path, **options)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 24])
+def test_build_index_takes_rows_of_any_width(width, tmp_path):
+    rows = np.random.default_rng(width).standard_normal((300, width)).astype(np.float16)
+    index = read_index(build_index(rows, tmp_path), rows, candidates=300)
+    assert index.nearest(rows[:20].astype(np.float32), 3).recall_at_k > 0.9
+
+
+def test_build_index_is_the_same_from_float16_and_float32(rows, tmp_path):
+    folders = [
+        build_index(own, tmp_path / str(own.dtype)) for own in (rows, rows.astype(np.float32))
+    ]
+    found = [read_index(folder, rows).nearest(rows[:50], 5).positions for folder in folders]
+    np.testing.assert_array_equal(*found)

@@ -1,21 +1,27 @@
-"""Tables of embeddings that may be larger than memory: checked and read in float32 blocks.
+"""Tables of embeddings that may be larger than memory: opened, checked and read in blocks.
 
-Whoever searches reads embeddings through here, so a wrong shape or a NaN is found in one place and
-named by its row, and a float16 memory map is never converted as a whole. The next block is read
-and converted by a thread while the present one is used."""
+`read_embeddings` opens what `lib.retrieval.embed` wrote, as a memory map. Every search reads its
+tables through `blocks` in float32: a float16 memory map is never converted as a whole, a NaN is
+reported with its row, and the next block is read by a thread while the present one is used.
+"""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 
+from lib.artifacts import read_fingerprint
+
+ROWS, IDS = "embeddings.npy", "ids.csv"
 BLOCK = 65_536  # rows in memory at a time: 134 MB at 512 dimensions
 
 
 class EmbeddingTable(Protocol):
-    """(N, D) embeddings in memory, in a memory map, or put together from some."""
+    """(N, D) embeddings: an array, a memory map, or a class that reads rows on demand."""
 
     shape: tuple[int, ...]
     ndim: int
@@ -31,50 +37,60 @@ class EmbeddingTable(Protocol):
 
 
 class EmbeddingSubset:
-    """Some rows of an array or memory map, read only when they are asked for."""
+    """Chosen rows of a table, read on demand."""
 
     def __init__(self, embeddings: EmbeddingTable, chosen: np.ndarray) -> None:
-        """Remember the array and the row numbers."""
+        """Keep the table and the (M,) row numbers."""
         self.embeddings, self.chosen = embeddings, chosen
         self.shape = (len(chosen), *embeddings.shape[1:])
         self.ndim, self.dtype = embeddings.ndim, embeddings.dtype
 
     def __len__(self) -> int:
-        """The number of chosen rows."""
         return len(self.chosen)
 
     def __getitem__(self, item: slice | np.ndarray) -> np.ndarray:
-        """Rows by slice or by position among the chosen."""
         return self.embeddings[self.chosen[item]]
 
 
-class Block(NamedTuple):
-    """Consecutive rows of a table, valid until the next block is asked for."""
+@dataclass(frozen=True)
+class Embeddings:
+    """Ids (N,) str and their embeddings (N, D) float16, a memory map."""
 
-    start: int  # position of the first row
-    rows: np.ndarray  # (M, D) float32, C-contiguous
-    squares: np.ndarray  # (M,) float32 squared lengths
+    ids: np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
 
 
-def check_table(embeddings: EmbeddingTable, what: str) -> None:
-    """Refuse what is not an (N, D) array of numbers; values are checked as they are read.
+def read_embeddings(folder: str | Path) -> Embeddings:
+    """Open a finished folder of `lib.retrieval.embed`; the rows stay on disk until they are used.
 
     Raises:
-        ValueError: naming what was found instead.
+        ValueError: if the folder holds no finished embeddings, or another number of ids than rows.
     """
-    if getattr(embeddings, "ndim", None) != 2:
+    folder = Path(folder)
+    if read_fingerprint(folder) is None:
+        raise ValueError(f"expected finished embeddings in {folder}, found none; run embed first")
+    options = {"usecols": ["id"], "dtype": str, "keep_default_na": False}
+    try:
+        ids = pd.read_csv(folder / IDS, **options)["id"].to_numpy(dtype=str)
+    except ValueError as error:
         raise ValueError(
-            f"expected {what} as an (N, D) array, found"
-            f" {getattr(embeddings, 'shape', type(embeddings).__name__)}; pass one row per image"
-        )
-    if embeddings.dtype.kind not in "fiu":
+            f"expected a column id in {folder / IDS}, found another or a cut file ({error}); "
+            "embed those images again"
+        ) from error
+    rows = open_rows(folder / ROWS)
+    if len(rows) != len(ids):
         raise ValueError(
-            f"expected {what} of real numbers, found {embeddings.dtype}; pass float16 or float32"
+            f"expected a row for each of the {len(ids):,} ids in {folder}, found embeddings of"
+            f" shape {rows.shape}; embed those images again"
         )
+    return Embeddings(ids, rows)
 
 
 def open_rows(path: Path) -> np.ndarray:
-    """The (N, D) floating-point rows of a `.npy` file, which stay on disk until they are used.
+    """Open the (N, D) floating-point rows of a `.npy` file as a memory map.
 
     Raises:
         ValueError: naming the file and what it holds instead.
@@ -97,8 +113,33 @@ def open_rows(path: Path) -> np.ndarray:
     return rows
 
 
+def check_table(embeddings: EmbeddingTable, what: str) -> None:
+    """Check that `embeddings` is an (N, D) table of numbers; `blocks` checks the values.
+
+    Raises:
+        ValueError: naming what was found instead.
+    """
+    if getattr(embeddings, "ndim", None) != 2:
+        raise ValueError(
+            f"expected {what} as an (N, D) array, found"
+            f" {getattr(embeddings, 'shape', type(embeddings).__name__)}; pass one row per image"
+        )
+    if embeddings.dtype.kind not in "fiu":
+        raise ValueError(
+            f"expected {what} of real numbers, found {embeddings.dtype}; pass float16 or float32"
+        )
+
+
+class Block(NamedTuple):
+    """Consecutive rows of a table, valid until the next block is asked for."""
+
+    start: int  # position of the first row
+    rows: np.ndarray  # (M, D) float32, C-contiguous
+    squares: np.ndarray  # (M,) float32 squared lengths
+
+
 def blocks(embeddings: EmbeddingTable, block: int, what: str) -> Iterator[Block]:
-    """Yield the table in blocks of `block` rows, the next of which is read meanwhile.
+    """Yield the table in blocks of `block` rows, reading one block ahead.
 
     Raises:
         ValueError: at the first row that holds a NaN or an infinity.
@@ -120,7 +161,7 @@ def blocks(embeddings: EmbeddingTable, block: int, what: str) -> Iterator[Block]
 def _read(
     embeddings: EmbeddingTable, start: int, block: int, what: str, buffer: np.ndarray | None
 ) -> Block:
-    """One block, converted into `buffer`, or as it lies there where that is float32 already."""
+    """One block, converted into `buffer`; without a buffer a view of float32 rows."""
     piece = embeddings[start : start + block]
     if buffer is None:
         piece = np.ascontiguousarray(piece)
@@ -128,7 +169,7 @@ def _read(
         np.copyto(buffer[: len(piece)], piece)
         piece = buffer[: len(piece)]
     squares = np.einsum("nd,nd->n", piece, piece)
-    if not np.isfinite(squares).all():  # also where a finite row is longer than float32 can say
+    if not np.isfinite(squares).all():  # also where the square of a finite row overflows
         finite = np.isfinite(piece).all(axis=1)
         if not finite.all():
             row = start + int(np.argmin(finite))

@@ -1,4 +1,4 @@
-"""Embedding: unit float16 rows in the order of the table, resumable block by block."""
+"""Embedding: views of one image, and unit float16 rows that are resumable block by block."""
 
 import dataclasses
 import errno
@@ -8,14 +8,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 
 from lib.artifacts import read_fingerprint, read_manifest
 from lib.config import InferenceConfig
 from lib.data.images import ImageSource, SquareImages, load_batches
+from lib.data.training_lists import training_list
 from lib.distributed import launch
 from lib.models import network as models
+from lib.models.network import build_model, normalise
 from lib.retrieval import embedding
-from lib.retrieval.embedding import embed, read_embeddings
+from lib.retrieval.embedding import embed, embed_and_search, extract_embeddings, largest_size, sizes
+from lib.retrieval.embedding_table import read_embeddings
+from lib.retrieval.scoring import map_of_usage, score_queries
 from lib.training.stage import train
 
 SMALL = InferenceConfig(size=32)
@@ -356,3 +361,98 @@ def test_embed_takes_no_more_threads_than_cores_are_allowed(run, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", counts.append)
     run()
     assert counts == [1]
+
+
+@pytest.fixture
+def model(tiny_model):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return build_model(tiny_model).eval()
+
+
+def squares(side, count=3):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(256, (count, 3, side, side), generator=generator, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        (InferenceConfig(100), (100,)),
+        (InferenceConfig(64, scales=(0.5, 1.0, 2.0)), (32, 64, 128)),
+        (InferenceConfig(70, scales=(0.01, 1.0)), (16, 70)),
+    ],
+)
+def test_sizes_are_multiples_of_sixteen_but_for_the_size_itself(config, expected):
+    assert sizes(config) == expected
+    assert largest_size(config) == max(expected)
+
+
+def test_largest_size_refuses_what_is_no_view():
+    with pytest.raises(ValueError, match="one or more positive scales, found"):
+        largest_size(InferenceConfig(64, scales=()))
+
+
+def test_extract_embeddings_of_one_view_is_the_networks_own_row(model):
+    pixels = squares(64)
+    with torch.no_grad():
+        expected = model.embed(normalise(pixels, model.mean, model.std))
+        torch.testing.assert_close(extract_embeddings(model, pixels, InferenceConfig(64)), expected)
+
+
+def test_extract_embeddings_averages_mirrored_and_rescaled_views(model):
+    config = InferenceConfig(64, flip=True, scales=(0.5, 1.0))
+    pixels = squares(64)
+    images = normalise(pixels, model.mean, model.std)
+    smaller = F.interpolate(images, size=(32, 32), mode="bilinear", antialias=True)
+    with torch.no_grad():
+        rows = [model.embed(v) for view in (images, smaller) for v in (view, view.flip(3))]
+        found = extract_embeddings(model, pixels, config)
+    torch.testing.assert_close(found, F.normalize(torch.stack(rows).mean(0), dim=1))
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(3))
+
+
+def test_extract_embeddings_with_flip_is_the_same_for_the_mirror_image(model):
+    config = InferenceConfig(64, flip=True)
+    pixels = squares(64)
+    with torch.no_grad():
+        found, mirrored = (
+            extract_embeddings(model, pixels, config),
+            extract_embeddings(model, pixels.flip(3), config),
+        )
+        plain = extract_embeddings(model, pixels.flip(3), dataclasses.replace(config, flip=False))
+    torch.testing.assert_close(found, mirrored)
+    assert not torch.allclose(found, plain, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_stage, tiny_model, dataset, stripes, tmp_path_factory):
+    images, folder = training_list(dataset, "clean"), tmp_path_factory.mktemp("stage")
+    return train(tiny_stage, tiny_model, images, stripes, folder)
+
+
+def test_embed_and_search_finds_each_query_its_landmark(trained, evaluation, stripes, tmp_path):
+    ranking = embed_and_search(trained, evaluation, stripes, tmp_path, SMALL, k=5)
+    assert ranking.positions.shape == (12, 5)
+    scores = score_queries(ranking, evaluation)
+    landmark = evaluation.gallery.set_index("id")["landmark_id"]
+    first = [landmark[ids[0]] for ids in ranking.predictions().values()]
+    truth = {q: landmark[next(iter(a))] for s in evaluation.solution.values() for q, a in s.items()}
+    hits = [
+        truth[query] == found for query, found in zip(ranking.predictions(), first, strict=True)
+    ]
+    assert np.mean(hits) > 0.6
+    assert (scores.set_index("id")["first_hit"] == 1).sum() == sum(hits)
+    assert map_of_usage(scores) > 0.5
+    assert map_of_usage(scores, "Public") > 0.5
+
+
+def test_embed_and_search_embeds_only_what_is_missing(
+    trained, evaluation, stripes, tmp_path, monkeypatch
+):
+    first = embed_and_search(trained, evaluation, stripes, tmp_path, SMALL, k=5)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gallery", "query"]
+    monkeypatch.setattr(embedding, "_embed", None)
+    second = embed_and_search(trained, evaluation, stripes, tmp_path, SMALL, k=5)
+    np.testing.assert_array_equal(first.positions, second.positions)
+    np.testing.assert_array_equal(first.scores, second.scores)

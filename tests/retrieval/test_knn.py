@@ -2,10 +2,9 @@ import faiss
 import numpy as np
 import pytest
 
-from lib.retrieval import knn as gpu
-from lib.retrieval.blocks import EmbeddingSubset
-from lib.retrieval.exact_search import search
-from lib.retrieval.knn import nearest
+from lib.retrieval import knn
+from lib.retrieval.embedding_table import EmbeddingSubset, blocks
+from lib.retrieval.knn import SumOfTerms, TagScores, knn_on_gpus, nearest, search
 
 
 def unit_rows(generator, count, width, dtype=np.float32):
@@ -98,7 +97,7 @@ def coarse_gpu(monkeypatch):
 
     monkeypatch.setattr(faiss, "get_num_gpus", lambda: 2)
     monkeypatch.setattr(faiss, "knn_gpu", knn_gpu, raising=False)
-    monkeypatch.setattr(gpu, "_resources", lambda device: None)
+    monkeypatch.setattr(knn, "_resources", lambda device: None)
     return calls
 
 
@@ -195,8 +194,8 @@ def test_search_refuses_bad_input(queries, gallery, k, message):
         search(queries, gallery, k)
 
 
-class Extra:
-    """A bonus looked up in a table of all pairs."""
+class TableTerm:
+    """A score term looked up in a table of all pairs."""
 
     def __init__(self, table):
         self.table = table
@@ -204,20 +203,138 @@ class Extra:
     def at(self, rows, positions):
         return self.table[rows, positions]
 
-    def adder(self, rows):
-        def add(tile, start):
+    def tile_adder(self, rows):
+        def add_to_tile(tile, start):
             tile += self.table[rows, start : start + len(tile)].T
 
-        return add
+        return add_to_tile
 
 
-def test_nearest_is_exact_for_the_sum_with_a_bonus():
+@pytest.mark.parametrize("order", ["random", "ascending", "descending"])
+@pytest.mark.parametrize("block", [97, 65_536])
+def test_nearest_is_exact_for_the_sum_with_a_term(monkeypatch, block, order):
+    monkeypatch.setattr(knn, "TILE_QUERIES", 4)
+    monkeypatch.setattr(knn, "TILE_ENTRIES", 1_000)
     generator = np.random.default_rng(10)
     queries, gallery = unit_rows(generator, 15, 8), unit_rows(generator, 2500, 8)
+    if order != "random":
+        gallery = gallery[np.argsort(gallery @ queries[0])[:: 1 if order == "ascending" else -1]]
     extra = generator.choice([0.0, 0.1, 1.0], (15, 2500), p=[0.9, 0.08, 0.02])
     dense = queries.astype(np.float64) @ gallery.T.astype(np.float64) + extra
     expected = np.argsort(-dense, axis=1, kind="stable")[:, :60]
-    for block in (97, 65_536):
-        found = nearest(queries, gallery, 60, block=block, bonus=Extra(extra))
-        np.testing.assert_array_equal(found[1], expected)
-        np.testing.assert_allclose(found[0], np.take_along_axis(dense, expected, 1), atol=1e-6)
+    scores, positions = nearest(queries, gallery, 60, block=block, term=TableTerm(extra))
+    np.testing.assert_array_equal(positions, expected)
+    np.testing.assert_allclose(scores, np.take_along_axis(dense, expected, 1), atol=1e-6)
+
+
+def test_nearest_with_a_term_breaks_ties_by_position():
+    queries, gallery = np.ones((3, 2), np.float32), np.ones((5000, 2), np.float32)
+    extra = np.zeros((3, 5000))
+    extra[1, 4000] = 0.5
+    scores, positions = nearest(queries, gallery, 10, term=TableTerm(extra))
+    assert positions[[0, 2]].tolist() == [list(range(10))] * 2
+    assert positions[1].tolist() == [4000, *range(9)]
+    assert scores[1].tolist() == [2.5] + [2.0] * 9
+
+
+@pytest.fixture(params=[1, 3])
+def devices(request, monkeypatch):
+    calls = []
+
+    def knn_gpu(resources, queries, rows, k, metric, device):
+        calls.append((device, len(rows), k))
+        return faiss.knn(queries, rows, k, metric=metric)
+
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: request.param)
+    monkeypatch.setattr(faiss, "knn_gpu", knn_gpu, raising=False)
+    monkeypatch.setattr(knn, "_resources", lambda device: None)
+    return request.param, calls
+
+
+def test_knn_on_gpus_gives_every_device_its_turn(devices):
+    count, calls = devices
+    generator = np.random.default_rng(0)
+    queries = generator.standard_normal((4, 6), dtype=np.float32)
+    gallery = generator.standard_normal((53, 6)).astype(np.float16)
+    found = list(knn_on_gpus(queries, blocks(gallery, 10, "gallery"), 5, count))
+    expected = [(number % count, size, min(size, 5)) for number, size in enumerate([10] * 5 + [3])]
+    assert sorted(calls) == sorted(expected)
+    for start, (piece, scores, positions) in zip(range(0, 53, 10), found, strict=True):
+        rows = gallery[start : start + 10].astype(np.float32)
+        assert piece.start == start
+        np.testing.assert_allclose(piece.squares, (rows**2).sum(axis=1), rtol=1e-5)
+        order = np.argsort(-(queries @ rows.T), axis=1)[:, :5]
+        np.testing.assert_array_equal(positions, order)
+        np.testing.assert_allclose(scores, np.take_along_axis(queries @ rows.T, order, 1), 1e-5)
+
+
+def test_knn_on_gpus_raises_what_a_gpu_raises(devices, monkeypatch):
+    def broken(*args, **options):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(faiss, "knn_gpu", broken, raising=False)
+    rows = np.ones((30, 2), np.float32)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(knn_on_gpus(rows[:1], blocks(rows, 10, "gallery"), 5, devices[0]))
+
+
+def random_tags(seed, queries=7, votes=3, images=40, *, weighted=False):
+    generator = np.random.default_rng(seed)
+    voted = np.stack([generator.choice(12, votes, replace=False) for _ in range(queries)])
+    voted[generator.random(voted.shape) < 0.3] = -1
+    scores = generator.random((queries, votes)) * (voted >= 0)
+    tags = generator.integers(-1, 12, images)
+    weights = generator.normal(size=images) if weighted else None
+    return TagScores(voted, scores, tags, weights)
+
+
+def naive_term(term):
+    table = np.zeros((len(term.voted), len(term.tags)))
+    for query in range(len(term.voted)):
+        for tag, score in zip(term.voted[query], term.scores[query], strict=True):
+            for image in range(len(term.tags)):
+                if tag == term.tags[image] and tag != -1:
+                    weight = 1.0 if term.weights is None else term.weights[image]
+                    table[query, image] += score * weight
+    return table
+
+
+def in_tiles(term, queries, images, step=11):
+    tile, rows = np.zeros((images, len(queries)), np.float32), np.asarray(queries)
+    add = term.tile_adder(rows)
+    for start in range(0, images, step):
+        add(tile[start : start + step], start)
+    return tile.T
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_tag_scores_agrees_with_naive_reference(seed):
+    term = random_tags(seed, weighted=seed % 2 == 1)
+    expected = naive_term(term)
+    every = term.at(np.arange(7)[:, None], np.arange(40)[None])
+    np.testing.assert_allclose(every, expected, atol=1e-12)
+    pairs = np.random.default_rng(seed).integers(0, 40, (7, 5))
+    at = term.at(np.arange(7)[:, None], pairs)
+    np.testing.assert_allclose(at, np.take_along_axis(expected, pairs, 1), atol=1e-12)
+    np.testing.assert_allclose(in_tiles(term, range(7), 40), expected, atol=1e-6)
+    np.testing.assert_allclose(in_tiles(term, [4, 2], 40), expected[[4, 2]], atol=1e-6)
+
+
+def test_tag_scores_gives_nothing_without_votes_or_tags():
+    for term in (
+        TagScores(np.full((2, 3), -1), np.ones((2, 3)), np.array([-1, 5])),
+        TagScores(np.empty((2, 0), int), np.empty((2, 0)), np.array([-1, 5])),
+        TagScores(np.array([[7], [8]]), np.ones((2, 1)), np.array([-1, -1])),
+    ):
+        assert not term.at(np.arange(2)[:, None], np.arange(2)[None]).any()
+        assert not in_tiles(term, range(2), 2).any()
+
+
+def test_sum_of_terms_adds_them_up():
+    parts = [random_tags(0), random_tags(1), random_tags(2, weighted=True)]
+    expected = sum(naive_term(part) for part in parts)
+    total = SumOfTerms(parts)
+    np.testing.assert_allclose(
+        total.at(np.arange(7)[:, None], np.arange(40)[None]), expected, atol=1e-12
+    )
+    np.testing.assert_allclose(in_tiles(total, range(7), 40), expected, atol=1e-6)
