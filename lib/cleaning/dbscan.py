@@ -23,11 +23,7 @@ BLOCK = 1024  # rows of one product
 
 
 def check_settings(eps: float, min_samples: int) -> None:
-    """Refuse settings without a meaning.
-
-    Raises:
-        ValueError: unless eps is in (0, 2] and min_samples is an integer of at least 1.
-    """
+    """Refuse an eps outside (0, 2], and a min_samples that is no integer of at least 1."""
     if not isinstance(eps, Real) or isinstance(eps, bool) or not 0 < eps <= 2:
         raise ValueError(
             f"expected a cosine distance in (0, 2] as eps, found {eps!r}: 0.3 to 0.6 are usual"
@@ -49,20 +45,16 @@ def cluster_landmarks(
 ) -> np.ndarray:
     """Cluster every landmark by itself, as scikit-learn's `DBSCAN(metric="cosine")` does.
 
-    Numbering and border rows are scikit-learn's, too. Two rows are neighbours if `1 - a·b <= eps`
-    in float32. scikit-learn sums in another order, and takes float64 for float16 rows: a pair
-    within about 1e-6 of eps may fall on the other side. Exact ties come out equal.
-
-    Time grows with the sum of squared landmark sizes; memory beyond the input stays below about
-    300 MiB per concurrent task (D = 512).
+    Two rows are neighbours if `1 - a·b <= eps` in float32. scikit-learn sums in another order, and
+    in float64 for float16 rows: a pair within about 1e-6 of eps may fall on the other side. Memory
+    beyond the input stays below about 300 MiB per concurrent task (D = 512).
 
     Args:
-        embeddings: (N, D) unit rows, float16 or float32, in memory or a memory map, in any order.
-            Rows of another length are normalised with a warning.
+        embeddings: (N, D) unit rows; others are normalised with a warning.
         landmark_ids: (N,) integers.
         eps: largest cosine distance of neighbours, in (0, 2].
         min_samples: neighbours, the row itself included, that make a core row.
-        jobs: joblib's `n_jobs`; `joblib.parallel_config(backend=...)` chooses where tasks run.
+        jobs: joblib's `n_jobs`.
 
     Returns:
         (N,) int64 labels from 0 in every landmark; -1 is noise.

@@ -10,11 +10,10 @@ et al. (1996), and `sample_distances` draws random pairs. None of them reads the
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import pairwise_distances, silhouette_score
+from sklearn.metrics import adjusted_rand_score, pairwise_distances, silhouette_score
 
 from lib.cleaning.dbscan import BLOCK, check_settings, dbscan_labels
 from lib.cleaning.per_landmark import Rows, check_embeddings, map_landmarks
@@ -51,7 +50,7 @@ def suggest_eps(
     maximises s - m (Youden's index) on up to 50,000 images of whole landmarks.
 
     Args:
-        embeddings: (N, D) unit rows as for `cluster_landmarks`.
+        embeddings: (N, D) unit rows.
         landmark_ids: (N,) integers.
         min_samples: of the first pass.
         without: (N,) bool; images to leave out.
@@ -115,19 +114,11 @@ def measure_moves(
     generator: np.random.Generator,
     jobs: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Move a random image of another landmark to every image's landmark, and measure both.
-
-    Args:
-        embeddings: (N, D) unit rows.
-        positions: (P,) rows to look at, those of a landmark together.
-        ids: (P,) their landmarks, two or more.
-        k: neighbours, fewer than any of the landmarks has images.
-        generator: draws the images that are moved.
-        jobs: joblib's `n_jobs`.
+    """Move a random image of another landmark to the landmark `ids` of each of the `positions`.
 
     Returns:
-        (P,) distances to the k-th nearest other image of the own landmark; (P,) the same of the
-        moved images in the landmarks they were moved to; (P,) indices into the P of the moved.
+        (P,) distances from the images to the k-th nearest other one of their landmark; (P,) the
+        same of the moved images in the landmarks they were moved to; (P,) which these are.
     """
     _, first, inverse, counts = np.unique(
         ids, return_index=True, return_inverse=True, return_counts=True
@@ -175,14 +166,7 @@ def sweep(
     min_samples: int,
     jobs: int = -1,
 ) -> pd.DataFrame:
-    """Describe the first pass at several radii, which share one product.
-
-    Args:
-        embeddings: (N, D) unit rows as for `cluster_landmarks`.
-        landmark_ids: (N,) integers.
-        eps_values: (K,) ascending radii.
-        min_samples: as for `cluster_landmarks`.
-        jobs: joblib's `n_jobs`.
+    """Describe the first pass at several ascending radii, which share one product.
 
     Returns:
         One row per radius: `eps`; `kept`, the share of images in clusters; `classes`; `lost`, the
@@ -199,70 +183,33 @@ def sweep(
         check_settings(eps, min_samples)
     if not eps_values or (np.diff(eps_values) <= 0).any():
         raise ValueError(f"expected radii in ascending order, found {eps_values}")
-    options = {"eps_values": eps_values, "min_samples": min_samples}
-    tasks = map_landmarks(partial(_count_task, **options), embeddings, landmark_ids, jobs=jobs)
-    counts = sum((found for _, found in tasks), np.zeros((len(eps_values), 5)))
-    kept, classes, held, pairs, shared = counts.T
-    images, landmarks = len(landmark_ids), len(np.unique(landmark_ids))
-    return pd.DataFrame(
-        {
-            "eps": eps_values,
-            "kept": kept / max(images, 1),
-            "classes": classes.astype(np.int64),
-            "lost": 1 - held / max(landmarks, 1),
-            "silhouette": _silhouettes(embeddings, landmark_ids, options, jobs),
-            "agreement": _adjusted_rand(pairs, shared, images),
-        }
-    )
+    landmarks, owner = np.unique(landmark_ids, return_inverse=True)
+    labels = np.empty((len(eps_values), len(owner)), dtype=np.int64)
+    work = partial(dbscan_labels, eps_values=eps_values, min_samples=min_samples)
+    for at, found in map_landmarks(work, embeddings, landmark_ids, jobs=jobs):
+        labels[:, at] = np.where(found >= 0, found + owner[at] * len(owner), -1)
 
-
-def _count_task(
-    rows: Rows, sizes: np.ndarray, eps_values: Sequence[float], min_samples: int
-) -> np.ndarray:
-    """(K, 5) kept images, clusters, landmarks with one, joined pairs, pairs joined before, too."""
-    labels = dbscan_labels(rows, sizes, eps_values, min_samples)
-    first = np.cumsum(sizes) - sizes
-    cluster = np.where(labels >= 0, labels + np.repeat(first, sizes), -1)  # unique in this task
-    counts = np.zeros((len(labels), 5))
-    for row, current, before in zip(counts, cluster, [None, *cluster], strict=False):
-        held = current >= 0
-        size = np.bincount(current[held], minlength=len(current))
-        row[:4] = held.sum(), np.count_nonzero(size), np.count_nonzero(size[first]), _pairs(size)
-        if before is not None:
-            cell = before[held] * len(current) + current[held]
-            row[4] = _pairs(np.unique(cell[before[held] >= 0], return_counts=True)[1])
-    return counts
-
-
-def _pairs(sizes: np.ndarray) -> float:
-    return float((sizes * (sizes - 1) // 2).sum())
-
-
-def _adjusted_rand(pairs: np.ndarray, shared: np.ndarray, images: int) -> np.ndarray:
-    """(K,) adjusted Rand index of every row with the one before, from counts of joined pairs."""
-    agreement = np.full(len(pairs), np.nan)
-    left, right, both = pairs[:-1], pairs[1:], shared[1:]
-    chance = left * right / max(images * (images - 1) / 2, 1)
-    span = (left + right) / 2 - chance
-    agreement[1:] = np.divide(both - chance, span, out=np.ones_like(span), where=span > 0)
-    return agreement
-
-
-def _silhouettes(
-    embeddings: np.ndarray, landmark_ids: np.ndarray, options: dict[str, Any], jobs: int
-) -> list[float]:
-    inverse = np.unique(landmark_ids, return_inverse=True)[1]
-    stride = max(-(-len(inverse) // SILHOUETTE_IMAGES), 1)
-    positions = np.flatnonzero(inverse % stride == 0)
-    owner = inverse[positions]
-    labels = np.empty((len(options["eps_values"]), len(positions)), dtype=np.int64)
-    work = partial(dbscan_labels, **options)
-    for at, found in map_landmarks(work, embeddings, owner, positions=positions, jobs=jobs):
-        labels[:, at] = np.where(found >= 0, found + owner[at] * len(inverse), -1)
-    thin = np.linspace(0, len(positions) - 1, min(len(positions), SILHOUETTE_IMAGES)).astype(int)
-    rows = np.asarray(embeddings[positions[thin]], dtype=np.float32)
+    stride = max(-(-len(owner) // SILHOUETTE_IMAGES), 1)
+    sample = np.flatnonzero(owner % stride == 0)
+    thin = np.linspace(0, len(sample) - 1, min(len(sample), SILHOUETTE_IMAGES)).astype(int)
+    sample = sample[thin]
+    rows = np.asarray(embeddings[sample], dtype=np.float32)
     distance = pairwise_distances(rows, metric="cosine") if len(rows) else np.empty((0, 0))
-    return [_silhouette(distance, of_radius[thin]) for of_radius in labels]
+
+    alone = np.where(labels >= 0, labels, -1 - np.arange(len(owner)))
+    lines = []
+    for k, eps in enumerate(eps_values):
+        held = labels[k] >= 0
+        line = {
+            "eps": eps,
+            "kept": held.sum() / max(len(owner), 1),
+            "classes": len(np.unique(labels[k][held])),
+            "lost": 1 - len(np.unique(owner[held])) / max(len(landmarks), 1),
+            "silhouette": _silhouette(distance, labels[k][sample]),
+            "agreement": adjusted_rand_score(alone[k - 1], alone[k]) if k else np.nan,
+        }
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def _silhouette(distance: np.ndarray, labels: np.ndarray) -> float:
@@ -282,9 +229,6 @@ def k_distances(
 
     Returns:
         (N,) float32 cosine distances, infinite in landmarks of at most k images.
-
-    Raises:
-        ValueError: as `cluster_landmarks`, or if k is below 1.
 
     >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]], dtype=np.float32)
     >>> k_distances(rows, np.array([7, 7, 7, 9]), 1).astype(float).round(2).tolist()
@@ -333,13 +277,7 @@ def mask_self(block: np.ndarray, offset: int, value: float) -> None:
 
 
 def knee(distances: np.ndarray) -> float:
-    """Find where the sorted curve turns up: its point farthest below its chord.
-
-    Args:
-        distances: (N,) at least one of them finite; infinite ones are left out.
-
-    Raises:
-        ValueError: if there is no finite distance.
+    """Find where the sorted curve of finite distances turns up: farthest below its chord.
 
     >>> knee(np.array([0.1, 0.11, 0.12, 0.13, 0.9, 0.14]))
     0.14
@@ -358,14 +296,7 @@ def sample_distances(
     generator: np.random.Generator,
     pairs: int = 20_000,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cosine distances of random pairs of images: of one landmark, and of different ones.
-
-    Args:
-        rows: (N, D) unit rows, in memory or a memory map.
-        landmark_ids: (N,) of the rows.
-        generator: draws the pairs.
-        pairs: how many of each kind, at most.
-    """
+    """Measure at most `pairs` random cosine distances within landmarks, and as many between."""
     first = generator.integers(len(rows), size=pairs)
     order = np.argsort(landmark_ids, kind="stable")
     place = np.argsort(order)

@@ -23,10 +23,10 @@ MIN_IMAGES = 2  # of a class in the perfect list
 
 
 def score_cleaning(images: pd.DataFrame, truth: np.ndarray) -> dict[str, float]:
-    """Score a cleaning against the truth.
+    """Score the labels of `CleaningResult.images` against the truth.
 
     Args:
-        images: `CleaningResult.images`, of which `label` is read.
+        images: with `label`.
         truth: (N,) integers in the same order: the true class of each image, -1 for noise (a wrong
             label, or no landmark at all).
 
@@ -89,14 +89,7 @@ def score_radii(
 ) -> pd.DataFrame:
     """Score cleanings with other radii; the second radius follows the first.
 
-    Args:
-        rows: (N, D) unit rows.
-        landmark_ids: (N,) integers.
-        truth: (N,) as for `score_cleaning`.
-        config: all other settings.
-        eps_values: radii of the first pass.
-        suspected_mislabels: (N,) bool as for `clean`; they do not depend on eps, so giving them
-            saves estimating them for every radius.
+    Suspected mislabels do not depend on eps: giving them saves estimating them for every radius.
 
     Returns:
         One row per radius: `eps` and the scores of `score_cleaning`.
@@ -115,13 +108,7 @@ def score_descriptors(
     truth: np.ndarray,
     cleanings: Mapping[str, CleanConfig],
 ) -> pd.DataFrame:
-    """Score every cleaning by every descriptor, at the radii suggested for each.
-
-    Args:
-        descriptors: name → (N, D) unit rows.
-        landmark_ids: (N,) integers.
-        truth: (N,) as for `score_cleaning`.
-        cleanings: name → settings.
+    """Score every named cleaning by every named descriptor, at the radii suggested for each.
 
     Returns:
         One row per pair: `descriptor`, `cleaning`, `eps` and the scores of `score_cleaning`.

@@ -1,11 +1,11 @@
 """Suspected mislabels: images that another landmark explains better than their own.
 
-An option beyond GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), whose DBSCAN sees one
-landmark at a time, so that two wrong images of one other place support each other. As in the
-nearest-neighbour votes of the 2019 winners ([17] of GLR20), each image is compared with the other
-landmarks most like it. The margin at which an image is suspected is learnt from images that are
-moved to a random landmark: these positives and the unlabelled images tell the share of wrong labels
-(Elkan and Noto 2008).
+An option beyond GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.). DBSCAN sees one
+landmark at a time, so two wrong images of the same other place support each other. Here each image
+is also compared with the other landmarks most like it, as in the nearest-neighbour votes of the
+2019 winners ([17] of GLR20). The threshold is estimated from images that are moved to a random
+landmark: such positives and the unlabelled images tell the share of wrong labels (Elkan and Noto
+2008).
 """
 
 from dataclasses import dataclass
@@ -51,8 +51,8 @@ class LabelNoise:
     def reason(self) -> str:
         """One sentence for people."""
         return (
-            f"another landmark explains {self.suspected_mislabels.mean():.1%} of the images so much "
-            f"better that they are at least {self.odds:g} times as likely wrong as right, "
+            f"another landmark explains {self.suspected_mislabels.mean():.1%} of the images so "
+            f"much better that they are at least {self.odds:g} times as likely wrong as right, "
             f"where {self.wrong:.0%} of the labels are estimated to be wrong"
         )
 
@@ -61,7 +61,6 @@ def estimate_label_noise(
     embeddings: np.ndarray,
     landmark_ids: np.ndarray,
     *,
-    candidates: int = CANDIDATES,
     odds: float = ODDS,
     generator: np.random.Generator | None = None,
     jobs: int = -1,
@@ -70,19 +69,15 @@ def estimate_label_noise(
 
     The other landmarks are found by N images times L landmark means (for GLDv2 about two hours on
     two cores, or minutes on a GPU, which is used if there is one). Comparing with their images
-    takes about `candidates` times as long as one pass of DBSCAN, and some 32 bytes per image and
-    candidate.
+    takes about ten times as long as one pass of DBSCAN, and some 320 bytes per image. With one
+    landmark, or none of two images, nothing is suspected.
 
     Args:
-        embeddings: (N, D) unit rows as for `cluster_landmarks`.
+        embeddings: (N, D) unit rows.
         landmark_ids: (N,) integers.
-        candidates: other landmarks per image.
         odds: how many times as likely wrong as right a suspected mislabel is.
         generator: moves images; a fixed one by default.
         jobs: joblib's `n_jobs`.
-
-    Returns:
-        Margins and threshold. With one landmark, or none of two images, nothing is suspected.
 
     Raises:
         ValueError: as `cluster_landmarks`; if `odds` are not positive.
@@ -95,7 +90,7 @@ def estimate_label_noise(
     if len(counts) < 2 or counts.max() < 2:
         unknown = np.full(len(owner), np.nan, np.float32)
         return LabelNoise(unknown, np.empty(0, np.float32), 0, np.inf)
-    others = nearest_others(embeddings, _means(embeddings, owner, jobs), owner, candidates)
+    others = nearest_others(embeddings, _means(embeddings, owner, jobs), owner, CANDIDATES)
     moved, targets = move_images(owner, counts, generator)
     images = np.concatenate([np.arange(len(owner)).repeat(others.shape[1]), moved])
     landmarks = np.concatenate([others.ravel(), targets])
@@ -189,15 +184,8 @@ def measure_support(
     The support is the similarity to the nearest image of the landmark, which may be a wrong one,
     plus that to its mean, which may miss a rare view; the image itself is left out of both.
 
-    Args:
-        embeddings: (N, D) unit rows.
-        owner: (N,) their landmarks.
-        images: (G,) positions, compared with another landmark than their own.
-        landmarks: (G,) these landmarks.
-        jobs: joblib's `n_jobs`.
-
     Returns:
-        (N,) and (G,) float32, at most 2; minus infinity in a landmark without another image.
+        Like `owner` and like `images`: float32, minus infinity in a landmark of no other image.
     """
     ids = np.concatenate([owner, landmarks])
     positions = np.concatenate([np.arange(len(owner)), images])  # members come before others

@@ -32,12 +32,7 @@ class Rows(Protocol):
 def check_embeddings(
     embeddings: np.ndarray, landmark_ids: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Check shapes and types; return both as arrays (a memory map stays one).
-
-    Raises:
-        ValueError: unless `embeddings` is a floating-point (N, D) array and `landmark_ids` holds N
-            integers.
-    """
+    """Refuse other shapes and types; return both as arrays (a memory map stays one)."""
     embeddings, landmark_ids = np.asanyarray(embeddings), np.asarray(landmark_ids)
     if embeddings.ndim != 2 or (len(embeddings) and not embeddings.shape[1]):
         raise ValueError(
@@ -83,7 +78,6 @@ def map_landmarks(
         positions: (M,) rows of the `landmark_ids`, may repeat; all N by default.
         flags: a value for each of `landmark_ids`, passed to `work` as third argument.
         what: name of the work in progress lines; none if empty.
-        jobs: joblib's `n_jobs`.
 
     Raises:
         ValueError: if a row is zero or holds NaN or infinity.
@@ -148,7 +142,7 @@ def unit_rows(raw: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, int]:
     """Normalise rows in float32, and count those that were not of unit length.
 
     Raises:
-        ValueError: if a row is zero or holds NaN or infinity; it is named by its position.
+        ValueError: naming the position of a row that is zero or holds NaN or infinity.
     """
     rows = np.array(raw, dtype=np.float32)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
@@ -181,7 +175,6 @@ class NormalizedSubset:
         return unit_rows(self.embeddings[positions], positions)
 
     def count_off_unit(self) -> int:
-        """Count the stored rows that are not of unit length."""
         starts = range(0, len(self), TASK_ROWS)
         return sum(self._read(slice(start, start + TASK_ROWS))[1] for start in starts)
 

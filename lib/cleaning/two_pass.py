@@ -97,7 +97,7 @@ def clean(
     landmark's rows are read once.
 
     Args:
-        embeddings: (N, D) unit rows as for `cluster_landmarks`.
+        embeddings: (N, D) unit rows.
         landmark_ids: (N,) integers.
         config: the settings. An `eps` of 0 is replaced by that of `suggest_eps`, a `relaxed_eps` of
             0 by eps times `relaxation`.
@@ -191,11 +191,6 @@ def two_pass_dbscan(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cluster landmarks, then the noise of each, and measure distances to the classes' means.
 
-    Args:
-        rows: (R, D) unit rows, one landmark after the other.
-        sizes: (L,) rows of each landmark.
-        config: settings with the radii that are used.
-
     Returns:
         (R,) int64 clusters from 0 in each landmark and pass (-1 for noise), (R,) bool whether of
         the second pass, and (R,) float32 cosine distances (NaN without a class).
@@ -254,16 +249,9 @@ def split_two_views(
     """Split clusters in two, and the parts again, as long as both parts stand on their own.
 
     DBSCAN follows chains: in a large landmark a few odd images are enough to join its front to its
-    interior. A view that changes continuously along one line is split, too.
-
-    Args:
-        rows: (R, D) unit rows, one landmark after the other.
-        sizes: (L,) rows of each landmark.
-        cluster: (R,) clusters from 0 in each landmark, -1 for noise.
-        min_samples: rows that each part must have. Clusters of more than `WHOLE` rows stay whole.
-
-    Returns:
-        (R,) clusters; the part with the first row keeps the number, the other gets a new one.
+    interior. A view that changes continuously along one line is split, too. Clusters of more than
+    `WHOLE` rows stay whole; each part has at least `min_samples` rows, and the part with the first
+    row keeps the number.
 
     >>> rows = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]]
     >>> split_two_views(rows, np.array([6]), np.array([0, 0, 0, 0, 0, -1]), 2).tolist()
@@ -359,13 +347,6 @@ def assign_status(
 ) -> pd.DataFrame:
     """Number the clusters that are large enough, and assign a status to every image.
 
-    Args:
-        landmark_ids: (N,) integers.
-        cluster: (N,) clusters of either pass, from 0 in each landmark and pass; -1 for noise.
-        is_rescued: (N,) whether the cluster is the second pass's.
-        suspected: (N,) images dropped before both passes.
-        config: for `min_cluster_size` and `split`.
-
     Returns:
         N rows of `landmark_id`, `cluster`, `label`, `status` and `dropped_as`, as in
         `CleaningResult.images`.
@@ -416,14 +397,11 @@ def count_by_landmark(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def count_flow(images: pd.DataFrame) -> pd.DataFrame:
-    """Count the images on every way through both passes.
-
-    Args:
-        images: `CleaningResult.images`.
+    """Count `CleaningResult.images` on every way through both passes that has some.
 
     Returns:
         Rows of `first` (after the first pass: kept, split, noise, small or suspected mislabel),
-        `last` (their status) and `images`; empty ways are left out.
+        `last` (their status) and `images`.
 
     >>> images = pd.DataFrame(
     ...     {"status": ["kept", "rescued", "dropped"], "dropped_as": ["", "", "noise"]}
@@ -440,11 +418,7 @@ def count_flow(images: pd.DataFrame) -> pd.DataFrame:
 
 
 def cluster_table(images: pd.DataFrame) -> pd.DataFrame:
-    """`train_cluster.csv`: a row of cluster_id, landmark_id and images (ids) per class.
-
-    Args:
-        images: id, landmark_id and label; -1 is left out.
-    """
+    """`train_cluster.csv` of images with id, landmark_id and label: one row per class."""
     label = images["label"].to_numpy()
     held = np.argsort(label, kind="stable")[np.count_nonzero(label < 0) :]
     starts = np.flatnonzero(np.diff(label[held], prepend=-1))
