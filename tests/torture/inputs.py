@@ -104,7 +104,7 @@ COMMANDS = {
         "", "loose", "nowhere new", "note.txt new", "loose data", "loose note.txt/new",
         "only_text new", "nothing new", "loose loose/new", "loose /proc/new",
     ),
-    "clean_files": (
+    "cleaning.__main__": (
         "raw", "nowhere.npy data/train.csv", "note.txt data/train.csv", "empty.npy data/train.csv",
         "pickled.npy data/train.csv", "cut.npy data/train.csv", "flat.npy data/train.csv",
         "cube.npy data/train.csv", "short.npy data/train.csv", "nan.npy data/train.csv",
@@ -112,7 +112,7 @@ COMMANDS = {
         "nothing data/train.csv", "raw nowhere.csv", "raw no_column.csv", "raw photo.csv",
         "raw data/train.csv --eps -1", "raw data/train.csv --eps abc",
         "raw data/train.csv --eps nan", "raw data/train.csv --min-samples 0",
-        "raw data/train.csv --smallest -1", "raw data/train.csv --jobs 0",
+        "raw data/train.csv --min-cluster-size -1", "raw data/train.csv --jobs 0",
     ),
     "metrics": (
         "", "submission.csv", "nowhere.csv SOLUTION", "submission.csv nowhere.csv",
@@ -149,7 +149,7 @@ def all_inputs() -> list[tuple[str, list[str]]]:
     for module, texts in COMMANDS.items():
         for text in texts:
             words = text.replace("SOLUTION", "data/retrieval_solution_v2.1.csv").split()
-            out = ["--out", "cleaned"] if module == "clean_files" else []
+            out = ["--out", "cleaned"] if module == "cleaning.__main__" else []
             calls.append((module, words + out))
     return calls
 
