@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from lib import retrieval
 from lib.artifacts import MANIFEST, read_json
 from lib.cleaning.stage import CLUSTERS, make_cluster_list
 from lib.config import CleanConfig
 from lib.data import first_of, read_table
-from lib.retrieval import read_embeddings
 
 HELP = {
     "eps": "cosine distance of the first pass; 0: suggested from the distances",
@@ -80,7 +80,7 @@ def _read_labels(embeddings: Path, labels: Path) -> pd.DataFrame:
     """The labels of the embedded images, in the order of a folder of embeddings."""
     table = read_table(labels, {"id": str, "landmark_id": int}, key="id").assign(path="")
     if embeddings.is_dir():
-        ids = read_embeddings(embeddings).ids
+        ids = retrieval.read_embeddings(embeddings).ids
         at = pd.Index(table["id"]).get_indexer(ids)
         if (at < 0).any():
             lacking = pd.Series(ids[at < 0])

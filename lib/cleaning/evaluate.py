@@ -123,9 +123,9 @@ def score_descriptors(
 
 
 def read_truth(root: str | Path) -> pd.DataFrame | None:
-    """`truth.csv` of a data folder, what each image really shows; None where there is none.
+    """Read `truth.csv` of a data folder, what each image really shows; None where there is none.
 
-    Columns id, planted, shows, and split and view in the miniature world. For scoring only.
+    Its columns are id, planted and shows, in the miniature world also split and view.
 
     Raises:
         ValueError: It is no CSV, or has no column id, or an id twice.
@@ -144,11 +144,7 @@ def read_truth(root: str | Path) -> pd.DataFrame | None:
 
 
 def is_planted(truth: pd.DataFrame) -> pd.Series:
-    """Whether each image of `truth.csv` has a wrong label or shows no landmark.
-
-    Raises:
-        ValueError: The file does not say.
-    """
+    """Whether each image of `truth.csv` has a wrong label or shows no landmark."""
     if "planted" not in truth:
         raise ValueError(
             "expected the column planted in truth.csv (none where a label is right), found"
@@ -158,17 +154,14 @@ def is_planted(truth: pd.DataFrame) -> pd.Series:
 
 
 def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
-    """What each cleaned image truly is, for `score_cleaning`: a view of its landmark, or noise.
-
-    Args:
-        images: with id and landmark_id.
-        truth: `truth.csv`: id, planted ("none" for a right label) and, where views are known, view.
+    """Number the views of landmarks that `images` (id, landmark_id) truly show.
 
     Returns:
-        (N,) int64 in the order of `images`, -1 for planted noise.
+        (N,) int64 in the order of `images`, -1 for planted noise. A landmark is one view where the
+        truth has no column view.
 
     Raises:
-        ValueError: The truth lacks a column or an image.
+        ValueError: The truth lacks the column planted, or an image.
     """
     absent = images.loc[~images["id"].isin(truth["id"]), "id"]
     if len(absent):

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from lib import retrieval
 from lib.artifacts import (
     fingerprint,
     is_done,
@@ -25,7 +26,6 @@ from lib.artifacts import (
 )
 from lib.cleaning.two_pass import CleaningResult, clean
 from lib.config import CleanConfig
-from lib.retrieval import open_rows, read_embeddings
 
 VERSION = 2
 CLUSTERS = "train_cluster.csv"
@@ -33,20 +33,10 @@ CLUSTERS = "train_cluster.csv"
 
 @dataclass(frozen=True)
 class ClusterList:
-    """A finished cleaning, read back.
+    """A finished cleaning, read back: the tables of `CleaningResult`, and both radii."""
 
-    Attributes:
-        path: of `train_cluster.csv`.
-        images: `CleaningResult.images`, with the paths of the raw images.
-        landmarks: `CleaningResult.landmarks`.
-        sweep: `CleaningResult.sweep`.
-        eps: radius of the first pass.
-        relaxed_eps: radius of the second pass.
-        reason: why these radii, and these suspected mislabels.
-    """
-
-    path: Path
-    images: pd.DataFrame
+    path: Path  # of train_cluster.csv
+    images: pd.DataFrame  # with the paths of the raw images
     landmarks: pd.DataFrame
     sweep: pd.DataFrame
     eps: float
@@ -96,14 +86,14 @@ def make_cluster_list(
 
 def _read_rows(embeddings: Path, table: pd.DataFrame) -> np.ndarray:
     if embeddings.suffix == ".npy" and embeddings.is_file():
-        rows = open_rows(embeddings)
+        rows = retrieval.open_rows(embeddings)
         if len(rows) != len(table):
             raise ValueError(
                 f"expected as many rows in {embeddings} as labels, found {len(rows):,} and "
                 f"{len(table):,}; give both in the same order"
             )
         return rows
-    found = read_embeddings(embeddings)
+    found = retrieval.read_embeddings(embeddings)
     if found.ids.tolist() != table["id"].tolist():
         raise ValueError(
             f"expected embeddings of the {len(table):,} images to be cleaned, found "

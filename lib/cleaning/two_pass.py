@@ -8,7 +8,7 @@ clusters of two views are split.
 """
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -258,35 +258,25 @@ def split_two_views(
     [0, 0, 0, 1, 1, -1]
     """
     cluster = cluster.copy()
-    for landmark, members in _clusters(sizes, cluster, 2 * min_samples):
-        unused = cluster[landmark].max() + 1
-        todo = [members]
-        while todo:
-            own = todo.pop()
-            is_other = second_view(rows[own], min_samples) if len(own) >= 2 * min_samples else None
-            if is_other is None:
-                continue
-            cluster[own[is_other]] = unused
-            unused += 1
-            todo += [own[~is_other], own[is_other]]
-    return cluster
-
-
-def _clusters(
-    sizes: np.ndarray, cluster: np.ndarray, min_size: int
-) -> Iterator[tuple[slice, np.ndarray]]:
-    """The landmark's slice and the rows of every cluster of `min_size` to `WHOLE` rows."""
     owner = np.repeat(np.arange(len(sizes)), sizes)
+    unused = np.zeros(len(sizes), dtype=np.int64)  # next number of a cluster in each landmark
+    np.maximum.at(unused, owner, cluster + 1)
     held = np.flatnonzero(cluster >= 0)
     key = owner[held] * len(cluster) + cluster[held]
-    held = held[np.argsort(key, kind="stable")]
-    counts = np.unique(key, return_counts=True)[1]
-    ends = np.cumsum(sizes)
-    for stop, count in zip(np.cumsum(counts), counts, strict=True):
-        if min_size <= count <= WHOLE:
-            members = held[stop - count : stop]
-            landmark = owner[members[0]]
-            yield slice(ends[landmark] - sizes[landmark], ends[landmark]), members
+    ends = np.cumsum(np.unique(key, return_counts=True)[1])
+    members = np.split(held[np.argsort(key, kind="stable")], ends[:-1])
+    todo = [own for own in reversed(members) if 2 * min_samples <= len(own) <= WHOLE]
+    while todo:
+        own = todo.pop()
+        is_other = second_view(rows[own], min_samples)
+        if is_other is None:
+            continue
+        landmark = owner[own[0]]
+        cluster[own[is_other]] = unused[landmark]
+        unused[landmark] += 1
+        parts = own[~is_other], own[is_other]
+        todo += [part for part in parts if len(part) >= 2 * min_samples]
+    return cluster
 
 
 def second_view(rows: np.ndarray, min_samples: int) -> np.ndarray | None:
