@@ -258,25 +258,23 @@ class InferenceConfig(Settings):
 
 @dataclass(frozen=True)
 class CleanConfig(Settings):
-    """Both DBSCAN passes of GLR20 (`lib.cleaning.two_pass`), whose values the paper keeps to
-    itself.
+    """Both DBSCAN passes of GLR20 (`lib.cleaning.two_pass`), which does not publish its values.
 
-    The defaults are its two passes and nothing else; `suspects` and `faces` go beyond them.
+    The defaults are its two passes; `drop_suspected_mislabels` and `split_two_views` go beyond.
     """
 
-    eps: Distance = 0.0  # cosine distance; 0: what `lib.cleaning.eps` suggests
+    eps: Distance = 0.0  # cosine distance; 0: suggested by `lib.cleaning.eps`
     min_samples: Count = 3  # small, as GLDv2's median landmark has six images
     relaxed_eps: Distance = 0.0  # for the noise of the first pass; 0: eps times `relaxation`
     relaxation: Positive = 1.2
     relaxed_min_samples: Count = 2
-    smallest: Count = 2  # images; smaller clusters are dropped
+    min_cluster_size: Count = 2  # images; smaller clusters are dropped
     rescue: bool = True  # False: no second pass
     split: bool = True  # False: a landmark's clusters stay one class
-    suspects: bool = (
-        False  # first drop images that another landmark explains (`lib.cleaning.label_noise`)
-    )
-    odds: Positive = 2.0  # wrong against right, from which an image is such a suspect
-    faces: bool = False  # split clusters that show two things (`lib.cleaning.two_view_split`)
+    # first drop images that another landmark explains better (`lib.cleaning.label_noise`)
+    drop_suspected_mislabels: bool = False
+    mislabel_odds: Positive = 2.0  # wrong against right, from which an image is suspected
+    split_two_views: bool = False  # split clusters that show two views
 
 
 @dataclass(frozen=True)

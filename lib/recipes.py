@@ -365,8 +365,8 @@ def _variants() -> dict[str, Callable[[], Recipe]]:
 
 RECIPES = _variants()
 
-# Suspects go first, so the second pass may be generous with what is left.
-CLEAN = CleanConfig(suspects=True, faces=True, relaxation=2.0)
+# Without the suspected mislabels, the second pass may take a much larger radius.
+CLEAN = CleanConfig(drop_suspected_mislabels=True, split_two_views=True, relaxation=2.0)
 # GLR21 votes by k-reciprocal similarity, asking the full list and the labelled index images.
 GLR21_RERANK = RerankConfig(reciprocal=True, references="full+index")
 
@@ -393,7 +393,7 @@ def _photos_profile() -> Profile:
         "photos",
         name="photos",
         # Few images and classes: a right one lost counts, and a class cut in two is two poor ones.
-        clean=dataclasses.replace(CLEAN, odds=4.0, split=False),
+        clean=dataclasses.replace(CLEAN, mislabel_odds=4.0, split=False),
         rerank=RerankConfig(reciprocal=True),
     )
 

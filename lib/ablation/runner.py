@@ -34,7 +34,7 @@ from joblib import cpu_count
 from lib import data, models, retrieval
 from lib.ablation.rows import AblationRow, AblationTable, unique_rows
 from lib.artifacts import end_with, fingerprint, read_csv_or_none, read_fingerprint, write_csv
-from lib.cleaning import CLUSTERS, make_cluster_list, write_true_clusters
+from lib.cleaning import CLUSTERS, make_cluster_list, perfect_cluster_list
 from lib.config import CleanConfig, InferenceConfig, Profile, StageConfig
 from lib.reranking import concatenate
 from lib.retrieval import Ranking, embed, extract_embeddings, largest_size, search
@@ -94,8 +94,8 @@ class _Timed:
 CLEANINGS: Mapping[str, Mapping[str, object]] = {
     "": {},
     "paper": {
-        "suspects": False,
-        "faces": False,
+        "drop_suspected_mislabels": False,
+        "split_two_views": False,
         "relaxation": CleanConfig.relaxation,
         "split": True,
     },
@@ -160,7 +160,7 @@ class AblationRunner:
         config = dataclasses.replace(profile.clean, **CLEANINGS[cleaning])
         if cleaning.startswith("truth"):
             root = self.dataset.root
-            return write_true_clusters(raw, root, place / CLUSTERS, split=config.split)
+            return perfect_cluster_list(raw, root, place / CLUSTERS, split=config.split)
         stages = profile.stage_one
         if cleaning == "twice":
             stages += tuple(stage for stage in profile.stages if stage.train_list == "cluster")

@@ -1,7 +1,115 @@
-"""`python -m lib.cleaning EMBEDDINGS LABELS.csv --out FOLDER`: see `lib.cleaning.stage`."""
+"""Clean files: `python -m lib.cleaning EMBEDDINGS LABELS.csv --out FOLDER`.
 
+EMBEDDINGS is a folder that `lib.retrieval.embed` wrote, or a `.npy` file of rows in the order of
+the labels; LABELS.csv has the columns id and landmark_id, as GLDv2's `train.csv` does. FOLDER
+receives `train_cluster.csv`, `images.csv`, `landmarks.csv` and `sweep.csv`, as `lib.cleaning.stage`
+describes. Every setting of `lib.config.CleanConfig` is an option; finished work is not repeated.
+"""
+
+import argparse
+import dataclasses
 import sys
+import typing
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
 
-from lib.cleaning.stage import main
+import pandas as pd
 
-sys.exit(main(sys.argv[1:]))
+from lib import retrieval
+from lib.artifacts import MANIFEST, read_json
+from lib.cleaning.stage import CLUSTERS, make_cluster_list
+from lib.config import CleanConfig
+from lib.data import first_of, read_table
+
+HELP = {
+    "eps": "cosine distance of the first pass; 0: suggested from the distances",
+    "min_samples": "neighbours of a core image, itself included",
+    "relaxed_eps": "cosine distance of the second pass; 0: eps times --relaxation",
+    "relaxation": "relaxed eps over eps",
+    "relaxed_min_samples": "neighbours of a core image in the second pass",
+    "min_cluster_size": "images; smaller clusters are dropped",
+    "rescue": "second pass over the noise",
+    "split": "one class per cluster, not per landmark",
+    "drop_suspected_mislabels": "first drop images that another landmark explains better",
+    "mislabel_odds": "wrong against right, from which an image is suspected",
+    "split_two_views": "split clusters that show two views",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Clean what the command line names; return 1 after a refusal."""
+    given = parse(arguments)
+    settings = {field.name: getattr(given, field.name) for field in dataclasses.fields(CleanConfig)}
+    embeddings = Path(given.embeddings)
+    try:
+        config, table = CleanConfig(**settings), _read_labels(embeddings, Path(given.labels))
+        with warnings.catch_warnings(record=True) as noted:
+            make_cluster_list(embeddings, table, config, given.out, jobs=given.jobs)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for warning in noted:
+        print(f"warning: {warning.message}", file=sys.stderr)
+    print(_summary(read_json(Path(given.out) / MANIFEST)))
+    print(f"wrote {CLUSTERS}, images.csv, landmarks.csv and sweep.csv into {given.out}")
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line, which has an option for every setting."""
+    about = __doc__.partition("\n\n")[2]
+    parser = argparse.ArgumentParser("python -m lib.cleaning", description=about)
+    parser.add_argument("embeddings", help="folder of lib.retrieval.embed, or a .npy file (N, D)")
+    parser.add_argument("labels", help="CSV with id and landmark_id")
+    parser.add_argument("--out", metavar="FOLDER", required=True, help="folder for the tables")
+    parser.add_argument("--jobs", type=int, default=-1, help="cores; all by default")
+    kinds = typing.get_type_hints(CleanConfig)
+    for field in dataclasses.fields(CleanConfig):
+        options = {"default": field.default, "help": f"{HELP[field.name]} (default %(default)s)"}
+        kind = kinds[field.name]
+        kind = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
+        parser.add_argument(f"--{field.name.replace('_', '-')}", **kind, **options)
+    given = parser.parse_args(arguments)
+    if given.jobs == 0:
+        parser.error("expected one job or more (-1: as many as cores), found 0")
+    return given
+
+
+def _read_labels(embeddings: Path, labels: Path) -> pd.DataFrame:
+    """The labels of the embedded images, in the order of a folder of embeddings."""
+    table = read_table(labels, {"id": str, "landmark_id": int}, key="id").assign(path="")
+    if embeddings.is_dir():
+        ids = retrieval.read_embeddings(embeddings).ids
+        at = pd.Index(table["id"]).get_indexer(ids)
+        if (at < 0).any():
+            lacking = pd.Series(ids[at < 0])
+            raise ValueError(
+                f"expected a label for each of the {len(ids):,} embedded images, found none in "
+                f"{labels} for {len(lacking):,} ({first_of(lacking)}); give the list they are from"
+            )
+        return table.iloc[at].reset_index(drop=True)
+    if embeddings.suffix != ".npy" or not embeddings.is_file():
+        raise ValueError(
+            f"expected a folder of embeddings or a .npy file, found neither at {embeddings}; "
+            "give what lib.retrieval.embed or numpy.save wrote"
+        )
+    return table
+
+
+def _summary(facts: dict[str, int | float | str]) -> str:
+    left = facts["images"] - facts["dropped"]
+    statuses = [
+        f"{name} {facts[name]:,} ({facts[name] / facts['images']:.1%})"
+        for name in ("kept", "split", "rescued", "dropped")
+    ]
+    return (
+        f"{facts['images']:,} images in {facts['landmarks']:,} landmarks became {left:,} images "
+        f"in {facts['classes']:,} classes ({facts['landmarks_lost']:,} landmarks lost)\n"
+        f"{', '.join(statuses)}\n"
+        f"eps {facts['eps']:.3f}, relaxed eps {facts['relaxed_eps']:.3f}: {facts['reason']}"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

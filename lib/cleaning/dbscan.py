@@ -1,46 +1,29 @@
-"""DBSCAN on unit rows, label for label what scikit-learn's `DBSCAN(metric="cosine")` returns.
+"""DBSCAN of every landmark, with the labels of scikit-learn's `DBSCAN(metric="cosine")`.
 
-GLR20 §2.1 clusters every landmark by itself, and landmarks are many and mostly tiny. So the
-products
-of many equally large landmarks are made at once, larger ones are made half (they are symmetric),
-and huge ones block by block without ever holding n² numbers. Any number of radii shares one
-product. What runs where, and on which rows, is `lib.cleaning.per_landmark`' business."""
+GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), clusters each landmark by itself
+(§2.1). Landmarks are many and mostly small, so equally large ones share one batched product, larger
+ones compute half of their symmetric product, and huge ones run block by block without n² memory.
+Several radii share one product.
+"""
 
+import itertools
 from collections.abc import Iterator, Sequence
+from functools import partial
 from numbers import Integral, Real
-from typing import Protocol
 
 import numpy as np
+import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-SMALL = 128  # rows; up to here many landmarks are labelled at once
-WHOLE = 8192  # rows; up to here a landmark's n² neighbour flags (one byte each) are held at once
+from lib.cleaning.per_landmark import WHOLE, Rows, check_embeddings, map_landmarks
+
+SMALL = 128  # rows; up to this size many landmarks are labelled at once
 BLOCK = 1024  # rows of one product
 
 
-class Rows(Protocol):
-    """Unit rows that give themselves out in parts: an array, or rows read when asked for."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, part: slice | np.ndarray) -> np.ndarray: ...
-
-
-def radius(eps: float) -> np.float32:
-    """The float32 number that distances are compared with; infinite from 2 on (all are near).
-
-    >>> radius(0.5), radius(2)
-    (np.float32(0.5), np.float32(inf))
-    """
-    return np.float32(eps if eps < 2 else np.inf)
-
-
 def check_settings(eps: float, min_samples: int) -> None:
-    """Refuse settings that mean nothing.
-
-    Raises:
-        ValueError: unless eps is in (0, 2] and min_samples is an integer of at least 1.
-    """
+    """Refuse an eps outside (0, 2], and a min_samples that is no integer of at least 1."""
     if not isinstance(eps, Real) or isinstance(eps, bool) or not 0 < eps <= 2:
         raise ValueError(
             f"expected a cosine distance in (0, 2] as eps, found {eps!r}: 0.3 to 0.6 are usual"
@@ -52,71 +35,92 @@ def check_settings(eps: float, min_samples: int) -> None:
         )
 
 
+def cluster_landmarks(
+    embeddings: np.ndarray,
+    landmark_ids: np.ndarray,
+    *,
+    eps: float,
+    min_samples: int,
+    jobs: int = -1,
+) -> np.ndarray:
+    """Cluster every landmark by itself, as scikit-learn's `DBSCAN(metric="cosine")` does.
+
+    Two rows are neighbours if `1 - a·b <= eps` in float32. scikit-learn sums in another order, and
+    in float64 for float16 rows: a pair within about 1e-6 of eps may fall on the other side. Memory
+    beyond the input stays below about 300 MiB per concurrent task (D = 512).
+
+    Args:
+        embeddings: (N, D) unit rows; others are normalised with a warning.
+        landmark_ids: (N,) integers.
+        eps: largest cosine distance of neighbours, in (0, 2].
+        min_samples: neighbours, the row itself included, that make a core row.
+        jobs: joblib's `n_jobs`.
+
+    Returns:
+        (N,) int64 labels from 0 in every landmark; -1 is noise.
+
+    Raises:
+        ValueError: if shapes, types, eps or min_samples do not fit, or if a row is zero or holds
+            NaN or infinity.
+
+    >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]], dtype=np.float32)
+    >>> cluster_landmarks(rows, np.array([7, 7, 7, 9]), eps=0.3, min_samples=2).tolist()
+    [0, 0, -1, -1]
+    """
+    embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
+    check_settings(eps, min_samples)
+    labels = np.full(len(landmark_ids), -1, dtype=np.int64)
+    work = partial(dbscan_labels, eps_values=(eps,), min_samples=min_samples)
+    for at, found in map_landmarks(work, embeddings, landmark_ids, jobs=jobs):
+        labels[at] = found[0]
+    return labels
+
+
 def dbscan_labels(
     rows: Rows, sizes: Sequence[int], eps_values: Sequence[float], min_samples: int
 ) -> np.ndarray:
-    """Label landmarks, each by itself, at each of several radii.
-
-    A row's neighbours are those at a cosine distance of at most eps, itself always included; a row
-    with `min_samples` of them is a core row. Clusters are numbered by their first core row; a row
-    that only borders on clusters joins the lowest-numbered; -1 is noise.
+    """Label several landmarks, each by itself, at each of several radii.
 
     Args:
         rows: (R, D) float32 unit rows, one landmark after the other.
         sizes: (L,) rows of each landmark; one of more than `WHOLE` rows comes alone.
-        eps_values: (K,) radii, in any order.
-        min_samples: neighbours that make a core row.
+        eps_values: (K,) radii, in any order; from 2 on all rows are neighbours.
+        min_samples: neighbours, the row itself included, that make a core row.
 
     Returns:
-        (K, R) int64 labels, starting from 0 in every landmark.
+        (K, R) int64 labels from 0 in every landmark, in the order of the clusters' first core
+        rows; a border row joins the lowest-numbered cluster; -1 is noise.
 
     >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], dtype=np.float32)
     >>> dbscan_labels(rows, [4], [0.3, 0.5], 2).tolist()
     [[0, 0, -1, -1], [0, 0, 0, -1]]
     """
-    radii = [radius(eps) for eps in eps_values]
+    radii = [np.float32(eps if eps < 2 else np.inf) for eps in eps_values]
     if len(sizes) == 1 and sizes[0] > WHOLE:
         return _label_blocks(rows, radii, min_samples)
-    parts = []
-    for part, count, size in equal_runs(np.asarray(sizes)):
-        batch = rows[part].reshape(count, size, -1)
+    parts, start = [], 0
+    for size, run in itertools.groupby(np.asarray(sizes).tolist()):
+        count = len(list(run))
+        batch = rows[start : start + count * size].reshape(count, size, -1)
+        start += count * size
         if size > SMALL:
             parts.extend(_label_whole(own, radii, min_samples) for own in batch)
-        else:
-            parts.append(_label_small(batch, radii, min_samples))
+            continue
+        distance = np.subtract(1, np.matmul(batch, batch.transpose(0, 2, 1)))
+        distance[:, np.arange(size), np.arange(size)] = 0
+        labels = [_label_batch(distance <= eps, min_samples) for eps in radii]
+        parts.append(np.stack(labels).reshape(len(radii), -1))
     return np.hstack(parts)
 
 
-def equal_runs(sizes: np.ndarray) -> Iterator[tuple[slice, int, int]]:
-    """Runs of equally large landmarks: their rows, how many landmarks, and how large.
-
-    >>> list(equal_runs(np.array([3, 2, 2])))
-    [(slice(0, 3, None), 1, 3), (slice(3, 7, None), 2, 2)]
-    """
-    start = 0
-    for run in np.split(sizes, np.flatnonzero(np.diff(sizes)) + 1):
-        stop = start + int(run.sum())
-        yield slice(start, stop), len(run), int(run[0])
-        start = stop
-
-
-def _label_small(batch: np.ndarray, radii: list[np.float32], min_samples: int) -> np.ndarray:
-    """(B, n, D) rows of equally large landmarks to (K, B · n) labels."""
-    size = batch.shape[1]
-    distance = np.subtract(1, np.matmul(batch, batch.transpose(0, 2, 1)))
-    distance[:, np.arange(size), np.arange(size)] = 0
-    labels = [_label_batch(distance <= limit, min_samples) for limit in radii]
-    return np.stack(labels).reshape(len(radii), -1)
-
-
 def _label_batch(near: np.ndarray, min_samples: int) -> np.ndarray:
-    """(B, n, n) neighbour flags to (B, n) labels, all landmarks in step."""
+    """(B, n, n) neighbour flags of B landmarks to (B, n) labels."""
     size = near.shape[1]
     core = near.sum(axis=2) >= min_samples
     near_core = near & core[:, None, :]
     reach = (near_core & core[:, :, None]).astype(np.float32)
     reached = np.count_nonzero(reach)
-    while True:  # squaring doubles the length of the paths that are counted
+    while True:  # squaring doubles the length of the paths
         reach = (np.matmul(reach, reach) > 0).astype(np.float32)
         before, reached = reached, np.count_nonzero(reach)
         if reached == before:
@@ -131,17 +135,16 @@ def _label_batch(near: np.ndarray, min_samples: int) -> np.ndarray:
 def _label_whole(rows: np.ndarray, radii: list[np.float32], min_samples: int) -> np.ndarray:
     """(n, D) rows of one landmark to (K, n) labels, through n² bytes."""
     size, ascending = len(rows), np.sort(radii)
-    rank = np.empty((size, size), dtype=np.uint8)  # how many radii are too small for this pair
+    rank = np.empty((size, size), dtype=np.uint8)  # number of radii below the pair's distance
     for start in range(0, size, BLOCK):
         stop = min(start + BLOCK, size)
         distance = np.subtract(1, rows[start:stop] @ rows[start:].T)
-        part = sum((distance > limit).view(np.uint8) for limit in ascending)
+        part = sum((distance > eps).view(np.uint8) for eps in ascending)
         rank[start:stop, start:] = part
         rank[start:, start:stop] = part.T
     np.fill_diagonal(rank, 0)
-    return np.stack(
-        [_walk(rank <= np.searchsorted(ascending, limit), min_samples) for limit in radii]
-    )
+    near = (rank <= np.searchsorted(ascending, eps) for eps in radii)
+    return np.stack([_walk(one, min_samples) for one in near])
 
 
 def _walk(near: np.ndarray, min_samples: int) -> np.ndarray:
@@ -163,7 +166,7 @@ def _walk(near: np.ndarray, min_samples: int) -> np.ndarray:
 
 
 def _label_blocks(rows: Rows, radii: list[np.float32], min_samples: int) -> np.ndarray:
-    """Any number of rows of one landmark to (K, n) labels; every product is made twice."""
+    """Any number of rows of one landmark to (K, n) labels; every product is computed twice."""
     size = len(rows)
     counts = np.zeros((len(radii), size), dtype=np.int64)
     for k, left, right, near in _near_blocks(rows, radii):
@@ -173,53 +176,26 @@ def _label_blocks(rows: Rows, radii: list[np.float32], min_samples: int) -> np.n
     core = counts >= min_samples
 
     component = np.tile(np.arange(size), (len(radii), 1))
-    beside: list[list[np.ndarray]] = [[] for _ in radii]  # pairs of a row outside and a core row
+    border: list[list[np.ndarray]] = [[] for _ in radii]  # pairs of another row and a core row
     for k, left, right, near in _near_blocks(rows, radii):
         component[k] = _join(component[k], core[k], left, right, near)
-        beside[k].append(_outside_pairs(core[k], left, right, near))
+        border[k].append(_border_pairs(core[k], left, right, near))
         if left != right:
-            beside[k].append(_outside_pairs(core[k], right, left, near.T))
+            border[k].append(_border_pairs(core[k], right, left, near.T))
 
     labels = np.full((len(radii), size), size)  # larger than any cluster's number
-    for own, is_core, joined, pairs in zip(labels, core, component, beside, strict=True):
-        own[is_core] = _by_first_appearance(joined[is_core])
+    for own, is_core, joined, pairs in zip(labels, core, component, border, strict=True):
+        own[is_core] = pd.factorize(joined[is_core])[0]
         outside, inside = np.concatenate(pairs, axis=1)
         np.minimum.at(own, outside, own[inside])
     return np.where(labels < size, labels, -1)
-
-
-def _join(
-    component: np.ndarray, core: np.ndarray, left: slice, right: slice, near: np.ndarray
-) -> np.ndarray:
-    """Join the components of core rows that are near each other in one block."""
-    apart = component[left, None] != component[right]
-    i, j = np.nonzero(near & core[left, None] & core[right] & apart)
-    if not i.size:  # usual, once the large components have met
-        return component
-    links = np.ones(i.size), (component[left][i], component[right][j])
-    links = coo_array(links, shape=(len(component), len(component)))
-    return connected_components(links, directed=False)[1][component]
-
-
-def _outside_pairs(core: np.ndarray, left: slice, right: slice, near: np.ndarray) -> np.ndarray:
-    """(2, P) rows of the left that are no core rows, and core rows of the right near them.
-
-    They are few: whoever has `min_samples` neighbours is a core row.
-    """
-    outside, inside = np.flatnonzero(~core[left]), np.flatnonzero(core[right])
-    i, j = np.nonzero(near[np.ix_(outside, inside)])
-    return np.stack([left.start + outside[i], right.start + inside[j]])
-
-
-def _parts(size: int) -> list[slice]:
-    return [slice(start, start + 2 * BLOCK) for start in range(0, size, 2 * BLOCK)]
 
 
 def _near_blocks(
     rows: Rows, radii: list[np.float32]
 ) -> Iterator[tuple[int, slice, slice, np.ndarray]]:
     """Radius index, two slices and their (≤ 2048, ≤ 2048) neighbour flags, upper half only."""
-    parts = _parts(len(rows))
+    parts = [slice(start, start + 2 * BLOCK) for start in range(0, len(rows), 2 * BLOCK)]
     for first, left in enumerate(parts):
         own = rows[left]
         for right in parts[first:]:
@@ -227,15 +203,25 @@ def _near_blocks(
             np.subtract(1, distance, out=distance)
             if left == right:
                 np.fill_diagonal(distance, 0)
-            for k, limit in enumerate(radii):
-                yield k, left, right, distance <= limit
+            for k, eps in enumerate(radii):
+                yield k, left, right, distance <= eps
 
 
-def _by_first_appearance(values: np.ndarray) -> np.ndarray:
-    """Number values from 0 in the order in which they first appear.
+def _join(
+    component: np.ndarray, core: np.ndarray, left: slice, right: slice, near: np.ndarray
+) -> np.ndarray:
+    """Join the components of core rows that are neighbours in one block."""
+    apart = component[left, None] != component[right]
+    i, j = np.nonzero(near & core[left, None] & core[right] & apart)
+    if not i.size:
+        return component
+    links = np.ones(i.size), (component[left][i], component[right][j])
+    links = coo_array(links, shape=(len(component), len(component)))
+    return connected_components(links, directed=False)[1][component]
 
-    >>> _by_first_appearance(np.array([7, 3, 7, 5])).tolist()
-    [0, 1, 0, 2]
-    """
-    _, first, inverse = np.unique(values, return_index=True, return_inverse=True)
-    return np.argsort(np.argsort(first))[inverse]
+
+def _border_pairs(core: np.ndarray, left: slice, right: slice, near: np.ndarray) -> np.ndarray:
+    """(2, P) rows of the left that are no core rows, and the core rows of the right near them."""
+    outside, inside = np.flatnonzero(~core[left]), np.flatnonzero(core[right])
+    i, j = np.nonzero(near[np.ix_(outside, inside)])
+    return np.stack([left.start + outside[i], right.start + inside[j]])

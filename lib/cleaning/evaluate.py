@@ -1,13 +1,9 @@
-"""How good a cleaning is, where the truth is known: planted noise and planted splits.
+"""Score a cleaning against the truth, where it is known: planted noise and planted views.
 
-The truth never enters cleaning; it comes from the miniature world or from photographs with planted
-noise. Classes are judged as pairs of images put together (adjusted Rand index) and by their purity,
-what was dropped by precision and recall against the noise.
-
-The training list that perfect cleaning would make: the upper bound of an ablation.
-
-Beside scoring this alone asks for `truth.csv`, and it trains no network that anything else
-uses: a row of a table says what the truth would be worth."""
+The truth (`truth.csv`) comes with the miniature world or with planted noise; cleaning never reads
+it. `perfect_cluster_list` writes the training list of a cleaning without mistakes, the upper bound
+in an ablation.
+"""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -18,27 +14,27 @@ import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
 from lib.artifacts import write_csv
-from lib.cleaning.two_pass import clean
+from lib.cleaning.two_pass import clean, cluster_table
 from lib.config import CleanConfig
 from lib.data import first_of
 
 SCORES = ("ari", "purity", "noise_precision", "noise_recall", "noise_f1", "kept")
+MIN_IMAGES = 2  # of a class in the perfect list
 
 
 def score_cleaning(images: pd.DataFrame, truth: np.ndarray) -> dict[str, float]:
-    """Score a cleaning against the truth.
+    """Score the labels of `CleaningResult.images` against the truth.
 
     Args:
-        images: `CleaningResult.images`, of which `label` is read.
-        truth: (N,) integers in the same order: the class that each image truly belongs to within
-            its landmark, -1 for noise (a wrong label, or no landmark at all).
+        images: with `label`.
+        truth: (N,) integers in the same order: the true class of each image, -1 for noise (a wrong
+            label, or no landmark at all).
 
     Returns:
-        `ari`: adjusted Rand index, dropped images and noise each a class of their own.
-        `purity`: share of the images left that belong to the commonest true class of theirs; noise
-        never does. `noise_precision`: share of noise in what was dropped. `noise_recall`: share of
-        the noise that was dropped. `noise_f1` of both. `kept`: share of images left. A share of
-        nothing is NaN.
+        `ari`: adjusted Rand index, each dropped image and each noise image a class of its own.
+        `purity`: share of the images left that belong to the commonest true class of their class;
+        noise never does. `noise_precision`, `noise_recall` and `noise_f1` of the dropped images.
+        `kept`: share of images left. A share of nothing is NaN.
 
     Raises:
         ValueError: if there is not one truth for each image.
@@ -69,11 +65,7 @@ def score_cleaning(images: pd.DataFrame, truth: np.ndarray) -> dict[str, float]:
 
 
 def _alone(classes: np.ndarray) -> np.ndarray:
-    """Give every image of class -1 a class of its own.
-
-    >>> _alone(np.array([2, -1, 0, -1])).tolist()
-    [2, 4, 0, 6]
-    """
+    """Give every image of class -1 a class of its own."""
     top = classes.max(initial=0) + 1
     return np.where(classes < 0, top + np.arange(len(classes)), classes)
 
@@ -89,29 +81,20 @@ def score_radii(
     config: CleanConfig,
     eps_values: Sequence[float],
     *,
-    suspects: np.ndarray | None = None,
+    suspected_mislabels: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Score cleanings with other radii against the truth; all else stays as in `config`.
+    """Score cleanings with other radii; the second radius follows the first.
 
-    The second radius follows the first.
-
-    Args:
-        rows: (N, D) unit rows.
-        landmark_ids: (N,) integers.
-        truth: (N,) as for `score_cleaning`.
-        config: the settings.
-        eps_values: radii of the first pass.
-        suspects: (N,) bool, to drop first; they do not depend on eps, so whoever knows them saves
-            looking for them at every radius.
+    Suspected mislabels do not depend on eps: giving them saves estimating them for every radius.
 
     Returns:
         One row per radius: `eps` and the scores of `score_cleaning`.
     """
     found = []
-    for eps in eps_values:
-        changed = dataclasses.replace(config, eps=float(eps), relaxed_eps=0.0)
-        images = clean(rows, landmark_ids, changed, suspects=suspects).images
-        found.append({"eps": float(eps), **score_cleaning(images, truth)})
+    for eps in map(float, eps_values):
+        changed = dataclasses.replace(config, eps=eps, relaxed_eps=0.0)
+        result = clean(rows, landmark_ids, changed, suspected_mislabels=suspected_mislabels)
+        found.append({"eps": eps, **score_cleaning(result.images, truth)})
     return pd.DataFrame(found, columns=["eps", *SCORES])
 
 
@@ -121,13 +104,7 @@ def score_descriptors(
     truth: np.ndarray,
     cleanings: Mapping[str, CleanConfig],
 ) -> pd.DataFrame:
-    """Score every cleaning by every descriptor, at the radii that are suggested for each.
-
-    Args:
-        descriptors: name → (N, D) unit rows.
-        landmark_ids: (N,) integers.
-        truth: (N,) as for `score_cleaning`.
-        cleanings: name → settings.
+    """Score every named cleaning by every named descriptor, at the radii suggested for each.
 
     Returns:
         One row per pair: `descriptor`, `cleaning`, `eps` and the scores of `score_cleaning`.
@@ -142,9 +119,9 @@ def score_descriptors(
 
 
 def read_truth(root: str | Path) -> pd.DataFrame | None:
-    """`truth.csv` of a data folder, what each image really shows; None where there is none.
+    """Read `truth.csv` of a data folder, what each image really shows; None where there is none.
 
-    Columns id, planted, shows, and split and view in the miniature world. For scoring only.
+    Its columns are id, planted and shows, in the miniature world also split and view.
 
     Raises:
         ValueError: It is no CSV, or has no column id, or an id twice.
@@ -163,11 +140,7 @@ def read_truth(root: str | Path) -> pd.DataFrame | None:
 
 
 def is_planted(truth: pd.DataFrame) -> pd.Series:
-    """Whether each image of `truth.csv` has a wrong label or shows no landmark.
-
-    Raises:
-        ValueError: The file does not say.
-    """
+    """Whether each image of `truth.csv` has a wrong label or shows no landmark."""
     if "planted" not in truth:
         raise ValueError(
             "expected the column planted in truth.csv (none where a label is right), found"
@@ -177,17 +150,14 @@ def is_planted(truth: pd.DataFrame) -> pd.Series:
 
 
 def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
-    """What each cleaned image truly is, for `score_cleaning`: a view of its landmark, or noise.
-
-    Args:
-        images: with id and landmark_id.
-        truth: `truth.csv`: id, planted ("none" for a right label) and, where views are known, view.
+    """Number the views of landmarks that `images` (id, landmark_id) truly show.
 
     Returns:
-        (N,) int64 in the order of `images`, -1 for planted noise.
+        (N,) int64 in the order of `images`, -1 for planted noise. A landmark is one view where the
+        truth has no column view.
 
     Raises:
-        ValueError: The truth lacks a column or an image.
+        ValueError: The truth lacks the column planted, or an image.
     """
     absent = images.loc[~images["id"].isin(truth["id"]), "id"]
     if len(absent):
@@ -203,22 +173,16 @@ def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
     return np.where(known["is_planted"], -1, codes)
 
 
-SMALLEST = 2  # images of a class
-
-
-def write_true_clusters(
+def perfect_cluster_list(
     raw: pd.DataFrame, root: str | Path, path: str | Path, *, split: bool = True
 ) -> Path:
-    """Write `train_cluster.csv` as it would be if every wrong label and every view were known.
+    """Write `train_cluster.csv` as a cleaning without mistakes would; return `path`.
 
     Args:
         raw: training images with id and landmark_id.
         root: the data folder with `truth.csv`.
         path: of the file to write.
         split: whether the views of a landmark are classes of their own, as far as they are known.
-
-    Returns:
-        `path`.
 
     Raises:
         ValueError: if the data folder has no truth.
@@ -231,8 +195,5 @@ def write_true_clusters(
         )
     truth = truth if split else truth.drop(columns="view", errors="ignore")
     images = raw[["id", "landmark_id"]].assign(label=true_classes(raw, truth))
-    images = images[images["label"] >= 0]
-    images = images[images.groupby("label")["id"].transform("size") >= SMALLEST]
-    groups = images.groupby("label", sort=True)
-    table = groups.agg(landmark_id=("landmark_id", "first"), images=("id", " ".join))
-    return write_csv(table.rename_axis("cluster_id").reset_index(), path)
+    images = images[images.groupby("label")["id"].transform("size") >= MIN_IMAGES]
+    return write_csv(cluster_table(images), path)

@@ -1,42 +1,39 @@
-"""Images that another landmark explains better than their own: an option beyond GLR20.
+"""Suspected mislabels: images that another landmark explains better than their own.
 
-DBSCAN sees one landmark at a time, so two wrong images of the same foreign place rescue each
-other. Here every image is also compared with its rivals, the other landmarks that it is most like,
-as in the nearest-neighbour votes by which the 2019 winners cleaned ([17] of GLR20). What supports
-an image in a landmark is its nearest image there, which may be a wrong one too, plus the landmark's
-mean, which may miss a rare view; together they err less than either alone.
-
-How much better a rival must be is learnt from images that are moved to a random landmark, with
-their own one hidden. They are like the wrong labels, so the two distributions of margins tell
-how many labels are wrong (Elkan and Noto 2008 name this learning from positives and unlabelled) and
-from which margin on an image is twice as likely to be wrong as right."""
+An option beyond GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.). DBSCAN sees one
+landmark at a time, so two wrong images of the same other place support each other. Here each image
+is also compared with the other landmarks most like it, as in the nearest-neighbour votes of the
+2019 winners ([17] of GLR20). The threshold is estimated from images that are moved to a random
+landmark: such positives and the unlabelled images tell the share of wrong labels (Elkan and Noto
+2008).
+"""
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from lib.cleaning.dbscan import BLOCK, Rows
-from lib.cleaning.eps import best_threshold, hide_itself
-from lib.cleaning.per_landmark import check_embeddings, over_groups
+from lib.cleaning.dbscan import BLOCK
+from lib.cleaning.eps import best_threshold, mask_self
+from lib.cleaning.per_landmark import Rows, check_embeddings, map_landmarks
 from lib.retrieval import nearest
 
-CANDIDATES = 10  # rivals of an image, by the landmarks' means
-MOVES, ROUNDS = 50_000, 10  # images moved; small datasets take rounds, up to ten
-ODDS = 2.0  # wrong against right, from which an image is a suspect
-MOST_WRONG = 0.5  # no dataset is believed to be worse: a useless descriptor looks like that
+CANDIDATES = 10  # other landmarks that an image is compared with, by the landmarks' means
+MOVES, ROUNDS = 50_000, 10  # images moved; small datasets repeat, at most ten times
+ODDS = 2.0  # wrong against right, from which an image is suspected
+MOST_WRONG = 0.5  # upper limit of the estimate, which a useless descriptor would exceed
 
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """How much better the best rival explains every image than its own landmark does.
+    """How much better the best other landmark explains each image than its own.
 
     Attributes:
-        margins: (N,) float32 support by the best rival minus that by the own landmark; NaN in a
+        margins: (N,) float32 support by the best other landmark minus that by the own; NaN in a
             landmark of one image, and where there is no other landmark.
         moved: (M,) float32 margins of images moved to random landmarks.
-        wrong: estimated share of wrong labels among all.
-        threshold: margin from which an image is a suspect.
-        odds: wrong against right, that the threshold stands for.
+        wrong: estimated share of wrong labels.
+        threshold: margin above which an image is a suspected mislabel.
+        odds: wrong against right at the threshold.
     """
 
     margins: np.ndarray
@@ -46,16 +43,16 @@ class LabelNoise:
     odds: float = ODDS
 
     @property
-    def suspects(self) -> np.ndarray:
-        """(N,) bool, for `lib.cleaning.two_pass.clean(..., suspects=...)`."""
+    def suspected_mislabels(self) -> np.ndarray:
+        """(N,) bool, for `clean(..., suspected_mislabels=...)`."""
         return self.margins > self.threshold
 
     @property
     def reason(self) -> str:
         """One sentence for people."""
         return (
-            f"another landmark explains {self.suspects.mean():.1%} of the images so much better "
-            f"that they are at least {self.odds:g} times as likely wrong as right, "
+            f"another landmark explains {self.suspected_mislabels.mean():.1%} of the images so "
+            f"much better that they are at least {self.odds:g} times as likely wrong as right, "
             f"where {self.wrong:.0%} of the labels are estimated to be wrong"
         )
 
@@ -64,29 +61,23 @@ def estimate_label_noise(
     embeddings: np.ndarray,
     landmark_ids: np.ndarray,
     *,
-    candidates: int = CANDIDATES,
     odds: float = ODDS,
     generator: np.random.Generator | None = None,
     jobs: int = -1,
 ) -> LabelNoise:
-    """Compare every image with its own landmark and with the landmarks most like it.
+    """Compare every image with its own landmark and with the other landmarks most like it.
 
-    The rivals are found among the landmarks' means: N images times L landmarks products (seconds
-    for thousands of landmarks; for GLDv2's 203,094 about two hours on two cores, or minutes on a
-    GPU, which is used if there is one). Then images are compared with the images of their rivals,
-    which takes about `candidates` times as long as one pass of DBSCAN, and some 32 bytes of memory
-    per image and rival.
+    The other landmarks are found by N images times L landmark means (for GLDv2 about two hours on
+    two cores, or minutes on a GPU, which is used if there is one). Comparing with their images
+    takes about ten times as long as one pass of DBSCAN, and some 320 bytes per image. With one
+    landmark, or none of two images, nothing is suspected.
 
     Args:
-        embeddings: (N, D) unit rows as for `lib.cleaning.two_pass.cluster_landmarks`.
+        embeddings: (N, D) unit rows.
         landmark_ids: (N,) integers.
-        candidates: rivals of each image.
-        odds: how many times as likely wrong as right a suspect is; more odds, fewer suspects.
+        odds: how many times as likely wrong as right a suspected mislabel is.
         generator: moves images; a fixed one by default.
         jobs: joblib's `n_jobs`.
-
-    Returns:
-        Margins and the threshold. With one landmark, or none of two images, nobody is a suspect.
 
     Raises:
         ValueError: as `cluster_landmarks`; if `odds` are not positive.
@@ -97,38 +88,32 @@ def estimate_label_noise(
     generator = np.random.default_rng(0) if generator is None else generator
     owner, counts = np.unique(landmark_ids, return_inverse=True, return_counts=True)[1:]
     if len(counts) < 2 or counts.max() < 2:
-        return LabelNoise(
-            np.full(len(owner), np.nan, np.float32), np.empty(0, np.float32), 0, np.inf
-        )
-    centres = landmark_means(embeddings, owner, jobs=jobs)
-    rivals = nearest_others(embeddings, centres, owner, candidates)
-    moved, hosts = move_images(owner, counts, generator)
-    asked = np.arange(len(owner)).repeat(rivals.shape[1])
-    own, guests = measure_support(
-        embeddings,
-        owner,
-        np.concatenate([asked, moved]),
-        np.concatenate([rivals.ravel(), hosts]),
-        jobs=jobs,
-    )
-    by_rival, by_host = guests[: rivals.size].reshape(rivals.shape), guests[rivals.size :]
-    margins = np.where(counts[owner] > 1, by_rival.max(axis=1) - own, np.float32(np.nan))
-    hidden = np.where(rivals[moved] == hosts[:, None], -np.inf, by_rival[moved])
-    strange = hidden.max(axis=1) - by_host
-    return judge(margins, strange[np.isfinite(strange)], odds)
+        unknown = np.full(len(owner), np.nan, np.float32)
+        return LabelNoise(unknown, np.empty(0, np.float32), 0, np.inf)
+    others = nearest_others(embeddings, _means(embeddings, owner, jobs), owner, CANDIDATES)
+    moved, targets = move_images(owner, counts, generator)
+    images = np.concatenate([np.arange(len(owner)).repeat(others.shape[1]), moved])
+    landmarks = np.concatenate([others.ravel(), targets])
+    by_own, found = measure_support(embeddings, owner, images, landmarks, jobs=jobs)
+    by_others, by_target = found[: others.size].reshape(others.shape), found[others.size :]
+    margins = np.where(counts[owner] > 1, by_others.max(axis=1) - by_own, np.float32(np.nan))
+    # to a moved image its target is the own landmark, and the real one stays hidden
+    by_rest = np.where(others[moved] == targets[:, None], -np.inf, by_others[moved])
+    moved_margins = by_rest.max(axis=1) - by_target
+    return fit_threshold(margins, moved_margins[np.isfinite(moved_margins)], odds)
 
 
-def judge(margins: np.ndarray, moved: np.ndarray, odds: float = ODDS) -> LabelNoise:
-    """Estimate how many labels are wrong, and from which margin on an image is a suspect.
+def fit_threshold(margins: np.ndarray, moved: np.ndarray, odds: float = ODDS) -> LabelNoise:
+    """Estimate the share of wrong labels, and the margin above which an image is suspected.
 
     If a share w of the labels is wrong, at least w times the moved images' share lies above any
-    margin: so w is at most the smallest quotient of the two. An image is `odds` times as likely
-    wrong as right where w times the density of the moved is that many times the density of the
-    right ones.
+    margin, so w is at most the smallest quotient of the two shares. An image is `odds` times as
+    likely wrong as right where w times the density of the moved is that many times the density of
+    the right ones.
 
     >>> own = np.concatenate([np.linspace(-1, 0, 900), np.linspace(0.5, 1, 100)])
-    >>> rivalry = judge(own, np.linspace(0.5, 1, 1000))
-    >>> round(rivalry.wrong, 2), int(rivalry.suspects.sum())
+    >>> noise = fit_threshold(own, np.linspace(0.5, 1, 1000))
+    >>> round(noise.wrong, 2), int(noise.suspected_mislabels.sum())
     (0.1, 99)
     """
     known = np.sort(margins[np.isfinite(margins)])
@@ -138,15 +123,26 @@ def judge(margins: np.ndarray, moved: np.ndarray, odds: float = ODDS) -> LabelNo
     above_moved = 1 - np.searchsorted(np.sort(moved), known) / len(moved)
     is_low = above_moved >= 0.5  # higher up, wrong images that came in groups are missing
     quotients = above[is_low] / above_moved[is_low]
-    wrong = float(min(quotients.min(initial=1.0), MOST_WRONG))
-    threshold = best_threshold(known, moved, wrong * (1 + odds) / odds)[0]
-    return LabelNoise(margins, moved, wrong, threshold, odds)
+    w = float(min(quotients.min(initial=1.0), MOST_WRONG))
+    threshold = best_threshold(known, moved, w * (1 + odds) / odds)[0]
+    return LabelNoise(margins, moved, w, threshold, odds)
 
 
-def landmark_means(embeddings: np.ndarray, owner: np.ndarray, *, jobs: int = -1) -> np.ndarray:
+def nearest_others(
+    embeddings: np.ndarray, means: np.ndarray, owner: np.ndarray, count: int
+) -> np.ndarray:
+    """(N, C) the `count` landmarks (or all others) whose means are nearest, except the own."""
+    count = min(count, len(means) - 1)
+    found = nearest(embeddings, means, count + 1, names=("embeddings", "landmark means"))[1]
+    is_own = found == owner[:, None]
+    others = np.argsort(is_own, axis=1, kind="stable")[:, :count]
+    return np.take_along_axis(found, others, axis=1)
+
+
+def _means(embeddings: np.ndarray, owner: np.ndarray, jobs: int) -> np.ndarray:
     """(L, D) float32 unit means of the landmarks 0 to L - 1."""
     means = np.empty((owner.max() + 1, embeddings.shape[1]), dtype=np.float32)
-    for at, (starts, sums) in over_groups(_sum_task, embeddings, owner, jobs=jobs):
+    for at, (starts, sums) in map_landmarks(_sum_task, embeddings, owner, jobs=jobs):
         means[owner[at[starts]]] = sums
     return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
 
@@ -159,20 +155,8 @@ def _sum_task(rows: Rows, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _sum(rows: Rows, start: int, stop: int) -> np.ndarray:
-    """The sum of a range of rows, a block at a time."""
     blocks = range(start, stop, 8 * BLOCK)
     return sum(rows[low : min(low + 8 * BLOCK, stop)].sum(axis=0) for low in blocks)
-
-
-def nearest_others(
-    embeddings: np.ndarray, centres: np.ndarray, owner: np.ndarray, count: int
-) -> np.ndarray:
-    """(N, C) the `count` landmarks (or all others) whose centres are nearest, the own left out."""
-    count = min(count, len(centres) - 1)
-    found = nearest(embeddings, centres, count + 1, names=("embeddings", "landmark means"))[1]
-    is_own = found == owner[:, None]
-    others = np.argsort(is_own, axis=1, kind="stable")[:, :count]
-    return np.take_along_axis(found, others, axis=1)
 
 
 def move_images(
@@ -183,55 +167,46 @@ def move_images(
     order = np.argsort(owner, kind="stable")
     images = np.tile(generator.permutation(total), ROUNDS)[:MOVES]
     first, own = np.cumsum(counts)[owner[images]], counts[owner[images]]
-    beside = order[(first + generator.integers(total - own)) % total]
-    return images, owner[beside]
+    target = order[(first + generator.integers(total - own)) % total]
+    return images, owner[target]
 
 
 def measure_support(
     embeddings: np.ndarray,
     owner: np.ndarray,
-    guests: np.ndarray,
-    hosts: np.ndarray,
+    images: np.ndarray,
+    landmarks: np.ndarray,
     *,
     jobs: int = -1,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Support of every image in its own landmark, and of guests in their hosts.
+    """Measure the support of every image in its own landmark, and of `images` in `landmarks`.
 
-    An image's support in a landmark is its similarity to the nearest image there plus that to the
-    landmark's mean, itself left out of both.
-
-    Args:
-        embeddings: (N, D) unit rows.
-        owner: (N,) their landmarks.
-        guests: (G,) rows that visit another landmark than their own.
-        hosts: (G,) the landmarks they visit.
-        jobs: joblib's `n_jobs`.
+    The support is the similarity to the nearest image of the landmark, which may be a wrong one,
+    plus that to its mean, which may miss a rare view; the image itself is left out of both.
 
     Returns:
-        (N,) and (G,) float32, at most 2; minus infinity in a landmark that has no other image.
+        Like `owner` and like `images`: float32, minus infinity in a landmark of no other image.
     """
-    groups, positions = np.concatenate([owner, hosts]), np.arange(len(owner))
-    positions = np.concatenate([positions, guests])  # members come before guests
-    is_guest = np.arange(len(groups)) >= len(owner)
-    found = np.empty(len(groups), dtype=np.float32)
-    options = {"positions": positions, "marks": is_guest, "jobs": jobs}
-    for at, support in over_groups(
-        _support_task, embeddings, groups, what="comparing with rivals", **options
-    ):
-        found[at] = support
-    return found[: len(owner)], found[len(owner) :]
+    ids = np.concatenate([owner, landmarks])
+    positions = np.concatenate([np.arange(len(owner)), images])  # members come before others
+    support = np.empty(len(ids), dtype=np.float32)
+    options = {"positions": positions, "flags": np.arange(len(ids)) < len(owner), "jobs": jobs}
+    what = "comparing with other landmarks"
+    for at, found in map_landmarks(_support_task, embeddings, ids, what=what, **options):
+        support[at] = found
+    return support[: len(owner)], support[len(owner) :]
 
 
-def _support_task(rows: Rows, sizes: np.ndarray, is_guest: np.ndarray) -> np.ndarray:
+def _support_task(rows: Rows, sizes: np.ndarray, is_member: np.ndarray) -> np.ndarray:
     found = []
     for end, size in zip(np.cumsum(sizes), sizes, strict=True):
-        members = int(np.count_nonzero(~is_guest[end - size : end]))
+        members = int(np.count_nonzero(is_member[end - size : end]))
         found.append(_support(rows if len(sizes) == 1 else rows[end - size : end], members))
     return np.concatenate(found)
 
 
 def _support(rows: Rows, members: int) -> np.ndarray:
-    """Support of the members, which come first, and of the guests of one landmark."""
+    """Support of the members, which come first, and of the other rows in one landmark."""
     total = _sum(rows, 0, members)
     found = []
     for low in range(0, len(rows), BLOCK):
@@ -239,7 +214,7 @@ def _support(rows: Rows, members: int) -> np.ndarray:
         closest = np.full(len(block), -np.inf, dtype=np.float32)
         for start in range(0, members, 8 * BLOCK):
             product = block @ rows[start : min(start + 8 * BLOCK, members)].T
-            hide_itself(product, low - start, -np.inf)
+            mask_self(product, low - start, -np.inf)
             closest = np.maximum(closest, product.max(axis=1))
         inside = np.arange(low, low + len(block)) < members
         along = block @ total

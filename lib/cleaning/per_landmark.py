@@ -1,39 +1,39 @@
-"""Do work group by group over embeddings that may be far larger than memory.
+"""Map a function over the rows of every landmark, for embeddings that may exceed memory.
 
-Rows of a group (a landmark, a class) are gathered from wherever they lie, checked, brought to
-float32 and unit length, and handed to `work` together with those of many other groups. Tasks go
-through joblib: threads by default, and whatever `joblib.parallel_config(backend=...)` names
-(processes, a Dask cluster) when it is set. A task carries its own rows as they are stored (16 MiB
-of float16), a few tasks are under way at a time, and results are labels: so workers need neither
-the file nor much memory, only this package."""
+The rows of many landmarks are gathered into tasks, checked and normalised in float32. Tasks run
+through joblib: in threads by default, otherwise on the backend that `joblib.parallel_config` names
+(processes, a Dask cluster). A task carries its own rows as they are stored (16 MiB of float16), so
+a worker needs neither the file nor much memory. Landmarks of more than `WHOLE` rows run alone in
+the calling process, which reads them slice by slice.
+"""
 
-import itertools
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from lib.artifacts import progress
-from lib.cleaning.dbscan import WHOLE, Rows
 
+WHOLE = 8192  # rows of a landmark that are read at once
 TASK_ROWS = 16384  # 32 MiB of float32 rows at D = 512
-UNIT_TOLERANCE = 0.01  # float16 rows of unit length stay far within
-
-Work = Callable[..., Any]
-"""(rows, sizes) or, with `marks`, (rows, sizes, marks) to a result."""
+UNIT_TOLERANCE = 0.01  # rounding to float16 changes a norm far less
 
 
-def check_embeddings(embeddings: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Give back both as arrays (a memory map stays one) after checking form and type.
+class Rows(Protocol):
+    """Unit rows that are read by slice or by positions: an array, or a `NormalizedSubset`."""
 
-    Raises:
-        ValueError: unless `embeddings` is a floating-point (N, D) array and `groups` holds N
-            integers.
-    """
-    embeddings, groups = np.asanyarray(embeddings), np.asarray(groups)
+    def __len__(self) -> int: ...
+    def __getitem__(self, part: slice | np.ndarray) -> np.ndarray: ...
+
+
+def check_embeddings(
+    embeddings: np.ndarray, landmark_ids: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Refuse other shapes and types; return both as arrays (a memory map stays one)."""
+    embeddings, landmark_ids = np.asanyarray(embeddings), np.asarray(landmark_ids)
     if embeddings.ndim != 2 or (len(embeddings) and not embeddings.shape[1]):
         raise ValueError(
             f"expected embeddings of shape (N, D), found {embeddings.shape}: give one row per image"
@@ -43,72 +43,80 @@ def check_embeddings(embeddings: np.ndarray, groups: np.ndarray) -> tuple[np.nda
             f"expected floating-point embeddings, found {embeddings.dtype}: "
             "give the unit rows as float32 or float16"
         )
-    if groups.shape != (len(embeddings),):
+    if landmark_ids.shape != (len(embeddings),):
         raise ValueError(
             f"expected one landmark id for each of the {len(embeddings)} embeddings, "
-            f"found shape {groups.shape}: give both in the same order"
+            f"found shape {landmark_ids.shape}: give both in the same order"
         )
-    if len(groups) and not np.issubdtype(groups.dtype, np.integer):
+    if len(landmark_ids) and not np.issubdtype(landmark_ids.dtype, np.integer):
         raise ValueError(
-            f"expected integer landmark ids, found {groups.dtype}: convert them, missing ones too"
+            f"expected integer landmark ids, found {landmark_ids.dtype}: "
+            "convert them, missing ones too"
         )
-    return embeddings, groups
+    return embeddings, landmark_ids
 
 
-def over_groups(
-    work: Work,
+def map_landmarks(
+    work: Callable[..., Any],
     embeddings: np.ndarray,
-    groups: np.ndarray,
+    landmark_ids: np.ndarray,
     *,
     positions: np.ndarray | None = None,
-    marks: np.ndarray | None = None,
+    flags: np.ndarray | None = None,
     what: str = "",
     jobs: int = -1,
 ) -> Iterator[tuple[np.ndarray, Any]]:
-    """Yield (where in `groups`, result of `work` on these rows) until all groups are done.
+    """Yield (indices into `landmark_ids`, result of `work` on these rows), task by task.
 
-    `work(rows, sizes)` gets the unit rows of several groups, one group after the other and each in
-    its given order, and their sizes in descending order. Groups of more than `WHOLE` rows come
-    alone, one after the other in this process, and their rows are read slice by slice.
+    `work(rows, sizes)` receives the unit rows of several landmarks, one landmark after the other
+    and each in its given order, and their sizes in descending order.
 
     Args:
-        work: a function that can be pickled, for workers that are other processes.
+        work: a function that can be pickled, for backends of other processes.
         embeddings: (N, D) rows, checked by `check_embeddings`.
-        groups: (N,) integers; (M,) beside `positions`.
-        positions: (M,) the rows that `groups` is about, repeated ones too; all N by default.
-        marks: a value beside each of `groups`; `work` gets those of its rows as third argument.
-        what: what is being done, for progress lines; none if empty.
-        jobs: joblib's `n_jobs`.
+        landmark_ids: (N,) integers; (M,) with `positions`.
+        positions: (M,) rows of the `landmark_ids`, may repeat; all N by default.
+        flags: a value for each of `landmark_ids`, passed to `work` as third argument.
+        what: name of the work in progress lines; none if empty.
 
     Raises:
-        ValueError: if a row holds NaN or infinity, or is zero.
+        ValueError: if a row is zero or holds NaN or infinity.
 
     Warns:
         UserWarning: if rows are not of unit length; they are normalised.
     """
-    order, sizes = _arrange(groups)
-    rows_of = order if positions is None else positions[order]
-    beside = () if marks is None else (marks[order],)
+    _, inverse, counts = np.unique(landmark_ids, return_inverse=True, return_counts=True)
+    order = np.lexsort((inverse, -counts[inverse]))  # the largest landmarks first
+    sizes = np.sort(counts)[::-1]
     ends = np.cumsum(sizes)
+    rows_of = order if positions is None else positions[order]
+    extra = () if flags is None else (flags[order],)
     off_unit = 0
 
-    huge = int(np.searchsorted(-sizes, -WHOLE))  # the first `huge` sizes exceed WHOLE
+    huge = int(np.searchsorted(-sizes, -WHOLE))  # number of sizes above WHOLE
     for size, end in zip(sizes[:huge], ends[:huge], strict=True):
         part = slice(end - size, end)
         rows = NormalizedSubset(embeddings, rows_of[part])
         off_unit += rows.count_off_unit()
-        yield order[part], work(rows, np.array([size]), *(own[part] for own in beside))
+        yield order[part], work(rows, np.array([size]), *(own[part] for own in extra))
 
-    def task(part: slice, own_sizes: np.ndarray) -> tuple:
-        raw, own_marks = embeddings[rows_of[part]], (own[part] for own in beside)
-        return delayed(_run)(work, raw, rows_of[part], own_sizes, *own_marks)
-
-    tasks = list(_tasks(sizes, ends, huge))
-    with threadpool_limits(1, user_api="blas"):  # one core per task; tasks are many
-        results = Parallel(n_jobs=jobs, prefer="threads")(
-            task(*one) for one in (progress(tasks, what) if what else tasks)
+    # tasks of whole landmarks with about TASK_ROWS rows
+    cuts = 1 + np.flatnonzero(np.diff((ends[huge:] - 1) // TASK_ROWS))
+    runs = [run for run in np.split(np.arange(huge, len(sizes)), cuts) if len(run)]
+    parts = [slice(ends[run[0]] - sizes[run[0]], ends[run[-1]]) for run in runs]
+    tasks = (
+        delayed(_run)(
+            work,
+            embeddings[rows_of[part]],
+            rows_of[part],
+            sizes[run],
+            *(own[part] for own in extra),
         )
-    for (part, _), (count, result) in zip(tasks, results, strict=True):
+        for part, run in zip(parts, progress(runs, what) if what else runs, strict=True)
+    )
+    with threadpool_limits(1, user_api="blas"):  # one core per task; tasks are many
+        results = Parallel(n_jobs=jobs, prefer="threads")(tasks)
+    for part, (count, result) in zip(parts, results, strict=True):
         off_unit += count
         yield order[part], result
     if off_unit:
@@ -119,32 +127,22 @@ def over_groups(
         )
 
 
-def _arrange(groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) positions, group after group from the largest on, and the sizes of the groups."""
-    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    return np.lexsort((inverse, -counts[inverse])), np.sort(counts)[::-1]
-
-
-def _tasks(sizes: np.ndarray, ends: np.ndarray, first: int) -> Iterator[tuple[slice, np.ndarray]]:
-    """The rows and the group sizes of each task, about `TASK_ROWS` rows, from group `first` on."""
-    cuts = first + 1 + np.flatnonzero(np.diff((ends[first:] - 1) // TASK_ROWS))
-    for a, b in itertools.pairwise([first, *cuts.tolist(), len(sizes)]):
-        if a < b:
-            yield slice(ends[a] - sizes[a], ends[b - 1]), sizes[a:b]
-
-
 def _run(
-    work: Work, raw: np.ndarray, positions: np.ndarray, sizes: np.ndarray, *marks: np.ndarray
+    work: Callable[..., Any],
+    raw: np.ndarray,
+    positions: np.ndarray,
+    sizes: np.ndarray,
+    *flags: np.ndarray,
 ) -> tuple[int, Any]:
     rows, off_unit = unit_rows(raw, positions)
-    return off_unit, work(rows, sizes, *marks)
+    return off_unit, work(rows, sizes, *flags)
 
 
 def unit_rows(raw: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, int]:
-    """Copy rows as float32 of unit length, and count those that were not of unit length.
+    """Normalise rows in float32, and count those that were not of unit length.
 
     Raises:
-        ValueError: if a row holds NaN or infinity, or is zero; `positions` tells its number.
+        ValueError: naming the position of a row that is zero or holds NaN or infinity.
     """
     rows = np.array(raw, dtype=np.float32)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
@@ -161,32 +159,28 @@ def unit_rows(raw: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 class NormalizedSubset:
-    """The unit rows of one huge group, read, checked and normalised when asked for."""
+    """The rows of one huge landmark, which are read, checked and normalised on access."""
 
     def __init__(self, embeddings: np.ndarray, positions: np.ndarray) -> None:
-        """Remember where the rows are."""
         self.embeddings, self.positions = embeddings, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
+        return self._read(part)[0]
 
     def _read(self, part: slice | np.ndarray) -> tuple[np.ndarray, int]:
         positions = self.positions[part]
         return unit_rows(self.embeddings[positions], positions)
 
     def count_off_unit(self) -> int:
-        """How many rows are not of unit length as they are stored."""
         starts = range(0, len(self), TASK_ROWS)
-        return sum(self._read(slice(at, at + TASK_ROWS))[1] for at in starts)
-
-    def __len__(self) -> int:
-        """The number of rows."""
-        return len(self.positions)
-
-    def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
-        """Some rows as float32."""
-        return self._read(part)[0]
+        return sum(self._read(slice(start, start + TASK_ROWS))[1] for start in starts)
 
 
-def chosen(rows: Rows, where: np.ndarray) -> Rows:
-    """The rows at `where` in their order; many of a huge group stay unread."""
+def select_rows(rows: Rows, where: np.ndarray) -> Rows:
+    """The rows at `where` in that order; many rows of a huge landmark stay on disk."""
     if isinstance(rows, NormalizedSubset) and len(where) > WHOLE:
         return NormalizedSubset(rows.embeddings, rows.positions[where])
     return rows[where]

@@ -1,17 +1,11 @@
-"""Both passes of GLR20 over the landmarks of one task, whose rows are read once.
+"""Cleaning: DBSCAN on every landmark and a relaxed second pass over its noise.
 
-DBSCAN finds each landmark's clusters; its noise is clustered by itself with a more relaxed radius;
-and while the rows are at hand, every image's distance to the centre of its class is taken. How rows
-come here is `lib.cleaning.per_landmark`' business, what becomes of the clusters is
-`lib.cleaning.result`'s.
-
-Cleaning by clustering: every landmark's images are clustered, and each cluster is a class.
-
-GLR20 §2.1: DBSCAN per landmark on the first model's embeddings splits indoor from outdoor views and
-finds noise; the noise is clustered once more with a relaxed radius, which wins back long-tail
-classes; what is noise even then is dropped (`lib.cleaning.two_pass`). Which radius to take is
-`lib.cleaning.eps`' question, the clustering itself is `lib.cleaning.dbscan`'s. The command
-`python -m lib.cleaning.stage` does all this to files."""
+GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), §2.1: clusters of the first model's
+embeddings separate indoor from outdoor views, each cluster becomes a class; the noise is clustered
+once more with a larger radius, which wins back rare views; what is noise even then is dropped. Two
+options go beyond the paper: suspected mislabels are dropped first (`lib.cleaning.label_noise`), and
+clusters of two views are split.
+"""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,53 +15,200 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from lib.cleaning.dbscan import Rows, check_settings, dbscan_labels
-from lib.cleaning.eps import Suggestion, suggest
+from lib.cleaning.dbscan import check_settings, dbscan_labels
+from lib.cleaning.eps import Suggestion, suggest_eps
 from lib.cleaning.label_noise import estimate_label_noise
-from lib.cleaning.per_landmark import TASK_ROWS, check_embeddings, chosen, over_groups
-from lib.cleaning.result import CleaningResult, assign_status, count_by_landmark
-from lib.cleaning.two_view_split import split_faces
+from lib.cleaning.per_landmark import (
+    TASK_ROWS,
+    WHOLE,
+    Rows,
+    check_embeddings,
+    map_landmarks,
+    select_rows,
+)
 from lib.config import CleanConfig
 
-Passes = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""(R,) int64 clusters, (R,) bool whether of the second pass, (R,) float32 distances."""
+STATUSES = ("kept", "split", "rescued", "dropped")
+DROPPED_AS = ("", "suspected mislabel", "noise", "small")
+VIEW_ROUNDS = 20  # of 2-means, which settles within a few, and of the power iteration
+# Mean silhouettes that a split needs, of all rows and of each part. Kaufman and Rousseeuw (1990)
+# call one above 0.5 a reasonable structure and one up to 0.25 none; 0.4 served eight descriptors of
+# the miniature world best.
+ENOUGH, NONE = 0.4, 0.25
 
 
-def two_pass_dbscan(rows: Rows, sizes: np.ndarray, config: CleanConfig) -> Passes:
-    """Cluster landmarks, then the noise of each, and measure distances to the classes' centres.
+@dataclasses.dataclass(frozen=True)
+class CleaningResult:
+    """What cleaning made of every image and of every landmark.
+
+    Attributes:
+        images: one row per image in the order given: `id` (if ids were given), `position`,
+            `landmark_id`, `cluster` (from 0 within the landmark, those of the first pass before the
+            rescued ones; -1 if dropped), `label` (contiguous over all classes; -1 if dropped),
+            `status`, `dropped_as`, and `distance` (cosine, to the mean of its class; NaN if
+            dropped). Statuses: *kept* (in the landmark's largest cluster of the first pass, the
+            first of equals), *split* (in another cluster of the first pass), *rescued* (in a
+            cluster of the second pass), *dropped*. Dropped as: *suspected mislabel* (before both
+            passes), *noise* (in no cluster of either), *small* (in a cluster that is too small).
+        landmarks: one row per landmark by ascending id: `landmark_id`, `images`, `clusters`,
+            `kept`, `split`, `rescued`, `dropped`; with no clusters if nothing is left of it.
+        config: the settings, with the radii that were used.
+        reason: why these radii, and these suspected mislabels.
+        sweep: one row per radius that was tried (`lib.cleaning.eps.sweep`); empty if eps was given.
+    """
+
+    images: pd.DataFrame
+    landmarks: pd.DataFrame
+    config: CleanConfig
+    reason: str
+    sweep: pd.DataFrame
+
+    def train_cluster(self) -> pd.DataFrame:
+        """The cleaned list as `cluster_table`; positions stand for ids that were not given."""
+        images = self.images
+        ids = images["id" if "id" in images else "position"].astype(str)
+        return cluster_table(images.assign(id=ids))
+
+    def summary(self) -> dict[str, int]:
+        """Images in all and of each status, classes, landmarks, and landmarks lost entirely."""
+        return {
+            "images": len(self.images),
+            **{status: int(self.landmarks[status].sum()) for status in STATUSES},
+            "classes": int(self.images["label"].max() + 1) if len(self.images) else 0,
+            "landmarks": len(self.landmarks),
+            "landmarks_lost": int((self.landmarks["clusters"] == 0).sum()),
+        }
+
+
+def clean(
+    embeddings: np.ndarray,
+    landmark_ids: np.ndarray,
+    config: CleanConfig,
+    *,
+    ids: Sequence[str] | None = None,
+    suspected_mislabels: np.ndarray | None = None,
+    jobs: int = -1,
+) -> CleaningResult:
+    """Split, rescue and drop images as GLR20 §2.1 does, and number the classes that remain.
+
+    The first pass clusters each landmark, the second its noise with the relaxed settings; clusters
+    of fewer than `config.min_cluster_size` images are dropped. Labels ascend with the landmark id
+    and, within a landmark, with the cluster; without `config.split` a landmark is one class. Every
+    landmark's rows are read once.
 
     Args:
-        rows: (R, D) unit rows, one landmark after the other.
-        sizes: (L,) rows of each landmark.
-        config: settings with the radii that are used.
+        embeddings: (N, D) unit rows.
+        landmark_ids: (N,) integers.
+        config: the settings. An `eps` of 0 is replaced by that of `suggest_eps`, a `relaxed_eps` of
+            0 by eps times `relaxation`.
+        ids: (N,) unique names of the images, for the tables.
+        suspected_mislabels: (N,) bool; images to drop before both passes. By default those of
+            `estimate_label_noise` with `config.drop_suspected_mislabels`, otherwise none.
+        jobs: joblib's `n_jobs`.
 
     Returns:
-        Clusters from 0 in each landmark and pass (-1 for noise), whether they are the second
-        pass's, and cosine distances (NaN where there is no class).
+        Tables that account for every image exactly once; empty for empty input.
+
+    Raises:
+        ValueError: as `cluster_landmarks`; if `ids` or `suspected_mislabels` do not fit, if
+            `relaxed_eps < eps`, or if there is too little to suggest a radius from.
+    """
+    embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
+    names = None if ids is None else _check_ids(ids, len(embeddings))
+    reasons = []
+    if suspected_mislabels is None and config.drop_suspected_mislabels:
+        odds = config.mislabel_odds
+        label_noise = estimate_label_noise(embeddings, landmark_ids, odds=odds, jobs=jobs)
+        suspected_mislabels, reasons = label_noise.suspected_mislabels, [label_noise.reason]
+    suspected = _check_suspected(suspected_mislabels, len(embeddings))
+    config, advice = _with_radii(embeddings, landmark_ids, config, suspected, jobs)
+    trusted = np.flatnonzero(~suspected)
+    cluster = np.full(len(landmark_ids), -1, dtype=np.int64)
+    is_rescued = np.zeros(len(cluster), dtype=bool)
+    distance = np.full(len(cluster), np.nan, dtype=np.float32)
+    options = {"positions": trusted, "what": "cleaning", "jobs": jobs}
+    work = partial(two_pass_dbscan, config=config)
+    for at, found in map_landmarks(work, embeddings, landmark_ids[trusted], **options):
+        at = trusted[at]
+        cluster[at], is_rescued[at], distance[at] = found
+    images = assign_status(landmark_ids, cluster, is_rescued, suspected, config)
+    images["distance"] = distance
+    images.insert(0, "position", np.arange(len(images)))
+    if names is not None:
+        images.insert(0, "id", names)
+    reason = "; ".join([*reasons, advice.reason])
+    return CleaningResult(images, count_by_landmark(images), config, reason, advice.sweep)
+
+
+def _with_radii(
+    embeddings: np.ndarray,
+    landmark_ids: np.ndarray,
+    config: CleanConfig,
+    suspected: np.ndarray,
+    jobs: int,
+) -> tuple[CleanConfig, Suggestion]:
+    """The settings with both radii, and where the first comes from."""
+    if config.eps or not len(landmark_ids):
+        advice = Suggestion(config.eps or 1.0, "eps was given", pd.DataFrame({"eps": []}))
+    else:
+        options = {"min_samples": config.min_samples, "without": suspected, "jobs": jobs}
+        advice = suggest_eps(embeddings, landmark_ids, **options)
+    relaxed_eps = config.relaxed_eps or round(min(config.relaxation * advice.eps, 2.0), 4)
+    check_settings(advice.eps, config.min_samples)
+    check_settings(relaxed_eps, config.relaxed_min_samples)
+    if config.rescue and relaxed_eps < advice.eps:
+        raise ValueError(
+            f"expected relaxed_eps to be at least eps = {advice.eps}, found {relaxed_eps}: "
+            "the second pass relaxes the first"
+        )
+    return dataclasses.replace(config, eps=advice.eps, relaxed_eps=relaxed_eps), advice
+
+
+def _check_ids(ids: Sequence[str], count: int) -> np.ndarray:
+    names = np.asarray(ids)
+    if names.shape != (count,):
+        raise ValueError(
+            f"expected one id for each of the {count} images, found shape {names.shape}: "
+            "give them in the order of the embeddings"
+        )
+    if len(pd.unique(names)) < count:
+        raise ValueError("expected unique ids, found repeated ones: give every image its own id")
+    return names
+
+
+def _check_suspected(suspected: np.ndarray | None, count: int) -> np.ndarray:
+    suspected = np.zeros(count, dtype=bool) if suspected is None else np.asarray(suspected)
+    if suspected.shape != (count,) or suspected.dtype != bool:
+        raise ValueError(
+            f"expected suspected_mislabels as {count} booleans, found {suspected.dtype} of shape "
+            f"{suspected.shape}: give one for each image"
+        )
+    return suspected
+
+
+def two_pass_dbscan(
+    rows: Rows, sizes: np.ndarray, config: CleanConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cluster landmarks, then the noise of each, and measure distances to the classes' means.
+
+    Returns:
+        (R,) int64 clusters from 0 in each landmark and pass (-1 for noise), (R,) bool whether of
+        the second pass, and (R,) float32 cosine distances (NaN without a class).
     """
     cluster = dbscan_labels(rows, sizes, (config.eps,), config.min_samples)[0]
-    if config.faces:
-        cluster = split_faces(rows, sizes, cluster, config.min_samples)
+    if config.split_two_views:
+        cluster = split_two_views(rows, sizes, cluster, config.min_samples)
+    noise = np.flatnonzero(cluster < 0)
     is_rescued = np.zeros(len(cluster), dtype=bool)
-    if config.rescue:
-        noise = np.flatnonzero(cluster < 0)
-        cluster[noise] = _rescue(rows, sizes, noise, config)
+    if config.rescue and len(noise):
+        owner = np.repeat(np.arange(len(sizes)), sizes)[noise]
+        counts = np.bincount(owner)
+        noise = noise[np.lexsort((owner, -counts[owner]))]  # the largest landmarks first
+        settings = (config.relaxed_eps,), config.relaxed_min_samples
+        counts = np.sort(counts[counts > 0])[::-1]
+        cluster[noise] = dbscan_labels(select_rows(rows, noise), counts, *settings)[0]
         is_rescued[noise] = cluster[noise] >= 0
     return cluster, is_rescued, _distances(rows, sizes, cluster, is_rescued, config)
-
-
-def _rescue(rows: Rows, sizes: np.ndarray, noise: np.ndarray, config: CleanConfig) -> np.ndarray:
-    """(n,) clusters of the rows at `noise`, each landmark's by themselves."""
-    found = np.empty(len(noise), dtype=np.int64)
-    if not len(noise):
-        return found
-    owner = np.repeat(np.arange(len(sizes)), sizes)[noise]
-    counts = np.bincount(owner)
-    order = np.lexsort((owner, -counts[owner]))  # equally many together, for `dbscan_labels`
-    sizes = np.sort(counts[counts > 0])[::-1]
-    settings = (config.relaxed_eps,), config.relaxed_min_samples
-    found[order] = dbscan_labels(chosen(rows, noise[order]), sizes, *settings)[0]
-    return found
 
 
 def _distances(
@@ -82,15 +223,15 @@ def _distances(
     held = np.flatnonzero(cluster >= 0)
     key = (2 * owner[held] + is_rescued[held]) * len(cluster) + cluster[held]
     _, which, count = np.unique(key, return_inverse=True, return_counts=True)
-    large = count[which] >= config.smallest
+    large = count[which] >= config.min_cluster_size
     group = np.full(len(cluster), -1)
     group[held[large]] = which[large] if config.split else owner[held[large]]
     parts = [slice(start, start + TASK_ROWS) for start in range(0, len(rows), TASK_ROWS)]
-    centres = sum(_sums(rows[part], group[part], group.max() + 1) for part in parts)
-    centres /= np.maximum(np.linalg.norm(centres, axis=1, keepdims=True), 1e-12)
+    means = sum(_sums(rows[part], group[part], group.max() + 1) for part in parts)
+    means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     distance = np.full(len(cluster), np.nan, dtype=np.float32)
-    for part in parts if len(centres) else ():
-        near = np.einsum("ij,ij->i", rows[part], centres[group[part]])
+    for part in parts if len(means) else ():
+        near = np.einsum("ij,ij->i", rows[part], means[group[part]])
         distance[part] = np.where(group[part] >= 0, 1 - near, np.nan)
     return distance
 
@@ -102,160 +243,180 @@ def _sums(rows: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
     return csr_array((ones, (group[held], held)), shape=(groups, len(rows))) @ rows
 
 
-def cluster_landmarks(
-    embeddings: np.ndarray,
-    landmark_ids: np.ndarray,
-    *,
-    eps: float,
-    min_samples: int,
-    jobs: int = -1,
+def split_two_views(
+    rows: Rows, sizes: np.ndarray, cluster: np.ndarray, min_samples: int
 ) -> np.ndarray:
-    """Cluster every landmark by itself, as scikit-learn's `DBSCAN(metric="cosine")` would.
+    """Split clusters in two, and the parts again, as long as both parts stand on their own.
 
-    Labels are those of `DBSCAN(eps=eps, min_samples=min_samples, metric="cosine")` fitted on the
-    landmark's rows in their given order, numbering and border rows included. Two rows are
-    neighbours if `1 - a·b <= eps` in float32, both normalised in float32. scikit-learn does just
-    this for float32 rows, but may sum the products in another order, and it takes float64 for
-    float16 rows: a pair whose distance is within about 1e-6 of eps may fall on the other side.
-    Exact ties, as of duplicates or of rows with few simple components, come out equal.
+    DBSCAN follows chains: in a large landmark a few odd images are enough to join its front to its
+    interior. A view that changes continuously along one line is split, too. Clusters of more than
+    `WHOLE` rows stay whole; each part has at least `min_samples` rows, and the part with the first
+    row keeps the number.
 
-    The time grows with the sum of squared landmark sizes. Memory does not: beyond the input it
-    stays below about 300 MiB per task that runs at a time (D = 512), for landmarks of any size.
-
-    Args:
-        embeddings: (N, D) unit rows, float16 or float32, in memory or a memory map, in any order.
-            Rows of another length are normalised with a warning.
-        landmark_ids: (N,) integers.
-        eps: largest cosine distance of neighbours, in (0, 2].
-        min_samples: neighbours, the row itself included, that make a core row.
-        jobs: joblib's `n_jobs`; `joblib.parallel_config(backend=...)` chooses where tasks run.
-
-    Returns:
-        (N,) int64 labels from 0 in every landmark; -1 is noise. Empty for empty input.
-
-    Raises:
-        ValueError: if shapes, types, eps or min_samples do not fit, or if a row is zero or holds
-            NaN or infinity.
-
-    >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]], dtype=np.float32)
-    >>> cluster_landmarks(rows, np.array([7, 7, 7, 9]), eps=0.3, min_samples=2).tolist()
-    [0, 0, -1, -1]
+    >>> rows = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]]
+    >>> split_two_views(rows, np.array([6]), np.array([0, 0, 0, 0, 0, -1]), 2).tolist()
+    [0, 0, 0, 1, 1, -1]
     """
-    embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
-    check_settings(eps, min_samples)
-    labels = np.full(len(landmark_ids), -1, dtype=np.int64)
-    work = partial(dbscan_labels, eps_values=(eps,), min_samples=min_samples)
-    for at, found in over_groups(work, embeddings, landmark_ids, jobs=jobs):
-        labels[at] = found[0]
-    return labels
+    cluster = cluster.copy()
+    owner = np.repeat(np.arange(len(sizes)), sizes)
+    unused = np.zeros(len(sizes), dtype=np.int64)  # next number of a cluster in each landmark
+    np.maximum.at(unused, owner, cluster + 1)
+    held = np.flatnonzero(cluster >= 0)
+    key = owner[held] * len(cluster) + cluster[held]
+    ends = np.cumsum(np.unique(key, return_counts=True)[1])
+    members = np.split(held[np.argsort(key, kind="stable")], ends[:-1])
+    todo = [own for own in reversed(members) if 2 * min_samples <= len(own) <= WHOLE]
+    while todo:
+        own = todo.pop()
+        is_other = second_view(rows[own], min_samples)
+        if is_other is None:
+            continue
+        landmark = owner[own[0]]
+        cluster[own[is_other]] = unused[landmark]
+        unused[landmark] += 1
+        parts = own[~is_other], own[is_other]
+        todo += [part for part in parts if len(part) >= 2 * min_samples]
+    return cluster
 
 
-def clean(
-    embeddings: np.ndarray,
-    landmark_ids: np.ndarray,
-    config: CleanConfig,
-    *,
-    ids: Sequence[str] | None = None,
-    suspects: np.ndarray | None = None,
-    jobs: int = -1,
-) -> CleaningResult:
-    """Split, rescue and drop images as GLR20 §2.1 does, and number the classes that remain.
+def second_view(rows: np.ndarray, min_samples: int) -> np.ndarray | None:
+    """(n,) bool, true for the view without the first row; None if the rows show one view.
 
-    The first pass clusters each landmark, the second each landmark's noise with the relaxed
-    settings; clusters of fewer than `config.smallest` images are dropped. Labels ascend with the
-    landmark id and, within a landmark, with the cluster. Without `config.split` the clusters of a
-    landmark share one class. Every landmark's rows are read once.
-
-    Args:
-        embeddings: (N, D) unit rows as for `cluster_landmarks`.
-        landmark_ids: (N,) integers.
-        config: the settings. An `eps` of 0 is replaced by `lib.cleaning.eps.suggest`'s, a
-            `relaxed_eps` of 0 by eps times `relaxation`.
-        ids: (N,) unique names of the images, for the tables.
-        suspects: (N,) bool; images to drop before both passes. With `config.suspects`, which the
-            paper does not know, they are what `lib.cleaning.label_noise.estimate_label_noise`
-            finds, unless given.
-        jobs: joblib's `n_jobs`.
-
-    Returns:
-        Tables that account for every image exactly once. If cleaning leaves nothing, all images are
-        dropped and there are no classes; empty input gives empty tables.
-
-    Raises:
-        ValueError: as `cluster_landmarks`; if `ids` do not fit, if `relaxed_eps < eps`, or if there
-            is too little to suggest a radius from.
+    The rows are cut across their first principal component, then by 2-means on the sphere.
     """
-    embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
-    names = _check_ids(ids, len(embeddings))
-    reasons = []
-    if config.suspects and suspects is None:
-        rivalry = estimate_label_noise(embeddings, landmark_ids, odds=config.odds, jobs=jobs)
-        suspects, reasons = rivalry.suspects, [rivalry.reason]
-    suspects = _check_suspects(suspects, len(embeddings))
-    config, advice = _with_radii(embeddings, landmark_ids, config, suspects, jobs)
-    trusted = np.flatnonzero(~suspects)
-    cluster = np.full(len(landmark_ids), -1, dtype=np.int64)
-    is_rescued = np.zeros(len(cluster), dtype=bool)
-    distance = np.full(len(cluster), np.nan, dtype=np.float32)
-    options = {"positions": trusted, "what": "cleaning", "jobs": jobs}
-    work = partial(two_pass_dbscan, config=config)
-    for at, found in over_groups(work, embeddings, landmark_ids[trusted], **options):
-        at = trusted[at]
-        cluster[at], is_rescued[at], distance[at] = found
-    images = assign_status(landmark_ids, cluster, is_rescued, suspects, config)
-    images["distance"] = distance
-    images.insert(0, "position", np.arange(len(images)))
-    if names is not None:
-        images.insert(0, "id", names)
-    reason = "; ".join([*reasons, advice.reason])
-    return CleaningResult(images, count_by_landmark(images), config, reason, advice.sweep)
-
-
-def _with_radii(
-    embeddings: np.ndarray,
-    landmark_ids: np.ndarray,
-    config: CleanConfig,
-    suspects: np.ndarray,
-    jobs: int,
-) -> tuple[CleanConfig, Suggestion]:
-    """The settings with both radii, and where the first comes from."""
-    if config.eps or not len(landmark_ids):
-        advice = Suggestion(config.eps or 1.0, "eps was given", pd.DataFrame({"eps": []}))
-    else:
-        options = {"min_samples": config.min_samples, "without": suspects, "jobs": jobs}
-        advice = suggest(embeddings, landmark_ids, **options)
-    relaxed_eps = config.relaxed_eps or round(min(config.relaxation * advice.eps, 2.0), 4)
-    check_settings(advice.eps, config.min_samples)
-    check_settings(relaxed_eps, config.relaxed_min_samples)
-    if config.rescue and relaxed_eps < advice.eps:
-        raise ValueError(
-            f"expected relaxed_eps to be at least eps = {advice.eps}, found {relaxed_eps}: "
-            "the second pass relaxes the first"
-        )
-    return dataclasses.replace(config, eps=advice.eps, relaxed_eps=relaxed_eps), advice
-
-
-def _check_ids(ids: Sequence[str] | None, count: int) -> np.ndarray | None:
-    if ids is None:
+    centred = rows - rows.mean(axis=0)
+    direction = centred[np.argmax((centred**2).sum(axis=1))]
+    for _ in range(VIEW_ROUNDS):  # power iteration
+        direction = centred.T @ (centred @ direction)
+        direction /= max(float(np.linalg.norm(direction)), 1e-12)
+    found = centred @ direction > 0
+    for _ in range(VIEW_ROUNDS):
+        is_other = found
+        count = int(np.count_nonzero(is_other))
+        if not min_samples <= count <= len(rows) - min_samples:
+            return None
+        means = np.stack([rows[~is_other].sum(axis=0), rows[is_other].sum(axis=0)])
+        means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
+        found = np.argmax(rows @ means.T, axis=1).astype(bool)
+        if (found == is_other).all():
+            break
+    silhouette = two_part_silhouette(rows, is_other)
+    parts = silhouette[is_other].mean(), silhouette[~is_other].mean()
+    if silhouette.mean() < ENOUGH or min(parts) <= NONE:
         return None
-    names = np.asarray(ids)
-    if names.shape != (count,):
-        raise ValueError(
-            f"expected one id for each of the {count} images, found shape {names.shape}: "
-            "give them in the order of the embeddings"
-        )
-    if len(pd.unique(names)) < count:
-        raise ValueError("expected unique ids, found repeated ones: give every image its own id")
-    return names
+    return is_other != is_other[0]
 
 
-def _check_suspects(suspects: np.ndarray | None, count: int) -> np.ndarray:
-    if suspects is None:
-        return np.zeros(count, dtype=bool)
-    suspects = np.asarray(suspects)
-    if suspects.shape != (count,) or suspects.dtype != bool:
-        raise ValueError(
-            f"expected suspects as {count} booleans, found {suspects.dtype} of shape "
-            f"{suspects.shape}: give one for each image"
-        )
-    return suspects
+def two_part_silhouette(rows: np.ndarray, is_other: np.ndarray) -> np.ndarray:
+    """(n,) silhouettes of unit rows in two parts, by cosine distance (Rousseeuw 1987).
+
+    A row's mean distance to a set is one minus its product with their mean, so this equals
+    scikit-learn's `silhouette_samples(metric="cosine")` without n² distances.
+
+    >>> rows = np.array([[1, 0], [1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
+    >>> two_part_silhouette(rows, np.array([False, False, True, True])).round(2).tolist()
+    [1.0, 1.0, 0.8, 0.5]
+    """
+    part = is_other.astype(np.int64)
+    sizes = np.bincount(part, minlength=2)
+    sums = np.stack([rows[part == 0].sum(axis=0), rows[part == 1].sum(axis=0)])
+    distance = sizes - rows @ sums.T  # summed over each part; a row's own distance is 0
+    at = np.arange(len(rows))
+    a = distance[at, part] / np.maximum(sizes[part] - 1, 1)
+    b = distance[at, 1 - part] / np.maximum(sizes[1 - part], 1)
+    silhouette = (b - a) / np.maximum(np.maximum(a, b), 1e-12)
+    return np.where(sizes[part] > 1, silhouette, 0)
+
+
+def assign_status(
+    landmark_ids: np.ndarray,
+    cluster: np.ndarray,
+    is_rescued: np.ndarray,
+    suspected: np.ndarray,
+    config: CleanConfig,
+) -> pd.DataFrame:
+    """Number the clusters that are large enough, and assign a status to every image.
+
+    Returns:
+        N rows of `landmark_id`, `cluster`, `label`, `status` and `dropped_as`, as in
+        `CleaningResult.images`.
+    """
+    total = max(len(cluster), 1)
+    landmark = np.unique(landmark_ids, return_inverse=True)[1]
+    held = np.flatnonzero(cluster >= 0)
+    key = (2 * landmark[held] + is_rescued[held]) * total + cluster[held]
+    key, which, size = np.unique(key, return_inverse=True, return_counts=True)
+    large = size >= config.min_cluster_size
+    number = np.full(len(cluster), -1)  # of each image's cluster among the large ones
+    number[held] = np.where(large, np.cumsum(large) - 1, -1)[which]
+    owner, rescued = np.divmod(key[large] // total, 2)
+
+    first_of_owner = np.searchsorted(owner, owner)
+    best = np.lexsort((-size[large], rescued, owner))[first_of_owner]
+    code = np.where(rescued, 2, np.where(best == np.arange(len(owner)), 0, 1))
+    within = np.arange(len(owner)) - first_of_owner
+    label = np.arange(len(owner)) if config.split else np.unique(owner, return_inverse=True)[1]
+    fate = np.where(suspected, 1, np.where(cluster < 0, 2, np.where(number < 0, 3, 0)))
+
+    def of_images(of_cluster: np.ndarray, dropped: int) -> np.ndarray:
+        return np.append(of_cluster, dropped)[number]
+
+    return pd.DataFrame(
+        {
+            "landmark_id": landmark_ids,
+            "cluster": of_images(within, -1),
+            "label": of_images(label, -1),
+            "status": pd.Categorical.from_codes(of_images(code, 3), categories=STATUSES),
+            "dropped_as": pd.Categorical.from_codes(fate, categories=DROPPED_AS),
+        }
+    )
+
+
+def count_by_landmark(images: pd.DataFrame) -> pd.DataFrame:
+    """Count the images of each status in each landmark, as `CleaningResult.landmarks` has it."""
+    ids, landmark = np.unique(images["landmark_id"].to_numpy(), return_inverse=True)
+    cell = landmark * len(STATUSES) + images["status"].cat.codes.to_numpy()
+    counts = np.bincount(cell, minlength=len(ids) * len(STATUSES)).reshape(-1, len(STATUSES))
+    clusters = np.zeros(len(ids), dtype=np.int64)
+    np.maximum.at(clusters, landmark, images["cluster"].to_numpy() + 1)
+    table = pd.DataFrame(counts, columns=STATUSES)
+    table.insert(0, "landmark_id", ids)
+    table.insert(1, "images", counts.sum(axis=1))
+    table.insert(2, "clusters", clusters)
+    return table
+
+
+def count_flow(images: pd.DataFrame) -> pd.DataFrame:
+    """Count `CleaningResult.images` on every way through both passes that has some.
+
+    Returns:
+        Rows of `first` (after the first pass: kept, split, noise, small or suspected mislabel),
+        `last` (their status) and `images`.
+
+    >>> images = pd.DataFrame(
+    ...     {"status": ["kept", "rescued", "dropped"], "dropped_as": ["", "", "noise"]}
+    ... )
+    >>> count_flow(images).to_numpy().tolist()
+    [['kept', 'kept', 1], ['noise', 'rescued', 1], ['noise', 'dropped', 1]]
+    """
+    last, fate = images["status"].astype(str), images["dropped_as"].astype(str)
+    first = fate.where(last == "dropped", last.replace("rescued", "noise"))
+    ways = pd.DataFrame({"first": first, "last": last}).value_counts().rename("images")
+    firsts = ["kept", "split", "noise", "small", "suspected mislabel"]
+    order = pd.MultiIndex.from_product([firsts, STATUSES], names=["first", "last"])
+    return ways.reindex(order).dropna().astype(int).reset_index()
+
+
+def cluster_table(images: pd.DataFrame) -> pd.DataFrame:
+    """`train_cluster.csv` of images with id, landmark_id and label: one row per class."""
+    label = images["label"].to_numpy()
+    held = np.argsort(label, kind="stable")[np.count_nonzero(label < 0) :]
+    starts = np.flatnonzero(np.diff(label[held], prepend=-1))
+    ids = np.split(images["id"].to_numpy()[held], starts[1:])
+    return pd.DataFrame(
+        {
+            "cluster_id": label[held[starts]],
+            "landmark_id": images["landmark_id"].to_numpy()[held[starts]],
+            "images": [" ".join(own) for own in ids[: len(starts)]],
+        }
+    )

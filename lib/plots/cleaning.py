@@ -1,4 +1,4 @@
-"""Charts of cleaning: distances, what radii would do, suspects, sizes before and after.
+"""Charts of cleaning: distances, what radii would do, suspected mislabels, sizes before and after.
 
 Each function takes finished numbers and returns a figure that no pyplot window owns. Colours and
 their meaning are those of `lib.plots.sheets`. Where images went is `lib.plots.cleaning`'s picture.
@@ -72,7 +72,7 @@ def k_distance_curve(distances: np.ndarray, *, k: int, marks: Mapping[str, float
     """Distances to the k-th neighbour in ascending order, with named radii across them.
 
     Args:
-        distances: (N,) from `lib.cleaning.eps`; infinite ones are left out, and counted below.
+        distances: (N,) from `lib.cleaning.k_distances`; infinite ones are only counted.
         k: which neighbour.
         marks: name → radius.
     """
@@ -99,7 +99,7 @@ def margins(margins: np.ndarray, moved: np.ndarray, *, wrong: float, threshold: 
         margins: (N,) of the images; those that are not known are left out.
         moved: (M,) of images moved to random landmarks, drawn as high as their estimated share.
         wrong: that share.
-        threshold: from which on an image is a suspect.
+        threshold: margin above which an image is a suspected mislabel.
     """
     figure, (axis,) = axes_of(6.4, 3.2)
     known = margins[np.isfinite(margins)]
@@ -110,7 +110,8 @@ def margins(margins: np.ndarray, moved: np.ndarray, *, wrong: float, threshold: 
     axis.hist(moved, bins, weights=weight, color=WRONG, histtype="step", linewidth=2, label=label)
     if np.isfinite(threshold):
         count = int((known > threshold).sum())
-        axis.axvline(threshold, color=INK, linewidth=2, label=f"suspects right of here: {count:,}")
+        label = f"suspected mislabels right of here: {count:,}"
+        axis.axvline(threshold, color=INK, linewidth=2, label=label)
     axis.set(xlabel="support by the best other landmark minus support by its own", ylabel="images")
     axis.legend(frameon=False)
     return figure
@@ -120,7 +121,7 @@ def radii_against_truth(table: pd.DataFrame, panels: Mapping[str, str], *, chose
     """Scores against the truth over eps, one line each, and the eps that was chosen without it.
 
     Args:
-        table: from `lib.cleaning.evaluate.score_radii`.
+        table: from `lib.cleaning.score_radii`.
         panels: column → what it is called.
         chosen: the eps that was taken.
     """
@@ -155,7 +156,7 @@ COLOURS = {
     "split": CLUSTERS[0],
     "noise": NEUTRAL,
     "small": NEUTRAL,
-    "suspect": CLUSTERS[1],
+    "suspected mislabel": CLUSTERS[1],
     "rescued": RESCUED,
     "dropped": WRONG,
 }
@@ -164,7 +165,7 @@ WORDS = {
     "split": "split: further clusters",
     "noise": "noise",
     "small": "too small a cluster",
-    "suspect": "suspects: another\nlandmark explains them",
+    "suspected mislabel": "suspected mislabels:\nanother landmark explains them",
     "rescued": "rescued",
     "dropped": "dropped",
 }
@@ -176,7 +177,7 @@ def flow(ways: pd.DataFrame) -> Figure:
     """Draw the ways of the images through both passes.
 
     Args:
-        ways: `first`, `last` and `images` from `lib.cleaning.result.count_flow`.
+        ways: `first`, `last` and `images` from `lib.cleaning.count_flow`.
     """
     figure, (axis,) = axes_of(8.6, 3.8)
     axis.set_axis_off()

@@ -22,9 +22,10 @@ import numpy as np
 import pandas as pd
 from sklearn.cluster import DBSCAN
 
-from lib.cleaning.eps import suggest, sweep
+from lib.cleaning.dbscan import cluster_landmarks
+from lib.cleaning.eps import suggest_eps, sweep
 from lib.cleaning.label_noise import estimate_label_noise
-from lib.cleaning.two_pass import clean, cluster_landmarks
+from lib.cleaning.two_pass import clean
 from lib.config import CleanConfig
 
 DIMENSIONS = 512
@@ -49,7 +50,7 @@ def draw_sizes(landmarks: int, images: int, generator: np.random.Generator) -> n
 
 
 def make_rows(path: Path, sizes: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Write float16 unit rows in random order; two faces and a fifth of noise per landmark.
+    """Write float16 unit rows in random order; two views and a fifth of noise per landmark.
 
     Returns:
         (N,) landmark of every row.
@@ -59,11 +60,11 @@ def make_rows(path: Path, sizes: np.ndarray, generator: np.random.Generator) -> 
     centres = generator.standard_normal((CENTRES, DIMENSIONS), dtype=np.float32)
     for start in range(0, len(ids), 20_000):
         own = ids[start : start + 20_000]
-        face = generator.random(len(own)) < 0.2
+        view = generator.random(len(own)) < 0.2
         spread = generator.choice([0.7, 0.9, 1.05, 4.0], (len(own), 1), p=[0.4, 0.3, 0.1, 0.2])
         block = generator.standard_normal((len(own), DIMENSIONS), dtype=np.float32)
         block *= spread.astype(np.float32)
-        block += centres[(own * 7 + face) % CENTRES]
+        block += centres[(own * 7 + view) % CENTRES]
         rows[start : start + len(own)] = block / np.linalg.norm(block, axis=1, keepdims=True)
     rows.flush()
     return ids
@@ -172,9 +173,11 @@ def run_options(ids: np.ndarray, folder: Path) -> None:
     work = {
         "cluster_landmarks": lambda: cluster_landmarks(rows, ids, eps=EPS, min_samples=MIN_SAMPLES),
         "sweep of twenty radii": lambda: sweep(rows, ids, radii, min_samples=MIN_SAMPLES),
-        "suggest": lambda: suggest(rows, ids, min_samples=MIN_SAMPLES),
+        "suggest_eps": lambda: suggest_eps(rows, ids, min_samples=MIN_SAMPLES),
         "clean, as in GLR20": lambda: clean(rows, ids, plain),
-        "clean, with faces": lambda: clean(rows, ids, dataclasses.replace(plain, faces=True)),
+        "clean, with two views split": lambda: clean(
+            rows, ids, dataclasses.replace(plain, split_two_views=True)
+        ),
         "estimate_label_noise": lambda: estimate_label_noise(rows, ids),
     }
     table = [(name, *measure(task)[1:]) for name, task in work.items()]

@@ -14,7 +14,7 @@ import pandas as pd
 from lib import data as gldv2
 from lib import recipes as profiles
 from lib.artifacts import outputs_root, world_root
-from lib.cleaning.eps import suggest
+from lib.cleaning.eps import suggest_eps
 from lib.cleaning.evaluate import read_truth, score_radii, true_classes
 from lib.cleaning.label_noise import estimate_label_noise
 from lib.retrieval.embedding_table import Embeddings, read_embeddings
@@ -50,11 +50,11 @@ def judge(found: Embeddings, raw: pd.DataFrame, truth: pd.DataFrame, name: str) 
     """The suggestion for one descriptor beside the best radius around it."""
     config = profiles.profile(name).clean
     ids = raw["landmark_id"].to_numpy()
-    suspects = estimate_label_noise(found.rows, ids, odds=config.odds).suspects
-    eps = suggest(found.rows, ids, min_samples=config.min_samples, without=suspects).eps
-    scores = score_radii(
-        found.rows, ids, true_classes(raw, truth), config, eps * AROUND, suspects=suspects
-    )
+    label_noise = estimate_label_noise(found.rows, ids, odds=config.mislabel_odds)
+    suspected = label_noise.suspected_mislabels
+    eps = suggest_eps(found.rows, ids, min_samples=config.min_samples, without=suspected).eps
+    classes, radii = true_classes(raw, truth), eps * AROUND
+    scores = score_radii(found.rows, ids, classes, config, radii, suspected_mislabels=suspected)
     own, best = scores.iloc[np.abs(AROUND - 1).argmin()], scores.loc[scores["ari"].idxmax()]
     return {
         "images": len(raw),

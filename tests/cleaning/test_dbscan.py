@@ -5,7 +5,8 @@ import pytest
 from sklearn.cluster import DBSCAN
 
 import lib.cleaning.dbscan
-from lib.cleaning.dbscan import check_settings, dbscan_labels, equal_runs
+import lib.cleaning.per_landmark
+from lib.cleaning.dbscan import check_settings, cluster_landmarks, dbscan_labels
 
 
 def reference(rows: np.ndarray, eps: float, min_samples: int) -> np.ndarray:
@@ -106,17 +107,6 @@ def test_dbscan_is_the_same_on_either_side_of_a_threshold(monkeypatch):
                 assert labels.tolist() == reference(rows, eps, min_samples).tolist()
 
 
-def test_equal_runs_cover_the_rows_in_order():
-    generator = np.random.default_rng(5)
-    for _ in range(30):
-        sizes = np.sort(generator.integers(1, 6, generator.integers(1, 30)))[::-1]
-        runs = list(equal_runs(sizes))
-        sizes_told = [size for _, count, size in runs for _ in range(count)]
-        assert sizes_told == sizes.tolist()
-        assert [part.start for part, *_ in runs[1:]] == [part.stop for part, *_ in runs[:-1]]
-        assert all(part.stop - part.start == count * size for part, count, size in runs)
-
-
 @pytest.mark.parametrize(
     ("eps", "min_samples"),
     [
@@ -124,11 +114,46 @@ def test_equal_runs_cover_the_rows_in_order():
         *((0.5, count) for count in (0, -1, 2.5, 3.0, True, None, "3")),
     ],
 )
-def test_check_settings_refuses_what_means_nothing(eps, min_samples):
+def test_cluster_landmarks_refuses_settings_without_a_meaning(eps, min_samples):
+    rows = np.eye(2, dtype=np.float32)
     with pytest.raises(ValueError, match=r"expected .* found"):
-        check_settings(eps, min_samples)
+        cluster_landmarks(rows, np.zeros(2, int), eps=eps, min_samples=min_samples)
 
 
 def test_check_settings_takes_numbers_of_any_kind():
     for eps in (1, 2, 1e-9, np.float32(0.5), np.float16(2), np.int64(1)):
         check_settings(eps, np.int32(3))
+
+
+def per_landmark(rows: np.ndarray, ids: np.ndarray, eps: float, min_samples: int) -> np.ndarray:
+    labels = np.full(len(ids), -1)
+    for landmark in np.unique(ids):
+        labels[ids == landmark] = reference(rows[ids == landmark], eps, min_samples)
+    return labels
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_cluster_landmarks_equals_a_loop_over_scikit_learn(dtype, monkeypatch):
+    generator = np.random.default_rng(0)
+    for _ in range(15):
+        rows = blobs(generator, int(generator.integers(1, 300)), 16).astype(dtype)
+        ids = generator.integers(0, 12, len(rows)) * 37 - 50
+        monkeypatch.setattr(lib.cleaning.per_landmark, "TASK_ROWS", int(generator.integers(1, 100)))
+        eps, min_samples = generator.uniform(0.05, 0.8), int(generator.integers(1, 6))
+        found = cluster_landmarks(rows, ids, eps=eps, min_samples=min_samples)
+        assert found.dtype == np.int64
+        assert found.tolist() == per_landmark(rows, ids, eps, min_samples).tolist()
+
+
+def test_cluster_landmarks_reads_a_memory_map(tmp_path):
+    generator = np.random.default_rng(1)
+    np.save(tmp_path / "rows.npy", blobs(generator, 200, 16).astype(np.float16))
+    mapped, ids = np.load(tmp_path / "rows.npy", mmap_mode="r"), generator.integers(0, 8, 200)
+    found = cluster_landmarks(mapped, ids, eps=0.3, min_samples=3)
+    assert found.tolist() == per_landmark(mapped, ids, 0.3, 3).tolist()
+
+
+def test_cluster_landmarks_of_one_image_each_are_noise_or_singletons():
+    rows, ids = blobs(np.random.default_rng(2), 9, 16), np.arange(9)
+    assert cluster_landmarks(rows, ids, eps=2, min_samples=2).tolist() == [-1] * 9
+    assert cluster_landmarks(rows, ids, eps=0.1, min_samples=1).tolist() == [0] * 9

@@ -102,6 +102,20 @@ def test_import_photos_refuses_a_folder_that_is_taken(folders, tmp_path):
     assert (tmp_path / "data" / "mine.txt").read_text() == "keep"
 
 
+@pytest.mark.parametrize("name", ["data", "sub/data"])
+def test_import_photos_refuses_a_place_among_the_photographs(folders, name):
+    before = sorted(folders.rglob("*"))
+    with pytest.raises(ValueError, match="expected a data folder outside"):
+        import_photos(folders, folders / name)
+    assert sorted(folders.rglob("*")) == before
+
+
+def test_import_photos_names_a_file_in_the_way(folders, tmp_path):
+    (tmp_path / "note.txt").write_text("x")
+    with pytest.raises(ValueError, match=r"note\.txt is a file"):
+        import_photos(folders, tmp_path / "note.txt" / "data")
+
+
 def test_main_takes_the_callers_paths(folders, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("LANDMARK_CALLER", str(tmp_path))
     main(["my photos", "my data"])

@@ -117,7 +117,9 @@ def test_margins_draws_wrong_ones_as_high_as_their_share():
     assert heights.max() > 0
     assert edges[heights.argmax()] == pytest.approx(0.7, abs=0.25)
     assert axis.lines[0].get_xdata()[0] == 0.1
-    assert legend_of(axis)[-1] == f"suspects right of here: {(margins[:300] > 0.1).sum()}"
+    assert legend_of(axis)[-1] == (
+        f"suspected mislabels right of here: {(margins[:300] > 0.1).sum()}"
+    )
 
 
 def test_radii_against_truth_marks_the_best_and_the_chosen():

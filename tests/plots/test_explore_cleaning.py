@@ -27,11 +27,11 @@ from tests.numbered import NumberedSource
 def explorer():
     """Three landmarks: one of two groups with strangers, one of a single group, one image."""
     generator = np.random.default_rng(0)
-    faces = np.concatenate(
+    views = np.concatenate(
         [np.repeat([0, 1], [12, 8]), np.arange(5, 11), np.repeat([2, 3], [9, 1])]
     )
     ids = np.repeat([40, 7, 3], [26, 9, 1])
-    rows = np.eye(16)[faces] + 0.04 * generator.standard_normal((36, 16))
+    rows = np.eye(16)[views] + 0.04 * generator.standard_normal((36, 16))
     rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float16)
     images = clean(rows, ids, CleanConfig(eps=0.2)).images
     images["path"] = [f"{number}.jpg" for number in range(36)]

@@ -99,12 +99,17 @@ PIPELINE = (  # arguments after the profile `smoke`, unless one is named
     "--data-dir stranger --only 01", "--data-dir codes --only 01", "--data-dir data --only 04",
     "--data-dir data --only 03", "--data-dir data --only 06", "--data-dir imageless --only 02",
 )  # fmt: skip
+PACKAGES = {
+    "data.own_photos": "data",
+    "cleaning.__main__": "cleaning",
+    "retrieval.__main__": "retrieval",
+}
 COMMANDS = {
-    "import_photos": (
+    "data.own_photos": (
         "", "loose", "nowhere new", "note.txt new", "loose data", "loose note.txt/new",
         "only_text new", "nothing new", "loose loose/new", "loose /proc/new",
     ),
-    "clean_files": (
+    "cleaning.__main__": (
         "raw", "nowhere.npy data/train.csv", "note.txt data/train.csv", "empty.npy data/train.csv",
         "pickled.npy data/train.csv", "cut.npy data/train.csv", "flat.npy data/train.csv",
         "cube.npy data/train.csv", "short.npy data/train.csv", "nan.npy data/train.csv",
@@ -112,29 +117,19 @@ COMMANDS = {
         "nothing data/train.csv", "raw nowhere.csv", "raw no_column.csv", "raw photo.csv",
         "raw data/train.csv --eps -1", "raw data/train.csv --eps abc",
         "raw data/train.csv --eps nan", "raw data/train.csv --min-samples 0",
-        "raw data/train.csv --smallest -1", "raw data/train.csv --jobs 0",
+        "raw data/train.csv --min-cluster-size -1", "raw data/train.csv --jobs 0",
     ),
-    "metrics": (
-        "", "submission.csv", "nowhere.csv SOLUTION", "submission.csv nowhere.csv",
-        "photo.csv SOLUTION", "submission.csv photo.csv", "empty.csv SOLUTION",
-        "header.csv SOLUTION", "twice.csv SOLUTION", "unknown.csv SOLUTION", "commas.csv SOLUTION",
-        "submission.csv usage.csv", "submission.csv no_answer.csv", "SOLUTION submission.csv",
-        "submission.csv SOLUTION --groups header.csv", "data SOLUTION",
-        "submission.csv SOLUTION --queries note.txt/out.csv",
-    ),
-    "submission": (
-        "", "check", "check nowhere.csv data", "check submission.csv nowhere",
+    "retrieval.__main__": (
+        "", "score", "score submission.csv", "score nowhere.csv SOLUTION",
+        "score submission.csv nowhere.csv", "score photo.csv SOLUTION",
+        "score submission.csv photo.csv", "score empty.csv SOLUTION", "score header.csv SOLUTION",
+        "score twice.csv SOLUTION", "score unknown.csv SOLUTION", "score commas.csv SOLUTION",
+        "score submission.csv usage.csv", "score submission.csv no_answer.csv",
+        "score SOLUTION submission.csv", "score submission.csv SOLUTION --groups header.csv",
+        "score data SOLUTION", "score submission.csv SOLUTION --queries note.txt/out.csv",
+        "check", "check nowhere.csv data", "check submission.csv nowhere",
         "check submission.csv data", "check twice.csv data -k 1", "check photo.csv data",
         "check submission.csv data -k 0", "check submission.csv data -k x", "write out.csv",
-        "write out.csv --ranking ranking.npz --query query", "write out.csv --ranking cut.npz",
-        "write out.csv --ranking empty.npz", "write out.csv --ranking note.txt",
-        "write out.csv --ranking nowhere.npz", "write out.csv --ranking flat.npy",
-        "write out.csv --query query", "write out.csv --query nothing --gallery gallery",
-        "write out.csv --query query --gallery gallery --references raw -k 5",
-        "write out.csv --query query --gallery gallery -k -5",
-        "write out.csv --query query --gallery gallery --references query --data data -k 5",
-        "write note.txt/out.csv --ranking ranking.npz -k 10",
-        "write out.csv --ranking ranking.npz --data nowhere -k 10",
     ),
 }  # fmt: skip
 
@@ -149,7 +144,7 @@ def all_inputs() -> list[tuple[str, list[str]]]:
     for module, texts in COMMANDS.items():
         for text in texts:
             words = text.replace("SOLUTION", "data/retrieval_solution_v2.1.csv").split()
-            out = ["--out", "cleaned"] if module == "clean_files" else []
+            out = ["--out", "cleaned"] if module == "cleaning.__main__" else []
             calls.append((module, words + out))
     return calls
 
@@ -230,7 +225,7 @@ def run(generator: np.random.Generator, folder: Path, share: float) -> Iterator[
     for place in sorted(chosen):
         module, arguments = calls[place]
         if is_process[place]:
-            words = [sys.executable, "-m", f"lib.{module}", *arguments]
+            words = [sys.executable, "-m", f"lib.{PACKAGES.get(module, module)}", *arguments]
             ended = command(words, variables, seconds=SECONDS, cwd=root)
         else:
             ended = call_main(module, arguments, root, variables)

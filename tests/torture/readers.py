@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from lib import data as gldv2
 from lib.artifacts import is_done, read_fingerprint, read_records
 from lib.cleaning.evaluate import read_truth
-from lib.cleaning.stage import read_cluster_list, read_input
+from lib.cleaning.stage import read_cluster_list
 from lib.config import WorldConfig
 from lib.data.geography import read_country_files
 from lib.data.tables import read_groups, read_ignored, read_solution, read_submission
@@ -36,7 +36,7 @@ from lib.miniworld import generate
 from lib.models import network as models
 from lib.models.weights import load_weights, read_weights
 from lib.retrieval.ann_index import read_index
-from lib.retrieval.embedding_table import read_embeddings
+from lib.retrieval.embedding_table import open_rows, read_embeddings
 from lib.retrieval.ranking import Ranking
 from lib.training.stage import train
 from tests.torture.harness import Outcome, Say, apart, error_fault
@@ -136,11 +136,7 @@ READERS = [
     Reader("cleaning/train_cluster.csv", _clusters, DATA),
     *(Reader(f"cleaning/{name}", _cleaning, (*DATA, "cleaning")) for name in CLEANING),
     *(Reader(name, lambda r: read_embeddings(r / "raw"), EMBEDDINGS) for name in EMBEDDINGS),
-    Reader(
-        "labelled/rows.npy",
-        lambda r: read_input(r / "labelled/rows.npy", r / "data/train.csv"),
-        DATA,
-    ),
+    Reader("labelled/rows.npy", lambda r: open_rows(r / "labelled/rows.npy"), DATA),
     Reader("solution.csv", lambda r: [read(r / "solution.csv") for read in SOLUTION]),
     Reader("submission.csv", lambda r: read_submission(r / "submission.csv")),
     Reader("groups.csv", lambda r: read_groups(r / "groups.csv")),

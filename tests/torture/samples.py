@@ -10,7 +10,7 @@ from PIL import Image
 
 from lib import data as gldv2
 from lib.artifacts import record
-from lib.cleaning.stage import clean_files
+from lib.cleaning import make_cluster_list
 from lib.config import CleanConfig, InferenceConfig, ModelConfig, StageConfig
 from lib.models import network as models
 from lib.retrieval.ann_index import build_index
@@ -46,7 +46,7 @@ def write_samples(folder: Path) -> Path:
             "raw": table, "query": evaluation.queries, "gallery": evaluation.gallery
         }.items()
     }  # fmt: skip
-    clean_files(folder / "raw", data / "train.csv", CLEAN, folder / "cleaning", jobs=1)
+    make_cluster_list(folder / "raw", table, CLEAN, folder / "cleaning", jobs=1)
     ids = {"query_ids": rows["query"].ids, "gallery_ids": rows["gallery"].ids}
     ranking = search(rows["query"].rows, rows["gallery"].rows, 10, **ids)
     ranking.save(folder / "ranking.npz")

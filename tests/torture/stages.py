@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 from lib import data as gldv2
 from lib.artifacts import write_csv
-from lib.cleaning.stage import clean_files
+from lib.cleaning import make_cluster_list
 from lib.config import WorldConfig
 from lib.data.own_photos import import_photos
 from lib.data.tar_images import ImageStore
@@ -45,7 +45,8 @@ def make_embeddings(samples: Path, folder: Path) -> None:
 
 def make_clusters(samples: Path, folder: Path) -> None:
     """The cluster list and its tables."""
-    clean_files(samples / "raw", samples / "data/train.csv", CLEAN, folder / "clean", jobs=1)
+    table = gldv2.training_list(gldv2.read(samples / "data"), "clean")
+    make_cluster_list(samples / "raw", table, CLEAN, folder / "clean", jobs=1)
 
 
 def make_ranking(samples: Path, folder: Path) -> None:

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from lib.artifacts import fingerprint, mark_complete, read_json, write_json
-from lib.cleaning import stage as cluster_list
+from lib.cleaning import stage
 from lib.cleaning.eps import Suggestion
 from lib.cleaning.label_noise import LabelNoise
 from lib.cleaning.stage import make_cluster_list, read_cluster_list
@@ -71,7 +71,7 @@ def cleanings(monkeypatch):
         made.append(config)
         return clean(rows, landmark_ids, config, **options)
 
-    monkeypatch.setattr(cluster_list, "clean", counted)
+    monkeypatch.setattr(stage, "clean", counted)
     return made
 
 
@@ -80,12 +80,12 @@ def advised(monkeypatch):
     """A fixed suggestion; which settings of the first pass it was asked for."""
     asked = []
 
-    def suggest(rows, landmark_ids, *, min_samples, without, jobs):
+    def suggest_eps(rows, landmark_ids, *, min_samples, without, jobs):
         asked.append(min_samples)
         tried = pd.DataFrame({"eps": [0.1, 0.2], "kept": [0.5, 0.75]})
         return Suggestion(0.1, "because the test says so", tried)
 
-    monkeypatch.setattr("lib.cleaning.two_pass.suggest", suggest)
+    monkeypatch.setattr("lib.cleaning.two_pass.suggest_eps", suggest_eps)
     return asked
 
 
@@ -182,7 +182,7 @@ def test_make_cluster_list_takes_no_half_of_one_cleaning_for_a_whole_of_another(
     folder = tmp_path / "cleaning"
     first = make_cluster_list(embeddings, table, CONFIG, folder)
     with monkeypatch.context() as patch:
-        patch.setattr(cluster_list, "mark_complete", killed)
+        patch.setattr(stage, "mark_complete", killed)
         with pytest.raises(KeyboardInterrupt):
             make_cluster_list(embeddings, table, dataclasses.replace(CONFIG, rescue=False), folder)
     with pytest.raises(ValueError, match="expected a finished cleaning"):
@@ -237,18 +237,18 @@ def test_make_cluster_list_suggests_radii_that_separate_the_groups(tmp_path):
 
 
 @pytest.mark.parametrize("is_asked", [False, True])
-def test_make_cluster_list_drops_suspects_where_it_is_asked_to(
+def test_make_cluster_list_drops_suspected_mislabels_where_asked_to(
     table, embeddings, tmp_path, monkeypatch, is_asked
 ):
-    suspects = (table["landmark_id"] == 2).to_numpy()
-    rivalry = LabelNoise(suspects.astype(np.float32), np.empty(0, np.float32), 0.3, 0.5)
+    suspected = (table["landmark_id"] == 2).to_numpy()
+    noise = LabelNoise(suspected.astype(np.float32), np.empty(0, np.float32), 0.3, 0.5)
     monkeypatch.setattr(
-        "lib.cleaning.two_pass.estimate_label_noise", lambda *given, **options: rivalry
+        "lib.cleaning.two_pass.estimate_label_noise", lambda *given, **options: noise
     )
-    config = dataclasses.replace(CONFIG, suspects=is_asked)
+    config = dataclasses.replace(CONFIG, drop_suspected_mislabels=is_asked)
     images = make_cluster_list(embeddings, table, config, tmp_path / "cleaning").images
-    assert (images.loc[suspects, "status"] == ("dropped" if is_asked else "kept")).all()
-    assert (images.loc[~suspects, "status"] == "dropped").sum() == 4  # as without suspects
+    assert (images.loc[suspected, "status"] == ("dropped" if is_asked else "kept")).all()
+    assert (images.loc[~suspected, "status"] == "dropped").sum() == 4  # as without it
 
 
 def test_make_cluster_list_refuses_embeddings_of_other_images(table, embeddings, tmp_path):
@@ -266,7 +266,7 @@ def test_make_cluster_list_refuses_unfinished_embeddings(table, embeddings, tmp_
 
 
 def test_make_cluster_list_says_when_nothing_is_left(table, embeddings, tmp_path):
-    config = dataclasses.replace(CONFIG, smallest=50)
+    config = dataclasses.replace(CONFIG, min_cluster_size=50)
     with pytest.raises(ValueError, match=r"expected clusters at eps 0\.10, found none"):
         make_cluster_list(embeddings, table, config, tmp_path / "cleaning")
     with pytest.raises(ValueError, match="expected a finished cleaning"):

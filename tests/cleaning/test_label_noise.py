@@ -1,4 +1,4 @@
-"""Rivals: support by hand and by naive loops, moves, and suspects that are really wrong."""
+"""Label noise: support by naive loops, moves, and suspected mislabels that are really wrong."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ import lib.cleaning.per_landmark
 from lib.cleaning.evaluate import score_cleaning
 from lib.cleaning.label_noise import (
     estimate_label_noise,
-    judge,
+    fit_threshold,
     measure_support,
     move_images,
     nearest_others,
@@ -82,78 +82,80 @@ def test_move_images_takes_every_image_to_another_landmark():
 
 @pytest.mark.parametrize("spread", [0.5, 1.0])
 @pytest.mark.parametrize("share", [0.05, 1 / 6, 0.3])
-def test_find_rivals_estimates_how_many_labels_are_wrong_and_which(spread: float, share: float):
+def test_estimate_label_noise_tells_how_many_labels_are_wrong_and_which(
+    spread: float, share: float
+):
     rows, ids, truth = swapped(np.random.default_rng(3), spread, share)
-    rivalry = estimate_label_noise(rows, ids)
+    noise = estimate_label_noise(rows, ids)
     wrong = truth < 0
-    assert rivalry.wrong == pytest.approx(wrong.mean(), abs=0.06)
-    assert (rivalry.suspects & wrong).sum() > 0.8 * wrong.sum()
-    assert (rivalry.suspects & wrong).sum() > 0.95 * rivalry.suspects.sum()
+    assert noise.wrong == pytest.approx(wrong.mean(), abs=0.06)
+    assert (noise.suspected_mislabels & wrong).sum() > 0.8 * wrong.sum()
+    assert (noise.suspected_mislabels & wrong).sum() > 0.95 * noise.suspected_mislabels.sum()
 
 
-def test_find_rivals_makes_a_cleaning_better():
+def test_estimate_label_noise_makes_a_cleaning_better():
     # given that wrong images of one place meet in a landmark, and rescue each other
     rows, ids, truth = swapped(np.random.default_rng(4), 0.8)
     plain = CleanConfig(eps=0.5, relaxed_eps=0.6)
     before, after = (
         score_cleaning(clean(rows, ids, config).images, truth)
-        for config in (plain, CleanConfig(eps=0.5, relaxed_eps=0.6, suspects=True))
+        for config in (plain, CleanConfig(eps=0.5, relaxed_eps=0.6, drop_suspected_mislabels=True))
     )
     assert after["noise_recall"] > before["noise_recall"] + 0.05
     assert after["noise_precision"] > before["noise_precision"] - 0.05
 
 
-def test_find_rivals_suspects_few_where_labels_are_right():
+def test_estimate_label_noise_suspects_few_where_labels_are_right():
     rows, ids, _ = swapped(np.random.default_rng(5), 0.8, 0)
-    assert estimate_label_noise(rows, ids).suspects.mean() < 0.02
+    assert estimate_label_noise(rows, ids).suspected_mislabels.mean() < 0.02
 
 
-def test_find_rivals_leaves_alone_what_cannot_be_told_apart():
+def test_estimate_label_noise_leaves_alone_what_cannot_be_told_apart():
     # given a descriptor that shows nothing of the landmark
     rows = swapped(np.random.default_rng(6), 100.0)[0]
-    assert estimate_label_noise(rows, np.repeat(np.arange(20), 30)).suspects.mean() < 0.1
+    assert estimate_label_noise(rows, np.repeat(np.arange(20), 30)).suspected_mislabels.mean() < 0.1
 
 
-def test_find_rivals_is_reproducible_and_explains_itself():
+def test_estimate_label_noise_is_reproducible_and_explains_itself():
     rows, ids, _ = swapped(np.random.default_rng(7), 0.8)
     first, second = estimate_label_noise(rows, ids), estimate_label_noise(rows, ids)
     assert first.threshold == second.threshold
-    assert f"{first.suspects.mean():.1%}" in first.reason
+    assert f"{first.suspected_mislabels.mean():.1%}" in first.reason
     other = estimate_label_noise(rows, ids, generator=np.random.default_rng(1))
-    assert (other.suspects == first.suspects).mean() > 0.98
+    assert (other.suspected_mislabels == first.suspected_mislabels).mean() > 0.98
 
 
 @pytest.mark.parametrize("ids", [np.zeros(9, int), np.arange(9), np.empty(0, int)])
-def test_find_rivals_needs_another_landmark_and_another_image(ids: np.ndarray):
+def test_estimate_label_noise_needs_another_landmark_and_another_image(ids: np.ndarray):
     rows = np.eye(9, dtype=np.float32)[: len(ids)]
-    assert not estimate_label_noise(rows, ids).suspects.any()
+    assert not estimate_label_noise(rows, ids).suspected_mislabels.any()
 
 
-def test_find_rivals_never_suspects_the_only_image_of_a_landmark():
+def test_estimate_label_noise_never_suspects_the_only_image_of_a_landmark():
     rows, ids, _ = swapped(np.random.default_rng(8), 0.5)
     ids[:3] = [100, 101, 102]
-    rivalry = estimate_label_noise(rows, ids)
-    assert np.isnan(rivalry.margins[:3]).all()
-    assert not rivalry.suspects[:3].any()
+    noise = estimate_label_noise(rows, ids)
+    assert np.isnan(noise.margins[:3]).all()
+    assert not noise.suspected_mislabels[:3].any()
 
 
 @pytest.mark.parametrize("odds", [1.0, 2.0, 4.0])
-def test_judge_finds_the_margin_where_wrong_is_so_much_likelier(odds: float):
+def test_fit_threshold_finds_the_margin_where_wrong_is_so_much_likelier(odds: float):
     # given right margins around -1 and wrong ones around 1, a quarter of all
     generator = np.random.default_rng(9)
     margins = np.concatenate([generator.normal(-1, 1, 75_000), generator.normal(1, 1, 25_000)])
-    rivalry = judge(margins, generator.normal(1, 1, 100_000), odds)
-    assert rivalry.wrong == pytest.approx(0.25, abs=0.05)
+    noise = fit_threshold(margins, generator.normal(1, 1, 100_000), odds)
+    assert noise.wrong == pytest.approx(0.25, abs=0.05)
     # then 0.25 N(t; 1) = odds · 0.75 N(t; -1), so 2 t = log(3 odds)
-    assert rivalry.threshold == pytest.approx(np.log(3 * odds) / 2, abs=0.25)
+    assert noise.threshold == pytest.approx(np.log(3 * odds) / 2, abs=0.25)
 
 
 @pytest.mark.parametrize("odds", [0.0, -1.0, float("nan")])
-def test_find_rivals_refuses_odds_that_are_none(odds: float):
+def test_estimate_label_noise_refuses_odds_that_are_none(odds: float):
     with pytest.raises(ValueError, match="expected positive odds"):
         estimate_label_noise(np.eye(4, dtype=np.float32), np.array([0, 0, 1, 1]), odds=odds)
 
 
-def test_judge_without_moved_images_suspects_nobody():
-    assert not judge(np.array([0.5, np.nan]), np.empty(0)).suspects.any()
-    assert not judge(np.full(2, np.nan), np.array([1.0])).suspects.any()
+def test_fit_threshold_without_moved_images_suspects_none():
+    assert not fit_threshold(np.array([0.5, np.nan]), np.empty(0)).suspected_mislabels.any()
+    assert not fit_threshold(np.full(2, np.nan), np.array([1.0])).suspected_mislabels.any()

@@ -1,4 +1,4 @@
-"""Scores of a cleaning: by hand, and at their limits."""
+"""Scores of a cleaning by hand and at their limits, and the list of a perfect one."""
 
 import dataclasses
 import math
@@ -9,6 +9,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from lib.cleaning.evaluate import (
+    perfect_cluster_list,
     read_truth,
     score_cleaning,
     score_descriptors,
@@ -124,7 +125,10 @@ def noisy_landmarks() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def test_score_radii_are_cleanings_one_after_the_other():
     rows, ids, truth = noisy_landmarks()
-    for config in (CleanConfig(relaxation=1.5), CleanConfig(suspects=True, split=False)):
+    for config in (
+        CleanConfig(relaxation=1.5),
+        CleanConfig(drop_suspected_mislabels=True, split=False),
+    ):
         table = score_radii(rows, ids, truth, config, [0.2, 0.5])
         alone = [clean(rows, ids, dataclasses.replace(config, eps=eps)) for eps in (0.2, 0.5)]
         expected = [score_cleaning(one.images, truth) for one in alone]
@@ -133,7 +137,7 @@ def test_score_radii_are_cleanings_one_after_the_other():
 
 def test_score_descriptors_are_cleanings_of_each():
     rows, ids, truth = noisy_landmarks()
-    cleanings = {"plain": CleanConfig(), "sure": CleanConfig(suspects=True)}
+    cleanings = {"plain": CleanConfig(), "sure": CleanConfig(drop_suspected_mislabels=True)}
     blind = np.roll(rows, 1, axis=0)
     table = score_descriptors({"seeing": rows, "blind": blind}, ids, truth, cleanings)
     assert table["descriptor"].tolist() == ["seeing", "seeing", "blind", "blind"]
@@ -147,3 +151,35 @@ def test_score_radii_of_no_radius_is_an_empty_table():
     table = score_radii(np.eye(2), np.zeros(2, int), np.zeros(2, int), CleanConfig(), [])
     assert table.empty
     assert list(table)[:2] == ["eps", "ari"]
+
+
+def write_truth(folder, rows, columns):
+    pd.DataFrame(rows, columns=columns).to_csv(folder / "truth.csv", index=False)
+
+
+def test_perfect_cluster_list_drops_noise_and_parts_views(tmp_path):
+    raw = pd.DataFrame({"id": list("abcdefgh"), "landmark_id": [7, 7, 7, 7, 7, 7, 9, 9]})
+    planted = ["none", "none", "wrong", "none", "none", "none", "none", "junk"]
+    view = ["front", "detail", "front", "interior", "interior", "back", "front", "junk"]
+    rows = list(zip(raw["id"], planted, view, strict=True))
+    write_truth(tmp_path, rows[::-1], ["id", "planted", "view"])
+    found = pd.read_csv(perfect_cluster_list(raw, tmp_path, tmp_path / "x" / "clusters.csv"))
+    # The back and landmark 9 have one image each, which is no class.
+    assert found.to_numpy().tolist() == [[0, 7, "a b"], [1, 7, "d e"]]
+    assert found.columns.tolist() == ["cluster_id", "landmark_id", "images"]
+    whole = perfect_cluster_list(raw, tmp_path, tmp_path / "whole.csv", split=False)
+    assert pd.read_csv(whole).to_numpy().tolist() == [[0, 7, "a b d e f"]]
+
+
+def test_perfect_cluster_list_needs_no_views(tmp_path):
+    raw = pd.DataFrame({"id": list("abc"), "landmark_id": [7, 7, 7]})
+    write_truth(tmp_path, [("a", "none"), ("b", "wrong"), ("c", "none")], ["id", "planted"])
+    found = pd.read_csv(perfect_cluster_list(raw, tmp_path, tmp_path / "clusters.csv"))
+    assert found["images"].tolist() == ["a c"]
+
+
+def test_perfect_cluster_list_refuses_data_without_truth(tmp_path):
+    raw = pd.DataFrame({"id": ["a"], "landmark_id": [7]})
+    with pytest.raises(ValueError, match=r"expected truth\.csv in .* found none; leave that row"):
+        perfect_cluster_list(raw, tmp_path, tmp_path / "clusters.csv")
+    assert not (tmp_path / "clusters.csv").exists()

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from lib.artifacts import fingerprint, mark_complete
-from lib.cleaning import stage as clean_files
-from lib.cleaning.stage import HELP, main, parse
+from lib.cleaning import stage
+from lib.cleaning.__main__ import HELP, main, parse
 from lib.cleaning.two_pass import clean
 from lib.config import CleanConfig
 from lib.retrieval.embedding_table import IDS, ROWS
@@ -81,7 +81,7 @@ def test_main_reads_an_embedding_folder_in_whatever_order(rows, labels, npy, tmp
 def test_main_does_the_same_work_once(labels, npy, tmp_path, monkeypatch, capsys):
     made = []
     monkeypatch.setattr(
-        clean_files, "clean", lambda *args, **options: made.append(1) or clean(*args, **options)
+        stage, "clean", lambda *args, **options: made.append(1) or clean(*args, **options)
     )
     arguments = npy, labels, "--out", tmp_path / "out", "--eps", 0.2
     assert run(*arguments) == 0
@@ -98,11 +98,12 @@ def test_parse_has_an_option_for_every_setting():
     default = parse(["a", "b", "--out", "c"])
     for field in dataclasses.fields(CleanConfig):
         assert getattr(default, field.name) == field.default
-    flags = ["--no-rescue", "--no-split", "--suspects", "--faces"]
-    numbers = ["--eps", "0.3", "--smallest", "4", "--jobs", "1"]
+    flags = ["--no-rescue", "--no-split", "--drop-suspected-mislabels", "--split-two-views"]
+    numbers = ["--eps", "0.3", "--min-cluster-size", "4", "--jobs", "1"]
     given = parse(["a", "b", "--out", "c", *flags, *numbers])
-    assert (given.eps, given.smallest, given.jobs) == (0.3, 4, 1)
-    assert (given.rescue, given.split, given.suspects, given.faces) == (False, False, True, True)
+    assert (given.eps, given.min_cluster_size, given.jobs) == (0.3, 4, 1)
+    assert (given.rescue, given.split) == (False, False)
+    assert (given.drop_suspected_mislabels, given.split_two_views) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,7 @@ def test_main_refuses_embeddings_without_labels(rows, labels, tmp_path, capsys):
 def test_main_warns_of_rows_that_are_not_of_unit_length(rows, labels, npy, tmp_path, capsys):
     np.save(npy, 3 * rows)
     assert run(npy, labels, "--out", tmp_path / "out", "--eps", 0.2) == 0
-    warning = "clean_files: warning: 24 of 24 rows were not of unit length and were normalised"
+    warning = "warning: 24 of 24 rows were not of unit length and were normalised"
     assert capsys.readouterr().err.startswith(warning)
 
 
