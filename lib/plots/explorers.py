@@ -30,8 +30,7 @@ from lib.plots import reranking as rerank_charts
 from lib.plots.cleaning import MOST, MapPanel, draw_map, far_apart, place
 from lib.plots.reranking import VoteBreakdown, vote_breakdown
 from lib.plots.sheets import CLUSTERS, RESCUED, WRONG, pixels, shorten
-from lib.reranking import Tags, Votes, apply_votes
-from lib.retrieval import Embeddings, Ranking
+from lib.reranking import RetrievalData
 
 NOISE = WRONG
 LEGEND = {
@@ -222,22 +221,16 @@ class RerankingExplorer:
     Attributes:
         source: reads the images.
         evaluation: tells paths and right answers.
-        queries: of the evaluation.
-        gallery: of the evaluation.
-        votes: of the queries, in their order.
-        tags: of the gallery, in its order.
-        before: plain search.
+        data: of the evaluation, with ids.
+        voting: top, normalise and reciprocal of `landmark_country_rerank`.
         names: landmark_id to a name.
         columns: results shown.
     """
 
     source: ImageSource
     evaluation: Evaluation
-    queries: Embeddings
-    gallery: Embeddings
-    votes: Votes
-    tags: Tags
-    before: Ranking
+    data: RetrievalData
+    voting: Mapping[str, Any] = field(default_factory=dict)
     names: Mapping[int, str] | pd.Series | None = None
     columns: int = 8
 
@@ -247,29 +240,14 @@ class RerankingExplorer:
         Raises:
             ValueError: if there is no such query.
         """
-        row = self.before.row(query)
-        votes = self.votes.only(row)
-        ranking = apply_votes(
-            self.queries.rows[row : row + 1],
-            self.gallery.rows,
-            votes,
-            self.tags,
-            k=self.columns,
-            alpha=alpha,
-            beta=beta,
-            query_ids=self.queries.ids[row : row + 1],
-            gallery_ids=self.gallery.ids,
-        )
         return vote_breakdown(
             self.source,
             self.evaluation,
-            ranking,
-            votes,
-            self.tags,
+            self.data,
             query,
             alpha=alpha,
             beta=beta,
-            before=self.before,
+            voting=self.voting,
             names=self.names,
             columns=self.columns,
         )

@@ -12,6 +12,7 @@ everywhere."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -32,8 +33,7 @@ from lib.plots.sheets import (
     pixels,
     shorten,
 )
-from lib.reranking import NO_COUNTRY, Tags, Votes, explain
-from lib.retrieval import Ranking
+from lib.reranking import NO_COUNTRY, RetrievalData, explain, query_votes
 
 LONGEST_NAME = 26  # columns
 
@@ -49,7 +49,7 @@ class VoteBreakdown:
         images: (P, P, 3) uint8 of the best results.
         colours: frame of each, by whether it is right.
         sums: raw, landmark, country, final and moved of each
-        (`lib.reranking.landmark_country.explain`).
+        (`lib.reranking.explain`).
     """
 
     title: str
@@ -63,14 +63,12 @@ class VoteBreakdown:
 def vote_breakdown(
     source: ImageSource,
     evaluation: Evaluation,
-    ranking: Ranking,
-    votes: Votes,
-    tags: Tags,
+    data: RetrievalData,
     query: str,
     *,
     alpha: float,
     beta: float,
-    before: Ranking,
+    voting: Mapping[str, Any] | None = None,
     names: Mapping[int, str] | pd.Series | None = None,
     columns: int = 8,
 ) -> VoteBreakdown:
@@ -79,30 +77,29 @@ def vote_breakdown(
     Args:
         source: reads the images.
         evaluation: tells paths and right answers.
-        ranking: reranked by `lib.reranking.landmark_country.apply_votes` with these weights.
-        votes: of its queries.
-        tags: of its gallery.
+        data: of the evaluation, with ids.
         query: its id.
         alpha: weight of the landmark score.
         beta: weight of the country score.
-        before: plain search.
+        voting: top, normalise and reciprocal of `landmark_country_rerank`.
         names: landmark_id to a name; ids where it has none.
         columns: results shown.
 
     Raises:
-        ValueError: as `lib.reranking.landmark_country.explain`.
+        ValueError: if there is no such query.
     """
-    weights = {"alpha": alpha, "beta": beta, "before": before}
-    sums = explain(ranking, votes, tags, query, **weights).head(columns)
+    voting = voting or {}
+    sums = explain(data, query, alpha=alpha, beta=beta, **voting).head(columns)
     answers = {asked: ids for part in evaluation.solution.values() for asked, ids in part.items()}
     right = [image in answers[query] for image in sums["id"]]
     asked = evaluation.queries.set_index("id").loc[query]
     shown = evaluation.gallery.set_index("id")["path"]
+    voters = query_votes(data, **voting).of(data.plain.row(query))
     found = pixels(source, [asked["path"], *shown[sums["id"]]])
     return VoteBreakdown(
         title=f"α = {alpha:g}, β = {beta:g}\n{sum(right)} of the first {len(right)} right",
         query=found[0],
-        voters=_voters(votes.of(ranking.row(query)), {} if names is None else names),
+        voters=_voters(voters, {} if names is None else names),
         images=found[1:],
         colours=[RIGHT if is_right else WRONG for is_right in right],
         sums=sums[["raw", "landmark", "country", "final", "moved"]],
@@ -194,7 +191,7 @@ def continents(table: pd.DataFrame, *, title: str, k: int = 100) -> Figure:
     """mAP@k of every continent under every reranker, and the span from worst to best.
 
     Args:
-        table: `Comparison.continents` of `lib.reranking.comparison`: continent, queries, a column
+        table: `Comparison.continents` of `lib.reranking.compare`: continent, queries, a column
         each. title: above the rows.
         k: images that count per query.
     """

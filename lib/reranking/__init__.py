@@ -1,36 +1,26 @@
-"""Better rankings from the same embeddings.
+"""Better rankings from the same embeddings: every reranker is `rerank(data, **settings)`.
 
-GLR21 = Zhang et al., 2nd place of Google Landmark Retrieval 2021: votes of labelled images for
-landmark and
-country. Beside it k-reciprocal encoding, query expansion and the rerankers of other winners,
-compared in one table."""
+Landmark-country reranking of GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), with
+votes of labelled images; k-reciprocal encoding, query expansion, ensembles and the rerankers of
+other winners; all of them compared in one table."""
 
-from lib.reranking.comparison import RERANKERS, compare
-from lib.reranking.data import RetrievalData, read_material, read_second
+from lib.reranking.comparison import RERANKERS, Reranker, compare
+from lib.reranking.data import RetrievalData, read_retrieval_data, read_second_model
 from lib.reranking.ensemble import concatenate
-from lib.reranking.landmark_country import (
-    apply_votes,
-    choose,
-    explain,
-    grid,
-    landmark_country_rerank,
-)
-from lib.reranking.votes import NO_COUNTRY, Tags, Votes, vote
+from lib.reranking.landmark_country import choose_weights, explain, landmark_country_rerank
+from lib.reranking.votes import NO_COUNTRY, query_votes
 
 __all__ = [
     "NO_COUNTRY",
     "RERANKERS",
+    "Reranker",
     "RetrievalData",
-    "Tags",
-    "Votes",
-    "apply_votes",
-    "choose",
+    "choose_weights",
     "compare",
     "concatenate",
     "explain",
-    "grid",
     "landmark_country_rerank",
-    "read_material",
-    "read_second",
-    "vote",
+    "query_votes",
+    "read_retrieval_data",
+    "read_second_model",
 ]

@@ -1,19 +1,16 @@
-"""Every reranker and the sensible stacks, as rows of plain data for `lib.reranking.comparison`.
+"""Every reranker in one table: settings chosen on Public queries, reported on Private ones.
 
-A row has a name, a source, what to call on the material, and a small grid of settings whose first
-values are the published ones. A new reranker is one function and one row.
-
-Every reranker in one table: settings chosen on Public queries, reported on Private ones.
-
-`lib.reranking.comparison` lists them. A setting has to win on Public queries; the table then shows
-Private
-ones with bootstrap intervals, the gain over plain search on the same queries, and the continents,
+`RERANKERS` lists the methods of both papers (GLR20 = 3rd place, Google Landmark Retrieval 2020, Mei
+et al.; GLR21 = 2nd place, Google Landmark Retrieval 2021, Zhang et al.), of other winners, and
+sensible stacks. A new row is one function `rerank(data, **settings) -> Ranking` and one line. The
+table has bootstrap intervals, the gain over plain search on the same queries, and the continents,
 because the data of 2021 was made for fairness."""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -21,259 +18,153 @@ import pandas as pd
 from lib import retrieval
 from lib.artifacts import progress, rng
 from lib.data import OTHER, Evaluation
-from lib.reranking.bridged import bridged_rerank
 from lib.reranking.data import RetrievalData
-from lib.reranking.ensemble import ModelView, merge_reranked
-from lib.reranking.k_reciprocal import Reciprocal
-from lib.reranking.kaggle_winners import landmark_product, soft_rerank, sort_and_insert
-from lib.reranking.landmark_country import add_votes, apply_votes
-from lib.reranking.query_expansion import expanded_search
+from lib.reranking.ensemble import join_models, landmark_country_of_each
+from lib.reranking.k_reciprocal import ZHONG, ReciprocalSettings, k_reciprocal_rerank
+from lib.reranking.kaggle_winners import (
+    bridged_rerank,
+    landmark_product,
+    soft_rerank,
+    sort_and_insert,
+)
+from lib.reranking.landmark_country import k_reciprocal_landmark_country, landmark_country_rerank
+from lib.reranking.query_expansion import augment_gallery, expand_queries, query_expansion
 from lib.retrieval import Ranking, bootstrap_interval
 
-PLAIN = "plain search"
-ALPHAS, BETAS = (1.0, 0.5, 0.25, 0.1, 0.05), (0.1, 0.0, 0.05, 0.2)
-ZHONG = Reciprocal(60, 20, 6, 0.3)  # as in the paper, among the nearest 60 and theirs
-WEIGHTS = {"alpha": ALPHAS, "beta": BETAS}
+Rerank = Callable[..., Ranking]
 
 
-@dataclass(frozen=True)
-class Reranker:
-    """One row of the table.
+class Reranker(NamedTuple):
+    """A row of the table.
 
     Attributes:
-        name: shown in tables and charts.
+        rerank: function of `RetrievalData` and settings.
         source: who published it.
-        rerank: material and settings to a ranking.
-        grid: setting to the values tried, the published one first.
+        settings: values to choose from on Public queries, by setting, the published ones first.
         is_ensemble: needs a second model.
     """
 
-    name: str
+    rerank: Rerank
     source: str
-    rerank: Callable[..., Ranking]
-    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    settings: Mapping[str, Sequence[Any]] = {}
     is_ensemble: bool = False
 
 
-def _plain(material: RetrievalData) -> Ranking:
-    return material.plain
+def plain_search(data: RetrievalData) -> Ranking:
+    """Exact search."""
+    return data.plain
 
 
-def _expanded(material: RetrievalData, **settings: Any) -> Ranking:
-    return expanded_search(material.plain, material.queries.rows, material.gallery.rows, **settings)
-
-
-def _augmented(material: RetrievalData, *, neighbours: int) -> Ranking:
-    return material.augmented(neighbours=neighbours).plain
-
-
-def _reciprocal(material: RetrievalData, *, settings: Reciprocal) -> Ranking:
-    return material.reciprocal(settings)
-
-
-def _landmark_country(
-    material: RetrievalData, *, alpha: float, beta: float, votes: int = 3, reciprocal: bool = False
-) -> Ranking:
-    return apply_votes(
-        material.queries.rows,
-        material.gallery.rows,
-        material.query_votes(votes, reciprocal=reciprocal),
-        material.tags,
-        k=material.k,
-        alpha=alpha,
-        beta=beta,
-        **material.ids,
+def after_augmentation(rerank: Rerank) -> Rerank:
+    """Rerank in the augmented gallery."""
+    return lambda data, *, neighbours, **settings: rerank(
+        augment_gallery(data, neighbours=neighbours), **settings
     )
 
 
-def _by_reciprocal_votes(material: RetrievalData, **settings: Any) -> Ranking:
-    return _landmark_country(material, reciprocal=True, **settings)
-
-
-def _soft(material: RetrievalData, **settings: float) -> Ranking:
-    votes = material.query_votes(1, normalise=False), material.gallery_votes(1)
-    return soft_rerank(
-        material.plain, material.queries.rows, material.gallery.rows, *votes, **settings
+def after_expansion(rerank: Rerank) -> Rerank:
+    """Rerank for expanded queries."""
+    return lambda data, *, neighbours, **settings: rerank(
+        expand_queries(data, neighbours=neighbours), **settings
     )
 
 
-def _sorted(material: RetrievalData, *, threshold: float, votes: int = 3) -> Ranking:
-    both = material.query_votes(votes, normalise=False), material.gallery_votes(votes)
-    return sort_and_insert(material.plain, *both, threshold=threshold)
+def after_both(rerank: Rerank) -> Rerank:
+    """Rerank for queries expanded in the augmented gallery, by as many neighbours."""
+    expanded = after_expansion(rerank)
+    return lambda data, *, neighbours, **settings: expanded(
+        augment_gallery(data, neighbours=neighbours), neighbours=neighbours, **settings
+    )
 
 
-def _product(material: RetrievalData, *, votes: int) -> Ranking:
-    both = material.query_votes(votes, normalise=False), material.gallery_votes(votes)
-    return landmark_product(material.plain, *both)
+def of_two_models(rerank: Rerank) -> Rerank:
+    """Rerank by the embeddings of two models side by side."""
+    return lambda data, **settings: rerank(join_models(data), **settings)
 
 
-def _bridged(material: RetrievalData, *, bonus: float, per_landmark: int = 2) -> Ranking:
-    rows = material.queries.rows, material.gallery.rows
-    distances = material.distances(per_landmark=per_landmark)
-    return bridged_rerank(material.plain, *rows, *distances, bonus=bonus)
+by_reciprocal_votes = partial(landmark_country_rerank, reciprocal=True)
+WEIGHTS = {"alpha": (1.0, 0.5, 0.25, 0.1, 0.05), "beta": (0.1, 0.0, 0.05, 0.2)}
+VOTING = WEIGHTS | {"top": (3, 1, 5)}
+STACKED = {"neighbours": (5, 3, 2)} | WEIGHTS
+BONUS = {"bonus": (0.5, 0.25, 0.0)}
 
-
-def _bridged_augmented(material: RetrievalData, *, neighbours: int, bonus: float) -> Ranking:
-    return _bridged(material.augmented(neighbours=neighbours), bonus=bonus)
-
-
-def _expanded_landmark_country(
-    material: RetrievalData, *, neighbours: int, **weights: Any
-) -> Ranking:
-    return _landmark_country(material.expanded(neighbours=neighbours, alpha=3.0), **weights)
-
-
-def _augmented_landmark_country(
-    material: RetrievalData, *, neighbours: int, **weights: Any
-) -> Ranking:
-    return _landmark_country(material.augmented(neighbours=neighbours), **weights)
-
-
-def _augmented_reciprocal(material: RetrievalData, *, neighbours: int) -> Ranking:
-    return material.augmented(neighbours=neighbours).reciprocal(ZHONG)
-
-
-def _reciprocal_landmark_country(material: RetrievalData, **weights: float) -> Ranking:
-    votes = material.query_votes(3, reciprocal=True)
-    return add_votes(material.reciprocal(ZHONG), votes, material.tags, **weights)
-
-
-def _everything(material: RetrievalData, *, neighbours: int, **weights: Any) -> Ranking:
-    augmented = material.augmented(neighbours=neighbours)
-    expanded = augmented.expanded(neighbours=neighbours, alpha=3.0)
-    return _landmark_country(expanded, reciprocal=True, **weights)
-
-
-def _two_models(material: RetrievalData) -> Ranking:
-    return material.joined.plain
-
-
-def _two_models_reciprocal(material: RetrievalData) -> Ranking:
-    return material.joined.reciprocal(ZHONG)
-
-
-def _merged_first(material: RetrievalData, **weights: float) -> Ranking:
-    return _landmark_country(material.joined, **weights)
-
-
-def _merged_last(material: RetrievalData, **weights: float) -> Ranking:
-    views = [
-        ModelView(one.queries.rows, one.gallery.rows, one.query_votes(3), one.tags)
-        for one in (material, material.second)
-    ]
-    return merge_reranked(views, k=material.k, **weights, **material.ids)
-
-
-RERANKERS = (
-    Reranker(PLAIN, "", _plain),
-    Reranker(
-        "α-query expansion",
+RERANKERS: dict[str, Reranker] = {
+    "plain search": Reranker(plain_search, ""),
+    "α-query expansion": Reranker(
+        query_expansion,
         "Radenović 2018",
-        _expanded,
         {"neighbours": (10, 5, 3, 2, 1), "alpha": (3.0, 1.0, 0.0, 6.0)},
     ),
-    Reranker(
-        "database-side augmentation", "Arandjelović 2012", _augmented, {"neighbours": (10, 5, 3, 2)}
+    "database-side augmentation": Reranker(
+        after_augmentation(plain_search), "Arandjelović 2012", {"neighbours": (10, 5, 3, 2)}
     ),
-    Reranker(
-        "k-reciprocal",
+    "k-reciprocal": Reranker(
+        k_reciprocal_rerank,
         "Zhong 2017",
-        _reciprocal,
-        {
-            "settings": (
-                ZHONG,
-                Reciprocal(30, 10, 3, 0.3),
-                Reciprocal(30, 10, 3, 0.5),
-            )
-        },
+        {"settings": (ZHONG, ReciprocalSettings(plain=0.3), ReciprocalSettings())},
     ),
-    Reranker("landmark-country", "GLR21", _landmark_country, WEIGHTS | {"votes": (3, 1, 5)}),
-    Reranker(
-        "landmark-country, reciprocal votes",
-        "GLR21",
-        _by_reciprocal_votes,
-        WEIGHTS | {"votes": (3, 1, 5)},
-    ),
-    Reranker(
-        "soft addition and penalty",
+    "landmark-country": Reranker(landmark_country_rerank, "GLR21", VOTING),
+    "landmark-country, reciprocal votes": Reranker(by_reciprocal_votes, "GLR21", VOTING),
+    "soft addition and penalty": Reranker(
+        soft_rerank,
         "2021, 1st",
-        _soft,
         {"bonus": (1.0, 0.5, 0.25, 0.1), "penalty": (0.1, 0.0, 0.05, 0.2)},
     ),
-    Reranker(
-        "sort and insert",
-        "2019, 1st",
-        _sorted,
-        {"threshold": (0.6, 0.9, 1.2, 1.5), "votes": (3, 1, 5)},
+    "sort and insert": Reranker(
+        sort_and_insert, "2019, 1st", {"threshold": (0.6, 0.9, 1.2, 1.5), "top": (3, 1, 5)}
     ),
-    Reranker("sparse landmark scores", "2021, 13th", _product, {"votes": (5, 3, 1, 10)}),
-    Reranker(
-        "bridged distance",
-        "2021, 5th",
-        _bridged,
-        {"bonus": (0.5, 0.25, 0.0), "per_landmark": (2, 1, 3)},
+    "sparse landmark scores": Reranker(landmark_product, "2021, 13th", {"top": (5, 3, 1, 10)}),
+    "bridged distance": Reranker(bridged_rerank, "2021, 5th", BONUS | {"per_landmark": (2, 1, 3)}),
+    "augmentation → bridged distance": Reranker(
+        after_augmentation(bridged_rerank), "2021, 5th", {"neighbours": (10, 5, 3)} | BONUS
     ),
-    Reranker(
-        "augmentation → bridged distance",
-        "2021, 5th",
-        _bridged_augmented,
-        {"neighbours": (10, 5, 3), "bonus": (0.5, 0.25, 0.0)},
+    "expansion → landmark-country": Reranker(
+        after_expansion(landmark_country_rerank), "stack", STACKED
     ),
-    Reranker(
-        "expansion → landmark-country",
-        "stack",
-        _expanded_landmark_country,
-        {"neighbours": (5, 3, 2)} | WEIGHTS,
+    "augmentation → landmark-country": Reranker(
+        after_augmentation(landmark_country_rerank), "stack", STACKED
     ),
-    Reranker(
-        "augmentation → landmark-country",
-        "stack",
-        _augmented_landmark_country,
-        {"neighbours": (5, 3, 2)} | WEIGHTS,
+    "augmentation → k-reciprocal": Reranker(
+        after_augmentation(k_reciprocal_rerank), "stack", {"neighbours": (5, 3)}
     ),
-    Reranker("augmentation → k-reciprocal", "stack", _augmented_reciprocal, {"neighbours": (5, 3)}),
-    Reranker(
-        "k-reciprocal → landmark-country",
-        "stack",
-        _reciprocal_landmark_country,
-        WEIGHTS,
+    "k-reciprocal → landmark-country": Reranker(k_reciprocal_landmark_country, "stack", WEIGHTS),
+    "augmentation → expansion → landmark-country": Reranker(
+        after_both(by_reciprocal_votes), "stack", STACKED
     ),
-    Reranker(
-        "augmentation → expansion → landmark-country",
-        "stack",
-        _everything,
-        {"neighbours": (5, 3, 2)} | WEIGHTS,
+    "two models side by side": Reranker(of_two_models(plain_search), "GLR20", is_ensemble=True),
+    "two models → k-reciprocal": Reranker(
+        of_two_models(k_reciprocal_rerank), "stack", is_ensemble=True
     ),
-    Reranker("two models side by side", "GLR20", _two_models, is_ensemble=True),
-    Reranker("two models → k-reciprocal", "stack", _two_models_reciprocal, is_ensemble=True),
-    Reranker(
-        "two models → landmark-country",
-        "GLR20, GLR21",
-        _merged_first,
-        WEIGHTS,
-        is_ensemble=True,
+    "two models → landmark-country": Reranker(
+        of_two_models(landmark_country_rerank), "GLR20, GLR21", WEIGHTS, is_ensemble=True
     ),
-    Reranker("landmark-country of each → sum", "GLR21", _merged_last, WEIGHTS, is_ensemble=True),
-)
+    "landmark-country of each → sum": Reranker(
+        landmark_country_of_each, "GLR21", WEIGHTS, is_ensemble=True
+    ),
+}
 
 
 @dataclass(frozen=True, eq=False)
-class Tried:
+class TunedReranker:
     """A reranker with the settings that were best on Public queries.
 
     Attributes:
-        reranker: which.
+        name: in `RERANKERS`.
         settings: chosen.
         tried: how many settings there were.
-        ranking: what it made of the evaluation's queries.
+        ranking: of the evaluation's queries.
         scores: the table of `lib.retrieval.score_queries`.
     """
 
-    reranker: Reranker
+    name: str
     settings: Mapping[str, Any]
     tried: int
     ranking: Ranking
     scores: pd.DataFrame
+
+    def rerank(self, data: RetrievalData) -> Ranking:
+        """Rerank other queries or another gallery with these settings."""
+        return RERANKERS[self.name].rerank(data, **self.settings)
 
     def precision(self, usage: str) -> pd.Series:
         """Average precision of the queries of one usage, by their id."""
@@ -291,23 +182,22 @@ class Comparison:
             gain_high (paired difference from plain search on Private; NaN for itself).
         continents: one row per continent of Private queries: continent, queries, and the mAP of
             each reranker.
-        chosen: reranker to what was tried of it.
+        chosen: name of a reranker to its best settings.
     """
 
     table: pd.DataFrame
     continents: pd.DataFrame
-    chosen: Mapping[str, Tried]
+    chosen: Mapping[str, TunedReranker]
 
-    def best(self) -> Tried:
-        """What is best on Public queries and needs one model only."""
-        alone = [one for one in self.chosen.values() if not one.reranker.is_ensemble]
+    def best(self) -> TunedReranker:
+        """The reranker of one model that is best on Public queries."""
+        alone = [one for one in self.chosen.values() if not RERANKERS[one.name].is_ensemble]
         return max(alone, key=lambda one: np.nan_to_num(one.precision("Public").mean()))
 
     def spread(self) -> pd.DataFrame:
-        """Best and worst continent of every reranker and what lies between.
+        """Best and worst continent of every reranker and the difference of their mAP.
 
-        OTHER is no continent: nothing is known of where those landmarks stand, often because
-        training never saw them.
+        OTHER is no continent: its landmarks are in no country file.
 
         Returns:
             Columns reranker, best, best_map, worst, worst_map, spread; no row without a continent
@@ -335,56 +225,58 @@ class Comparison:
 
 
 def compare(
-    material: RetrievalData,
+    data: RetrievalData,
     evaluation: Evaluation,
     *,
-    rerankers: Sequence[Reranker] = RERANKERS,
+    names: Sequence[str] = (),
     seed: int = 0,
     fewest: int = 5,
 ) -> Comparison:
     """Try every reranker, choose its settings on Public queries, and report Private ones.
 
-    Ensembles are left out where the material has no second model. Among equally good settings the
-    first of the grid wins, so a published one where it is as good. Where there is no Public query,
-    the first settings are taken.
+    Ensembles are left out where the data has no second model. Among equally good settings the first
+    wins, so a published one where it is as good. Where there is no Public query, the first settings
+    are taken.
 
     Args:
-        material: of the evaluation's queries and gallery.
+        data: of the evaluation's queries and gallery.
         evaluation: the right answers.
-        rerankers: rows of the table; the first is what the others are compared with.
+        names: of `RERANKERS`, all unless given; the others are compared with the first.
         seed: of the bootstrap.
         fewest: Private queries that a continent needs to be shown.
 
     Raises:
-        ValueError: if the evaluation has no Private query.
+        ValueError: if there is no such reranker, or the evaluation has no Private query.
     """
-    wanted = [one for one in rerankers if material.second is not None or not one.is_ensemble]
+    names = tuple(names) or tuple(RERANKERS)
+    if unknown := [name for name in names if name not in RERANKERS]:
+        raise ValueError(f"expected rerankers among {', '.join(RERANKERS)}; found {unknown[0]!r}")
+    wanted = [n for n in names if data.second is not None or not RERANKERS[n].is_ensemble]
     rows, chosen = [], {}
-    for reranker in progress(wanted, "rerankers"):
-        chosen[reranker.name] = _choose(reranker, material, evaluation)
-        rows.append(_row(chosen[reranker.name], chosen[wanted[0].name], seed))
-    privately = {name: one.scores[one.scores["usage"] == "Private"] for name, one in chosen.items()}
-    continents = retrieval.map_by_continent(privately, fewest=fewest)
+    for name in progress(wanted, "rerankers"):
+        chosen[name] = _choose_settings(name, data, evaluation)
+        rows.append(_row(chosen[name], chosen[wanted[0]], seed))
+    private = {name: one.scores[one.scores["usage"] == "Private"] for name, one in chosen.items()}
+    continents = retrieval.map_by_continent(private, fewest=fewest)
     return Comparison(pd.DataFrame(rows), continents, chosen)
 
 
-def _choose(reranker: Reranker, material: RetrievalData, evaluation: Evaluation) -> Tried:
-    """The settings that are best on Public; the first where several are, or where none is asked."""
-    every = list(itertools.product(*reranker.grid.values()))
-    asked = every if evaluation.solution.get("Public") else every[:1]
+def _choose_settings(name: str, data: RetrievalData, evaluation: Evaluation) -> TunedReranker:
+    rerank, _, values, _ = RERANKERS[name]
+    every = [dict(zip(values, one, strict=True)) for one in itertools.product(*values.values())]
+    tried = every if evaluation.solution.get("Public") else every[:1]
     best, most = None, -1.0
-    for values in asked:
-        settings = dict(zip(reranker.grid, values, strict=True))
-        ranking = reranker.rerank(material, **settings)
+    for settings in tried:
+        ranking = rerank(data, **settings)
         scores = retrieval.score_queries(ranking, evaluation)
-        found = Tried(reranker, settings, len(asked), ranking, scores)
+        found = TunedReranker(name, settings, len(tried), ranking, scores)
         public = np.nan_to_num(found.precision("Public").mean())
         if public > most:
             best, most = found, public
     return best
 
 
-def _row(one: Tried, first: Tried, seed: int) -> dict[str, Any]:
+def _row(one: TunedReranker, first: TunedReranker, seed: int) -> dict[str, Any]:
     private = one.precision("Private")
     if private.empty:
         raise ValueError(
@@ -392,12 +284,12 @@ def _row(one: Tried, first: Tried, seed: int) -> dict[str, Any]:
             " solution file"
         )
     interval = bootstrap_interval(private, generator=rng(seed, "interval"))
-    before = None if one is first else first.precision("Private")
-    gain = retrieval.paired_gain(private, before, generator=rng(seed, "difference"))
+    plain = None if one is first else first.precision("Private")
+    gain = retrieval.paired_gain(private, plain, generator=rng(seed, "difference"))
     return {
-        "reranker": one.reranker.name,
-        "source": one.reranker.source,
-        "settings": _words(one.settings),
+        "reranker": one.name,
+        "source": RERANKERS[one.name].source,
+        "settings": describe_settings(one.settings),
         "tried": one.tried,
         "public": one.precision("Public").mean(),
         "private": interval.mean,
@@ -407,16 +299,17 @@ def _row(one: Tried, first: Tried, seed: int) -> dict[str, Any]:
     }
 
 
-def _words(settings: Mapping[str, Any]) -> str:
-    """Settings as a reader takes them in.
+def describe_settings(settings: Mapping[str, Any]) -> str:
+    """Settings as the table shows them.
 
-    >>> _words({"alpha": 0.5, "settings": Reciprocal(30, 10, 3, 0.5)})
-    'alpha 0.5, candidates 30, k1 10, k2 3, plain 0.5'
+    >>> describe_settings({"top": 3, "settings": ReciprocalSettings(30, 10, 3, 0.5)})
+    'votes 3, candidates 30, k1 10, k2 3, plain 0.5'
     """
     parts = []
     for name, value in settings.items():
-        if isinstance(value, Reciprocal):
-            parts.append(_words(vars(value)))
+        if isinstance(value, ReciprocalSettings):
+            parts.append(describe_settings(vars(value)))
         else:
-            parts.append(f"{name.replace('_', ' ')} {value:g}")
+            name = "votes" if name == "top" else name.replace("_", " ")
+            parts.append(f"{name} {value:g}")
     return ", ".join(parts)

@@ -1,236 +1,200 @@
-"""What rerankers work on, computed once: one model's rows, plain ranking, votes, tags, distances.
+"""Embeddings of queries, gallery and labelled references: what every reranker works on.
 
-The comparison of `lib.reranking.comparison` tries many settings; whatever two of them share (votes
-of the
-same number of references, the augmented gallery) is made by whoever asks first and kept. Nothing
-here sees a right answer."""
+A reranker is a function `rerank(data, **settings) -> Ranking` of one `RetrievalData`. What several
+of them need (votes, tags, an augmented gallery) comes from functions decorated with `cached`, which
+compute it once per data and settings. Nothing here sees a right answer."""
 
+import inspect
 from collections.abc import Callable, Hashable
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
 
+from lib import retrieval
 from lib.artifacts import read_fingerprint
-from lib.reranking.bridged import LandmarkDistances, landmark_distances
-from lib.reranking.ensemble import concatenate
-from lib.reranking.k_reciprocal import Reciprocal, reciprocal_rerank
-from lib.reranking.query_expansion import augment_gallery, expand_queries
-from lib.reranking.votes import Tags, Votes, tag_gallery, vote
 from lib.retrieval import (
     ApproximateIndex,
-    Embeddings,
     EmbeddingSubset,
     EmbeddingTable,
     Ranking,
-    read_embeddings,
+    SumOfTerms,
+    TagScores,
+    check_count,
+    nearest,
     search,
 )
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class RetrievalData:
-    """Queries, gallery and labelled references of one model, and what follows from them."""
+@dataclass(frozen=True, eq=False)
+class Similarity:
+    """Inner products of all queries and gallery images, plus score terms: `sim + alpha * L`.
 
-    def __init__(
-        self,
-        queries: Embeddings,
-        gallery: Embeddings,
-        references: EmbeddingTable,
-        labels: pd.DataFrame,
-        *,
-        k: int = 100,
-        index: ApproximateIndex | None = None,
-        second: "RetrievalData | None" = None,
-    ) -> None:
-        """Remember the rows; nothing is computed yet.
+    The table of queries × gallery is never held; `RetrievalData.rank` finds its best entries.
+    """
 
-        Args:
-            queries: ids and (Q, D) unit rows.
-            gallery: ids and (N, D) unit rows.
-            references: (R, D) unit rows of labelled training images.
-            labels: landmark_id and country of every reference.
-            k: images ranked per query.
-            index: of the references, where there are too many for exact search.
-            second: what another model made of the same images, for ensembles.
+    queries: EmbeddingTable
+    gallery: EmbeddingTable
+    terms: tuple[TagScores, ...] = ()
+
+    def __add__(self, term: TagScores) -> "Similarity":
+        """The sum with one more term.
+
+        Raises:
+            ValueError: if the term is of other queries or another gallery.
         """
-        self.queries, self.gallery, self.k = queries, gallery, k
-        self.references, self.labels, self.index, self.second = references, labels, index, second
-        self._kept: dict[Hashable, object] = {}
+        parts = ("vote", term.voted, self.queries), ("tag", term.tags, self.gallery)
+        for name, found, rows in parts:
+            if len(found) != len(rows):
+                raise ValueError(
+                    f"expected one {name} per row of embeddings, found {len(found)} for"
+                    f" {len(rows)}; make them from the same embeddings"
+                )
+        return replace(self, terms=(*self.terms, term))
 
-    @property
-    def labelled(self) -> tuple[EmbeddingTable, np.ndarray, np.ndarray]:
-        """References with their landmarks and countries, as voting takes them."""
-        return (
-            self.references,
-            self.labels["landmark_id"].to_numpy(),
-            self.labels["country"].to_numpy(dtype=object),
-        )
+    def of(self, row: int) -> "Similarity":
+        """The scores of the query in this row alone."""
+        own = slice(row, row + 1)
+        terms = (replace(t, voted=t.voted[own], scores=t.scores[own]) for t in self.terms)
+        return Similarity(self.queries[own], self.gallery, tuple(terms))
 
-    @property
-    def ids(self) -> dict[str, np.ndarray]:
-        """The ids that a ranking takes."""
-        return {"query_ids": self.queries.ids, "gallery_ids": self.gallery.ids}
+
+@dataclass(frozen=True, eq=False)
+class RetrievalData:
+    """One model's embeddings of queries, gallery and labelled references.
+
+    Attributes:
+        queries: (Q, D) unit rows.
+        gallery: (N, D) unit rows, may be a memory map.
+        references: (R, D) unit rows of labelled training images, may be a memory map; without any,
+            landmark-country reranking is plain search.
+        reference_landmarks: (R,) integers, -1 where unknown.
+        reference_countries: (R,) strings, "" where unknown.
+        query_ids: (Q,) ids for the rankings, if known.
+        gallery_ids: (N,) ids, if known.
+        k: images ranked per query; all of the gallery when it is smaller.
+        index: of the references that have a landmark; finds them approximately and prints its
+            recall. The final scores stay exact.
+        second: the same images as another model embeds them, for ensembles.
+
+    Raises:
+        ValueError: if there are ids, but not one per row.
+    """
+
+    queries: EmbeddingTable
+    gallery: EmbeddingTable
+    references: EmbeddingTable
+    reference_landmarks: np.ndarray
+    reference_countries: np.ndarray
+    query_ids: np.ndarray | None = None
+    gallery_ids: np.ndarray | None = None
+    k: int = 100
+    index: ApproximateIndex | None = None
+    second: "RetrievalData | None" = None
+    _results: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse ids of other images."""
+        check_count(self.query_ids, len(self.queries), "query")
+        check_count(self.gallery_ids, len(self.gallery), "gallery")
 
     @cached_property
     def plain(self) -> Ranking:
-        """Exact search."""
-        return search(self.queries.rows, self.gallery.rows, self.k, **self.ids)
+        """The ranking of exact search."""
+        ids = {"query_ids": self.query_ids, "gallery_ids": self.gallery_ids}
+        return search(self.queries, self.gallery, self.k, **ids)
 
-    @cached_property
-    def tags(self) -> Tags:
-        """The gallery's landmark and country, by its nearest reference."""
-        return tag_gallery(self.gallery.rows, *self.labelled, index=self.index)
+    @property
+    def similarity(self) -> Similarity:
+        """The similarities of queries and gallery images, to which score terms can be added."""
+        return Similarity(self.queries, self.gallery)
 
-    def query_votes(
-        self, top: int, *, normalise: bool = True, reciprocal: bool | Reciprocal = False
-    ) -> Votes:
-        """What the references say about the queries."""
-        options = {"top": top, "normalise": normalise, "reciprocal": reciprocal}
-        return self._once(
-            ("query votes", *options.values()),
-            lambda: vote(self.queries.rows, *self.labelled, **options, index=self.index),
-        )
-
-    def gallery_votes(self, top: int) -> Votes:
-        """What the references say about the gallery, as raw sums."""
-        options = {"top": top, "normalise": False, "index": self.index}
-        return self._once(
-            ("gallery votes", top), lambda: vote(self.gallery.rows, *self.labelled, **options)
-        )
-
-    def reciprocal(self, settings: Reciprocal) -> Ranking:
-        """The gallery ranked by k-reciprocal similarity."""
-        rows = self.queries.rows, self.gallery.rows
-        return self._once(
-            ("reciprocal", settings), lambda: reciprocal_rerank(self.plain, *rows, settings)
-        )
-
-    def distances(self, **options: float) -> tuple[LandmarkDistances, LandmarkDistances]:
-        """How far queries and gallery images are from the landmarks around them."""
-        references, landmarks, _ = self.labelled
-        return self._once(
-            ("distances", *sorted(options.items())),
-            lambda: tuple(
-                landmark_distances(rows, references, landmarks, index=self.index, **options)
-                for rows in (self.queries.rows, self.gallery.rows)
-            ),
-        )
-
-    def expanded(self, *, neighbours: int, alpha: float) -> "RetrievalData":
-        """The same with expanded queries: what comes first in a stack."""
-        return self._once(
-            ("expanded", neighbours, alpha),
-            lambda: self._with(
-                queries=expand_queries(
-                    self.plain,
-                    self.queries.rows,
-                    self.gallery.rows,
-                    neighbours=neighbours,
-                    alpha=alpha,
-                )
-            ),
-        )
-
-    def augmented(self, *, neighbours: int) -> "RetrievalData":
-        """The same with an augmented gallery."""
-        return self._once(
-            ("augmented", neighbours),
-            lambda: self._with(gallery=augment_gallery(self.gallery.rows, neighbours=neighbours)),
-        )
-
-    @cached_property
-    def joined(self) -> "RetrievalData":
-        """Both models' descriptors side by side, as those of one model.
-
-        Raises:
-            ValueError: if there is no second model.
-        """
-        if self.second is None:
-            raise ValueError("expected a second model for an ensemble, found none; give `second`")
-        both = self, self.second
-        joined = self._with(
-            queries=concatenate([one.queries.rows for one in both]),
-            gallery=concatenate([one.gallery.rows for one in both]),
-        )
-        joined.references = concatenate([one.references for one in both])
-        joined.index = None  # it is of the references of one model
-        return joined
-
-    def _with(
-        self, *, queries: EmbeddingTable | None = None, gallery: EmbeddingTable | None = None
-    ) -> "RetrievalData":
-        asked = self.queries if queries is None else Embeddings(self.queries.ids, queries)
-        shown = self.gallery if gallery is None else Embeddings(self.gallery.ids, gallery)
-        rest = {"k": self.k, "index": self.index, "second": self.second}
-        return RetrievalData(asked, shown, self.references, self.labels, **rest)
-
-    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+    def rank(self, score: Similarity, query: str | int | None = None) -> Ranking:
+        """Rank the whole gallery by a score, exactly, ties by position; for one query if given."""
+        ids = self.query_ids
+        if query is not None:
+            row = self.plain.row(query)
+            score, ids = score.of(row), None if ids is None else ids[row : row + 1]
+        found = nearest(score.queries, score.gallery, self.k, term=SumOfTerms(score.terms))
+        return Ranking(*found, ids, self.gallery_ids)
 
 
-def read_material(
+def cached(function: Callable[P, T]) -> Callable[P, T]:
+    """Compute a function of `RetrievalData` and settings once; the data keeps the result."""
+    signature = inspect.signature(function)
+
+    @wraps(function)
+    def compute_once(*args: P.args, **settings: P.kwargs) -> T:
+        call = signature.bind(*args, **settings)
+        call.apply_defaults()
+        data, *values = call.arguments.values()
+        key = (function.__qualname__, *values)
+        if key not in data._results:
+            data._results[key] = function(*args, **settings)
+        return data._results[key]
+
+    return compute_once
+
+
+def read_retrieval_data(
     folder: str | Path,
     labelled: pd.DataFrame,
     *,
     references: str = "references",
-    k: int = 100,
-    index: ApproximateIndex | None = None,
-    second: RetrievalData | None = None,
+    **fields: Any,
 ) -> RetrievalData:
-    """The material of the embedding folders that a checkpoint has beside it.
+    """Read the embedding folders that a checkpoint has beside it.
 
     Args:
         folder: holds `query`, `gallery` and the references' embeddings.
         labelled: the references: id, landmark_id, country.
         references: name of a folder that embeds at least these.
-        k: images ranked per query.
-        index: of the references.
-        second: another model's material.
+        **fields: k, index and second of `RetrievalData`.
 
     Raises:
         ValueError: if a folder is missing, or a reference has no embedding in it.
     """
     folder = Path(folder)
+    queries, gallery = (
+        retrieval.read_embeddings(folder / "query"),
+        retrieval.read_embeddings(folder / "gallery"),
+    )
     return RetrievalData(
-        read_embeddings(folder / "query"),
-        read_embeddings(folder / "gallery"),
-        rows_of(folder / references, labelled["id"]),
-        labelled[["landmark_id", "country"]],
-        k=k,
-        index=index,
-        second=second,
+        queries.rows,
+        gallery.rows,
+        _rows_of(folder / references, labelled["id"]),
+        labelled["landmark_id"].to_numpy(),
+        labelled["country"].to_numpy(dtype=object),
+        query_ids=queries.ids,
+        gallery_ids=gallery.ids,
+        **fields,
     )
 
 
-def read_second(
+def read_second_model(
     folder: str | Path, labelled: pd.DataFrame, *, k: int = 100
 ) -> RetrievalData | None:
-    """The same of a model that embedded the raw training images for cleaning, if there is one.
+    """Read the data of a model that embedded the raw training images for cleaning.
 
-    None, after a sentence, where references are asked for that are no training images.
+    None if there are no such embeddings, or (after a sentence) if not all references have one.
     """
     raw = Path(folder) / "raw"
     if read_fingerprint(raw) is None:
         return None
-    if not labelled["id"].isin(read_embeddings(raw).ids).all():
+    if not labelled["id"].isin(retrieval.read_embeddings(raw).ids).all():
         print("no ensembles: the first model has embedded training images alone as references")
         return None
-    return read_material(folder, labelled, references="raw", k=k)
+    return read_retrieval_data(folder, labelled, references="raw", k=k)
 
 
-def rows_of(folder: str | Path, ids: pd.Series) -> EmbeddingTable:
-    """The embeddings of some images, in their order.
-
-    Raises:
-        ValueError: if the folder holds no finished embeddings, or not one of each image.
-    """
-    known = read_embeddings(folder)
+def _rows_of(folder: Path, ids: pd.Series) -> EmbeddingTable:
+    known = retrieval.read_embeddings(folder)
     rows = pd.Index(known.ids).get_indexer(ids)
     if (rows < 0).any():
         raise ValueError(

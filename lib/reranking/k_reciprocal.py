@@ -1,35 +1,28 @@
 """k-reciprocal neighbours: similar to the query, and the query similar to them.
 
-The re-ranking of Zhong et al. (CVPR 2017), in the small form that GLR21 uses: it looks only at the
-query, its nearest images and the nearest images of those. It chooses the reference images that
-vote for a query (`lib.reranking.votes`), or ranks the gallery itself (`reciprocal_rerank`)."""
+The re-ranking of Zhong et al. (CVPR 2017) in the small form of GLR21 = 2nd place, Google Landmark
+Retrieval 2021 (Zhang et al.): it looks only at the query, its nearest images and the nearest images
+of those. It ranks the gallery, or chooses the references that vote for a query."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy import sparse
 
-from lib.retrieval import (
-    BLOCK,
-    ApproximateIndex,
-    EmbeddingSubset,
-    EmbeddingTable,
-    Ranking,
-    check_rows,
-    nearest,
-)
+from lib.reranking.data import RetrievalData, cached
+from lib.retrieval import ApproximateIndex, EmbeddingSubset, EmbeddingTable, Ranking, nearest
 
 
 @dataclass(frozen=True)
-class Reciprocal:
-    """The settings of GLR21's submission.
+class ReciprocalSettings:
+    """Counts and weights of k-reciprocal encoding; the defaults are those of GLR21's votes.
 
     Attributes:
         candidates: nearest references taken of the query (or as many as are asked for, when that
             is more), and again of each of those.
         k1: length of the neighbour lists that must contain each other.
         k2: neighbours whose encodings are averaged (local query expansion).
-        plain: share of the plain distance in the final one, 0 to 1; the rest is Jaccard.
+        plain: share λ of the plain distance in the final one, 0 to 1; the rest is Jaccard.
     """
 
     candidates: int = 30
@@ -46,41 +39,44 @@ class Reciprocal:
             )
 
 
+ZHONG = ReciprocalSettings(60, 20, 6, 0.3)  # k1, k2 and λ of the paper, among the nearest 60
+
+
+@cached
+def k_reciprocal_rerank(data: RetrievalData, *, settings: ReciprocalSettings = ZHONG) -> Ranking:
+    """Rank the gallery by k-reciprocal similarity to the query (Zhong et al.).
+
+    Each query is encoded together with its candidates, so k1 and k2 mean what they do in the
+    paper and other queries have no say. GLR21 had this switched off, with k1 = 10, k2 = 3 and
+    λ = 0.3.
+    """
+    found = reciprocal_neighbours(data.queries, data.gallery, data.k, settings)
+    return Ranking(*found, data.query_ids, data.gallery_ids)
+
+
 def reciprocal_neighbours(
-    queries: np.ndarray,
+    queries: EmbeddingTable,
     references: EmbeddingTable,
     k: int,
-    settings: Reciprocal | None = None,
+    settings: ReciprocalSettings | None = None,
     *,
     index: ApproximateIndex | None = None,
-    block: int = BLOCK,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the `k` references of largest k-reciprocal similarity for every query.
 
-    The similarity is 1 - (plain · (1 - cos) / 2 + (1 - plain) · Jaccard), from 0 to 1 for unit
-    vectors. References that are no candidates have a Jaccard distance of 1 and cannot come before
-    the query's nearest, so looking at candidates only is exact.
-
-    Args:
-        queries: (Q, D) unit rows.
-        references: (R, D) unit rows, may be a memory map.
-        k: references per query, all of them when there are fewer.
-        settings: the published ones unless given.
-        index: of the references; finds neighbours approximately and prints its recall.
-        block: reference rows in memory at a time.
+    The similarity is from 0 to 1 for unit rows. References that are no candidates have a Jaccard
+    distance of 1 and cannot come before the query's nearest, so looking at candidates only is
+    exact. With an index of the references, neighbours are found approximately.
 
     Returns:
         (Q, k) float32 similarities, best first, and (Q, k) positions, ascending among equals.
     """
-    settings = settings or Reciprocal()
-    names = ("queries", "references")
-    options = {"names": names, "block": block}
-    wanted = max(k, settings.candidates)
-    near = nearest(queries, references, wanted, index=index, **options)[1]
+    settings, names = settings or ReciprocalSettings(), ("queries", "references")
+    near = nearest(queries, references, max(k, settings.candidates), index=index, names=names)[1]
     expanded, place = np.unique(near, return_inverse=True)
     members = EmbeddingSubset(references, expanded)
-    options["names"] = ("neighbours of queries", "references")
-    beyond = nearest(members, references, settings.candidates, index=index, **options)[1]
+    names = ("neighbours of queries", "references")
+    beyond = nearest(members, references, settings.candidates, index=index, names=names)[1]
     place = place.reshape(near.shape)
 
     k = min(k, len(references))
@@ -95,62 +91,21 @@ def reciprocal_neighbours(
     return similarities, positions
 
 
-def reciprocal_rerank(
-    ranking: Ranking,
-    queries: EmbeddingTable,
-    gallery: EmbeddingTable,
-    settings: Reciprocal | None = None,
-    *,
-    index: ApproximateIndex | None = None,
-    block: int = BLOCK,
-) -> Ranking:
-    """Rank the gallery by k-reciprocal similarity to the query (Zhong et al.).
-
-    Each query is encoded together with its candidates, so k1 and k2 mean what they do in the
-    paper and other queries have no say. GLR21 had this switched off, with k1 = 10, k2 = 3 and a
-    plain share (λ) of 0.3; the paper takes 20, 6 and 0.3.
-
-    Args:
-        ranking: of plain search; gives ids and the number of images per query.
-        queries: (Q, D) unit rows.
-        gallery: (N, D) unit rows.
-        settings: as for votes unless given.
-        index: of the gallery; finds candidates approximately and prints its recall.
-        block: gallery rows in memory at a time.
-
-    Raises:
-        ValueError: if numbers of rows differ.
-    """
-    check_rows(ranking, queries=queries, gallery=gallery)
-    k = max(ranking.k, 1)
-    return ranking.replace(
-        *reciprocal_neighbours(queries, gallery, k, settings, index=index, block=block)
-    )
-
-
-def reciprocal_similarities(vectors: np.ndarray, settings: Reciprocal) -> np.ndarray:
-    """The k-reciprocal similarity of the first vector to each of the others.
-
-    Args:
-        vectors: (1 + C, D) unit rows: the query, then its candidates.
-        settings: neighbour counts and the share of the plain distance.
-
-    Returns:
-        (C,) float32.
-    """
+def reciprocal_similarities(vectors: np.ndarray, settings: ReciprocalSettings) -> np.ndarray:
+    """(C,) k-reciprocal similarities of the first of (1 + C, D) unit rows to each of the others."""
     # Rounded to float32 so that equal images tie and keep their order.
     distances = np.maximum((1 - (vectors @ vectors.T).astype(np.float32)) / 2, 0)
     order = _nearest_first(distances, max(settings.k1 + 1, settings.k2))
 
     mutual = _mutual(order, settings.k1)
     half = _mutual(order, round(settings.k1 / 2))
-    # A neighbour brings its own narrower circle when two thirds of that circle are ours already.
+    # A neighbour's own shorter list is added when two thirds of it are in ours already.
     shared = (mutual @ half.T).multiply(mutual).tocoo()
-    circle = np.asarray(half.sum(axis=1)).ravel()[shared.col]
-    brings = sparse.csr_matrix(
-        (3 * shared.data > 2 * circle, (shared.row, shared.col)), mutual.shape, dtype=np.float32
+    size = np.asarray(half.sum(axis=1)).ravel()[shared.col]
+    is_added = sparse.csr_matrix(
+        (3 * shared.data > 2 * size, (shared.row, shared.col)), mutual.shape, dtype=np.float32
     )
-    expanded = (mutual + brings @ half).tocoo()
+    expanded = (mutual + is_added @ half).tocoo()
 
     weights = np.zeros(distances.shape)
     weights[expanded.row, expanded.col] = np.exp(-distances[expanded.row, expanded.col])
@@ -161,7 +116,8 @@ def reciprocal_similarities(vectors: np.ndarray, settings: Reciprocal) -> np.nda
 
     overlap = np.minimum(own[reached], theirs).sum(axis=1)
     jaccard = 1 - overlap / (2 - overlap)
-    return 1 - (settings.plain * distances[0, 1:] + (1 - settings.plain) * jaccard)
+    lam, distance = settings.plain, distances[0, 1:]  # (1 - cos) / 2
+    return 1 - (lam * distance + (1 - lam) * jaccard)
 
 
 def _nearest_first(distances: np.ndarray, count: int) -> np.ndarray:

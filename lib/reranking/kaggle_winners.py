@@ -1,137 +1,68 @@
-"""Soft addition and penalty: the reranking of the 2021 winner.
+"""Rerankers of other winners, all by the labelled training images nearest to query and gallery.
 
-Ch. Henkel, 1st place of Google Landmark Retrieval 2021 (Kaggle discussion 277099, repository
-`kaggle-landmark-2021-1st-place`). Query and gallery image both take the landmark of their nearest
-training image; where the two agree the image moves up by how sure it is of its landmark, where
-they differ it moves down a little. GLR21's reranking weighs by the query's sureness instead.
+`soft_rerank`: Ch. Henkel, 1st place of Google Landmark Retrieval 2021 (Kaggle discussion 277099).
+`sort_and_insert`: S. Yokoo et al., "Two-stage Discriminative Re-ranking for Large-scale Landmark
+Retrieval" (CVPR Workshops 2020), 1st place of 2019, which GLR21 = 2nd place, Google Landmark
+Retrieval 2021 (Zhang et al.) softens. `landmark_product`: 13th place of 2021 (discussion 275924).
+`bridged_rerank`: 5th place of 2021 (`5th-Place-Solution-to-Google-Landmark-Retrieval-2021`)."""
 
-Sort and insert: the discriminative reranking of the 2019 winners.
-
-S. Yokoo et al., "Two-stage Discriminative Re-ranking for Large-scale Landmark Retrieval" (CVPR
-Workshops 2020), 1st place of Google Landmark Retrieval 2019, [17] of GLR20 and [2] of the slides of
-GLR21, which soften it. Every image is given the landmark of the best-voted of its three nearest
-training images; images of the query's landmark are sorted to the front, and those that the search
-did not retrieve are inserted after them.
-
-Sparse landmark scores: the reranking of the 13th place of 2021.
-
-Kaggle discussion 275924. Query and gallery image are described by what their nearest five training
-images say: a sparse vector of summed similarities per landmark. Images are ranked by the product
-of the two vectors, and the list of plain search is appended. There it was worth 0.07."""
+from typing import NamedTuple
 
 import numpy as np
 
-from lib.reranking.tag_index import TagIndex
-from lib.reranking.votes import NO_LANDMARK, Votes
+from lib.reranking.data import RetrievalData, cached
+from lib.reranking.votes import NO_LANDMARK, Votes, gallery_votes, labelled_references, query_votes
 from lib.retrieval import (
-    BLOCK,
     NO_TAG,
     EmbeddingTable,
     Ranking,
-    SumOfTerms,
     TagScores,
-    check_rows,
+    best_of,
     nearest,
+    score_pairs,
 )
 
+FRONT, MIDDLE = 4.0, 1.0  # added to scores of `sort_and_insert`, so that its parts keep their order
+IMAGES_AT_ONCE = 16_384  # with 300 neighbours each: 0.3 GB
 
-def soft_rerank(
-    ranking: Ranking,
-    queries: EmbeddingTable,
-    gallery: EmbeddingTable,
-    query_votes: Votes,
-    gallery_votes: Votes,
-    *,
-    bonus: float = 1.0,
-    penalty: float = 0.1,
-    block: int = BLOCK,
-) -> Ranking:
+
+def soft_rerank(data: RetrievalData, *, bonus: float = 1.0, penalty: float = 0.1) -> Ranking:
     """Rank by cos(q, i) + bonus · cos(i, t) where landmarks agree, cos(q, i) - penalty · cos(i, t)
     where they differ, t being the gallery image's nearest training image.
 
-    The whole gallery takes part, exactly, as in `lib.reranking.landmark_country`. Where the
-    landmark of either is not known, the similarity stays as it is; a negative cos(i, t) counts 0.
-
-    Args:
-        ranking: of plain search; gives ids and the number of images per query.
-        queries: (Q, D) unit rows.
-        gallery: (N, D) unit rows.
-        query_votes: of the queries (`lib.reranking.votes.vote`); its nearest voter counts.
-        gallery_votes: of the gallery; its nearest voter counts.
-        bonus: weight where landmarks agree.
-        penalty: weight where they differ.
-        block: gallery rows in memory at a time.
-
-    Raises:
-        ValueError: if numbers of rows differ, or a weight is not finite.
+    The whole gallery takes part, exactly. Where the landmark of either is not known, the similarity
+    stays as it is; a negative cos(i, t) counts 0.
     """
-    check_rows(
-        ranking,
-        queries=queries,
-        query_votes=query_votes,
-        gallery=gallery,
-        gallery_votes=gallery_votes,
-    )
-    if not np.isfinite([bonus, penalty]).all():
-        raise ValueError(
-            f"expected a finite bonus and penalty, found {bonus} and {penalty}; give numbers"
-        )
-    asked, _ = query_votes.nearest()
-    shown, similarities = gallery_votes.nearest()
-    sureness = np.maximum(similarities, 0)
-    agreement = _addition(asked, shown, bonus + penalty, sureness)
-    # Everything with a landmark gives the penalty; agreement takes it back.
-    is_known = [np.where(tags == NO_TAG, NO_TAG, 0) for tags in (asked, shown)]
-    difference = _addition(*is_known, -penalty, sureness)
-    found = nearest(
-        queries,
-        gallery,
-        max(ranking.k, 1),
-        block=block,
-        term=SumOfTerms([agreement, difference]),
-    )
-    return ranking.replace(*found)
+    voters = query_votes(data, top=1, normalise=False), gallery_votes(data, top=1)
+    (query_landmarks, _), (image_landmarks, cos) = (_nearest_voter(votes) for votes in voters)
+    is_known = [np.where(tags == NO_TAG, NO_TAG, 0) for tags in (query_landmarks, image_landmarks)]
+    ones, cos = np.ones((len(query_landmarks), 1)), np.maximum(cos, 0)
+    same = TagScores(query_landmarks[:, None], ones, image_landmarks, cos)
+    any_landmark = TagScores(is_known[0][:, None], ones, is_known[1], cos)
+    # Every image with a landmark gets the penalty; agreement takes it back.
+    return data.rank(data.similarity + (bonus + penalty) * same + -penalty * any_landmark)
 
 
-def _addition(asked: np.ndarray, shown: np.ndarray, weight: float, sure: np.ndarray) -> TagScores:
-    return TagScores(asked[:, None], np.full((len(asked), 1), weight), shown, sure)
-
-
-FRONT, MIDDLE = 4.0, 1.0  # added to scores, so that the parts keep their order
-
-
-def sort_and_insert(
-    ranking: Ranking, query_votes: Votes, gallery_votes: Votes, *, threshold: float = 0.6
-) -> Ranking:
+def sort_and_insert(data: RetrievalData, *, threshold: float = 0.6, top: int = 3) -> Ranking:
     """Bring images of the query's landmark to the front, then insert those not retrieved.
 
     The landmark of an image is the one of largest vote, and its score that vote divided by the
-    number of voters (three in the paper). Sorted images keep their order among themselves, so do
+    `top` voters (three in the paper). Sorted images keep their order among themselves, so do
     the rest; an image that was not retrieved is inserted when score_q + score_i > `threshold`,
     by that sum. A query without a landmark keeps its ranking.
 
-    Args:
-        ranking: of plain search.
-        query_votes: of the queries, raw sums (`vote(..., top=3, normalise=False)`).
-        gallery_votes: of the gallery, likewise.
-        threshold: of the sum of both scores.
-
-    Returns:
-        As many images per query as before. Scores say the part: similarity + 4 in front,
-        score_q + score_i + 1 where inserted, the similarity behind.
-
-    Raises:
-        ValueError: if votes are not of the ranking's queries and gallery.
+    Scores of the ranking say the part: similarity + 4 in front, score_q + score_i + 1 where
+    inserted, the similarity behind.
     """
-    check_rows(ranking, query_votes=query_votes, gallery_votes=gallery_votes)
-    asked, query_scores = predictions(query_votes)
-    shown, image_scores = predictions(gallery_votes)
-    index = TagIndex(shown)
+    ranking, votes = data.plain, query_votes(data, top=top, normalise=False)
+    query_landmarks, query_scores = _largest_vote(votes)
+    image_landmarks, image_scores = _largest_vote(gallery_votes(data, top=top))
+    index = TagIndex(image_landmarks)
     scores, positions = np.empty(ranking.scores.shape), np.empty_like(ranking.positions)
-    for row in range(len(ranking)):
+    for row, landmark in enumerate(query_landmarks):
         listed, similarity = ranking.positions[row], ranking.scores[row].astype(np.float64)
-        is_same = (shown[listed] == asked[row]) & (asked[row] != NO_LANDMARK)
-        images = np.setdiff1d(index.images_with_tags(asked[row : row + 1])[1], listed)
+        is_same = (image_landmarks[listed] == landmark) & (landmark != NO_LANDMARK)
+        images = np.setdiff1d(index.images_with_tags(landmark[None])[1], listed)
         sums = query_scores[row] + image_scores[images]
         images, sums = images[sums > threshold], sums[sums > threshold]
         best = np.argsort(-sums, kind="stable")
@@ -143,39 +74,20 @@ def sort_and_insert(
     return ranking.replace(scores, positions)
 
 
-def predictions(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) landmark of largest vote, -1 without any, and its share of what was possible."""
-    voters = votes.landmarks.shape[1]
-    if not voters:
-        return np.full(len(votes), NO_LANDMARK), np.zeros(len(votes))
-    return votes.landmarks[:, 0], votes.landmark_scores[:, 0] / voters
-
-
-def landmark_product(ranking: Ranking, query_votes: Votes, gallery_votes: Votes) -> Ranking:
+def landmark_product(data: RetrievalData, *, top: int = 5) -> Ranking:
     """Rank by the inner product of landmark scores, then by similarity where that is 0.
 
-    Ties are broken by position. The query by gallery table of products is never held: only
-    images that share a landmark with the query are looked at.
-
-    Args:
-        ranking: of plain search, appended.
-        query_votes: of the queries, raw sums (`vote(..., top=5, normalise=False)`).
-        gallery_votes: of the gallery, likewise.
-
-    Returns:
-        As many images per query as before. Scores are products, larger than 0; appended images
-        have their similarity minus 1.
-
-    Raises:
-        ValueError: if votes are not of the ranking's queries and gallery.
+    Ties are broken by position. The table of queries × gallery is never held: only images that
+    share a landmark with the query are looked at. Scores of the ranking are products, larger than
+    0; the appended images of plain search have their similarity minus 1.
     """
-    check_rows(ranking, query_votes=query_votes, gallery_votes=gallery_votes)
-    index = TagIndex(gallery_votes.landmarks)
+    ranking, votes = data.plain, query_votes(data, top=top, normalise=False)
+    image_votes = gallery_votes(data, top=top)
+    index = TagIndex(image_votes.landmarks)
     scores, positions = np.empty(ranking.scores.shape), np.empty_like(ranking.positions)
     for row in range(len(ranking)):
-        asked, images, shown = index.images_with_tags(query_votes.landmarks[row])
-        parts = query_votes.landmark_scores[row, asked]
-        parts = parts * gallery_votes.landmark_scores[images, shown]
+        places, images, columns = index.images_with_tags(votes.landmarks[row])
+        parts = votes.landmark_scores[row, places] * image_votes.landmark_scores[images, columns]
         images, place = np.unique(images, return_inverse=True)
         products = np.bincount(place, parts, minlength=len(images)).astype(np.float32)
         images, products = images[products > 0], products[products > 0]
@@ -186,3 +98,147 @@ def landmark_product(ranking: Ranking, query_votes: Votes, gallery_votes: Votes)
         positions[row] = order[: ranking.k]
         scores[row] = np.concatenate([products[best], appended])[: ranking.k]
     return ranking.replace(scores, positions)
+
+
+def bridged_rerank(data: RetrievalData, *, bonus: float = 0.5, per_landmark: int = 2) -> Ranking:
+    """Rank by direct³ + bridged³, confidences being 1 - distance.
+
+    The bridged distance of q and i is the least over landmarks l of max(d(q, l), d(i, l)); without
+    a common landmark, or where it is longer than 1, the bridged confidence is 0. Exact over the
+    whole gallery: images without a bridge to the query keep the order of plain search.
+
+    `bonus` is taken off the distance of every image's nearest landmark. Distances are explained in
+    `landmark_distances`.
+    """
+    if not np.isfinite(bonus):
+        raise ValueError(f"expected a finite bonus, found {bonus}; 0.5 was the winners'")
+    ranking = data.plain
+    of_queries, of_images = landmark_distances(data, per_landmark=per_landmark)
+    query_distances, image_distances = (
+        np.concatenate([known.distances[:, :1] - bonus, known.distances[:, 1:]], axis=1)
+        for known in (of_queries, of_images)
+    )
+    index = TagIndex(of_images.landmarks)
+    scores, positions = np.empty(ranking.scores.shape), np.empty_like(ranking.positions)
+    for row in range(len(ranking)):
+        places, images, columns = index.images_with_tags(of_queries.landmarks[row])
+        halves = query_distances[row, places], image_distances[images, columns]
+        images, place = np.unique(images, return_inverse=True)
+        bridge = np.full(len(images), np.inf)
+        np.minimum.at(bridge, place, np.maximum(*halves))
+        listed = np.setdiff1d(ranking.positions[row], images)
+        candidates = np.concatenate([images, listed])
+        query = np.asarray(data.queries[row : row + 1], dtype=np.float32)
+        direct = score_pairs(query, data.gallery, candidates[None])[0].astype(np.float64)
+        bridged = np.append(np.maximum(1 - bridge, 0), np.zeros(len(listed)))
+        final = (direct**3 + bridged**3).astype(np.float32)
+        scores[row], positions[row] = best_of(final[None], candidates[None], ranking.k)
+    return ranking.replace(scores, positions)
+
+
+class LandmarkDistances(NamedTuple):
+    """(N, V) distinct landmarks nearest to every image, nearest first; -1 at infinity beyond."""
+
+    landmarks: np.ndarray
+    distances: np.ndarray
+
+
+@cached
+def landmark_distances(
+    data: RetrievalData, *, per_landmark: int = 2, neighbours: int = 300, keep: int = 5
+) -> tuple[LandmarkDistances, LandmarkDistances]:
+    """Distances of queries, and of gallery images, to the landmarks around them.
+
+    The distance to a landmark is the mean cosine distance to the nearest `per_landmark` of its
+    references among the image's `neighbours` nearest references (to one, where only one is there).
+    The `keep` nearest landmarks are kept.
+    """
+    labelled, positions, tags = labelled_references(data)
+
+    def measure(rows: EmbeddingTable) -> LandmarkDistances:
+        landmarks = np.full((len(rows), keep), NO_LANDMARK)
+        distances = np.full((len(rows), keep), np.inf)
+        for start in range(0, len(rows) if len(positions) else 0, IMAGES_AT_ONCE):
+            part = slice(start, min(start + IMAGES_AT_ONCE, len(rows)))
+            names = ("images", "references")
+            sim, near = nearest(rows[part], labelled, neighbours, index=data.index, names=names)
+            landmarks[part], distances[part] = _distance_per_landmark(
+                tags.landmarks[positions[near]], 1 - sim.astype(np.float64), per_landmark, keep
+            )
+        return LandmarkDistances(landmarks, distances)
+
+    return measure(data.queries), measure(data.gallery)
+
+
+def _distance_per_landmark(
+    landmarks: np.ndarray, distances: np.ndarray, per_landmark: int, keep: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The `keep` nearest landmarks of (N, K) neighbours, by the mean of their nearest few."""
+    order = np.lexsort((distances, landmarks), axis=-1)
+    landmarks = np.take_along_axis(landmarks, order, 1)
+    distances = np.take_along_axis(distances, order, 1)
+    is_first = np.ones(landmarks.shape, dtype=bool)
+    is_first[:, 1:] = landmarks[:, 1:] != landmarks[:, :-1]
+    columns = np.arange(landmarks.shape[1])
+    began = np.maximum.accumulate(np.where(is_first, columns, 0), axis=1)
+    counts = columns - began < per_landmark
+    starts = np.flatnonzero(is_first)
+    total = np.add.reduceat((distances * counts).ravel(), starts)
+    means = total / np.add.reduceat(counts.ravel().astype(np.int64), starts)
+    # From runs to one row per image: the mean stands where its landmark begins.
+    table = np.full(landmarks.shape, np.inf)
+    table[is_first] = means
+    best = np.lexsort((landmarks, table), axis=-1)[:, :keep]
+    found = np.take_along_axis(table, best, 1)
+    kept = np.where(np.isfinite(found), np.take_along_axis(landmarks, best, 1), NO_LANDMARK)
+    missing = ((0, 0), (0, keep - best.shape[1]))
+    return (
+        np.pad(kept, missing, constant_values=NO_LANDMARK),
+        np.pad(found, missing, constant_values=np.inf),
+    )
+
+
+def _nearest_voter(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) landmark and similarity of every image's nearest voter; -1 and 0 without one."""
+    if not votes.references.shape[1]:
+        return np.full(len(votes), NO_LANDMARK), np.zeros(len(votes))
+    return votes.voter_landmarks[:, 0], votes.similarities[:, 0].astype(np.float64)
+
+
+def _largest_vote(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) landmark of largest vote, -1 without any, and its share of what was possible."""
+    if not votes.references.shape[1]:
+        return np.full(len(votes), NO_LANDMARK), np.zeros(len(votes))
+    return votes.landmarks[:, 0], votes.landmark_scores[:, 0] / votes.references.shape[1]
+
+
+class TagIndex:
+    """The tags of a gallery, sorted once, to find the images that carry one of a query's tags.
+
+    Of 1,129 × 760,000 pairs a handful per query share a tag.
+
+    >>> index = TagIndex(np.array([[5, 7], [7, -1], [9, 5]]))
+    >>> [found.tolist() for found in index.images_with_tags(np.array([7, -1, 5]))]
+    [[0, 0, 2, 2], [0, 1, 0, 2], [1, 0, 0, 1]]
+    """
+
+    def __init__(self, tags: np.ndarray) -> None:
+        """Sort (N, W) or (N,) integer tags; -1 is none."""
+        self._width = max(1, tags.shape[1] if tags.ndim == 2 else 1)
+        entries = np.argsort(tags.ravel(), kind="stable")
+        self._entries = entries[tags.ravel()[entries] != NO_TAG]
+        self._tags = tags.ravel()[self._entries]
+
+    def images_with_tags(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Find the images that carry one of (V,) tags.
+
+        Returns:
+            (P,) place of the tag in `wanted`, (P,) image, and (P,) place of the tag in the image,
+            by place and then by image.
+        """
+        left = np.searchsorted(self._tags, wanted, side="left")
+        counts = np.searchsorted(self._tags, wanted, side="right") - left
+        places = np.repeat(np.arange(len(wanted)), counts)
+        within = np.arange(len(places)) - np.repeat(np.cumsum(counts) - counts, counts)
+        images, columns = np.divmod(self._entries[left[places] + within], self._width)
+        return places, images, columns

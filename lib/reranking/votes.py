@@ -1,17 +1,17 @@
 """Landmark and country by vote: what labelled reference images say about an unlabelled one.
 
-The first half of GLR21's landmark-country reranking. A query asks its nearest references, and each
-adds its similarity to the score of its landmark and of its country. A gallery image takes both
-tags from its single nearest reference. How the two meet is in `lib.reranking.landmark_country`."""
+The first half of landmark-country reranking in GLR21 = 2nd place, Google Landmark Retrieval 2021
+(Zhang et al.). The nearest references of a query each add their similarity to the score of their
+landmark and of their country. A gallery image takes both tags from its single nearest reference."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from lib.reranking.k_reciprocal import Reciprocal, reciprocal_neighbours
-from lib.retrieval import BLOCK, ApproximateIndex, EmbeddingSubset, nearest
+from lib.reranking.data import RetrievalData, cached
+from lib.reranking.k_reciprocal import ReciprocalSettings, reciprocal_neighbours
+from lib.retrieval import EmbeddingSubset, EmbeddingTable, nearest
 
 NO_LANDMARK = -1
 NO_COUNTRY = ""
@@ -50,24 +50,24 @@ class Tags:
         object.__setattr__(self, "countries", np.array(countries.astype(str).to_list(), dtype=str))
 
     def __len__(self) -> int:
-        """The number of images."""
         return len(self.landmarks)
 
 
 @dataclass(frozen=True, eq=False)
 class Votes:
-    """What the references say about every query: at most V landmarks and V countries each.
+    """What the references say about every image: at most V landmarks and V countries each.
 
     Places beyond the distinct tags hold -1 or "" and a score of 0; tags are ordered by score.
 
     Attributes:
-        landmarks: (Q, V) int64 distinct landmarks per query.
+        landmarks: (Q, V) int64 distinct landmarks per image.
         landmark_scores: (Q, V) float64, never negative.
-        countries: (Q, V) strings, distinct per query.
+        countries: (Q, V) strings, distinct per image.
         country_scores: (Q, V) float64, never negative.
         references: (Q, V) int64 positions of the references that voted, nearest first.
         similarities: (Q, V) float32, theirs.
-        voters: the tags of those references, flat: row q·V + v.
+        voter_landmarks: (Q, V) int64, theirs.
+        voter_countries: (Q, V) strings, theirs.
     """
 
     landmarks: np.ndarray
@@ -76,56 +76,34 @@ class Votes:
     country_scores: np.ndarray
     references: np.ndarray
     similarities: np.ndarray
-    voters: Tags
+    voter_landmarks: np.ndarray
+    voter_countries: np.ndarray
 
     def __len__(self) -> int:
-        """The number of queries."""
         return len(self.landmarks)
 
-    def only(self, row: int) -> "Votes":
-        """The votes about the query in this row alone."""
-        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
-        voters = arrays.pop("voters")
-        width = self.references.shape[1]
-        theirs = slice(row * width, (row + 1) * width)
-        voters = Tags(voters.landmarks[theirs], voters.countries[theirs])
-        return Votes(**{name: own[row : row + 1] for name, own in arrays.items()}, voters=voters)
-
-    def nearest(self) -> tuple[np.ndarray, np.ndarray]:
-        """(Q,) landmark and similarity of every query's nearest voter; -1 and 0 without one."""
-        if not self.references.shape[1]:
-            return np.full(len(self), NO_LANDMARK), np.zeros(len(self))
-        landmarks = self.voters.landmarks.reshape(self.references.shape)[:, 0]
-        return landmarks, self.similarities[:, 0].astype(np.float64)
-
     def of(self, row: int) -> pd.DataFrame:
-        """The references that voted for the query in this row, nearest first.
+        """The references that voted for the image in this row, nearest first.
 
         Columns: position (among the references), similarity, landmark, country.
         """
-        width = self.references.shape[1]
-        theirs = slice(row * width, (row + 1) * width)
         return pd.DataFrame(
             {
                 "position": self.references[row],
                 "similarity": self.similarities[row],
-                "landmark": self.voters.landmarks[theirs],
-                "country": self.voters.countries[theirs],
+                "landmark": self.voter_landmarks[row],
+                "country": self.voter_countries[row],
             }
         )
 
 
-def vote(
-    queries: np.ndarray,
-    references: np.ndarray,
-    reference_landmarks: Sequence[int] | np.ndarray,
-    reference_countries: Sequence[str] | np.ndarray,
+@cached
+def query_votes(
+    data: RetrievalData,
     *,
     top: int = 3,
     normalise: bool = True,
-    reciprocal: bool | Reciprocal = False,
-    index: ApproximateIndex | None = None,
-    block: int = BLOCK,
+    reciprocal: bool | ReciprocalSettings = False,
 ) -> Votes:
     """Let the `top` nearest references of every query vote for landmark and country.
 
@@ -135,95 +113,87 @@ def vote(
     as in GLR21; one without country votes for its landmark only.
 
     Args:
-        queries: (Q, D) unit rows.
-        references: (R, D) unit rows, may be a memory map; none at all makes empty votes.
-        reference_landmarks: (R,) integers, -1 where unknown.
-        reference_countries: (R,) strings, "" where unknown.
+        data: without any reference, votes are empty.
         top: how many references vote.
         normalise: divide the scores of each query by their sum (published code), instead of the
             raw sums of the slides.
-        reciprocal: choose voters by k-reciprocal similarity, True for the published settings.
-        index: of the references that have a landmark; finds the voters approximately and prints
-            its recall.
-        block: reference rows in memory at a time.
+        reciprocal: choose voters by k-reciprocal similarity, True for the settings of GLR21.
 
     Raises:
         ValueError: if tags and references are out of step, widths differ or a value is not finite.
 
-    >>> votes = vote(np.eye(2)[:1], np.array([[0.8, 0.6], [0.6, 0.8]]), [7, 9], ["CN", "CN"])
+    >>> references = np.array([[0.8, 0.6], [0.6, 0.8]])
+    >>> data = RetrievalData(np.eye(2)[:1], np.eye(2), references, [7, 9], ["CN", "CN"])
+    >>> votes = query_votes(data)
     >>> votes.landmarks.tolist(), votes.countries.tolist()
     ([[7, 9]], [['CN', '']])
     """
-    labelled, positions, tags = labelled_references(
-        references, reference_landmarks, reference_countries
-    )
+    return _vote(data, data.queries, top, normalise, reciprocal)
+
+
+@cached
+def gallery_votes(data: RetrievalData, *, top: int = 3) -> Votes:
+    """Let the `top` nearest references of every gallery image vote; scores are raw sums."""
+    return _vote(data, data.gallery, top, normalise=False, reciprocal=False)
+
+
+@cached
+def tag_gallery(data: RetrievalData) -> Tags:
+    """Give every gallery image the tags of its nearest labelled reference, without a threshold.
+
+    Unknown without any labelled reference. Errors are those of `query_votes`.
+    """
+    labelled, positions, tags = labelled_references(data)
+    names = ("gallery images", "references")
+    found = nearest(data.gallery, labelled, 1, index=data.index, names=names)[1]
+    if not len(positions):
+        return Tags([NO_LANDMARK] * len(data.gallery), [NO_COUNTRY] * len(data.gallery))
+    found = positions[found[:, 0]]
+    return Tags(tags.landmarks[found], tags.countries[found])
+
+
+def labelled_references(data: RetrievalData) -> tuple[EmbeddingTable, np.ndarray, Tags]:
+    """The references that have a landmark, their positions, and the tags of all."""
+    tags = Tags(data.reference_landmarks, data.reference_countries)
+    if len(tags) != len(data.references):
+        raise ValueError(
+            f"expected one landmark and country per reference, found {len(tags)} for"
+            f" {len(data.references)} references; pass the tags in the order of the embeddings"
+        )
+    positions = np.flatnonzero(tags.landmarks != NO_LANDMARK)
+    if len(positions) == len(data.references):
+        return data.references, positions, tags
+    return EmbeddingSubset(data.references, positions), positions, tags
+
+
+def _vote(
+    data: RetrievalData,
+    rows: EmbeddingTable,
+    top: int,
+    normalise: bool,
+    reciprocal: bool | ReciprocalSettings,
+) -> Votes:
+    labelled, positions, tags = labelled_references(data)
     if reciprocal:
-        settings = reciprocal if isinstance(reciprocal, Reciprocal) else None
-        found = reciprocal_neighbours(queries, labelled, top, settings, index=index, block=block)
+        settings = reciprocal if isinstance(reciprocal, ReciprocalSettings) else None
+        found = reciprocal_neighbours(rows, labelled, top, settings, index=data.index)
     else:
-        names = ("queries", "references")
-        found = nearest(queries, labelled, top, index=index, names=names, block=block)
+        found = nearest(rows, labelled, top, index=data.index, names=("queries", "references"))
     similarities, voters = found[0], positions[found[1]]
     landmarks, countries = tags.landmarks[voters], tags.countries[voters]
     codes, names = pd.factorize(countries.ravel())
     codes = np.where(countries == NO_COUNTRY, -1, codes.reshape(countries.shape))
-    landmarks_by_score, landmark_scores = _tally(landmarks, similarities, normalise)
-    codes_by_score, country_scores = _tally(codes, similarities, normalise)
-    return Votes(
-        landmarks=landmarks_by_score,
-        landmark_scores=landmark_scores,
-        countries=np.append(names, NO_COUNTRY).astype(str)[codes_by_score],
-        country_scores=country_scores,
-        references=voters,
-        similarities=similarities,
-        voters=Tags(landmarks.ravel(), countries.ravel()),
-    )
+    landmarks_by_score, landmark_scores = _sum_per_tag(landmarks, similarities, normalise)
+    codes_by_score, country_scores = _sum_per_tag(codes, similarities, normalise)
+    countries_by_score = np.append(names, NO_COUNTRY).astype(str)[codes_by_score]
+    scores = landmarks_by_score, landmark_scores, countries_by_score, country_scores
+    return Votes(*scores, voters, similarities, landmarks, countries)
 
 
-def tag_gallery(
-    gallery: np.ndarray,
-    references: np.ndarray,
-    reference_landmarks: Sequence[int] | np.ndarray,
-    reference_countries: Sequence[str] | np.ndarray,
-    *,
-    index: ApproximateIndex | None = None,
-    block: int = BLOCK,
-) -> Tags:
-    """Give every gallery image the tags of its single nearest labelled reference.
-
-    No threshold, as in GLR21. Without any labelled reference the tags are unknown. Arguments and
-    errors are those of `vote`.
-    """
-    labelled, positions, tags = labelled_references(
-        references, reference_landmarks, reference_countries
-    )
-    names = ("gallery images", "references")
-    found = nearest(gallery, labelled, 1, index=index, names=names, block=block)[1]
-    if not len(positions):
-        return Tags(np.full(len(gallery), NO_LANDMARK), np.full(len(gallery), NO_COUNTRY))
-    nearest_reference = positions[found[:, 0]]
-    return Tags(tags.landmarks[nearest_reference], tags.countries[nearest_reference])
-
-
-def labelled_references(
-    references: np.ndarray, landmarks: Sequence[int], countries: Sequence[str]
-) -> tuple[np.ndarray | EmbeddingSubset, np.ndarray, Tags]:
-    """The references that have a landmark, their positions, and the tags of all."""
-    tags = Tags(landmarks, countries)
-    if len(tags) != len(references):
-        raise ValueError(
-            f"expected one landmark and country per reference, found {len(tags)} for"
-            f" {len(references)} references; pass the tags in the order of the embeddings"
-        )
-    positions = np.flatnonzero(tags.landmarks != NO_LANDMARK)
-    everyone = len(positions) == len(references)
-    return references if everyone else EmbeddingSubset(references, positions), positions, tags
-
-
-def _tally(
+def _sum_per_tag(
     tags: np.ndarray, similarities: np.ndarray, normalise: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Sum (Q, V) similarities per distinct tag; -1 does not count. Ordered by score."""
+    """Distinct tags of (Q, V) voters, -1 for none, and their scores, ordered by score."""
     similarities = np.maximum(similarities, 0).astype(np.float64)
     same = tags[:, :, None] == tags[:, None, :]
     repeated = np.tril(same, -1).any(axis=2)

@@ -337,6 +337,17 @@ class TagScores:
     scores: np.ndarray
     tags: np.ndarray
     weights: np.ndarray | None = None
+    __array_ufunc__ = None  # so that a NumPy scalar leaves the product to `__rmul__`
+
+    def __rmul__(self, factor: float) -> "TagScores":
+        """The same with all scores multiplied, as in `alpha * L`.
+
+        Raises:
+            ValueError: if the factor is not finite.
+        """
+        if not np.isfinite(factor):
+            raise ValueError(f"expected a finite weight of a score, found {factor}; give a number")
+        return replace(self, scores=factor * self.scores)
 
     def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """As `ScoreTerm.at`."""

@@ -10,40 +10,20 @@ from collections.abc import Callable
 import numpy as np
 
 from lib.plots.explorers import RerankingExplorer as Explorer
-from lib.reranking.landmark_country import apply_votes
-from tests.material import small_material
+from lib.reranking import landmark_country_rerank
 from tests.numbered import NumberedSource, numbered_evaluation
+from tests.retrieval_data import small_data
 
 QUERIES, GALLERY, STEPS, COLUMNS = 600, 4_000, 20, 8
 
 
 def main() -> None:
     evaluation = numbered_evaluation(queries=QUERIES, gallery=GALLERY)
-    material = small_material(evaluation)
-    votes = material.query_votes(3)
-    explorer = Explorer(
-        NumberedSource(),
-        evaluation,
-        material.queries,
-        material.gallery,
-        votes,
-        material.tags,
-        material.plain,
-        columns=COLUMNS,
-    )
+    data = small_data(evaluation)
+    explorer = Explorer(NumberedSource(), evaluation, data, columns=COLUMNS)
 
     def rank_all_first(alpha: float) -> None:
-        apply_votes(
-            material.queries.rows,
-            material.gallery.rows,
-            votes,
-            material.tags,
-            k=COLUMNS,
-            alpha=alpha,
-            beta=0.1,
-            query_ids=material.queries.ids,
-            gallery_ids=material.gallery.ids,
-        )
+        landmark_country_rerank(data, alpha=alpha)
         explorer.figure("q3", alpha, 0.1)
 
     one = median_step(lambda alpha: explorer.figure("q3", alpha, 0.1))

@@ -12,19 +12,20 @@ import os
 import platform
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from lib.retrieval.blocks import BLOCK, blocks
+from lib.retrieval.bootstrap import paired_difference
 from threadpoolctl import threadpool_info
 
-from lib.reranking.landmark_country import apply_votes
-from lib.reranking.votes import Tags, Votes, tag_gallery, vote
-from lib.retrieval.ann_index import ApproximateIndex, build_index, read_index
-from lib.retrieval.embedding_table import BLOCK, blocks
+from lib.reranking import RetrievalData, landmark_country_rerank, query_votes
+from lib.reranking.landmark_country import vote_scores
+from lib.reranking.votes import Tags, Votes, tag_gallery
+from lib.retrieval.ann_index import build_index, read_index
 from lib.retrieval.knn import nearest, search
-from lib.retrieval.scoring import paired_gain
 from tests.benchmarks.bench_clean import draw_sizes, measure
 
 DIMENSIONS = 512
@@ -172,15 +173,18 @@ def dense_formula(
     return np.take_along_axis(best, order, 1)
 
 
-def compare_with_dense(report: Report, world: World, votes: Votes, tags: Tags) -> None:
+def compare_with_dense(report: Report, world: World, data: RetrievalData) -> None:
     """The same final scoring on the largest part of the gallery that the dense formula can hold."""
     images = min(len(world.gallery), HOLDS // (16 * len(world.queries)))
     queries = world.queries.astype(np.float32)
     gallery = world.gallery[:images].astype(np.float32)
+    votes, tags = query_votes(data), tag_gallery(data)
     own = Tags(tags.landmarks[:images], tags.countries[:images])
+    L, C = (replace(term, tags=term.tags[:images]) for term in vote_scores(data))
+    part = replace(data, queries=queries, gallery=gallery)
     ours = report.time(
         "final scoring, the part that the dense formula can hold",
-        lambda: apply_votes(queries, gallery, votes, own),
+        lambda: part.rank(part.similarity + 1.0 * L + 0.1 * C),
     )
     found = {}
     for name, is_sorted in (("dense formula, sorted as published", True), ("dense, parted", False)):
@@ -196,20 +200,17 @@ def compare_with_dense(report: Report, world: World, votes: Votes, tags: Tags) -
         print(f"  {name}: {faster:.1f} times as long, {leaner:.1f} times the memory")
 
 
-def tag_through_index(
-    report: Report, world: World, folder: Path, probes: int
-) -> tuple[Tags, ApproximateIndex]:
+def tag_through_index(report: Report, world: World, folder: Path, probes: int) -> RetrievalData:
     """Build the index, tag the gallery through it, and say what exact tags would take."""
     rows = world.references
     report.time("index: train, fill and save", lambda: build_index(rows, folder / "index"))
     index = read_index(folder / "index", rows, probes=probes)
     labels = (rows, world.landmarks, world.countries)
-    tags = report.time(
-        "gallery tags through the index", lambda: tag_gallery(world.gallery, *labels, index=index)
-    )
+    data = RetrievalData(world.queries, world.gallery, *labels, index=index)
+    report.time("gallery tags through the index", lambda: tag_gallery(data))
     part = world.gallery[:: max(1, len(world.gallery) // 2_000)][:2_000]
     what = f"gallery tags exactly, {len(part):,} of {len(world.gallery):,} images"
-    report.time(what, lambda: tag_gallery(part, *labels))
+    report.time(what, lambda: tag_gallery(RetrievalData(part, part, *labels)))
     hours = report.seconds(what) * len(world.gallery) / len(part) / 3600
     operations = 2 * len(world.gallery) * len(rows) * DIMENSIONS
     print(f"  exact tags of the whole gallery: {hours:.2f} h (extrapolated)")
@@ -217,7 +218,7 @@ def tag_through_index(
         f"  on one GPU: {operations:.1e} operations, {operations / GPU_RATE:.0f} s at"
         f" {GPU_RATE:.0e} per second (an estimate, not measured)"
     )
-    return tags, index
+    return data
 
 
 def run(world: World, folder: Path, probes: int) -> Report:
@@ -229,25 +230,26 @@ def run(world: World, folder: Path, probes: int) -> Report:
     report.time("exact search, 100 of the gallery", lambda: search(queries, world.gallery, 100))
     bare_product(report, "bare product again", queries, world.gallery)
     print(f"  search over product: {_over_bare(report)}")
-    votes = report.time("query votes, exact", lambda: vote(queries, *labels))
-    tags, index = tag_through_index(report, world, folder, probes)
+    exact = RetrievalData(queries, world.gallery, *labels)
+    report.time("query votes, exact", lambda: query_votes(exact))
+    data = tag_through_index(report, world, folder, probes)
     report.time(
-        "query votes, k-reciprocal through the index",
-        lambda: vote(queries, *labels, reciprocal=True, index=index),
+        "query votes, k-reciprocal through the index", lambda: query_votes(data, reciprocal=True)
     )
+    query_votes(data)
     report.time(
         "final scoring, exact over the whole gallery",
-        lambda: apply_votes(queries, world.gallery, votes, tags),
+        lambda: landmark_country_rerank(data),
     )
     ratio = report.ratio(
         "final scoring, exact over the whole gallery", "exact search, 100 of the gallery"
     )
     print(f"  final scoring over search: {ratio}")
-    compare_with_dense(report, world, votes, tags)
-    after, before = map(pd.Series, np.random.default_rng(0).normal(size=(2, len(queries))))
+    compare_with_dense(report, world, data)
+    differences = np.random.default_rng(0).normal(size=(2, len(queries)))
     report.time(
         "paired bootstrap, 10,000 resamples",
-        lambda: paired_gain(after, before, generator=np.random.default_rng(1)),
+        lambda: paired_difference(*differences, generator=np.random.default_rng(1)),
     )
     whole = ("index: train, fill and save", "gallery tags through the index")
     whole += ("query votes, k-reciprocal through the index",)

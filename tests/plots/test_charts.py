@@ -8,7 +8,6 @@ from matplotlib.container import ErrorbarContainer
 
 from lib.plots import charts
 from lib.plots.sheets import INK, LEAKED, NEUTRAL, RIGHT, WRONG
-from lib.reranking.landmark_country import choose
 from tests.figures import STRICT, bars, check_picture, legend_of, png_size
 
 pytestmark = STRICT
@@ -226,7 +225,7 @@ def test_heat_frames_the_cell_that_is_chosen():
         axis, bar = figure.axes
         (frame,) = axis.patches
         column, row = frame.get_xy()
-        assert (table.index[row], table.columns[column]) == choose(table)
+        assert (table.index[row], table.columns[column]) == table.stack().sort_index().idxmax()
         assert [float(text.get_text()) for text in axis.texts] == values.ravel().tolist()
         assert bar.get_ylabel() == "mAP@100"
 

@@ -4,44 +4,28 @@ import pytest
 
 from lib.plots.explorers import RerankingExplorer as Explorer
 from lib.plots.explorers import widget
-from lib.reranking.landmark_country import apply_votes
+from lib.reranking.landmark_country import landmark_country_rerank
 from tests.figures import check_picture
-from tests.material import small_evaluation, small_material
 from tests.numbered import NumberedSource
+from tests.retrieval_data import small_data, small_evaluation
 
 
 @pytest.fixture(scope="module")
 def explorer():
     evaluation = small_evaluation()
-    material = small_material(evaluation)
-    return Explorer(
-        NumberedSource(),
-        evaluation,
-        material.queries,
-        material.gallery,
-        material.query_votes(3),
-        material.tags,
-        material.plain,
-        {0: "Old Gate"},
-        columns=5,
-    )
+    names = {0: "Old Gate"}
+    voting = {"top": 2}
+    data = small_data(evaluation)
+    return Explorer(NumberedSource(), evaluation, data, voting, names, columns=5)
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(0.0, 0.0), (0.5, 0.1), (2.0, 1.0)])
 def test_explorer_ranks_one_query_as_all_of_them_are_ranked(explorer, alpha, beta):
-    every = apply_votes(
-        explorer.queries.rows,
-        explorer.gallery.rows,
-        explorer.votes,
-        explorer.tags,
-        k=5,
-        alpha=alpha,
-        beta=beta,
-    )
+    every = landmark_country_rerank(explorer.data, alpha=alpha, beta=beta, top=2)
     for query in ("q0", "q17"):
         sums = explorer.strip(query, alpha, beta).sums
-        row = explorer.before.row(query)
-        assert sums["final"].tolist() == pytest.approx(every.scores[row].tolist())
+        row = explorer.data.plain.row(query)
+        assert sums["final"].tolist() == pytest.approx(every.scores[row, :5].tolist())
 
 
 def test_explorer_draws_one_strip_or_several(explorer):

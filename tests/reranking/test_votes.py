@@ -2,13 +2,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.reranking.k_reciprocal import Reciprocal, reciprocal_neighbours
-from lib.reranking.votes import Tags, tag_gallery, vote
+from lib.reranking.data import RetrievalData
+from lib.reranking.k_reciprocal import ReciprocalSettings, reciprocal_neighbours
+from lib.reranking.votes import Tags, gallery_votes, query_votes, tag_gallery
+from tests.winners import unit_rows
 
 
-def unit_rows(generator, count, width):
-    rows = generator.standard_normal((count, width))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+def vote(queries, references, landmarks, countries, **voting):
+    return query_votes(RetrievalData(queries, queries, references, landmarks, countries), **voting)
+
+
+def tags_of(gallery, references, landmarks, countries):
+    return tag_gallery(RetrievalData(gallery, gallery, references, landmarks, countries))
 
 
 def at_cosines(*cosines):
@@ -101,13 +106,13 @@ def test_vote_tabulates_who_voted():
     assert table["country"].tolist() == ["IN", ""]
 
 
-@pytest.mark.parametrize("settings", [True, Reciprocal(8, 4, 2)])
+@pytest.mark.parametrize("settings", [True, ReciprocalSettings(8, 4, 2)])
 def test_vote_can_choose_voters_by_reciprocal_similarity(settings):
     generator = np.random.default_rng(0)
     queries, references = unit_rows(generator, 6, 4), unit_rows(generator, 80, 4)
     landmarks = generator.integers(0, 5, 80)
     votes = vote(queries, references, landmarks, ["CN"] * 80, reciprocal=settings)
-    chosen = settings if isinstance(settings, Reciprocal) else Reciprocal()
+    chosen = settings if isinstance(settings, ReciprocalSettings) else ReciprocalSettings()
     similarities, positions = reciprocal_neighbours(queries, references, 3, chosen)
     np.testing.assert_array_equal(votes.references, positions)
     np.testing.assert_array_equal(votes.similarities, similarities)
@@ -122,7 +127,7 @@ def test_vote_reads_a_float16_memory_map(tmp_path):
     mapped = np.load(tmp_path / "references.npy", mmap_mode="r")
     landmarks = generator.integers(-1, 50, 900)
     queries = unit_rows(generator, 5, 8)
-    votes = vote(queries, mapped, landmarks, [""] * 900, block=100)
+    votes = vote(queries, mapped, landmarks, [""] * 900)
     expected = vote(queries, references.astype(np.float32), landmarks, [""] * 900)
     np.testing.assert_array_equal(votes.references, expected.references)
     np.testing.assert_array_equal(votes.landmark_scores, expected.landmark_scores)
@@ -131,7 +136,7 @@ def test_vote_reads_a_float16_memory_map(tmp_path):
 def test_tag_gallery_takes_the_nearest_labelled_reference():
     gallery = at_cosines(1.0, 0.5, 0.0)
     references = at_cosines(0.99, 0.9, 0.1)
-    tags = tag_gallery(gallery, references, [-1, 5, 6], ["FR", "CN", ""])
+    tags = tags_of(gallery, references, [-1, 5, 6], ["FR", "CN", ""])
     assert tags.landmarks.tolist() == [5, 6, 6]
     assert tags.countries.tolist() == ["CN", "", ""]
 
@@ -143,7 +148,7 @@ def test_nothing_labelled_means_no_votes_and_no_tags(landmarks):
         votes = vote(QUERY, references, landmarks, countries, reciprocal=reciprocal)
         assert votes.landmarks.shape == votes.countries.shape == (1, 0)
         assert len(votes.of(0)) == 0
-    tags = tag_gallery(np.eye(2), references, landmarks, countries)
+    tags = tags_of(np.eye(2), references, landmarks, countries)
     assert tags.landmarks.tolist() == [-1, -1]
     assert tags.countries.tolist() == ["", ""]
 
@@ -151,7 +156,7 @@ def test_nothing_labelled_means_no_votes_and_no_tags(landmarks):
 def test_no_queries_and_no_gallery_are_no_votes_and_no_tags():
     nobody = np.zeros((0, 2))
     assert len(vote(nobody, np.eye(2), [1, 2], ["CN", "IN"])) == 0
-    assert len(tag_gallery(nobody, np.eye(2), [1, 2], ["CN", "IN"])) == 0
+    assert len(tags_of(nobody, np.eye(2), [1, 2], ["CN", "IN"])) == 0
 
 
 def test_tags_read_table_columns_and_keep_namibia():
@@ -173,28 +178,16 @@ def test_tags_read_table_columns_and_keep_namibia():
     ],
 )
 def test_vote_and_tag_gallery_refuse_bad_input(references, landmarks, countries, message):
-    for stage in (vote, tag_gallery):
+    for stage in (vote, tags_of):
         with pytest.raises(ValueError, match=message):
             stage(QUERY, references, landmarks, countries)
 
 
-@pytest.mark.parametrize("reciprocal", [False, True])
-def test_votes_of_one_query_are_its_rows_of_all(reciprocal):
+def test_gallery_votes_are_raw_sums():
     generator = np.random.default_rng(2)
-    queries, references = unit_rows(generator, 5, 4), unit_rows(generator, 40, 4)
+    gallery, references = unit_rows(generator, 5, 4), unit_rows(generator, 40, 4)
     labels = generator.integers(0, 6, 40), ["CN"] * 40
-    every = vote(queries, references, *labels, reciprocal=reciprocal)
-    for row in range(5):
-        alone = every.only(row)
-        assert len(alone) == 1
-        pd.testing.assert_frame_equal(alone.of(0), every.of(row))
-        np.testing.assert_array_equal(alone.landmark_scores[0], every.landmark_scores[row])
-        landmark, similarity = alone.nearest()
-        assert landmark[0] == every.of(row)["landmark"].iloc[0] == every.nearest()[0][row]
-        assert similarity[0] == every.nearest()[1][row]
-
-
-def test_nearest_voter_of_no_reference_is_nobody():
-    landmarks, similarities = vote(QUERY, np.ones((0, 2)), [], []).nearest()
-    assert landmarks.tolist() == [-1]
-    assert similarities.tolist() == [0.0]
+    found = gallery_votes(RetrievalData(gallery[:1], gallery, references, *labels), top=4)
+    expected = vote(gallery, references, *labels, top=4, normalise=False)
+    np.testing.assert_array_equal(found.landmarks, expected.landmarks)
+    np.testing.assert_array_equal(found.landmark_scores, expected.landmark_scores)

@@ -1,11 +1,12 @@
+import dataclasses
 import re
 
 import faiss
 import numpy as np
 import pytest
 
-from lib.reranking.landmark_country import landmark_country_rerank
-from lib.reranking.votes import tag_gallery, vote
+from lib.reranking import RetrievalData, landmark_country_rerank, query_votes
+from lib.reranking.votes import tag_gallery
 from lib.retrieval import ann_index
 from lib.retrieval.ann_index import ApproximateIndex, build_index, index_if_large, read_index
 from lib.retrieval.embedding_table import EmbeddingSubset
@@ -101,8 +102,9 @@ def test_an_index_of_other_rows_is_refused(rows, folder):
     with pytest.raises(ValueError, match="an index or a score term, found both"):
         nearest(rows[:1], rows, 1, index=index, term=term)
     landmarks = np.where(np.arange(3000) == 7, -1, 1)
+    data = RetrievalData(rows[:1], rows[:1], rows, landmarks, ["CN"] * 3000, index=index)
     with pytest.raises(ValueError, match="of the 2999 references searched, found one of 3000"):
-        tag_gallery(rows[:1], rows, landmarks, ["CN"] * 3000, index=index)
+        tag_gallery(data)
 
 
 def test_stages_take_the_index_and_say_how_good_it_is(rows, folder, capsys):
@@ -112,17 +114,16 @@ def test_stages_take_the_index_and_say_how_good_it_is(rows, folder, capsys):
     np.testing.assert_array_equal(
         search(queries, rows, 6, index=index).positions, search(queries, rows, 6).positions
     )
-    tags = tag_gallery(gallery, rows, *labels, index=index)
-    np.testing.assert_array_equal(tags.landmarks, tag_gallery(gallery, rows, *labels).landmarks)
+    exact = RetrievalData(queries, gallery, rows, *labels)
+    data = dataclasses.replace(exact, index=index)
+    np.testing.assert_array_equal(tag_gallery(data).landmarks, tag_gallery(exact).landmarks)
     for reciprocal in (False, True):
-        votes = vote(queries, rows, *labels, index=index, reciprocal=reciprocal)
-        exact = vote(queries, rows, *labels, reciprocal=reciprocal)
-        np.testing.assert_array_equal(votes.landmark_scores, exact.landmark_scores)
-    ranking = landmark_country_rerank(queries, gallery, rows, *labels, index=index)
-    exact = landmark_country_rerank(queries, gallery, rows, *labels)
-    np.testing.assert_array_equal(ranking.positions, exact.positions)
+        votes, expected = (query_votes(one, reciprocal=reciprocal) for one in (data, exact))
+        np.testing.assert_array_equal(votes.landmark_scores, expected.landmark_scores)
+    ranking, expected = landmark_country_rerank(data), landmark_country_rerank(exact)
+    np.testing.assert_array_equal(ranking.positions, expected.positions)
     lines = capsys.readouterr().out.splitlines()
-    assert sum(bool(re.search("recall@1 1.0000", line)) for line in lines) == len(lines) == 7
+    assert sum(bool(re.search("recall@1 1.0000", line)) for line in lines) == len(lines) == 5
 
 
 def test_index_if_large_is_none_where_exact_search_is_quick(rows, tmp_path):

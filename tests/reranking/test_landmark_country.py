@@ -1,16 +1,22 @@
+import dataclasses
+
 import numpy as np
 import pytest
 
-from lib.reranking.landmark_country import add_votes, apply_votes, explain, landmark_country_rerank
-from lib.reranking.votes import Tags, Votes, tag_gallery, vote
+from lib.reranking.data import RetrievalData
+from lib.reranking.k_reciprocal import k_reciprocal_rerank
+from lib.reranking.landmark_country import (
+    choose_weights,
+    explain,
+    k_reciprocal_landmark_country,
+    landmark_country_rerank,
+    vote_scores,
+)
+from lib.retrieval import scoring
 from lib.retrieval.knn import search
 from lib.retrieval.metrics import mean_average_precision
-from lib.retrieval.ranking import Ranking
-
-
-def unit_rows(generator, count, width):
-    rows = generator.standard_normal((count, width))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+from tests.numbered import numbered_evaluation
+from tests.winners import unit_rows
 
 
 def random_case(seed, queries=12, images=700, references=150, width=6):
@@ -57,18 +63,31 @@ def naive_rerank(case, k, alpha, beta, top, normalise):
     return rankings
 
 
-SLIDE_QUERY = np.array([[1.0, 0.0]])
-SLIDE_GALLERY = np.array([[c, np.sqrt(1 - c * c)] for c in (0.7, 0.6, 0.5, 0.1)])
-SLIDE_VOTES = Votes(
-    landmarks=np.array([[7]]),
-    landmark_scores=np.array([[0.7]]),
-    countries=np.array([["CN"]]),
-    country_scores=np.array([[0.9]]),
-    references=np.array([[0]]),
-    similarities=np.array([[0.7]]),
-    voters=Tags([7], ["CN"]),
-)
-SLIDE_TAGS = Tags([7, 8, 9, 7], ["CN", "IN", "CN", "CN"])
+RAW = {"normalise": False}
+
+
+def slide_data(k=100):
+    """The example of the slides: raw votes of 0.7 for the query's landmark, 0.9 for its country.
+
+    Three references vote. Four others, orthogonal to the query, tag the gallery.
+    """
+    axes = np.eye(8)
+
+    def at_cosine(cosine, axis):
+        return cosine * axes[0] + np.sqrt(1 - cosine**2) * axes[axis]
+
+    gallery = [at_cosine(cosine, 1 + i) for i, cosine in enumerate((0.7, 0.6, 0.5, 0.1))]
+    voters = [at_cosine(cosine, 5 + i) for i, cosine in enumerate((0.4, 0.3, 0.2))]
+    return RetrievalData(
+        axes[:1],
+        np.array(gallery),
+        np.array([*axes[1:5], *voters]),
+        [7, 8, 9, 7, 7, 7, 10],
+        ["CN", "IN", "CN", "CN", "CN", "CN", "CN"],
+        query_ids=["q"],
+        gallery_ids=["same", "india", "china", "side"],
+        k=k,
+    )
 
 
 @pytest.mark.parametrize(
@@ -80,10 +99,8 @@ SLIDE_TAGS = Tags([7, 8, 9, 7], ["CN", "IN", "CN", "CN"])
         (1.0, 0.2, [0, 3, 2, 1]),  # slide 8 draws the country ahead: that needs beta > 1/9
     ],
 )
-def test_apply_votes_gives_the_slides_numbers(alpha, beta, order):
-    ranking = apply_votes(
-        SLIDE_QUERY, SLIDE_GALLERY, SLIDE_VOTES, SLIDE_TAGS, alpha=alpha, beta=beta
-    )
+def test_landmark_country_rerank_gives_the_slides_numbers(alpha, beta, order):
+    ranking = landmark_country_rerank(slide_data(), alpha=alpha, beta=beta, **RAW)
     final = [
         0.7 + alpha * 0.7 + beta * 0.9,
         0.6,
@@ -99,20 +116,12 @@ def test_apply_votes_gives_the_slides_numbers(alpha, beta, order):
 @pytest.mark.parametrize(("alpha", "beta", "top"), [(1.0, 0.1, 3), (0.3, 0.5, 1), (0.0, 0.0, 5)])
 def test_landmark_country_rerank_agrees_with_the_dense_formula(seed, normalise, alpha, beta, top):
     case = random_case(seed)
-    ranking = landmark_country_rerank(
-        **case, k=100, alpha=alpha, beta=beta, top=top, normalise=normalise, block=64 + 37 * seed
-    )
+    data = RetrievalData(**case)
+    ranking = landmark_country_rerank(data, alpha=alpha, beta=beta, top=top, normalise=normalise)
     expected = naive_rerank(case, 100, alpha, beta, top, normalise)
     for row, (order, final) in enumerate(expected):
         assert ranking.positions[row].tolist() == order
         np.testing.assert_allclose(ranking.scores[row], final, atol=1e-6)
-
-
-def test_landmark_country_rerank_does_not_depend_on_blocks():
-    case = random_case(5, images=3000)
-    rankings = [landmark_country_rerank(**case, k=20, block=block) for block in (131, 65_536)]
-    np.testing.assert_array_equal(rankings[0].positions, rankings[1].positions)
-    np.testing.assert_array_equal(rankings[0].scores, rankings[1].scores)
 
 
 def test_landmark_country_rerank_breaks_ties_by_position():
@@ -120,7 +129,7 @@ def test_landmark_country_rerank_breaks_ties_by_position():
     case = random_case(6)
     case["gallery"] = np.eye(6, dtype=np.float32)[np.arange(700) % 6]
     case["queries"] = np.eye(6, dtype=np.float32)
-    ranking = landmark_country_rerank(**case, k=150, block=53)
+    ranking = landmark_country_rerank(RetrievalData(**case, k=150))
     for scores, positions in zip(ranking.scores, ranking.positions, strict=True):
         assert (np.diff(positions)[np.diff(scores) == 0] > 0).all()
         assert positions[0] == np.flatnonzero(np.arange(700) % 6 == positions[0] % 6)[0]
@@ -131,9 +140,9 @@ def test_landmark_country_rerank_without_weights_or_labels_is_search():
     plain = search(case["queries"], case["gallery"], 40)
     unlabelled = case | dict(reference_landmarks=np.full(150, -1))
     for ranking in (
-        landmark_country_rerank(**case, k=40, alpha=0.0, beta=0.0),
-        landmark_country_rerank(**unlabelled, k=40),
-        landmark_country_rerank(**unlabelled, k=40, reciprocal=True),
+        landmark_country_rerank(RetrievalData(**case, k=40), alpha=0.0, beta=0.0),
+        landmark_country_rerank(RetrievalData(**unlabelled, k=40)),
+        landmark_country_rerank(RetrievalData(**unlabelled, k=40), reciprocal=True),
     ):
         np.testing.assert_array_equal(ranking.positions, plain.positions)
         np.testing.assert_array_equal(ranking.scores, plain.scores)
@@ -141,8 +150,8 @@ def test_landmark_country_rerank_without_weights_or_labels_is_search():
 
 def test_landmark_country_rerank_adds_no_country_where_none_is_known():
     case = random_case(8) | dict(reference_countries=np.full(150, ""))
-    with_beta = landmark_country_rerank(**case, k=30, beta=5.0)
-    without = landmark_country_rerank(**case, k=30, beta=0.0)
+    with_beta = landmark_country_rerank(RetrievalData(**case, k=30), beta=5.0)
+    without = landmark_country_rerank(RetrievalData(**case, k=30), beta=0.0)
     np.testing.assert_array_equal(with_beta.positions, without.positions)
     np.testing.assert_array_equal(with_beta.scores, without.scores)
 
@@ -163,11 +172,9 @@ def test_landmark_country_rerank_brings_in_what_search_never_retrieved():
     names = [f"g{i}" for i in range(len(landmarks))]
     solution = {f"q{q}": {names[i] for i in np.flatnonzero(landmarks == q)} for q in range(30)}
     ids = dict(query_ids=list(solution), gallery_ids=names)
-    before = search(queries, gallery, 20, **ids)
-    after = landmark_country_rerank(
-        queries, gallery, references, landmarks, ["CN"] * 360, k=20, **ids
-    )
-    gained = mean_average_precision(after, solution) - mean_average_precision(before, solution)
+    data = RetrievalData(queries, gallery, references, landmarks, ["CN"] * 360, k=20, **ids)
+    after = mean_average_precision(landmark_country_rerank(data), solution)
+    gained = after - mean_average_precision(data.plain, solution)
     assert gained > 0.1
 
 
@@ -176,26 +183,34 @@ def test_landmark_country_rerank_ranks_an_image_identical_to_the_query_by_the_fo
     case = random_case(10, width=24)
     case["reference_landmarks"] = np.arange(150)
     case["gallery"][[3, 500]] = case["queries"][0]
-    ranking = landmark_country_rerank(**case, k=5)
+    ranking = landmark_country_rerank(RetrievalData(**case, k=5))
     assert ranking.positions[0, :2].tolist() == [3, 500]
     assert ranking.scores[0, 0] == ranking.scores[0, 1]
 
 
 @pytest.mark.parametrize(("queries", "images"), [(0, 5), (5, 0), (0, 0)])
 def test_landmark_country_rerank_of_nothing_is_an_empty_ranking(queries, images):
-    ranking = landmark_country_rerank(**random_case(11, queries=queries, images=images), k=3)
+    case = random_case(11, queries=queries, images=images)
+    ranking = landmark_country_rerank(RetrievalData(**case, k=3))
     assert ranking.positions.shape == (queries, min(3, images))
 
 
 def test_landmark_country_rerank_keeps_ids_in_step():
     case = random_case(12, queries=2, images=5)
-    ids = dict(query_ids=["x", "y"], gallery_ids=list("abcde"))
-    ranking = landmark_country_rerank(**case, k=100, **ids)
+    data = RetrievalData(**case, query_ids=["x", "y"], gallery_ids=list("abcde"))
+    ranking = landmark_country_rerank(data)
     assert all(sorted(found) == list("abcde") for found in ranking.predictions().values())
-    with pytest.raises(ValueError, match="one gallery id per row, found 4 ids for 5 rows"):
-        landmark_country_rerank(**case, gallery_ids=list("abcd"))
-    with pytest.raises(ValueError, match="one query id per row, found 1 ids for 2 rows"):
-        landmark_country_rerank(**case, query_ids=["x"])
+
+
+def test_landmark_country_rerank_of_one_query_is_its_row_of_all():
+    data = RetrievalData(**random_case(3), query_ids=[f"q{i}" for i in range(12)])
+    every = landmark_country_rerank(data)
+    alone = landmark_country_rerank(data, query="q7")
+    assert alone.query_ids.tolist() == ["q7"]
+    np.testing.assert_array_equal(alone.positions[0], every.positions[7])
+    np.testing.assert_array_equal(alone.scores[0], every.scores[7])
+    with pytest.raises(ValueError, match="one of the 12 ranked queries, found 'nobody'"):
+        landmark_country_rerank(data, query="nobody")
 
 
 @pytest.mark.parametrize(
@@ -206,28 +221,20 @@ def test_landmark_country_rerank_keeps_ids_in_step():
         (dict(reference_landmarks=[1, 2]), r"found \(2,\) and 150"),
         (dict(references=np.ones((149, 6))), "found 150 for 149 references"),
         (dict(gallery=np.full((700, 6), np.nan)), "finite gallery.* row 0"),
-        (dict(alpha=np.nan), "finite alpha and beta"),
+        (dict(alpha=np.nan), "finite weight"),
         (dict(top=0), "at least 1, found 0"),
         (dict(k=0), "at least 1, found 0"),
     ],
 )
 def test_landmark_country_rerank_refuses_bad_input(changes, message):
+    case = random_case(13) | changes
+    settings = {name: case.pop(name) for name in ("alpha", "top") if name in case}
     with pytest.raises(ValueError, match=message):
-        landmark_country_rerank(**(random_case(13) | changes))
-
-
-def test_apply_votes_refuses_votes_and_tags_of_something_else():
-    with pytest.raises(ValueError, match="one vote per row of embeddings, found 1 for 2"):
-        apply_votes(np.eye(2), SLIDE_GALLERY, SLIDE_VOTES, SLIDE_TAGS)
-    with pytest.raises(ValueError, match="one tag per row of embeddings, found 4 for 3"):
-        apply_votes(SLIDE_QUERY, SLIDE_GALLERY[:3], SLIDE_VOTES, SLIDE_TAGS)
+        landmark_country_rerank(RetrievalData(**case), **settings)
 
 
 def test_explain_takes_the_slides_scores_apart():
-    ids = dict(query_ids=["q"], gallery_ids=["same", "india", "china", "side"])
-    weights = dict(alpha=1.0, beta=0.1)
-    ranking = apply_votes(SLIDE_QUERY, SLIDE_GALLERY, SLIDE_VOTES, SLIDE_TAGS, **weights, **ids)
-    table = explain(ranking, SLIDE_VOTES, SLIDE_TAGS, "q", **weights).set_index("id")
+    table = explain(slide_data(), "q", alpha=1.0, beta=0.1, **RAW).set_index("id")
     assert table.index.tolist() == ["same", "side", "india", "china"]
     assert table["raw"].tolist() == pytest.approx([0.7, 0.1, 0.6, 0.5], abs=1e-6)
     assert table["landmark"].tolist() == pytest.approx([0.7, 0.7, 0.0, 0.0])
@@ -240,66 +247,95 @@ def test_explain_takes_the_slides_scores_apart():
 
 def test_explain_finds_the_raw_similarities_again():
     case = random_case(14)
-    labelled = [case[name] for name in ("references", "reference_landmarks", "reference_countries")]
-    votes = vote(case["queries"], *labelled)
-    tags = tag_gallery(case["gallery"], *labelled)
-    ranking = apply_votes(case["queries"], case["gallery"], votes, tags, alpha=0.7, beta=0.2)
     similarities = case["queries"] @ case["gallery"].T
-    for row in range(len(ranking)):
-        table = explain(ranking, votes, tags, row, alpha=0.7, beta=0.2)
+    data = RetrievalData(**case)
+    for row in range(12):
+        table = explain(data, row, alpha=0.7, beta=0.2)
         raw = similarities[row, table["position"]]
         np.testing.assert_allclose(table["raw"], raw, atol=1e-6)
-
-
-def test_explain_refuses_what_it_does_not_know():
-    ranking = apply_votes(SLIDE_QUERY, SLIDE_GALLERY, SLIDE_VOTES, SLIDE_TAGS)
-    with pytest.raises(ValueError, match="expected one of the 1 ranked queries"):
-        explain(ranking, SLIDE_VOTES, SLIDE_TAGS, 3)
-    with pytest.raises(ValueError, match="votes and tags of this ranking"):
-        explain(ranking, SLIDE_VOTES, Tags([7], ["CN"]), 0)
+    with pytest.raises(ValueError, match="expected one of the 12 ranked queries"):
+        explain(data, 12)
 
 
 def test_explain_tells_what_the_rerank_moved():
-    ids = dict(query_ids=["q"], gallery_ids=["same", "india", "china", "side"])
-    plain = search(SLIDE_QUERY, SLIDE_GALLERY, 2, **ids)
-    ranking = apply_votes(SLIDE_QUERY, SLIDE_GALLERY, SLIDE_VOTES, SLIDE_TAGS, **ids)
-    table = explain(ranking, SLIDE_VOTES, SLIDE_TAGS, "q", before=plain).set_index("id")
-    assert table["rank_before"].fillna(0).tolist() == [1, 0, 2, 0]
-    assert table["moved"].tolist() == [
-        "stayed",
-        "not among the 2 before",
-        "fell from rank 2",
-        "not among the 2 before",
-    ]
-    full = search(SLIDE_QUERY, SLIDE_GALLERY, 4, **ids)
-    table = explain(ranking, SLIDE_VOTES, SLIDE_TAGS, "q", before=full)
+    table = explain(slide_data(k=2), "q", **RAW).set_index("id")
+    assert table["rank_before"].fillna(0).tolist() == [1, 0]
+    assert table["moved"].tolist() == ["stayed", "not among the 2 before"]
+    table = explain(slide_data(), "q", **RAW)
     assert table["rank_before"].tolist() == [1, 4, 2, 3]
     assert table["moved"].iloc[1] == "came from rank 4"
-    with pytest.raises(ValueError, match="one of the 1 ranked queries, found 'q'"):
-        explain(ranking, SLIDE_VOTES, SLIDE_TAGS, "q", before=Ranking([[0.9]], [[0]], ["p"]))
+    assert table["moved"].iloc[2] == "fell from rank 2"
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_add_votes_to_the_whole_gallery_is_apply_votes(seed):
-    case = random_case(seed)
-    labelled = [case[name] for name in ("references", "reference_landmarks", "reference_countries")]
-    votes, tags = vote(case["queries"], *labelled), tag_gallery(case["gallery"], *labelled)
-    whole = search(case["queries"], case["gallery"], 700)
-    found = add_votes(whole, votes, tags, alpha=0.7, beta=0.2)
-    expected = apply_votes(
-        case["queries"], case["gallery"], votes, tags, k=700, alpha=0.7, beta=0.2
+def test_k_reciprocal_landmark_country_adds_votes_within_the_lists(seed):
+    data = RetrievalData(**random_case(seed), k=30)
+    before, found = k_reciprocal_rerank(data), k_reciprocal_landmark_country(data)
+    terms = vote_scores(data, reciprocal=True)
+    for row in range(12):
+        positions = before.positions[row]
+        landmark, country = (term.at(np.array([[row]]), positions[None])[0] for term in terms)
+        final = (before.scores[row] + landmark + 0.1 * country).astype(np.float32)
+        order = np.lexsort((positions, -final))
+        assert found.positions[row].tolist() == positions[order].tolist()
+        np.testing.assert_allclose(found.scores[row], final[order], atol=1e-6)
+    with pytest.raises(ValueError, match="finite weight"):
+        k_reciprocal_landmark_country(data, alpha=np.inf)
+
+
+ALPHAS, BETAS = (0.0, 0.5, 2.0), (0.0, 0.1, 0.4, 1.0)
+
+
+def noisy_data(evaluation, seed):
+    """Queries in another order than the evaluation's, with the ids that say so."""
+    generator = np.random.default_rng(seed)
+
+    def rows_near(centres, noise=0.35):
+        rows = centres + noise * generator.normal(size=centres.shape)
+        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+        return rows.astype(np.float16)
+
+    centres = rows_near(np.eye(3, 8), noise=0.1)
+    order = generator.permutation(len(evaluation.queries))
+    queries = evaluation.queries.iloc[order]
+    shown = queries["country"].map({"NA": 0, "FR": 1, "JP": 2}).to_numpy()
+    landmarks = generator.integers(3, size=40)
+    return RetrievalData(
+        rows_near(centres[shown]),
+        rows_near(centres[evaluation.gallery["landmark_id"]]),
+        rows_near(centres[landmarks]),
+        landmarks,
+        np.array(["NA", "FR", "FR"])[landmarks],
+        query_ids=queries["id"].to_numpy(dtype=str),
+        gallery_ids=evaluation.gallery["id"].to_numpy(dtype=str),
     )
-    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-6)
-    np.testing.assert_array_equal(found.positions[:, :50], expected.positions[:, :50])
 
 
-def test_add_votes_reorders_a_list_and_brings_nothing_in():
-    ids = dict(query_ids=["q"], gallery_ids=["same", "india", "china", "side"])
-    plain = search(SLIDE_QUERY, SLIDE_GALLERY, 3, **ids)
-    found = add_votes(plain, SLIDE_VOTES, SLIDE_TAGS, alpha=1.0, beta=0.2)
-    assert found.predictions() == {"q": ["same", "china", "india"]}
-    assert found.scores[0].tolist() == pytest.approx([1.58, 0.68, 0.6])
-    with pytest.raises(ValueError, match="tags of the 4 gallery images, found 1"):
-        add_votes(plain, SLIDE_VOTES, Tags([7], ["CN"]))
-    with pytest.raises(ValueError, match="finite alpha and beta"):
-        add_votes(plain, SLIDE_VOTES, SLIDE_TAGS, alpha=np.inf)
+@pytest.mark.parametrize("voting", [{}, {"top": 1, "normalise": False}])
+def test_choose_weights_takes_the_best_cell_on_public_queries(voting):
+    evaluation = numbered_evaluation(queries=24, gallery=60)
+    for seed in range(2):
+        data = noisy_data(evaluation, seed)
+        best, table = choose_weights(
+            data, evaluation, alphas=ALPHAS[::-1], betas=(1.0, 0.1, 0.4, 0.0), **voting
+        )
+        assert (table.index.tolist(), table.columns.tolist()) == (list(ALPHAS), list(BETAS))
+        expected = {}
+        for alpha in ALPHAS:
+            for beta in BETAS:
+                ranking = landmark_country_rerank(data, alpha=alpha, beta=beta, **voting)
+                scores = scoring.score_queries(ranking, evaluation)
+                expected[alpha, beta] = scoring.map_of_usage(scores, "Public")
+                assert table.loc[alpha, beta] == pytest.approx(expected[alpha, beta], abs=1e-12)
+        equal = [cell for cell in expected if table.loc[cell] == table.to_numpy().max()]
+        assert (best["alpha"], best["beta"]) == min(equal)
+        assert len(np.unique(table)) > 3  # the weights matter here
+
+
+def test_choose_weights_is_empty_without_public_queries():
+    evaluation = numbered_evaluation(queries=24, gallery=60)
+    private = {"Private": evaluation.solution["Private"]}
+    privately = dataclasses.replace(evaluation, solution=private)
+    best, table = choose_weights(noisy_data(evaluation, 0), privately, alphas=[1], betas=[0])
+    assert best == {}
+    assert table.empty

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from lib.reranking.k_reciprocal import Reciprocal, reciprocal_neighbours, reciprocal_rerank
-from lib.retrieval.knn import search
-
-
-def unit_rows(generator, count, width):
-    rows = generator.standard_normal((count, width))
-    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+from lib.reranking.data import RetrievalData
+from lib.reranking.k_reciprocal import (
+    ReciprocalSettings,
+    k_reciprocal_rerank,
+    reciprocal_neighbours,
+)
+from tests.winners import unit_rows
 
 
 def naive(query, references, k, settings):
@@ -57,7 +57,12 @@ def naive(query, references, k, settings):
 
 @pytest.mark.parametrize(
     "settings",
-    [Reciprocal(), Reciprocal(6, 4, 1), Reciprocal(10, 7, 2, plain=0.3), Reciprocal(3, 10, 3)],
+    [
+        ReciprocalSettings(),
+        ReciprocalSettings(6, 4, 1),
+        ReciprocalSettings(10, 7, 2, plain=0.3),
+        ReciprocalSettings(3, 10, 3),
+    ],
 )
 def test_reciprocal_neighbours_agree_with_naive_reference(settings):
     generator = np.random.default_rng(0)
@@ -74,14 +79,16 @@ def test_reciprocal_neighbours_agree_with_naive_reference(settings):
         assert positions[row].tolist() == best
 
 
-def test_reciprocal_neighbours_prefer_who_likes_them_back():
+def test_reciprocal_neighbours_prefer_mutual_neighbours():
     # The query sits in the tight group of references 0 to 4; reference 5 is as near but belongs
     # to a group of its own on the other side.
     angles = np.array([0.30, 0.31, 0.32, 0.33, 0.34, -0.29, -0.60, -0.61, -0.62, -0.63, -0.64])
     references = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     query = np.array([[1.0, 0.0]])
     near = np.argsort(-(query @ references.T)[0])[:2].tolist()
-    found = reciprocal_neighbours(query, references, 5, Reciprocal(candidates=11, k1=5, k2=1))[1]
+    found = reciprocal_neighbours(
+        query, references, 5, ReciprocalSettings(candidates=11, k1=5, k2=1)
+    )[1]
     assert near[0] == 5
     assert found[0].tolist() == [0, 1, 2, 3, 4]
 
@@ -90,7 +97,7 @@ def test_reciprocal_neighbours_of_many_copies_agree_with_naive_reference():
     # More copies than k1: an image that did not count as its own neighbour would have none left.
     references = np.repeat(unit_rows(np.random.default_rng(3), 3, 8), 14, axis=0)
     similarities, positions = reciprocal_neighbours(references[[20]], references, 42)
-    expected, best = naive(references[20], references, 42, Reciprocal())
+    expected, best = naive(references[20], references, 42, ReciprocalSettings())
     np.testing.assert_allclose(similarities[0], expected, atol=1e-5)
     assert sorted(positions[0, :14]) == list(range(14, 28)) == sorted(best[:14])
 
@@ -98,7 +105,7 @@ def test_reciprocal_neighbours_of_many_copies_agree_with_naive_reference():
 def test_reciprocal_neighbours_lie_between_zero_and_one():
     generator = np.random.default_rng(1)
     similarities, _ = reciprocal_neighbours(
-        unit_rows(generator, 5, 4), unit_rows(generator, 60, 4), 60, Reciprocal(60, 5, 2)
+        unit_rows(generator, 5, 4), unit_rows(generator, 60, 4), 60, ReciprocalSettings(60, 5, 2)
     )
     assert (similarities >= 0).all()
     assert (similarities <= 1).all()
@@ -117,34 +124,36 @@ def test_reciprocal_neighbours_are_defined_for_few_images(queries, references):
 @pytest.mark.parametrize("wrong", [dict(candidates=0), dict(k1=0), dict(k2=0), dict(plain=1.1)])
 def test_reciprocal_refuses_absurd_settings(wrong):
     with pytest.raises(ValueError, match="counts of at least 1 and a plain share"):
-        Reciprocal(**wrong)
+        ReciprocalSettings(**wrong)
 
 
-@pytest.mark.parametrize("settings", [Reciprocal(10, 10, 3, plain=0.3), Reciprocal(40, 20, 6, 0.3)])
-def test_reciprocal_rerank_agrees_with_naive_reference(settings):
+@pytest.mark.parametrize(
+    "settings", [ReciprocalSettings(10, 10, 3, plain=0.3), ReciprocalSettings(40, 20, 6, 0.3)]
+)
+def test_k_reciprocal_rerank_agrees_with_naive_reference(settings):
     generator = np.random.default_rng(4)
     centres = unit_rows(generator, 8, 12)
     gallery = centres[generator.integers(0, 8, 90)] + 0.4 * unit_rows(generator, 90, 12)
     gallery /= np.linalg.norm(gallery, axis=1, keepdims=True)
     queries = unit_rows(generator, 3, 12)
     ids = {"query_ids": list("abc"), "gallery_ids": [f"g{i}" for i in range(90)]}
-    plain = search(queries, gallery, 25, **ids)
-    found = reciprocal_rerank(plain, queries, gallery, settings)
+    data = RetrievalData(queries, gallery, gallery[:0], [], [], k=25, **ids)
+    found = k_reciprocal_rerank(data, settings=settings)
     for row, query in enumerate(queries):
         expected, best = naive(query, gallery, 25, settings)
         np.testing.assert_allclose(found.scores[row], expected, atol=1e-5)
         assert found.positions[row].tolist() == best
     assert list(found.predictions()) == ["a", "b", "c"]
-    with pytest.raises(ValueError, match="gallery of the 90 gallery images, found 89"):
-        reciprocal_rerank(plain, queries, gallery[:-1])
+    assert k_reciprocal_rerank(data, settings=settings) is found  # computed once
 
 
-def test_reciprocal_rerank_looking_at_all_of_it_is_the_papers_formula():
-    # Zhong et al. encode everybody; so does this when everybody is a candidate.
+def test_k_reciprocal_rerank_looking_at_all_of_it_is_the_papers_formula():
+    # Zhong et al. encode all images; so does this when all are candidates.
     generator = np.random.default_rng(5)
     gallery, queries = unit_rows(generator, 40, 6), unit_rows(generator, 2, 6)
-    settings = Reciprocal(candidates=40, k1=8, k2=4, plain=0.3)
-    found = reciprocal_rerank(search(queries, gallery, 40), queries, gallery, settings)
+    settings = ReciprocalSettings(candidates=40, k1=8, k2=4, plain=0.3)
+    data = RetrievalData(queries, gallery, gallery[:0], [], [], k=40)
+    found = k_reciprocal_rerank(data, settings=settings)
     for row, query in enumerate(queries):
         assert found.positions[row].tolist() == naive(query, gallery, 40, settings)[1]
         assert sorted(found.positions[row]) == list(range(40))

@@ -1,18 +1,16 @@
 import dataclasses
+import itertools
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from lib.reranking.comparison import PLAIN, RERANKERS, Comparison, Reranker, compare
-from lib.retrieval import scoring
-from tests.material import small_evaluation, small_material
+from lib.reranking.comparison import RERANKERS, Comparison, Reranker, compare
+from lib.retrieval import metrics, scoring
+from tests.retrieval_data import small_data, small_evaluation
 
-FEW = tuple(
-    reranker
-    for reranker in RERANKERS
-    if reranker.name in (PLAIN, "soft addition and penalty", "two models side by side")
-)
+PLAIN, SOFT = "plain search", "soft addition and penalty"
+FEW = (PLAIN, SOFT, "two models side by side")
 
 
 @pytest.fixture(scope="module")
@@ -21,18 +19,18 @@ def evaluation():
 
 
 @pytest.fixture(scope="module")
-def material(evaluation):
-    return small_material(evaluation)
+def data(evaluation):
+    return small_data(evaluation)
 
 
 @pytest.fixture(scope="module")
-def comparison(material, evaluation):
-    return compare(material, evaluation, rerankers=FEW)
+def comparison(data, evaluation):
+    return compare(data, evaluation, names=FEW)
 
 
 def test_compare_has_a_row_per_reranker(comparison):
     table = comparison.table
-    assert table["reranker"].tolist() == [reranker.name for reranker in FEW]
+    assert table["reranker"].tolist() == list(FEW)
     assert table["tried"].tolist() == [1, 16, 1]
     assert table[["gain", "gain_low", "gain_high"]].iloc[0].isna().all()
     assert (table["low"] <= table["private"]).all()
@@ -40,12 +38,12 @@ def test_compare_has_a_row_per_reranker(comparison):
     assert set(comparison.chosen) == set(table["reranker"])
 
 
-def test_compare_chooses_on_public_and_reports_private(comparison, material, evaluation):
-    soft = FEW[1]
+def test_compare_chooses_on_public_and_reports_private(comparison, data, evaluation):
+    soft = RERANKERS[SOFT]
     tried = {}
-    for bonus in soft.grid["bonus"]:
-        for penalty in soft.grid["penalty"]:
-            ranking = soft.rerank(material, bonus=bonus, penalty=penalty)
+    for bonus in soft.settings["bonus"]:
+        for penalty in soft.settings["penalty"]:
+            ranking = soft.rerank(data, bonus=bonus, penalty=penalty)
             tried[bonus, penalty] = scoring.score_queries(ranking, evaluation, k=20)
     public = {key: scoring.map_of_usage(scored, "Public") for key, scored in tried.items()}
     best = max(public, key=public.get)  # the first of several
@@ -53,53 +51,58 @@ def test_compare_chooses_on_public_and_reports_private(comparison, material, eva
     assert row["settings"] == f"bonus {best[0]:g}, penalty {best[1]:g}"
     assert row["public"] == public[best]
     assert row["private"] == pytest.approx(scoring.map_of_usage(tried[best]))
-    plain = scoring.score_queries(material.plain, evaluation, k=20)
+    plain = scoring.score_queries(data.plain, evaluation, k=20)
     gain = scoring.map_of_usage(tried[best]) - scoring.map_of_usage(plain)
     assert row["gain"] == pytest.approx(gain)
     assert row["gain_low"] <= gain <= row["gain_high"]
 
 
-def test_compare_never_looks_at_private_answers_to_choose(material, evaluation):
+def test_compare_never_looks_at_private_answers_to_choose(data, evaluation):
     shuffled = {query: {"g0"} for query in evaluation.solution["Private"]}
     solution = evaluation.solution | {"Private": shuffled}
-    other = compare(material, dataclasses.replace(evaluation, solution=solution), rerankers=FEW)
-    first = compare(material, evaluation, rerankers=FEW)
+    other = compare(data, dataclasses.replace(evaluation, solution=solution), names=FEW)
+    first = compare(data, evaluation, names=FEW)
     assert other.table["settings"].tolist() == first.table["settings"].tolist()
     assert other.table["private"].tolist() != first.table["private"].tolist()
 
 
-def test_compare_repeats_itself(material, evaluation, comparison):
-    again = compare(small_material(evaluation), evaluation, rerankers=FEW)
+def test_compare_repeats_itself(data, evaluation, comparison):
+    again = compare(small_data(evaluation), evaluation, names=FEW)
     pd.testing.assert_frame_equal(again.table, comparison.table)
     pd.testing.assert_frame_equal(again.continents, comparison.continents)
 
 
 def test_compare_leaves_ensembles_out_where_there_is_one_model(evaluation):
-    alone = compare(small_material(evaluation, two=False), evaluation, rerankers=FEW)
-    assert alone.table["reranker"].tolist() == [FEW[0].name, FEW[1].name]
+    alone = compare(small_data(evaluation, two=False), evaluation, names=FEW)
+    assert alone.table["reranker"].tolist() == [PLAIN, SOFT]
 
 
-def test_compare_takes_the_published_setting_without_public_queries(material, evaluation):
+def test_compare_takes_the_published_setting_without_public_queries(data, evaluation):
     queries = evaluation.queries.assign(usage="Private")
     solution = {"Private": evaluation.solution["Public"] | evaluation.solution["Private"]}
     privately = dataclasses.replace(evaluation, queries=queries, solution=solution)
-    table = compare(material, privately, rerankers=FEW).table
+    table = compare(data, privately, names=FEW).table
     assert table["settings"].iloc[1] == "bonus 1, penalty 0.1"
     assert table["public"].isna().all()
 
 
-def test_compare_asks_for_private_queries(material, evaluation):
+def test_compare_asks_for_private_queries(data, evaluation):
     queries = evaluation.queries.assign(usage="Public")
     solution = {"Public": evaluation.solution["Public"] | evaluation.solution["Private"]}
     with pytest.raises(ValueError, match="Private queries to report, found none"):
-        compare(material, dataclasses.replace(evaluation, queries=queries, solution=solution))
+        compare(data, dataclasses.replace(evaluation, queries=queries, solution=solution))
 
 
-def test_compare_prefers_the_first_of_equally_good_settings(material, evaluation):
-    indifferent = Reranker("same", "x", lambda material, **_: material.plain, {"a": (3, 1, 2)})
-    table = compare(material, evaluation, rerankers=[FEW[0], indifferent]).table
+def test_compare_takes_a_new_row_and_prefers_the_first_of_equally_good_settings(
+    data, evaluation, monkeypatch
+):
+    same = Reranker(lambda data, **_: data.plain, "x", {"a": (3, 1, 2)})
+    monkeypatch.setitem(RERANKERS, "same", same)
+    table = compare(data, evaluation, names=[PLAIN, "same"]).table
     assert table["settings"].iloc[1] == "a 3"
     assert table["gain"].iloc[1] == 0.0
+    with pytest.raises(ValueError, match=r"among plain search, .*, same; found 'nothing'"):
+        compare(data, evaluation, names=[PLAIN, "nothing"])
 
 
 def test_continents_and_their_spread_are_those_of_private_queries(comparison):
@@ -142,9 +145,34 @@ def test_spread_of_one_continent_is_none(capsys):
     )
 
 
-def test_best_is_the_one_of_one_model_that_is_best_on_public(comparison, material):
+def test_best_is_the_one_of_one_model_that_is_best_on_public(comparison, data):
     alone = comparison.table[comparison.table["reranker"] != "two models side by side"]
     best = comparison.best()
-    assert best.reranker.name == alone.loc[alone["public"].idxmax(), "reranker"]
-    again = best.reranker.rerank(material, **best.settings)
-    assert again.predictions() == best.ranking.predictions()
+    assert best.name == alone.loc[alone["public"].idxmax(), "reranker"]
+    assert best.rerank(data).predictions() == best.ranking.predictions()
+
+
+def every_ranking(name, data):
+    rerank, _, settings, _ = RERANKERS[name]
+    for values in itertools.product(*settings.values()):
+        yield rerank(data, **dict(zip(settings, values, strict=True)))
+
+
+def test_rerankers_have_sources_and_begin_with_plain_search():
+    assert next(iter(RERANKERS)) == PLAIN
+    assert all(reranker.source for name, reranker in RERANKERS.items() if name != PLAIN)
+
+
+@pytest.mark.parametrize("name", RERANKERS)
+def test_rerankers_return_whole_rankings_and_beat_plain_search_at_best(name, evaluation, data):
+    before = data.plain.positions.copy()
+    answers = {query: ids for part in evaluation.solution.values() for query, ids in part.items()}
+    found = []
+    for ranking in every_ranking(name, data):
+        assert ranking.positions.shape == (30, 20)
+        assert list(ranking.predictions()) == data.query_ids.tolist()
+        np.testing.assert_array_equal(ranking.gallery_ids, data.gallery_ids)
+        found.append(metrics.mean_average_precision(ranking, answers, 20))
+    np.testing.assert_array_equal(data.plain.positions, before)
+    plain = metrics.mean_average_precision(data.plain, answers, 20)
+    assert max(found) > plain + 0.01 if name != PLAIN else found == [plain]

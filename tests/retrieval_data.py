@@ -1,11 +1,9 @@
-"""Two models' rows of the numbered evaluation, for the tests of whole comparisons."""
+"""Two models' embeddings of the numbered evaluation, for the tests of whole comparisons."""
 
 import numpy as np
-import pandas as pd
 
 from lib.data.evaluation_set import Evaluation
 from lib.reranking.data import RetrievalData
-from lib.retrieval.embedding_table import Embeddings
 from tests.numbered import numbered_evaluation
 
 
@@ -14,7 +12,7 @@ def small_evaluation() -> Evaluation:
     return numbered_evaluation(queries=30, gallery=90)
 
 
-def small_material(
+def small_data(
     evaluation: Evaluation, seed: int = 0, *, noise: float = 0.6, two: bool = True
 ) -> RetrievalData:
     """Noisy unit rows around a centre per landmark, 60 references, perhaps a second model."""
@@ -29,13 +27,14 @@ def small_material(
     asked = evaluation.queries["country"].map(codes).to_numpy()
     shown = evaluation.gallery["landmark_id"].to_numpy()
     landmarks = np.arange(60) % 3
-    labels = pd.DataFrame({"landmark_id": landmarks, "country": np.array(list(codes))[landmarks]})
-    ids = [table["id"].to_numpy(dtype=str) for table in (evaluation.queries, evaluation.gallery)]
     return RetrievalData(
-        Embeddings(ids[0], rows_near(asked)),
-        Embeddings(ids[1], rows_near(shown)),
+        rows_near(asked),
+        rows_near(shown),
         rows_near(landmarks),
-        labels,
+        landmarks,
+        np.array(list(codes))[landmarks],
+        query_ids=evaluation.queries["id"].to_numpy(dtype=str),
+        gallery_ids=evaluation.gallery["id"].to_numpy(dtype=str),
         k=20,
-        second=small_material(evaluation, seed + 1, noise=noise, two=False) if two else None,
+        second=small_data(evaluation, seed + 1, noise=noise, two=False) if two else None,
     )
