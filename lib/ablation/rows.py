@@ -10,38 +10,25 @@ from lib.config import InferenceConfig, ModelConfig, StageConfig
 
 @dataclass(frozen=True)
 class AblationRow:
-    """One line of a table: how to train it, what it is compared with, what the paper reports.
+    """One line of a table: how to train it, what it is compared with, what the paper reports."""
 
-    Attributes:
-        name: unique over all tables that are run together.
-        model: the network.
-        stages: trained one after the other.
-        against: name of the reference row, from which it differs in one thing.
-        paper_public, paper_private: mAP@100 from 0 to 1, NaN where the paper has none.
-        paper_milliseconds: test time of one image, NaN where the paper has none.
-        cleaning: how its cluster list is made, a name in `lib.ablation.runner.CLEANINGS`.
-        budget: name of the list whose number of images an epoch of the last stage has, so that rows
-            on different lists see equally many images; empty for its own list.
-        members: names of the rows whose embeddings are concatenated, instead of stages.
-        inference: image size and test-time augmentation; None for the profile's.
-        is_leaked: whether it trains on the queries, so that its numbers mean nothing.
-        note: in what it departs from the paper.
-    """
-
-    name: str
+    name: str  # unique over all tables that are run together
     model: ModelConfig = field(default_factory=ModelConfig)
-    stages: tuple[StageConfig, ...] = ()
-    # Tables that share a row may differ in these, so they do not count when rows are compared.
+    stages: tuple[StageConfig, ...] = ()  # trained one after the other
+    # The reference row, from which it differs in one thing, and the paper's mAP@100 (0 to 1) and
+    # test time of one image, NaN where it has none. Tables that share a row may differ in these.
     against: str = field(default="", compare=False)
     paper_public: float = field(default=np.nan, compare=False)
     paper_private: float = field(default=np.nan, compare=False)
     paper_milliseconds: float = field(default=np.nan, compare=False, kw_only=True)
-    cleaning: str = ""
+    cleaning: str = ""  # how its cluster list is made, a name in `lib.ablation.runner.CLEANINGS`
+    # The list whose number of images an epoch of the last stage has, so that rows on different
+    # lists see equally many images; empty for its own list.
     budget: str = ""
-    members: tuple[str, ...] = ()
-    inference: InferenceConfig | None = None
-    is_leaked: bool = False
-    note: str = ""
+    members: tuple[str, ...] = ()  # rows whose embeddings are concatenated, instead of stages
+    inference: InferenceConfig | None = None  # None for the profile's
+    is_leaked: bool = False  # whether it trains on the queries, so that its numbers mean nothing
+    note: str = ""  # in what it departs from the paper
 
 
 @dataclass(frozen=True)

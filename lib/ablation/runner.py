@@ -59,21 +59,13 @@ CLEANINGS: Mapping[str, Mapping[str, object]] = {
 
 @dataclass(frozen=True)
 class AblationRunner:
-    """What rows are trained and scored with.
+    """What rows are trained and scored with."""
 
-    Attributes:
-        profile: gives the network and stages that clean, the cleaning, and the usual inference.
-        dataset: whose lists are trained on.
-        evaluation: queries, gallery and solution.
-        folder: receives a folder per trained stage, cluster lists and scores.
-        known: folders of stages trained elsewhere, which rows may reuse.
-    """
-
-    profile: Profile
+    profile: Profile  # gives the network that cleans, the cleaning, and the usual inference
     dataset: data.Dataset
     evaluation: data.Evaluation
-    folder: Path
-    known: Sequence[Path] = ()
+    folder: Path  # receives a folder per trained stage, cluster lists and scores
+    known: Sequence[Path] = ()  # folders of stages trained elsewhere, which rows may reuse
 
     def train(self, row: AblationRow, seed: int) -> Path:
         """Train the stages of a row one after the other; the last checkpoint."""
@@ -147,10 +139,7 @@ class AblationRunner:
         )
 
     def test_times(self, table: AblationTable, seed: int) -> dict[str, float]:
-        """Milliseconds per image of every row that trains a network; empty if the table has none.
-
-        They differ from run to run, so they are not cached.
-        """
+        """Milliseconds per image of rows that train a network, where the table has times."""
         if not table.has_times:
             return {}
         networks = {
@@ -167,11 +156,8 @@ def milliseconds_per_image(
 ) -> dict[str, float]:
     """Measure the mean time to embed one image, one by one, without decoding (GLR20 Table 2).
 
-    The networks take turns, so that a machine that is slow for a while is so for all.
-
-    Args:
-        networks: name → a checkpoint of the training stage, and sizes and views.
-        images: how many are timed of each network.
+    The networks (name → checkpoint and inference) take turns, so that a machine that is slow for a
+    while is so for all.
     """
     timed = {}
     for name, (checkpoint, inference) in networks.items():

@@ -26,16 +26,9 @@ def table(
 ) -> pd.DataFrame:
     """Rows with the paper's figures, ours, and the paired difference from the reference row.
 
-    Args:
-        rows: of one table, or of several.
-        results: from `lib.ablation.run`; rows may be missing.
-        usage: whose queries are reported.
-        seed: of the bootstrap.
-        times: milliseconds per image by row; without them there are no columns of times.
-
-    Returns:
-        A row each, in the columns below; `paper` is the paper's own difference from the reference.
-        There is a column `note` where a row has one. A row without results reads "not run".
+    Results are those of `lib.ablation.run`; a row without any reads "not run". `private` and the
+    differences are of `usage`, and `paper` is the paper's own difference. Columns for notes and for
+    times (milliseconds per image by row) are there where they are filled.
     """
     papers = {row.name: row.paper_private for row in rows}
     lines = []
@@ -119,12 +112,7 @@ def two_way_interval(
 def agreement(tables: Sequence[pd.DataFrame]) -> dict[str, int]:
     """Count the directions of the papers' differences, and whether ours agree.
 
-    Args:
-        tables: from `table`; a comparison that several of them have counts once, and a difference
-            that rounds to 0.000 has no direction.
-
-    Returns:
-        `directions`, `agree`, `contradict`, `unclear` (not separable) and `not_run`.
+    A comparison in several tables counts once; a difference that rounds to 0.000 has no direction.
     """
     rows = pd.concat(tables, ignore_index=True)
     reported = rows[rows["paper"].abs() >= SMALLEST_DIFFERENCE].drop_duplicates(["name", "against"])

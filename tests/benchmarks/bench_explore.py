@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lib.plots.explorers import RerankingExplorer as Explorer
+from lib.plots.explorers import RerankingExplorer
 from lib.reranking.landmark_country import apply_votes
 from tests.material import small_material
 from tests.numbered import NumberedSource, numbered_evaluation
@@ -21,7 +21,7 @@ def main() -> None:
     evaluation = numbered_evaluation(queries=QUERIES, gallery=GALLERY)
     material = small_material(evaluation)
     votes = material.query_votes(3)
-    explorer = Explorer(
+    explorer = RerankingExplorer(
         NumberedSource(),
         evaluation,
         material.queries,
@@ -44,9 +44,9 @@ def main() -> None:
             query_ids=material.queries.ids,
             gallery_ids=material.gallery.ids,
         )
-        explorer.figure("q3", alpha, 0.1)
+        explorer.still("q3", [(alpha, 0.1)])
 
-    one = median_step(lambda alpha: explorer.figure("q3", alpha, 0.1))
+    one = median_step(lambda alpha: explorer.still("q3", [(alpha, 0.1)]))
     every = median_step(rank_all_first)
     print(f"a step that ranks the shown query: {one:.0f} ms")
     print(f"after ranking all {QUERIES}: {every:.0f} ms, {every / one:.1f} times as long")
