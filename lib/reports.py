@@ -15,9 +15,9 @@ from pathlib import Path
 import pandas as pd
 from PIL import Image
 
+from lib import plots
 from lib.ablation import agreement
 from lib.artifacts import ROOT, atomic_path, outputs_root, read_records, write_csv
-from lib.plots import forest
 
 REFERENCE = ROOT / "outputs" / "reference"
 # Heading → run folder, without the digits that stand for the data folder's path.
@@ -337,7 +337,7 @@ def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
     tables = ablation_tables(run, reference)
     if tables:
         titled = {ABLATIONS[name]: table for name, table in tables.items()}
-        figure = forest(titled, title="Row against row: by how much, and how surely")
+        figure = plots.charts.forest(titled, title="Row against row: by how much, and how surely")
         with atomic_path(reference / f"{run}_05_forest.png") as temporary:
             figure.savefig(temporary, dpi=100, bbox_inches="tight")
             _shrink(temporary, temporary)

@@ -1,28 +1,21 @@
-"""How long one image takes at test time, as GLR20 Table 2 has it: the mean of 200 images.
+"""Train and score the rows of ablation tables, seed by seed.
 
-Networks that are compared take turns, so that a machine which is slow for a while is so for all.
+A row is a chain of stages, or an ensemble of other rows. Every stage is stored under the
+fingerprint of all that decides it, so that rows and tables share what they have in common, and an
+interrupted run goes on where it stopped. Cluster lists are made anew for every seed, by the
+profile's own network trained with that seed: intervals over seeds then cover cleaning too.
 
-Where the rows of an ablation are trained and scored, every stage once.
-
-Chains share what they have in common, because every stage is kept under the fingerprint of all that
-decides it; so do rows of different tables. Cluster lists are made anew for every seed, by the
-profile's own network trained with that seed, so that intervals over seeds hold the chance in
-cleaning too.
-
-Tables that show by how much each trick helps: their rows trained and scored, seed by seed.
-
-A row is a chain of stages, or an ensemble of other rows. Seeds share nothing, so on a machine
-without GPUs they run side by side, a process and a core each, which small networks use far better
-than several threads. A killed table goes on where it stopped (`lib.ablation.runner`). What the
-tables hold is in `lib.ablation.tables` and `lib.ablation.tables`, how rows are compared in
-`lib.ablation.statistics`."""
+GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.).
+"""
 
 import dataclasses
+import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
 
@@ -42,55 +35,11 @@ from lib.training import stage_key, train
 
 WARM_UP = 10  # images before the clock starts
 TURN = 10  # images of one network before the next
+FINISHED = 5.0  # seconds; a row that takes less was trained before and only read
 
-
-def milliseconds_per_image(
-    networks: Mapping[str, tuple[str | Path, InferenceConfig]],
-    *,
-    images: int = 200,
-    device: str | torch.device = "cpu",
-) -> dict[str, float]:
-    """Measure the mean time to describe one image, images one by one, decoding left out.
-
-    Args:
-        networks: name → a checkpoint written by `lib.training.stage`, and sizes and views.
-        images: how many are timed of each.
-        device: where the networks run.
-    """
-    timed = {name: _Timed(*network, device) for name, network in networks.items()}
-    for network in timed.values():
-        network.describe(WARM_UP)
-    seconds = dict.fromkeys(timed, 0.0)
-    for begin in range(0, images, TURN):
-        for name, network in timed.items():
-            began = time.perf_counter()
-            network.describe(min(TURN, images - begin))
-            seconds[name] += time.perf_counter() - began
-    return {name: 1000 * total / images for name, total in seconds.items()}
-
-
-class _Timed:
-    """A network and an image of the size that it looks at."""
-
-    def __init__(
-        self, checkpoint: str | Path, inference: InferenceConfig, device: str | torch.device
-    ) -> None:
-        model = models.load(checkpoint, device=device).model
-        self.model = model.to(memory_format=torch.channels_last)
-        self.inference = inference
-        side = largest_size(inference)
-        self.pixels = torch.full((1, 3, side, side), 127, dtype=torch.uint8, device=device)
-
-    @torch.inference_mode()
-    def describe(self, images: int) -> None:
-        """Describe so many images, waiting for each."""
-        for _ in range(images):
-            extract_embeddings(self.model, self.pixels, self.inference).cpu()
-
-
-# What a row may change in the profile's cleaning. "twice" cleans again by the network that was
-# fine-tuned on the first cluster list, of which GLR20 §2.1 warns; "truth" is perfect cleaning,
-# which may know landmarks alone or their views too.
+# What a row may change in the profile's cleaning. "twice" cleans again with the network that was
+# fine-tuned on the first cluster list, which GLR20 §2.1 warns of; "truth" is perfect cleaning by
+# true landmarks, with their views apart unless "no split".
 CLEANINGS: Mapping[str, Mapping[str, object]] = {
     "": {},
     "paper": {
@@ -110,21 +59,13 @@ CLEANINGS: Mapping[str, Mapping[str, object]] = {
 
 @dataclass(frozen=True)
 class AblationRunner:
-    """Where rows are trained and scored.
+    """What rows are trained and scored with."""
 
-    Attributes:
-        profile: gives the network and stages that clean, the cleaning, and the usual inference.
-        dataset: whose lists are trained on.
-        evaluation: queries, gallery and solution.
-        folder: receives a folder per trained stage, cluster lists and scores.
-        known: stage folders trained elsewhere, which rows may reuse.
-    """
-
-    profile: Profile
+    profile: Profile  # gives the network that cleans, the cleaning, and the usual inference
     dataset: data.Dataset
     evaluation: data.Evaluation
-    folder: Path
-    known: Sequence[Path] = ()
+    folder: Path  # receives a folder per trained stage, cluster lists and scores
+    known: Sequence[Path] = ()  # folders of stages trained elsewhere, which rows may reuse
 
     def train(self, row: AblationRow, seed: int) -> Path:
         """Train the stages of a row one after the other; the last checkpoint."""
@@ -133,13 +74,10 @@ class AblationRunner:
         for stage in self.stages(row, seed):
             table = self.training_list(stage.train_list, seed, row.cleaning)
             data.refuse_leak(table, self.evaluation, allow=row.is_leaked)
-            key = stage_key(
-                stage, row.model, table, start=checkpoint, seed=seed, root=self.dataset.root
-            )
+            start = {"start": checkpoint, "seed": seed}
+            key = stage_key(stage, row.model, table, root=self.dataset.root, **start)
             folder = known.get(key, self.folder / f"{stage.name}-{key}")
-            checkpoint = train(
-                stage, row.model, table, self.dataset.root, folder, start=checkpoint, seed=seed
-            )
+            checkpoint = train(stage, row.model, table, self.dataset.root, folder, **start)
         return checkpoint
 
     def stages(self, row: AblationRow, seed: int) -> tuple[StageConfig, ...]:
@@ -155,78 +93,93 @@ class AblationRunner:
         return data.training_list(self.dataset, name, clusters=clusters, without=self.evaluation)
 
     def _clusters(self, seed: int, cleaning: str) -> Path:
-        profile, raw = self.profile, self.training_list("full", seed)
-        place = self.folder / "cleaning" / f"{cleaning.replace(' ', '_') or 'profile'}-{seed}"
+        profile, root = self.profile, self.dataset.root
+        raw = self.training_list("full", seed)
+        folder = self.folder / "cleaning" / f"{cleaning.replace(' ', '_') or 'profile'}-{seed}"
         config = dataclasses.replace(profile.clean, **CLEANINGS[cleaning])
         if cleaning.startswith("truth"):
-            root = self.dataset.root
-            return perfect_cluster_list(raw, root, place / CLUSTERS, split=config.split)
+            return perfect_cluster_list(raw, root, folder / CLUSTERS, split=config.split)
         stages = profile.stage_one
         if cleaning == "twice":
             stages += tuple(stage for stage in profile.stages if stage.train_list == "cluster")
-        cleaner = AblationRow("cleaner", profile.model, stages)
-        checkpoint = self.train(cleaner, seed)
-        folder = checkpoint.parent / "embeddings" / "raw"
-        embed(checkpoint, raw, self.dataset.root, folder, profile.inference)
-        return make_cluster_list(folder, raw, config, place).path
+        checkpoint = self.train(AblationRow("cleaner", profile.model, stages), seed)
+        embeddings = checkpoint.parent / "embeddings" / "raw"
+        embed(checkpoint, raw, root, embeddings, profile.inference)
+        return make_cluster_list(embeddings, raw, config, folder).path
 
     def score(self, row: AblationRow, rows: Mapping[str, AblationRow], seed: int) -> pd.DataFrame:
-        """Train one row with one seed and score it by `score_queries`; a finished one is read."""
+        """Train and score (`score_queries`) one row with one seed; a finished one is read."""
         members = [rows[name] for name in row.members] or [row]
         inference = row.inference or self.profile.inference
         checkpoints = [self.train(member, seed) for member in members]
-        asked = [self.evaluation.queries["id"], self.evaluation.gallery["id"]]
-        asked += [self.profile.neighbours, self.evaluation.solution]
-        key = fingerprint([read_fingerprint(path.parent) for path in checkpoints], inference, asked)
-        path = self.folder / "scores" / f"{key}.csv"
+        evaluated = [self.evaluation.queries["id"], self.evaluation.gallery["id"]]
+        evaluated += [self.profile.neighbours, self.evaluation.solution]
+        trained = [read_fingerprint(path.parent) for path in checkpoints]
+        path = self.folder / "scores" / f"{fingerprint(trained, inference, evaluated)}.csv"
         scores = read_csv_or_none(path, ["id", "average_precision"])
         if scores is None:
             scores = retrieval.score_queries(self._rank(checkpoints, inference), self.evaluation)
             scores = read_csv_or_none(write_csv(scores, path), scores.columns)
         return scores
 
-    def test_times(self, table: AblationTable, seed: int) -> dict[str, float]:
-        """Milliseconds per image of every row that trains a network; empty if the table has none.
-
-        They differ from run to run, so they are no part of what is cached.
-        """
-        if not table.has_times:
-            return {}
-        return milliseconds_per_image(
-            {
-                row.name: (self.train(row, seed), row.inference or self.profile.inference)
-                for row in table.rows
-                if not row.members
-            }
-        )
-
     def _rank(self, checkpoints: Sequence[Path], inference: InferenceConfig) -> Ranking:
-        asked = fingerprint(inference, self.evaluation.queries["id"], self.evaluation.gallery["id"])
-        seen = [
-            retrieval.embed_evaluation(
-                path,
-                self.evaluation,
-                self.dataset.root,
-                path.parent / "embeddings" / asked,
-                inference,
-            )
-            for path in checkpoints
+        evaluation = self.evaluation
+        name = fingerprint(inference, evaluation.queries["id"], evaluation.gallery["id"])
+        folders = [path.parent / "embeddings" / name for path in checkpoints]
+        pairs = [
+            retrieval.embed_evaluation(path, evaluation, self.dataset.root, folder, inference)
+            for path, folder in zip(checkpoints, folders, strict=True)
         ]
         return search(
-            concatenate([queries.rows for queries, _ in seen]),
-            concatenate([gallery.rows for _, gallery in seen]),
+            concatenate([queries.rows for queries, _ in pairs]),
+            concatenate([gallery.rows for _, gallery in pairs]),
             self.profile.neighbours,
-            query_ids=seen[0][0].ids,
-            gallery_ids=seen[0][1].ids,
+            query_ids=pairs[0][0].ids,
+            gallery_ids=pairs[0][1].ids,
         )
 
+    def test_times(self, table: AblationTable, seed: int) -> dict[str, float]:
+        """Milliseconds per image of rows that train a network, where the table has times."""
+        if not table.has_times:
+            return {}
+        networks = {
+            row.name: (self.train(row, seed), row.inference or self.profile.inference)
+            for row in table.rows
+            if not row.members
+        }
+        return milliseconds_per_image(networks)
 
-FINISHED = 5.0  # seconds; a row that takes less was trained before and only read
+
+@torch.inference_mode()
+def milliseconds_per_image(
+    networks: Mapping[str, tuple[str | Path, InferenceConfig]], *, images: int = 200
+) -> dict[str, float]:
+    """Measure the mean time to embed one image, one by one, without decoding (GLR20 Table 2).
+
+    The networks (name → checkpoint and inference) take turns, so that a machine that is slow for a
+    while is so for all.
+    """
+    timed = {}
+    for name, (checkpoint, inference) in networks.items():
+        model = models.load(checkpoint).model.to(memory_format=torch.channels_last)
+        side = largest_size(inference)
+        pixels = torch.full((1, 3, side, side), 127, dtype=torch.uint8)
+        timed[name] = partial(extract_embeddings, model, pixels, inference)
+        for _ in range(WARM_UP):
+            timed[name]()
+    seconds = dict.fromkeys(timed, 0.0)
+    for begin in range(0, images, TURN):
+        for name, embed_one in timed.items():
+            began = time.perf_counter()
+            for _ in range(min(TURN, images - begin)):
+                embed_one()
+            seconds[name] += time.perf_counter() - began
+    return {name: 1000 * total / images for name, total in seconds.items()}
 
 
 def run(
     tables: Iterable[AblationTable],
-    bench: AblationRunner,
+    runner: AblationRunner,
     *,
     seeds: Sequence[int] = (0,),
     processes: int = 0,
@@ -237,7 +190,7 @@ def run(
 
     Args:
         tables: their rows, those that several tables share once.
-        bench: where they are trained.
+        runner: trains and scores them.
         seeds: of everything random in a row.
         processes: seeds at a time; 0 for about one per core, or one alone where there are GPUs,
             which a single training then has to itself.
@@ -249,28 +202,20 @@ def run(
         ValueError: if two different rows have one name.
     """
     rows = unique_rows(tables)
-    at_once = processes or (1 if torch.cuda.is_available() else _at_once(len(seeds)))
-    if at_once == 1:
-        parts = [_run_seed(rows, bench, seed) for seed in seeds]
+    if not processes:  # rounds of equal size, so that no core waits for the last seed
+        rounds = max(1, len(seeds) // cpu_count())
+        processes = 1 if torch.cuda.is_available() else math.ceil(len(seeds) / rounds)
+    if processes == 1:
+        parts = [_run_seed(rows, runner, seed) for seed in seeds]
     else:
-        parts = _side_by_side(rows, bench, seeds, at_once)
+        parts = _side_by_side(rows, runner, seeds, processes)
     return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in rows}
 
 
-def _at_once(seeds: int, cores: int | None = None) -> int:
-    """How many seeds run at a time: rounds of equal size, so that no core waits for the last seed.
-
-    >>> [_at_once(seeds, cores=2) for seeds in range(1, 6)]
-    [1, 2, 3, 2, 3]
-    """
-    rounds = max(1, seeds // (cores or cpu_count()))
-    return -(-seeds // rounds)
-
-
 def _side_by_side(
-    rows: Mapping[str, AblationRow], bench: AblationRunner, seeds: Sequence[int], processes: int
+    rows: Mapping[str, AblationRow], runner: AblationRunner, seeds: Sequence[int], processes: int
 ) -> list[dict[str, pd.DataFrame]]:
-    """What `_run_seed` finds for each seed, in processes of one thread that end with the call.
+    """Run each seed in a process of one thread, which small networks use far better than several.
 
     The first error ends the others too. (joblib would keep its processes for later calls, and a
     notebook's kernel that ends with them leaks their semaphores.)
@@ -278,7 +223,7 @@ def _side_by_side(
     threads = {"omp_num_threads": 1, "openblas_num_threads": 1, "mkl_num_threads": 1}
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
     with patch_environment(**threads), pool:
-        work = [pool.submit(_run_apart, os.getpid(), rows, bench, seed) for seed in seeds]
+        work = [pool.submit(_run_seed, rows, runner, seed, os.getpid()) for seed in seeds]
         done, _ = wait(work, return_when=FIRST_EXCEPTION)
         errors = [error for error in (one.exception() for one in done) if error]
         if errors:
@@ -288,58 +233,44 @@ def _side_by_side(
         return [one.result() for one in work]
 
 
-def _run_apart(
-    parent: int, rows: Mapping[str, AblationRow], bench: AblationRunner, seed: int
-) -> dict[str, pd.DataFrame]:
-    end_with(parent)
-    return _run_seed(rows, bench, seed)
-
-
 def _run_seed(
-    rows: Mapping[str, AblationRow], bench: AblationRunner, seed: int
+    rows: Mapping[str, AblationRow], runner: AblationRunner, seed: int, parent: int = 0
 ) -> dict[str, pd.DataFrame]:
-    """The scores of every row with one seed."""
-    found, clock = {}, _Clock(rows, bench, seed)
-    for name, row in rows.items():
-        found[name] = bench.score(row, rows, seed).assign(seed=seed)
-        print(clock.line(name), flush=True)
+    """The scores of every row with one seed, in a process that ends with its parent if it has one.
+
+    The time left is told from the pixels that are still to be trained on.
+    """
+    if parent:
+        end_with(parent)
+    pixels = _new_pixels(rows, runner, seed)
+    found, seconds, trained = {}, 0.0, 0.0
+    for place, (name, row) in enumerate(rows.items(), start=1):
+        began = time.monotonic()
+        found[name] = runner.score(row, rows, seed).assign(seed=seed)
+        took = time.monotonic() - began
+        if took > FINISHED:
+            seconds, trained = seconds + took, trained + pixels[name]
+        left = seconds / max(trained, 1.0) * sum(list(pixels.values())[place:])
+        rest = f"about {left:.0f} s left" if trained else "done before"
+        print(f"seed {seed}, row {place} of {len(rows)}, {name}: {rest}", flush=True)
     return found
 
 
-class _Clock:
-    """Tells how long the rest takes, from the pixels that are still to be trained on."""
-
-    def __init__(self, rows: Mapping[str, AblationRow], bench: AblationRunner, seed: int) -> None:
-        sizes = {name: len(bench.training_list(name, seed)) for name in ("clean", "c2x", "full")}
-        self.sizes = sizes | {"cluster": sizes["full"], "all": sizes["full"]}
-        self.bench, self.seed = bench, seed
-        self.seen: set[str] = set()
-        self.waiting = {name: self._new_work(row) for name, row in rows.items()}
-        self.count = len(rows)
-        self.seconds = self.work = 0.0  # of what was trained by now
-        self.last = time.monotonic()
-
-    def _new_work(self, row: AblationRow) -> float:
-        """Pixels of the row's stages that no row before it has trained on."""
-        total = 0.0
-        stages = self.bench.stages(row, self.seed)
-        for place, stage in enumerate(stages, start=1):
-            lists = {earlier.train_list for earlier in stages[:place]}
-            cleaning = row.cleaning if "cluster" in lists else ""  # the rest does not hang on it
-            chain = fingerprint(row.model, stages[:place], cleaning)
-            if chain not in self.seen:
-                self.seen.add(chain)
-                images = stage.epochs * (stage.epoch_images or self.sizes[stage.train_list])
-                total += images * stage.size**2 * (2 if stage.cutmix else 1)
-        return total
-
-    def line(self, name: str) -> str:
-        """`seed 0, row 3 of 12, ResNet152 ArcFace clean: about 250 s left`."""
-        now = time.monotonic()
-        took, self.last = now - self.last, now
-        work = self.waiting.pop(name)
-        if took > FINISHED:
-            self.seconds, self.work = self.seconds + took, self.work + work
-        where = f"seed {self.seed}, row {self.count - len(self.waiting)} of {self.count}, {name}"
-        left = self.seconds / max(self.work, 1.0) * sum(self.waiting.values())
-        return f"{where}: about {left:.0f} s left" if self.work else f"{where}: done before"
+def _new_pixels(
+    rows: Mapping[str, AblationRow], runner: AblationRunner, seed: int
+) -> dict[str, float]:
+    """Pixels that each row trains on in stages that no row before it has trained."""
+    sizes = {name: len(runner.training_list(name, seed)) for name in ("clean", "c2x", "full")}
+    sizes |= {"cluster": sizes["full"], "all": sizes["full"]}
+    pixels, known = dict.fromkeys(rows, 0.0), set()
+    for name, row in rows.items():
+        stages = runner.stages(row, seed)
+        for count, stage in enumerate(stages, start=1):
+            lists = {earlier.train_list for earlier in stages[:count]}
+            cleaning = row.cleaning if "cluster" in lists else ""  # other lists do not depend on it
+            chain = fingerprint(row.model, stages[:count], cleaning)
+            if chain not in known:
+                known.add(chain)
+                images = stage.epochs * (stage.epoch_images or sizes[stage.train_list])
+                pixels[name] += images * stage.size**2 * (2 if stage.cutmix else 1)
+    return pixels

@@ -1,8 +1,9 @@
-"""What a table of ablations says: means over seeds, paired differences, a verdict for each row.
+"""What an ablation table says: means over seeds, paired differences, a verdict for each row.
 
 Every difference is taken query by query and seed by seed from the row's reference before anything
 is averaged; queries and seeds are then drawn again with replacement. With few seeds the interval is
-a little too narrow, because so few draws know little of how much training varies."""
+a little too narrow, because few draws tell little of how much training varies.
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -12,7 +13,7 @@ import pandas as pd
 from lib.ablation.rows import AblationRow
 from lib.artifacts import rng
 
-TOLD = 0.0005  # a smaller difference of the paper's rounds to 0.000 and has no direction
+SMALLEST_DIFFERENCE = 0.0005  # a smaller one of the paper's rounds to 0.000 and has no direction
 
 
 def table(
@@ -25,68 +26,54 @@ def table(
 ) -> pd.DataFrame:
     """Rows with the paper's figures, ours, and the paired difference from the reference row.
 
-    Args:
-        rows: of one table, or of several.
-        results: from `lib.ablation.runner.run`; rows may be missing.
-        usage: whose queries are reported.
-        seed: of the bootstrap.
-        times: milliseconds per image by row, for the columns `paper_milliseconds` and
-            `milliseconds`.
-
-    Returns:
-        Columns name, seeds, paper_public, paper_private, public, public_low, public_high, private,
-        low, high, against, paper (difference), difference, difference_low, difference_high,
-        verdict, and note where a row has one. A row without results reads "not run".
+    Results are those of `lib.ablation.run`; a row without any reads "not run". `private` and the
+    differences are of `usage`, and `paper` is the paper's own difference. Columns for notes and for
+    times (milliseconds per image by row) are there where they are filled.
     """
     papers = {row.name: row.paper_private for row in rows}
     lines = []
     for row in rows:
+        private = by_seed(results.get(row.name), usage)
+        public = by_seed(results.get(row.name), "Public")
+        reference = by_seed(results.get(row.against), usage)
+        is_compared = row.name in results and row.against in results
+        gain = private - reference if is_compared else private[:0]
+        paper = row.paper_private - papers.get(row.against, np.nan)
+        difference = _interval(gain, "difference", "difference_low", "difference_high", seed)
         line = {
             "name": row.name,
-            "against": row.against,
+            "seeds": len(private) if row.name in results else np.nan,
             "paper_public": row.paper_public,
             "paper_private": row.paper_private,
-            "paper": row.paper_private - papers.get(row.against, np.nan),
-            "verdict": "not run",
+            **_interval(public, "public", "public_low", "public_high", seed),
+            **_interval(private, "private", "low", "high", seed),
+            "against": row.against,
+            "paper": paper,
+            **difference,
+            "verdict": "" if row.name in results else "not run",
             "note": row.note,
+            "paper_milliseconds": row.paper_milliseconds,
+            "milliseconds": (times or {}).get(row.name, np.nan),
         }
-        if row.name in results:
-            ours = results[row.name]
-            private, public = by_seed(ours, usage), by_seed(ours, "Public")
-            line |= {"seeds": len(private), "verdict": ""}
-            line |= _interval(private, ("private", "low", "high"), seed)
-            line |= _interval(public, ("public", "public_low", "public_high"), seed)
-        if row.name in results and row.against in results:
-            gain = by_seed(results[row.name], usage) - by_seed(results[row.against], usage)
-            names = ("difference", "difference_low", "difference_high")
-            line |= _interval(gain, names, seed)
-            line["verdict"] = verdict(
-                line["paper"], line["difference_low"], line["difference_high"]
-            )
-            if row.is_leaked:
-                line["verdict"] = "leaked"
+        if is_compared:
+            _, low, high = difference.values()
+            line["verdict"] = "leaked" if row.is_leaked else verdict(paper, low, high)
         lines.append(line)
-    for row, line in zip(rows, lines, strict=True) if times else ():
-        line["paper_milliseconds"] = row.paper_milliseconds
-        line["milliseconds"] = times.get(row.name, np.nan)
-    order = [
-        *("name", "seeds", "paper_public", "paper_private", "public", "public_low", "public_high"),
-        *("private", "low", "high", "against", "paper"),
-        *("difference", "difference_low", "difference_high", "verdict"),
-        *(["note"] if any(row.note for row in rows) else []),
-        *(("paper_milliseconds", "milliseconds") if times else ()),
-    ]
-    return pd.DataFrame(lines).reindex(columns=order)
+    left_out = [] if any(row.note for row in rows) else ["note"]
+    left_out += [] if times else ["paper_milliseconds", "milliseconds"]
+    return pd.DataFrame(lines).drop(columns=left_out)
 
 
-def by_seed(scores: pd.DataFrame, usage: str) -> np.ndarray:
+def by_seed(scores: pd.DataFrame | None, usage: str) -> np.ndarray:
     """Average precisions as a matrix (seeds, queries), queries in the order of their ids."""
+    if scores is None:
+        return np.empty((0, 0))
     chosen = scores[scores["usage"] == usage]
     return chosen.pivot(index="seed", columns="id", values="average_precision").to_numpy()
 
 
 def verdict(paper: float, low: float, high: float) -> str:
-    """What our interval says of the sign of the paper's difference.
+    """Whether our interval agrees with the sign of the paper's difference.
 
     >>> verdict(0.01, 0.002, 0.03), verdict(0.01, -0.01, 0.03), verdict(0.01, -0.03, -0.01)
     ('agrees with the paper', 'not separable', 'contradicts it')
@@ -95,13 +82,14 @@ def verdict(paper: float, low: float, high: float) -> str:
     """
     if low <= 0 <= high:
         return "not separable"
-    if not abs(paper) >= TOLD:
+    if not abs(paper) >= SMALLEST_DIFFERENCE:
         return "helps" if low > 0 else "harms"
     return "agrees with the paper" if (low > 0) == (paper > 0) else "contradicts it"
 
 
-def _interval(values: np.ndarray, names: tuple[str, str, str], seed: int) -> dict[str, float]:
-    return dict(zip(names, two_way_interval(values, rng(seed, "ablation")), strict=True))
+def _interval(values: np.ndarray, mean: str, low: str, high: str, seed: int) -> dict[str, float]:
+    found = two_way_interval(values, rng(seed, "ablation"))
+    return dict(zip((mean, low, high), found, strict=True))
 
 
 def two_way_interval(
@@ -122,20 +110,15 @@ def two_way_interval(
 
 
 def agreement(tables: Sequence[pd.DataFrame]) -> dict[str, int]:
-    """How many directions the papers tell of, and what became of them here.
+    """Count the directions of the papers' differences, and whether ours agree.
 
-    Args:
-        tables: from `table`; a comparison that several of them have counts once, and a difference
-            that rounds to 0.000 is no direction.
-
-    Returns:
-        `directions`, `agree`, `contradict`, `unclear` (not separable) and `not_run`.
+    A comparison in several tables counts once; a difference that rounds to 0.000 has no direction.
     """
     rows = pd.concat(tables, ignore_index=True)
-    told = rows[rows["paper"].abs() >= TOLD].drop_duplicates(["name", "against"])
-    count = told["verdict"].value_counts()
+    reported = rows[rows["paper"].abs() >= SMALLEST_DIFFERENCE].drop_duplicates(["name", "against"])
+    count = reported["verdict"].value_counts()
     return {
-        "directions": len(told),
+        "directions": len(reported),
         "agree": int(count.get("agrees with the paper", 0)),
         "contradict": int(count.get("contradicts it", 0)),
         "unclear": int(count.get("not separable", 0)),

@@ -1,40 +1,124 @@
-"""The tables of both papers as rows to be trained, with the papers' figures beside them.
+"""The ablation tables of both papers and further ones, as tuples of plain data.
 
-GLR20 Tables 1 and 2, GLR21's tricks and samplers. Where networks do not compete
-(`lib.ablation.rows`),
-rows that would differ in the network alone are left out. What goes beyond the papers is in
-`lib.ablation.tables`.
-
-What the papers leave open, as rows to be trained.
-
-Sampler and data of GLR21 taken apart, parts of its network and its triplet loss, Corner-Cutmix in
-both forms, and what each part of cleaning is worth."""
+GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
+Retrieval 2021 (Zhang et al.). Where a profile follows a recipe of GLR20, the papers' networks
+compete (in the miniature world, small relatives of them); elsewhere the profile's own network
+stands for all, and rows that would differ in the network alone are left out.
+"""
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
-from lib.ablation.rows import (
-    BASELINE,
-    CONTINENT,
-    NOT_TOLD,
-    AblationRow,
-    AblationTable,
-    clustered_row,
-    continued_row,
-    has_relatives,
-    label,
-    mixed,
-    on_clusters,
-    trained_row,
-    trained_size,
-    uniform_row,
-)
-from lib.config import ModelConfig, Profile, override
+from lib.ablation.rows import AblationRow, AblationTable
+from lib.config import ModelConfig, Profile, Recipe, override
+from lib.recipes import recipe
 
+NAN = math.nan  # where the papers have no figure
 Staged = TypeVar("Staged", Profile, AblationRow)
+
+# Changes to the stages of GLR20 by training: softmax, ArcFace, cluster list. The softmax row goes
+# on with softmax where the others change to ArcFace, for as many epochs at the same rates. As in
+# the paper, the cluster rows go on from the clean rows and so train longer; the table `cleaning`
+# and notebook 04 have controls of equal length. Corner-Cutmix is that of the paper (one head,
+# probability 0.5) or of its code (two heads, 1).
+TRAININGS: Mapping[str, Sequence[Mapping[str, Any]]] = {
+    "softmax clean": ({}, {"name": "softmax_on", "loss": "softmax"}),
+    "ArcFace clean": ({}, {}),
+    "cluster": ({}, {}, {"cutmix": ""}),
+    "cluster cutmix": ({}, {}, {"name": "cutmix_paper", "cutmix": "paper"}),
+    "cluster cutmix, two heads": ({}, {}, {"name": "cutmix_code", "cutmix": "code"}),
+}
+# Network, training, reference row, and the paper's Public and Private mAP@100.
+GLR20_TABLE_1 = (
+    ("ResNeSt101", "softmax clean", "", 0.305, 0.266),
+    ("ResNeSt101", "ArcFace clean", "ResNeSt101 softmax clean", 0.315, 0.276),
+    ("ResNet152", "ArcFace clean", "ResNeSt101 ArcFace clean", 0.329, 0.293),
+    ("ResNet152", "cluster", "ResNet152 ArcFace clean", 0.356, 0.321),
+    ("ResNeSt200", "cluster", "ResNet152 cluster", 0.364, 0.327),
+    ("ResNeSt200", "cluster cutmix", "ResNeSt200 cluster", 0.374, 0.334),
+)
+# A quarter of the epochs cannot tell apart what is left out here: the deepest network,
+# Corner-Cutmix, and the difference between the other two networks.
+_QUICK_REFERENCE = ("ResNet152", "ArcFace clean", "", 0.329, 0.293)
+GLR20_QUICK = (*GLR20_TABLE_1[:2], _QUICK_REFERENCE, GLR20_TABLE_1[3])
+# The same, and the test time of one image in milliseconds.
+GLR20_TABLE_2 = (
+    ("ResNet152", "cluster", "", 0.356, 0.321, 26.3),
+    ("SE-ResNeXt101", "cluster", "ResNet152 cluster", 0.344, 0.307, 59.8),
+    ("ResNeSt101", "cluster", "ResNet152 cluster", 0.328, 0.294, 41.2),
+    ("ResNeSt200", "cluster", "ResNet152 cluster", 0.364, 0.327, 74.1),
+)
+ENSEMBLE = "ensemble of ResNet152 and ResNeSt200"
+TEST_TIMES = "Test times: GLR20's are of a GPU, ours of the CPU, both the mean of 200 images."
+MIXING = (
+    ("ResNeSt200", "cluster", ""),
+    ("ResNeSt200", "cluster cutmix", "ResNeSt200 cluster"),
+    ("ResNeSt200", "cluster cutmix, two heads", "ResNeSt200 cluster"),
+)
+# Name, reference row, list of the last stage, and how its clusters are made
+# (`lib.ablation.runner.CLEANINGS`). All start from one network and see equally many images.
+CLEANING = (
+    ("raw labels", "", "full", ""),
+    ("clean list", "raw labels", "clean", ""),
+    ("cleaned", "raw labels", "cluster", ""),
+    ("cleaned, nothing beyond GLR20", "cleaned", "cluster", "paper"),
+    ("cleaned, no rescue pass", "cleaned", "cluster", "no rescue"),
+    ("cleaned, no splitting", "cleaned", "cluster", "no split"),
+    ("cleaned, with splitting", "cleaned", "cluster", "split"),
+    ("cleaned twice", "cleaned", "cluster", "twice"),
+    ("true labels", "raw labels", "cluster", "truth"),
+    ("true labels, no splitting", "raw labels", "cluster", "truth no split"),
+)
+
+# Name, reference row, Public and Private mAP@100, changes to the baseline's stage, and changes to a
+# second stage where there is one.
+GLR21_TRICKS = (  # slide 3
+    ("baseline", "", 0.2844, 0.3059),
+    ("+ Random Erasing", "baseline", 0.2929, 0.3060, {"augment.erasing": 1.0}),
+    ("+ label smoothing", "baseline", 0.2821, 0.2979, {"label_smoothing": 0.1}),
+)
+ONE, TWO, FOUR = ({"sampler": "class_uniform", "images_per_class": k} for k in (1, 2, 4))
+# Slide 4. GLR21's published configuration has one image of a class in a batch (K = 1). With more,
+# batches show fewer classes, and the rows with K = 2 and 4 tell what that costs. The paper's
+# continent-aware row goes on with the list `all`, which holds the queries; here it goes on with
+# `full`, so that its numbers mean something, and without the paper's stage on c2x in between.
+GLR21_SAMPLERS = (
+    ("baseline", "", 0.2844, 0.3059),
+    ("id-uniform", "baseline", 0.2478, 0.2728, ONE),
+    ("id-uniform, K = 2", "id-uniform", NAN, NAN, TWO),
+    ("id-uniform, K = 4", "id-uniform, K = 2", NAN, NAN, FOUR),
+    ("continent-aware", "baseline", 0.3137, 0.3244, {}, {"sampler": "continent"}),
+)
+# What the continent-aware row mixes: longer training, more data, the sampler, the leak.
+LEAKED = "list all, continent-aware (leaked)"
+GLR21_APART = (
+    ("baseline", ""),
+    ("clean list, continued", "baseline", NAN, NAN, {}, {"train_list": "clean"}),
+    ("full list, shuffled", "clean list, continued", NAN, NAN, {}, {"train_list": "full"}),
+    ("continent-aware", "full list, shuffled", NAN, NAN, {}, {"sampler": "continent"}),
+    (LEAKED, "continent-aware", NAN, NAN, {}, {"sampler": "continent", "train_list": "all"}),
+)
+# Parts of the network: name and changes to the baseline's, which has one of the first two.
+POOLINGS = (
+    ("average pooling", {"pooling": "gap"}),
+    ("GeM pooling", {"pooling": "gem"}),
+    ("GeM, trained", {"pooling": "gem", "gem_trained": True}),
+)
+RESNET_PARTS = (
+    ("+ IBN-a", {"backbone_options": {"ibn": True}}),
+    ("last stride 2", {"backbone_options": {"last_stride": 2}}),
+)
+# Triplets need classes with several images in a batch, so id-uniform sampling is the reference.
+TRIPLETS = (
+    ("id-uniform, K = 4", "baseline", NAN, NAN, FOUR),
+    ("+ triplet loss, K = 4", "id-uniform, K = 4", NAN, NAN, {**FOUR, "triplet_weight": 1.0}),
+)
+
 GLR20_STAGES = "softmax on clean, arcface on clean, arcface on cluster"
-STRIDE = 32  # pixels of an image per cell of the last map of GLR20's networks
+STRIDE = 32  # pixels of an image per cell of the last feature map of GLR20's networks
 
 
 def paper_tables(profile: Profile) -> dict[str, AblationTable]:
@@ -43,13 +127,23 @@ def paper_tables(profile: Profile) -> dict[str, AblationTable]:
     Raises:
         ValueError: if the profile's stages are not softmax, ArcFace and cluster, as in GLR20.
     """
-    if not _has_stages_of_glr20(profile):
+    if _losses_and_lists(profile) != GLR20_STAGES:
         raise ValueError(
-            f"expected the stages of GLR20, {GLR20_STAGES}, found {_in_words(profile)}; "
+            f"expected the stages of GLR20, {GLR20_STAGES}, found {_losses_and_lists(profile)}; "
             "run the tables without --recipe and with these stages"
         )
-    makers = [glr20_table_1, glr20_table_2, glr21_tricks, glr21_samplers, glr21_apart]
-    tables = [make(profile) for make in (*makers, networks, mixing, cleaning)]
+    glr20, glr21 = partial(_rows, _glr20_row, profile), partial(_rows, _glr21_row, profile)
+    cleaning = "Cleaning, part by part, at equal length"
+    tables = [
+        AblationTable("glr20_table_1", "GLR20 Table 1", glr20(GLR20_TABLE_1)),
+        AblationTable("glr20_table_2", "GLR20 Table 2", _table_2(profile), True, TEST_TIMES),
+        AblationTable("glr21_tricks", "GLR21 Bag of tricks", glr21(GLR21_TRICKS)),
+        AblationTable("glr21_samplers", "GLR21 Samplers", glr21(GLR21_SAMPLERS)),
+        AblationTable("glr21_apart", "GLR21 Sampler and data taken apart", glr21(GLR21_APART)),
+        AblationTable("networks", "Network and loss, beyond the papers", _network_rows(profile)),
+        AblationTable("mixing", "Corner-Cutmix in both forms", glr20(MIXING)),
+        AblationTable("cleaning", cleaning, _cleaning_rows(profile)),
+    ]
     return {table.name: table for table in tables if len(table.rows) > 1}
 
 
@@ -71,16 +165,16 @@ def chosen_tables(
         raise ValueError(f"expected a share of the epochs from 0, found {share}; 1 is all of them")
     is_quick = names == "quick"
     share = share or (profile.quick if is_quick else 1.0)
-    if is_quick and not _has_stages_of_glr20(profile):
-        shorter = _shortened(profile, share)
-        table = stage_by_stage(shorter)
-        return shorter, {table.name: table}
+    shorter = _shortened(profile, share)
+    if is_quick and _losses_and_lists(profile) != GLR20_STAGES:
+        return shorter, {"stages": _stage_by_stage(shorter)}
     tables = paper_tables(profile)
-    if is_quick:
-        tables["glr20_table_1"] = glr20_table_1(profile, is_quick=True)
-    wanted = ["glr20_table_1"] if is_quick else [name.strip() for name in names.split(",")]
+    wanted = [name.strip() for name in names.split(",")]
     if names == "all":
         wanted = list(tables)
+    if is_quick:
+        wanted, rows = ["glr20_table_1"], _rows(_glr20_row, profile, GLR20_QUICK)
+        tables["glr20_table_1"] = dataclasses.replace(tables["glr20_table_1"], rows=rows)
     for name in wanted:
         if name not in tables:
             hint = "correct TABLES"
@@ -89,38 +183,16 @@ def chosen_tables(
             raise ValueError(
                 f"expected quick, all or tables among {', '.join(tables)}, found {name!r}; {hint}"
             )
-    shorter = {name: _shortened_table(tables[name], share) for name in wanted}
-    return _shortened(profile, share), shorter
+    rows = {name: tuple(_shortened(row, share) for row in tables[name].rows) for name in wanted}
+    return shorter, {name: dataclasses.replace(tables[name], rows=rows[name]) for name in wanted}
 
 
-def _has_stages_of_glr20(profile: Profile) -> bool:
-    return _in_words(profile) == GLR20_STAGES
-
-
-def _in_words(profile: Profile) -> str:
+def _losses_and_lists(profile: Profile) -> str:
     return ", ".join(f"{stage.loss} on {stage.train_list}" for stage in profile.stages)
 
 
-def stage_by_stage(profile: Profile) -> AblationTable:
-    """What each stage of a recipe adds to those before it."""
-    rows: list[AblationRow] = []
-    for place, stage in enumerate(profile.stages, start=1):
-        stages = profile.stages[:place]
-        is_leaked = any(earlier.train_list == "all" for earlier in stages)
-        name = f"{'+ ' if rows else ''}{stage.name}{' (leaked)' if is_leaked else ''}"
-        against = rows[-1].name if rows else ""
-        rows.append(AblationRow(name, profile.model, stages, against, is_leaked=is_leaked))
-    note = f"Not GLR20 Table 1, of {GLR20_STAGES}: the stages are {_in_words(profile)}."
-    return AblationTable("stages", f"{profile.recipe}, stage by stage", tuple(rows), note=note)
-
-
-def _shortened_table(table: AblationTable, share: float) -> AblationTable:
-    rows = tuple(_shortened(row, share) for row in table.rows)
-    return dataclasses.replace(table, rows=rows)
-
-
 def _shortened(staged: Staged, share: float) -> Staged:
-    """A profile, or a row, that takes a share of the epochs of its stages, halves rounded up."""
+    """A profile or row with a share of the epochs of its stages, halves rounded up, at least 1."""
     stages = tuple(
         dataclasses.replace(stage, epochs=max(1, math.floor(share * stage.epochs + 0.5)))
         for stage in staged.stages
@@ -128,192 +200,171 @@ def _shortened(staged: Staged, share: float) -> Staged:
     return dataclasses.replace(staged, stages=stages)
 
 
-def glr20_table_1(profile: Profile, *, is_quick: bool = False) -> AblationTable:
-    """GLR20 Table 1: softmax or ArcFace, clean or cluster list, Corner-Cutmix, three networks.
+def _stage_by_stage(profile: Profile) -> AblationTable:
+    """What each stage of a recipe adds to those before it."""
+    rows: list[AblationRow] = []
+    for count, stage in enumerate(profile.stages, start=1):
+        stages = profile.stages[:count]
+        is_leaked = any(earlier.train_list == "all" for earlier in stages)
+        name = f"{'+ ' if rows else ''}{stage.name}{' (leaked)' if is_leaked else ''}"
+        against = rows[-1].name if rows else ""
+        rows.append(AblationRow(name, profile.model, stages, against, is_leaked=is_leaked))
+    note = f"Not GLR20 Table 1, of {GLR20_STAGES}: the stages are {_losses_and_lists(profile)}."
+    return AblationTable("stages", f"{profile.recipe}, stage by stage", tuple(rows), note=note)
 
-    The softmax row goes on with softmax where the others change to ArcFace, for as many epochs at
-    the same rates. As in the paper, the cluster rows go on from the clean rows and so train longer;
-    the table `cleaning` and notebook 04 have the controls of equal length. The quick table leaves
-    the deepest network out, and with it Corner-Cutmix: they need more than a quarter of the epochs.
+
+def _rows(
+    make: Callable[..., AblationRow], profile: Profile, table: Sequence[tuple[Any, ...]]
+) -> tuple[AblationRow, ...]:
+    """Rows of a table of plain data; those that are one and the same for one network, once."""
+    found: dict[str, AblationRow] = {}
+    for row in table:
+        made = make(profile, *row)
+        found.setdefault(made.name, made)
+    return tuple(found.values())
+
+
+def _networks_compete(profile: Profile) -> bool:
+    """Whether the papers' networks are compared, not one that the user chose."""
+    if not profile.recipe.startswith("glr20-"):
+        return False
+    own, model = recipe(profile.recipe).model, profile.model
+    return (model.backbone, model.backbone_options) == (own.backbone, own.backbone_options)
+
+
+def _relative(profile: Profile, name: str) -> Recipe:
+    """The recipe called `name`, in miniature where the profile's is."""
+    return recipe(f"{name}-mini" if profile.recipe.endswith("-mini") else name)
+
+
+def _glr20_row(
+    profile: Profile,
+    network: str,
+    name: str,
+    against: str = "",
+    public: float = NAN,
+    private: float = NAN,
+    milliseconds: float = NAN,
+    *,
+    changes: Sequence[Mapping[str, Any]] = (),
+) -> AblationRow:
+    """A row of GLR20, with its network's own epochs and batches (§3.1), tested at its train size.
+
+    In the miniature world all networks train equally long; a note says where GLR20's do not.
     """
-    softmax, arcface = profile.stages[:2]
-    on = dataclasses.replace(arcface, name="softmax_on", loss="softmax")
-    a, b, c = (label(profile, name) for name in ("ResNeSt101", "ResNet152", "ResNeSt200"))
-    clean, clusters = (softmax, arcface), on_clusters(profile)
-    rows = [
-        clustered_row(profile, f"{a}softmax clean", a, (softmax, on), "", (0.305, 0.266)),
-        clustered_row(profile, f"{a}ArcFace clean", a, clean, f"{a}softmax clean", (0.315, 0.276)),
-        clustered_row(profile, f"{b}ArcFace clean", b, clean, f"{a}ArcFace clean", (0.329, 0.293)),
-        clustered_row(profile, f"{b}cluster", b, clusters, f"{b}ArcFace clean", (0.356, 0.321)),
-        clustered_row(profile, f"{c}cluster", c, clusters, f"{b}cluster", (0.364, 0.327)),
-        clustered_row(
-            profile, f"{c}cluster cutmix", c, mixed(profile, "paper"), f"{c}cluster", (0.374, 0.334)
-        ),
-    ]
-    if is_quick:  # nor does so short a training tell the two networks apart
-        rows = [*rows[:2], dataclasses.replace(rows[2], against=""), rows[3]]
-    return AblationTable("glr20_table_1", "GLR20 Table 1", _without_repeats(rows))
+    changes = changes or TRAININGS[name]
+    stages = [override(stage, new) for stage, new in zip(profile.stages, changes, strict=False)]
+    if not _networks_compete(profile):
+        against = against.partition(" ")[2]  # without the network
+        return AblationRow(name, profile.model, tuple(stages), against, public, private)
+    own = f"glr20-{network.lower().replace('se-', 'se')}"
+    usual, wanted = recipe(profile.recipe.removesuffix("-mini")).stages, recipe(own).stages
+    note = ""
+    if [stage.epochs for stage in wanted] != [stage.epochs for stage in usual]:
+        if profile.recipe.endswith("-mini"):
+            on_clean = sum(stage.epochs for stage in wanted[:-1])
+            note = f"trained as long as others; GLR20: {on_clean} + {wanted[-1].epochs} epochs"
+        else:
+            stages = [
+                dataclasses.replace(
+                    stage,
+                    epochs=math.floor(stage.epochs * new.epochs / old.epochs + 0.5),
+                    batch_size=stage.batch_size * new.batch_size // old.batch_size,
+                )
+                for stage, old, new in zip(stages, usual, wanted, strict=False)
+            ]
+    return AblationRow(
+        f"{network} {name}",
+        _relative(profile, own).model,
+        tuple(stages),
+        against,
+        public,
+        private,
+        paper_milliseconds=milliseconds,
+        inference=dataclasses.replace(profile.inference, size=profile.stages[-1].size),
+        note=note,
+    )
 
 
-def glr20_table_2(profile: Profile) -> AblationTable:
-    """GLR20 Table 2: networks at one training, their ensemble by concatenation, a larger test size.
-
-    The last row's images are larger in the paper's proportion, 512 to 448, or more: the next
-    multiple of the networks' stride. In between, padding costs small networks up to 0.1 mAP.
-    """
-    if not has_relatives(profile):
-        return AblationTable("glr20_table_2", "GLR20 Table 2", ())
-    stages = on_clusters(profile)
-    best, deep = "ResNet152 cluster", "ResNeSt200 cluster"
-    rows = [
-        dataclasses.replace(
-            clustered_row(profile, f"{name} cluster", name, stages, against, paper),
-            paper_milliseconds=milliseconds,
-        )
-        for name, against, paper, milliseconds in (
-            ("ResNet152", "", (0.356, 0.321), 26.3),
-            ("SE-ResNeXt101", best, (0.344, 0.307), 59.8),
-            ("ResNeSt101", best, (0.328, 0.294), 41.2),
-            ("ResNeSt200", best, (0.364, 0.327), 74.1),
-        )
-    ]
-    usual = trained_size(profile)
+def _table_2(profile: Profile) -> tuple[AblationRow, ...]:
+    """Networks at one training, their ensemble by concatenation, and a larger test size."""
+    if not _networks_compete(profile):
+        return ()
+    rows = _rows(_glr20_row, profile, GLR20_TABLE_2)
+    both, usual = (rows[0].name, rows[-1].name), rows[0].inference
+    # The images are larger in the paper's proportion, 512 to 448, or more: the next multiple of the
+    # networks' stride, because padding in between costs small networks up to 0.1 mAP.
     larger = dataclasses.replace(usual, size=STRIDE * math.ceil(usual.size * 512 / 448 / STRIDE))
-    both, one = (best, deep), "ensemble of ResNet152 and ResNeSt200"
-    rows += [
-        AblationRow(one, ModelConfig(""), (), deep, 0.376, 0.342, members=both, inference=usual),
-        AblationRow(
-            f"{one}, larger images", ModelConfig(""), (), one, 0.381, 0.346,
-            members=both, inference=larger,
-        ),
-    ]  # fmt: skip
-    note = "Test times: GLR20's are of a GPU, ours of the CPU, both the mean of 200 images."
-    return AblationTable("glr20_table_2", "GLR20 Table 2", tuple(rows), has_times=True, note=note)
-
-
-def glr21_tricks(profile: Profile) -> AblationTable:
-    """GLR21, slide 3: Random Erasing and label smoothing, each added to the baseline."""
-    rows = (
-        trained_row(profile, BASELINE, "", (0.2844, 0.3059)),
-        trained_row(
-            profile, "+ Random Erasing", BASELINE, (0.2929, 0.3060), {"augment.erasing": 1.0}
-        ),
-        trained_row(
-            profile, "+ label smoothing", BASELINE, (0.2821, 0.2979), {"label_smoothing": 0.1}
-        ),
+    concatenated = (
+        AblationRow(name, ModelConfig(""), (), *rest, members=both, inference=inference)
+        for name, *rest, inference in (
+            (ENSEMBLE, both[1], 0.376, 0.342, usual),
+            (f"{ENSEMBLE}, larger images", ENSEMBLE, 0.381, 0.346, larger),
+        )
     )
-    return AblationTable("glr21_tricks", "GLR21 Bag of tricks", rows)
+    return (*rows, *concatenated)
 
 
-def glr21_samplers(profile: Profile) -> AblationTable:
-    """GLR21, slide 4: three samplers.
+def _cleaning_rows(profile: Profile) -> tuple[AblationRow, ...]:
+    left_out = {"split" if profile.clean.split else "no split"}
+    if not profile.world:  # views are known in the miniature world alone
+        left_out.add("truth no split")
+    rows = []
+    for name, against, train_list, cleaning in CLEANING:
+        if cleaning not in left_out:
+            last = {"name": f"on_{train_list}", "train_list": train_list, "cutmix": ""}
+            against = against and f"ResNet152 {against}"
+            row = _glr20_row(profile, "ResNet152", name, against, changes=({}, {}, last))
+            rows.append(dataclasses.replace(row, cleaning=cleaning, budget="full"))
+    return tuple(rows)
 
-    The paper's id-uniform row has one image of a class in a batch; with K of each, batches also
-    show fewer classes, and the rows with K = 2 and 4 tell what that costs.
 
-    The paper's continent-aware row goes on with the list `all`, which holds the queries; here it
-    goes on with `full`, so that its numbers mean something. It also had a stage on c2x in between,
-    which is left out, as is what the code's shortcuts pool (`lib.recipes`).
+def _glr21_row(
+    profile: Profile,
+    name: str,
+    against: str = "",
+    public: float = NAN,
+    private: float = NAN,
+    changes: Mapping[str, Any] | None = None,
+    continued: Mapping[str, Any] | None = None,
+) -> AblationRow:
+    """A row of GLR21: one stage on the clean list, without Random Erasing unless changed.
+
+    GLR21's ablations are of ResNet50; elsewhere the profile's network takes its ArcFace stage. A
+    second stage goes on from the first, by default on the full list, shuffled; whatever its list,
+    its epochs have as many images as the full one.
     """
-    rows = (
-        trained_row(profile, BASELINE, "", (0.2844, 0.3059)),
-        one := uniform_row(profile, BASELINE, (0.2478, 0.2728)),
-        two := uniform_row(profile, one.name, images=2),
-        uniform_row(profile, two.name, images=4),
-        continued_row(profile, CONTINENT, BASELINE, (0.3137, 0.3244), {"sampler": "continent"}),
+    if _networks_compete(profile):
+        small = _relative(profile, "glr21-resnet50")
+        model, inference, (first, *_, second) = small.model, small.inference, small.stages
+    else:
+        model, inference = profile.model, None
+        first = dataclasses.replace(profile.stages[1], name="clean")
+        second = dataclasses.replace(profile.stages[2], cutmix="")
+    stages = [override(first, {"augment.erasing": 0.0, **(changes or {})})]
+    if continued is not None:
+        usual = {"name": "continued", "train_list": "full", "sampler": "shuffle"}
+        stages.append(override(second, {"augment.erasing": 0.0, **usual, **continued}))
+    return AblationRow(
+        name,
+        model,
+        tuple(stages),
+        against,
+        public,
+        private,
+        budget="" if continued is None else "full",
+        inference=inference,
+        is_leaked=stages[-1].train_list == "all",
     )
-    return AblationTable("glr21_samplers", "GLR21 Samplers", rows)
 
 
-def _without_repeats(rows: list[AblationRow]) -> tuple[AblationRow, ...]:
-    """Rows with different names; where networks do not compete, some rows are one and the same."""
-    return tuple({row.name: row for row in reversed(rows)}.values())[::-1]
-
-
-def glr21_apart(profile: Profile) -> AblationTable:
-    """What GLR21's continent-aware row mixes: longer training, more data, the sampler, the leak."""
-    on_clean, full = "clean list, continued", "full list, shuffled"
-    leaked = continued_row(
-        profile,
-        "list all, continent-aware (leaked)",
-        CONTINENT,
-        NOT_TOLD,
-        {"train_list": "all", "sampler": "continent"},
-    )
-    rows = (
-        trained_row(profile, BASELINE, "", NOT_TOLD),
-        continued_row(profile, on_clean, BASELINE, NOT_TOLD, {"train_list": "clean"}),
-        continued_row(profile, full, on_clean, NOT_TOLD, {}),
-        continued_row(profile, CONTINENT, full, NOT_TOLD, {"sampler": "continent"}),
-        dataclasses.replace(leaked, is_leaked=True),
-    )
-    return AblationTable("glr21_apart", "GLR21 Sampler and data taken apart", rows)
-
-
-def networks(profile: Profile) -> AblationTable:
-    """Parts of GLR21's network and its triplet loss, which it used or tried and does not report.
-
-    Triplets need classes with several images in a batch, so their row is compared with id-uniform
-    sampling of the same K.
-    """
-    base = trained_row(profile, BASELINE, "", NOT_TOLD)
-    other = "gap" if base.model.pooling == "gem" else "gem"
-    changes: list[tuple[str, dict[str, Any]]] = [
-        (f"{'average' if other == 'gap' else 'GeM'} pooling", {"pooling": other}),
-        ("GeM, trained", {"pooling": "gem", "gem_trained": True}),
-    ]
-    if has_relatives(profile):
-        options = base.model.backbone_options
-        changes += [
-            ("+ IBN-a", {"backbone_options": {**options, "ibn": True}}),
-            ("last stride 2", {"backbone_options": {**options, "last_stride": 2}}),
-        ]
+def _network_rows(profile: Profile) -> tuple[AblationRow, ...]:
+    """Parts of GLR21's network and its triplet loss, which it used or tried and does not report."""
+    base = _glr21_row(profile, "baseline")
     rows = [base]
-    for name, change in changes:
-        model = override(base.model, change)
-        rows.append(dataclasses.replace(base, name=name, against=BASELINE, model=model))
-    uniform = uniform_row(profile, BASELINE, images=4)
-    rows += [uniform, uniform_row(profile, uniform.name, images=4, has_triplets=True)]
-    return AblationTable("networks", "Network and loss, beyond the papers", tuple(rows))
-
-
-def mixing(profile: Profile) -> AblationTable:
-    """Corner-Cutmix as the paper has it (one head, 0.5 each) and as its code (two heads, 1)."""
-    c = label(profile, "ResNeSt200")
-    plain, one, two = (f"{c}cluster{form}" for form in ("", " cutmix", " cutmix, two heads"))
-    rows = (
-        clustered_row(profile, plain, c, on_clusters(profile)),
-        clustered_row(profile, one, c, mixed(profile, "paper"), plain),
-        clustered_row(profile, two, c, mixed(profile, "code"), plain),
-    )
-    return AblationTable("mixing", "Corner-Cutmix in both forms", rows)
-
-
-def cleaning(profile: Profile) -> AblationTable:
-    """Which list to fine-tune on: raw, clean, cleaned, cleaned in part, and the truth.
-
-    All rows start from one network and see equally many images.
-    """
-    b = label(profile, "ResNet152")
-    start, stage = on_clusters(profile)[:2], on_clusters(profile)[2]
-
-    def row(name: str, against: str, train_list: str = "cluster", variant: str = "") -> AblationRow:
-        last = dataclasses.replace(stage, name=f"on_{train_list}", train_list=train_list)
-        found = clustered_row(profile, f"{b}{name}", b, (*start, last), against and f"{b}{against}")
-        return dataclasses.replace(found, cleaning=variant, budget="full")
-
-    is_split = profile.clean.split
-    other, variant = ("no splitting", "no split") if is_split else ("with splitting", "split")
-    rows = [
-        row("raw labels", "", "full"),
-        row("clean list", "raw labels", "clean"),
-        row("cleaned", "raw labels"),
-        row("cleaned, nothing beyond GLR20", "cleaned", variant="paper"),
-        row("cleaned, no rescue pass", "cleaned", variant="no rescue"),
-        row(f"cleaned, {other}", "cleaned", variant=variant),
-        row("cleaned twice", "cleaned", variant="twice"),
-        row("true labels", "raw labels", variant="truth"),
-    ]
-    if profile.world:  # where views are known
-        rows.append(row("true labels, no splitting", "raw labels", variant="truth no split"))
-    return AblationTable("cleaning", "Cleaning, part by part, at equal length", tuple(rows))
+    for name, change in (*POOLINGS, *(RESNET_PARTS if _networks_compete(profile) else ())):
+        options = base.model.backbone_options | change.get("backbone_options", {})
+        model = override(base.model, change | {"backbone_options": options})
+        if model != base.model:
+            rows.append(dataclasses.replace(base, name=name, against="baseline", model=model))
+    return (*rows, *_rows(_glr21_row, profile, TRIPLETS))

@@ -1,74 +1,10 @@
-"""Pictures for the notebooks: contact sheets, charts and interactive explorers.
+"""Figures for the notebooks: contact sheets, charts and interactive explorers.
 
-Draws what other packages computed.
+Each function takes what other packages computed and returns a figure that no pyplot window owns.
+Notebooks name the module too, as in `plots.cleaning.flow(...)`, so that a new figure is one
+function and one cell.
 """
 
-from lib.plots.charts import by_group, class_sizes, forest, heat, history, shares, steps
-from lib.plots.cleaning import (
-    distances,
-    flow,
-    k_distance_curve,
-    margins,
-    radii_against_truth,
-    sizes_before_after,
-    sweep,
-)
-from lib.plots.explorers import CleaningExplorer, RerankingExplorer, explore, widget
-from lib.plots.reranking import continents, explained
-from lib.plots.sheets import (
-    NEUTRAL,
-    RESCUED,
-    RIGHT,
-    WRONG,
-    ImageRow,
-    augmented_rows,
-    country_rows,
-    landmark_rows,
-    mistake_rows,
-    noise_rows,
-    pixels,
-    sheet,
-    split_landmarks,
-    split_rows,
-    status_rows,
-    strips,
-)
+from lib.plots import charts, cleaning, explorers, reranking, sheets
 
-__all__ = [
-    "NEUTRAL",
-    "RESCUED",
-    "RIGHT",
-    "WRONG",
-    "CleaningExplorer",
-    "ImageRow",
-    "RerankingExplorer",
-    "augmented_rows",
-    "by_group",
-    "class_sizes",
-    "continents",
-    "country_rows",
-    "distances",
-    "explained",
-    "explore",
-    "flow",
-    "forest",
-    "heat",
-    "history",
-    "k_distance_curve",
-    "landmark_rows",
-    "margins",
-    "mistake_rows",
-    "noise_rows",
-    "pixels",
-    "radii_against_truth",
-    "shares",
-    "sheet",
-    "sizes_before_after",
-    "split_landmarks",
-    "split_rows",
-    "status_rows",
-    "steps",
-    "strips",
-    "sweep",
-    "widget",
-]
+__all__ = ["charts", "cleaning", "explorers", "reranking", "sheets"]

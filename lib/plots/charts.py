@@ -1,18 +1,18 @@
 """Charts that several notebooks show: sizes, shares, training curves, steps, grids, differences.
 
-Each function takes a finished table and returns a figure that no pyplot window owns. Colours and
-their meaning are those of `lib.plots.sheets`."""
+Each function takes a finished table. Colours and their meaning are those of `lib.plots.sheets`.
+"""
 
 from collections.abc import Mapping
 from itertools import cycle
 
-import matplotlib
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
 from lib.plots.sheets import (
     CLUSTERS,
@@ -30,12 +30,9 @@ from lib.plots.sheets import (
 
 
 def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
-    """Images per class over the class's rank: one line per training list.
+    """Images per class over the class's rank: a line per list (name → class of every image).
 
     Both axes are logarithmic if there are many classes, and if they differ much.
-
-    Args:
-        lists: name → the class of every image.
     """
     figure, (axis,) = axes_of(6.4, 3.4)
     for (name, classes), colour in zip(lists.items(), cycle(CLUSTERS), strict=False):
@@ -43,7 +40,7 @@ def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
         label = f"{name}: {len(classes):,} images, {len(sizes):,} classes"
         axis.plot(np.arange(1, len(sizes) + 1), sizes, color=colour, label=label, linewidth=2)
     logarithmic(axis.xaxis, axis.yaxis)
-    axis.set(xlabel="class, largest first", ylabel="images")
+    axis.set(xlabel="rank of the class, largest first", ylabel="images of the class")
     axis.set_title("How many images a class has", loc="left")
     axis.legend(frameon=False)
     return figure
@@ -59,7 +56,7 @@ def shares(table: pd.DataFrame, *, title: str) -> Figure:
     names = [shorten(str(name), 40) for name in table.index]
     axis.set_yticks(places + height * (table.shape[1] - 1) / 2, names)
     axis.invert_yaxis()
-    axis.xaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
     axis.grid(axis="y", visible=False)
     axis.set_title(title, loc="left")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # hides no bar
@@ -67,11 +64,7 @@ def shares(table: pd.DataFrame, *, title: str) -> Figure:
 
 
 def history(stages: Mapping[str, pd.DataFrame]) -> Figure:
-    """Loss and learning rate of stages trained one after the other, a panel for each stage.
-
-    Args:
-        stages: name → `history.csv` of `lib.training.stage`.
-    """
+    """Loss and learning rate, a panel for each stage (name → its `history.csv`)."""
     figure, axes = axes_of(3.4 * len(stages), 2.8, columns=len(stages))
     for axis, (name, table) in zip(axes, stages.items(), strict=True):
         epochs = table["step"] / table["step"].max() * table["epoch"].max()
@@ -87,14 +80,11 @@ def history(stages: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def steps(
-    table: pd.DataFrame, *, title: str, gain_title: str = "gain on the row above (95 %)"
+    table: pd.DataFrame, *, title: str, gain_title: str = "gain over the row above (95 %)"
 ) -> Figure:
     """mAP step by step with intervals, and beside it each step's paired gain.
 
-    Args:
-        table: from `lib.retrieval.compare_steps`, or columns like its own.
-        title: of the left panel.
-        gain_title: of the right one.
+    The table has the columns step, private, low, high, gain, gain_low and gain_high.
     """
     figure, (left, right) = axes_of(9.2, 0.9 + 0.45 * len(table), columns=2)
     places = np.arange(len(table))
@@ -106,12 +96,12 @@ def steps(
     left.set_yticks(places, [shorten(name, 60) for name in table["step"]])
     left.set_title(title, loc="left")
     right.axvline(0, color=INK, linewidth=1)
-    gains = table[table["gain"].notna()]
     is_leaked = table["step"].str.contains("(leaked)", regex=False)
-    is_told = ~(is_leaked | is_leaked.shift(fill_value=False))  # neither step nor the one before
-    for place, row in gains.iterrows():
-        _gain(right, place, row["gain"], row["gain_low"], row["gain_high"], is_told[place])
+    is_judged = ~(is_leaked | is_leaked.shift(fill_value=False))  # nor is a step after a leaked one
+    for place, row in table[table["gain"].notna()].iterrows():
+        _difference(right, place, row["gain"], row["gain_low"], row["gain_high"], is_judged[place])
     right.set(yticks=[], ylim=left.get_ylim())
+    right.xaxis.set_major_locator(MaxNLocator(5))
     right.set_title(gain_title, loc="left")
     for axis in (left, right):
         axis.invert_yaxis()
@@ -122,18 +112,12 @@ def steps(
 def by_group(table: pd.DataFrame, group: str, *, title: str, k: int = 100) -> Figure:
     """mAP@k of every group, one colour per step.
 
-    Args:
-        table: from `lib.retrieval.map_by_continent`: the column `group`, `queries`, and one per
-        step. group: name of the grouping column.
-        title: above the bars.
-        k: images that count per query.
+    The table has the column `group`, `queries`, and one per step.
     """
-    values = table.drop(columns=["queries"]).set_index(group)
-    values.index = [
-        f"{name} ({count})" for name, count in zip(table[group], table["queries"], strict=True)
-    ]
-    figure = shares(values, title=title)
-    figure.axes[0].xaxis.set_major_formatter(matplotlib.ticker.ScalarFormatter())
+    queries = table["queries"].astype(str)
+    values = table.drop(columns=["queries", group])
+    figure = shares(values.set_axis(table[group] + " (" + queries + " queries)"), title=title)
+    figure.axes[0].xaxis.set_major_formatter(ScalarFormatter())
     figure.axes[0].set_xlabel(f"mAP@{k}")
     return figure
 
@@ -152,20 +136,13 @@ def heat(table: pd.DataFrame, *, title: str, label: str) -> Figure:
 def forest(tables: Mapping[str, pd.DataFrame], *, title: str, k: int = 100) -> Figure:
     """Differences of ablation rows from their reference, ours with intervals beside the paper's.
 
-    Args:
-        tables: heading → rows with the columns name, against, difference, difference_low,
-            difference_high, paper (NaN where it has none) and verdict ("leaked" where the numbers
-            mean nothing). Rows against nothing are left out.
-        title: above all.
-        k: images that count per query.
+    Tables are those of `lib.ablation.table` by heading. Rows without a reference are left out; rows
+    trained on the queries, and those compared with them, are not judged.
     """
     tables = {heading: table[table["against"] != ""] for heading, table in tables.items()}
     rows = [max(len(table), 1) for table in tables.values()]
-    figure = TextFigure(
-        figsize=(9.0, 1.4 + 0.34 * sum(rows) + 0.5 * len(rows)),
-        layout="constrained",
-        facecolor="white",
-    )
+    size = (9.0, 1.4 + 0.36 * sum(rows) + 0.5 * len(rows))
+    figure = TextFigure(figsize=size, layout="constrained", facecolor="white")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold", color=INK)
     panels = figure.subplots(
         max(len(rows), 1), 1, sharex=True, squeeze=False, height_ratios=rows or None
@@ -173,8 +150,8 @@ def forest(tables: Mapping[str, pd.DataFrame], *, title: str, k: int = 100) -> F
     for axis, (heading, table) in zip(panels, tables.items(), strict=False):
         _differences(axis, table)
         axis.set_title(heading, loc="left", fontsize=9, color=INK)
-    panels[-1].set(xlabel=f"difference in private mAP@{k}")
-    meanings = {RIGHT: "better", WRONG: "worse", NEUTRAL: "not told from chance"}
+    panels[-1].set(xlabel=f"difference in Private mAP@{k}")
+    meanings = {RIGHT: "better", WRONG: "worse", NEUTRAL: "no clear difference"}
     for colour, meaning in meanings.items():
         panels[0].plot([], [], "o-", color=colour, label=f"here {meaning}, 95 % interval")
     if any(_is_leaked(table).any() for table in tables.values()):
@@ -189,32 +166,34 @@ def forest(tables: Mapping[str, pd.DataFrame], *, title: str, k: int = 100) -> F
 def _differences(axis: Axes, table: pd.DataFrame) -> None:
     """One panel of `forest`."""
     axis.axvline(0, color=INK, linewidth=1)
-    is_leaked = _is_leaked(table).to_numpy()
-    for place, row in enumerate(table.to_dict("records")):
-        ends = row["difference_low"], row["difference_high"]
-        _gain(axis, place, row["difference"], *ends, not is_leaked[place])
-        axis.plot(row["paper"], place + 0.22, "D", color=INK, markersize=4)
-    is_said = table["name"].str.contains("(leaked)", regex=False)
-    mark = np.where(is_leaked & ~is_said, " (leaked)", "")
-    names = table["name"] + ", against " + table["against"] + mark
-    axis.set_yticks(range(len(table)), [shorten(name, 90) for name in names], fontsize=8)
+    is_leaked = _is_leaked(table)
+    columns = ["difference", "difference_low", "difference_high"]
+    values = zip(table[columns].to_numpy(), table["paper"], ~is_leaked, strict=True)
+    for place, (difference, paper, is_judged) in enumerate(values):
+        _difference(axis, place, *difference, is_judged)
+        axis.plot(paper, place + 0.22, "D", color=INK, markersize=4)
+    says_so = table["name"].str.contains("(leaked)", regex=False)
+    mark = np.where(is_leaked & ~says_so, " (leaked)", "")
+    names = zip(table["name"] + mark, "against " + table["against"], strict=True)
+    labels = ["\n".join(shorten(name, 52) for name in pair) for pair in names]
+    axis.set_yticks(range(len(table)), labels, fontsize=7.5)
     axis.set_ylim(len(table) - 0.4, -0.6)
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", alpha=0.25)
 
 
 def _is_leaked(table: pd.DataFrame) -> pd.Series:
-    """Which differences mean nothing, because a row or its reference is trained on the queries."""
+    """Whether a row or its reference is trained on the queries."""
     verdicts = table.get("verdict", pd.Series("", table.index))
     leaked = table.loc[verdicts == "leaked", "name"]
     return table["name"].isin(leaked) | table["against"].isin(leaked)
 
 
-def _gain(
-    axis: Axes, place: float, value: float, low: float, high: float, is_told: bool = True
+def _difference(
+    axis: Axes, place: float, value: float, low: float, high: float, is_judged: bool
 ) -> None:
     """A difference and its interval, coloured by the side of zero on which all of it lies."""
     colour = RIGHT if low > 0 else WRONG if high < 0 else NEUTRAL
-    colour = colour if is_told else LEAKED
+    colour = colour if is_judged else LEAKED
     axis.plot([low, high], [place, place], color=colour, linewidth=3)
     axis.plot(value, place, "o", color=colour)

@@ -1,15 +1,9 @@
-"""Choose a landmark and a radius, and see the landmark fall apart.
+"""Interactive explorers: one landmark at any eps, one query's reranking at any α and β.
 
-In Jupyter these are two widgets and a picture that follows them; headless, where nobody watches,
-the same picture at four radii. What a radius does is computed apart from the widgets, by the same
-DBSCAN as in `lib.cleaning.two_pass`.
-
-Drag α and β and see what they do: one query's explained strip, made again for every setting.
-
-`RerankingExplorer` answers (query, α, β) with a figure and knows nothing of widgets; `widget` puts
-a menu
-and two sliders before it. Where nobody watches, `RerankingExplorer.still` shows a few settings
-below each other."""
+In Jupyter `widget` shows menus and sliders above a figure that follows them; `still` shows several
+settings side by side for runs that nobody watches. Each setting is computed by `lib.cleaning` and
+`lib.reranking`, as in the pipeline.
+"""
 
 import dataclasses
 import io
@@ -21,47 +15,106 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
-from lib.artifacts import is_interactive
 from lib.cleaning import dbscan_labels, unit_rows
-from lib.data import Evaluation, ImageSource
-from lib.plots import reranking as rerank_charts
-from lib.plots.cleaning import MOST, MapPanel, draw_map, far_apart, place
-from lib.plots.reranking import VoteBreakdown, vote_breakdown
-from lib.plots.sheets import CLUSTERS, RESCUED, WRONG, pixels, shorten
-from lib.reranking import RetrievalData
+from lib.data import OTHER, Evaluation, ImageSource, country_name
+from lib.plots.reranking import VoteBreakdown, explained
+from lib.plots.sheets import (
+    CLUSTERS,
+    INK,
+    NEUTRAL,
+    RESCUED,
+    RIGHT,
+    WRONG,
+    axes_of,
+    pixels,
+    query_images,
+    shorten,
+)
+from lib.reranking import NO_COUNTRY, RetrievalData, explain, query_votes
 
-NOISE = WRONG
-LEGEND = {
-    CLUSTERS[0]: "largest cluster",
-    CLUSTERS[1]: "second",
-    CLUSTERS[2]: "third",
-    NOISE: "noise",
-}
-FACTORS = (0.2, 0.5, 1.0, 1.5)  # of the chosen radius, side by side where nobody watches
+DPI = 80  # of figures in widgets, so that controls and figure fit on a screen
+LEGEND = dict(zip(CLUSTERS, ("largest cluster", "second", "third"), strict=False))
+FACTORS = (0.2, 0.5, 1.0, 1.5)  # of the chosen eps, side by side
+MOST = 400  # images of a landmark on a map, evenly spread
+FEWEST = 8  # images; fewer are placed by their principal components
+
+
+def _follow(controls: Sequence[Any], draw: Callable[..., Figure]) -> ipywidgets.VBox:
+    """Controls above a figure that is drawn again from their values when one changes."""
+    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})
+
+    def update(_: Any = None) -> None:
+        stream = io.BytesIO()
+        figure = draw(*(control.value for control in controls))
+        figure.savefig(stream, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})  # fast
+        picture.value = stream.getvalue()
+
+    for control in controls:
+        control.observe(update, names="value")
+    update()
+    return ipywidgets.VBox([ipywidgets.HBox(list(controls)), picture])
 
 
 @dataclass(frozen=True)
 class CleaningExplorer:
-    """The images of a cleaning, ready to be clustered again one landmark at a time.
+    """The images of a cleaning, to be clustered again one landmark at a time."""
 
-    Attributes:
-        rows: (N, D) unit rows, in memory or a memory map.
-        images: N rows with landmark_id, status, label and path.
-        source: reads the images.
-        min_samples: of the first pass.
-        names: landmark → its name; its number where there is none.
-    """
-
-    rows: np.ndarray
-    images: pd.DataFrame
+    rows: np.ndarray  # (N, D) unit rows, may be a memory map
+    images: pd.DataFrame  # `CleaningResult.images` with a path
     source: ImageSource
-    min_samples: int
-    names: Mapping[int, str] = field(default_factory=dict)
+    min_samples: int  # of the first pass
+    names: Mapping[int, str] = field(default_factory=dict)  # of landmarks
     _places: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
-    def of(self, landmark: int) -> np.ndarray:
+    def widget(self, eps: float) -> ipywidgets.VBox:
+        """A menu of the most changed landmarks and a slider of eps, above the landmark's map."""
+        options = [(self.name(landmark), landmark) for landmark in self.most_changed(20)]
+        landmark = ipywidgets.Dropdown(options=options, description="landmark")
+        slider = ipywidgets.FloatSlider(
+            eps, min=0.01, max=round(min(3 * eps, 2.0), 2), step=0.01, description="eps"
+        )
+        slider.continuous_update = False
+        return _follow([landmark, slider], self.at_eps)
+
+    def still(self, eps: float) -> Figure:
+        """The most changed landmark at four radii around eps, side by side."""
+        (landmark,) = self.most_changed(1)
+        return self.at_eps(landmark, *(min(eps * factor, 2) for factor in FACTORS))
+
+    def at_eps(self, landmark: int, *eps_values: float) -> Figure:
+        """One landmark at one or several radii."""
+        thumbnails = 24 if len(eps_values) == 1 else 7
+        panels = []
+        for eps, labels in zip(eps_values, self.labels(landmark, eps_values), strict=True):
+            noise = int((labels < 0).sum())
+            title = f"eps {eps:.2f}: {describe_sizes(labels)}, {noise} noise"
+            panels.append(self._panel(landmark, labels, title=title, thumbnails=thumbnails))
+        return draw_map(panels, title=self.name(landmark), legend=LEGEND | {NEUTRAL: "noise"})
+
+    def cleaned(self, landmarks: Sequence[int]) -> Figure:
+        """Landmarks as cleaning left them: clusters, rescued and dropped images."""
+        panels = []
+        for landmark in landmarks:
+            own = self.images.iloc[self.positions(landmark)]
+            status = own["status"].astype(str)
+            labels = own["cluster"].where(status.isin(["kept", "split"]), -1).to_numpy()
+            counts = status.value_counts()
+            rest = f"{counts.get('rescued', 0)} rescued, {counts.get('dropped', 0)} dropped"
+            title = f"{self.name(landmark)}\n{describe_sizes(labels)}, {rest}"
+            panel = self._panel(landmark, labels, title=title, thumbnails=12)
+            colours = np.where(status == "rescued", RESCUED, panel.colours)
+            colours = np.where(status == "dropped", WRONG, colours).tolist()
+            panels.append(dataclasses.replace(panel, colours=colours))
+        legend = {WRONG: "dropped", RESCUED: "rescued by the second pass"}
+        return draw_map(panels, legend=LEGEND | legend)
+
+    def positions(self, landmark: int) -> np.ndarray:
         """Positions of a landmark's images, evenly thinned to at most `MOST`.
 
         Raises:
@@ -72,230 +125,195 @@ class CleaningExplorer:
             raise ValueError(f"expected a landmark of this cleaning, found {landmark}: choose one")
         return own[np.linspace(0, len(own) - 1, min(len(own), MOST)).astype(int)]
 
-    def fall_apart(self, landmark: int, eps_values: Sequence[float]) -> np.ndarray:
+    def labels(self, landmark: int, eps_values: Sequence[float]) -> np.ndarray:
         """(K, n) clusters of a landmark's images at several radii, -1 for noise."""
-        own = self.of(landmark)
+        own = self.positions(landmark)
         rows = unit_rows(self.rows[own], own)[0]
         return dbscan_labels(rows, [len(own)], eps_values, self.min_samples)
 
-    def panel(self, landmark: int, labels: np.ndarray, *, title: str, thumbnails: int) -> MapPanel:
-        """A landmark's map with its clusters' colours; places stay when the radius changes."""
-        own = self.of(landmark)
-        if landmark not in self._places:
-            self._places[landmark] = place(unit_rows(self.rows[own], own)[0])
-        points = self._places[landmark]
-        shown = far_apart(points, thumbnails)
-        paths = self.images["path"].to_numpy()[own[shown]]
-        found = dict(zip(shown, pixels(self.source, paths), strict=True))
-        return MapPanel(title, points, cluster_colours(labels), found)
-
-    def at_radius(self, landmark: int, eps: float) -> Figure:
-        """One landmark at one radius, with thumbnails."""
-        labels = self.fall_apart(landmark, [eps])[0]
-        title = f"{self.name(landmark)}, {radius_words(eps, labels)}"
-        return draw_map([self.panel(landmark, labels, title=title, thumbnails=24)], legend=LEGEND)
-
-    def at_radii(self, landmark: int, eps_values: Sequence[float]) -> Figure:
-        """One landmark at several radii side by side."""
-        panels = [
-            self.panel(landmark, labels, title=radius_words(eps, labels), thumbnails=7)
-            for eps, labels in zip(eps_values, self.fall_apart(landmark, eps_values), strict=True)
-        ]
-        return draw_map(panels, title=self.name(landmark), legend=LEGEND)
-
-    def cleaned(self, landmarks: Sequence[int], *, thumbnails: int = 12) -> Figure:
-        """Several landmarks as cleaning left them: clusters, rescued and dropped images."""
-        panels = []
-        for landmark in landmarks:
-            own = self.images.iloc[self.of(landmark)]
-            status = own["status"].astype(str)
-            labels = own["cluster"].where(status.isin(["kept", "split"]), -1).to_numpy()
-            counts = status.value_counts()
-            rest = f"{counts.get('rescued', 0)} rescued, {counts.get('dropped', 0)} dropped"
-            title = f"{self.name(landmark)}\n{count_words(labels)}, {rest}"
-            panel = self.panel(landmark, labels, title=title, thumbnails=thumbnails)
-            colours = np.where(status == "rescued", RESCUED, panel.colours).tolist()
-            panels.append(dataclasses.replace(panel, colours=colours))
-        legend = LEGEND | {NOISE: "dropped", RESCUED: "rescued by the second pass"}
-        return draw_map(panels, legend=legend)
-
     def name(self, landmark: int) -> str:
-        """What to call a landmark, in few words."""
+        """A landmark's name, shortened."""
         return shorten(str(self.names.get(landmark) or f"landmark {landmark}"), 40)
 
-    def interesting(self, count: int) -> list[int]:
-        """Landmarks that cleaning changed most: by images split off, then by images dropped."""
+    def most_changed(self, count: int) -> list[int]:
+        """Landmarks by the number of images split off, then by the number dropped."""
         status = pd.get_dummies(self.images["status"].astype(str))
         status = status.reindex(columns=["split", "dropped"], fill_value=False)
         counts = status.groupby(self.images["landmark_id"]).sum()
         order = counts.sort_values(["split", "dropped"], ascending=False, kind="stable")
         return order.index[:count].tolist()
 
+    def _panel(
+        self, landmark: int, labels: np.ndarray, *, title: str, thumbnails: int
+    ) -> "MapPanel":
+        """A landmark's map in its clusters' colours; places stay when the radius changes."""
+        own = self.positions(landmark)
+        if landmark not in self._places:
+            self._places[landmark] = place(unit_rows(self.rows[own], own)[0])
+        points = self._places[landmark]
+        chosen = far_apart(points, thumbnails)
+        paths = self.images["path"].to_numpy()[own[chosen]]
+        found = dict(zip(chosen, pixels(self.source, paths), strict=True))
+        return MapPanel(title, points, cluster_colours(labels), found)
+
 
 def cluster_colours(labels: np.ndarray) -> list[str]:
-    """A colour for every image: the largest clusters first, red for noise.
-
-    >>> cluster_colours(np.array([1, 1, 0, -1])) == [CLUSTERS[0]] * 2 + [CLUSTERS[1], NOISE]
-    True
-    """
+    """A colour for every image: the largest clusters first, grey for noise."""
     known, counts = np.unique(labels[labels >= 0], return_counts=True)
     order = known[np.argsort(-counts, kind="stable")]
     colour_of = dict(zip(order.tolist(), cycle(CLUSTERS), strict=False))
-    return [colour_of.get(label, NOISE) for label in labels.tolist()]
+    return [colour_of.get(label, NEUTRAL) for label in labels.tolist()]
 
 
-def count_words(labels: np.ndarray) -> str:
-    """The sizes of clusters, in words.
-
-    >>> count_words(np.array([1, 1, 0, -1]))
-    '2 + 1 images'
-    """
+def describe_sizes(labels: np.ndarray) -> str:
+    """The sizes of clusters: `2 + 1 images`."""
     sizes = sorted(np.unique(labels[labels >= 0], return_counts=True)[1].tolist(), reverse=True)
     more = f" + {len(sizes) - 4} small" if len(sizes) > 4 else ""
     return f"{' + '.join(map(str, sizes[:4])) or 'no'}{more} images"
 
 
-def radius_words(eps: float, labels: np.ndarray) -> str:
-    """What a radius makes of a landmark, in words.
+@dataclass(frozen=True)
+class MapPanel:
+    """One landmark on a map."""
 
-    >>> radius_words(0.3, np.array([1, 1, 0, -1]))
-    'eps 0.30: 2 + 1 images, 1 noise'
+    title: str
+    points: np.ndarray  # (n, 2) from `place`
+    colours: Sequence[str]  # (n,) of the dots
+    thumbnails: Mapping[int, np.ndarray]  # which image → its pixels (H, W, 3) uint8
+
+
+def place(rows: np.ndarray, *, seed: int = 0) -> np.ndarray:
+    """(n, D) unit rows to (n, 2) places in the unit square, near images near each other.
+
+    t-SNE (van der Maaten and Hinton 2008) on cosine distances, the same every time.
+
+    >>> place(np.eye(3)[[0, 0, 1]]).round(2).tolist()
+    [[0.0, 0.5], [0.0, 0.5], [1.0, 0.5]]
     """
-    return f"eps {eps:.2f}: {count_words(labels)}, {int((labels < 0).sum())} noise"
+    flat = _principal(np.asarray(rows, dtype=np.float64))
+    if len(rows) >= FEWEST:
+        start = 1e-4 * flat / max(np.std(flat[:, 0]), 1e-12)
+        perplexity = min(30.0, (len(rows) - 1) / 3)
+        model = TSNE(2, perplexity=perplexity, metric="cosine", init=start, random_state=seed)
+        with threadpool_limits(1):  # the maps are small: threads would only wait for each other
+            flat = model.fit_transform(rows)
+    low, span = flat.min(axis=0), np.ptp(flat, axis=0)
+    span[span < 1e-3 * span.max(initial=1e-12)] = 0
+    return np.where(span > 0, (flat - low) / np.where(span > 0, span, 1), 0.5)
 
 
-def explore(
-    explorer: CleaningExplorer, eps: float, *, show: Callable[[Figure], Any] = lambda figure: figure
-) -> Any:
-    """Widgets where a person watches, otherwise a picture of one landmark at four radii.
+def _principal(rows: np.ndarray) -> np.ndarray:
+    """(n, 2) first principal components, of signs that do not depend on the machine."""
+    left, size, right = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
+    flat = left[:, :2] * size[:2]
+    largest = np.argmax(np.abs(right[:2]), axis=1)
+    flat *= np.sign(right[np.arange(len(largest)), largest])
+    return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
 
-    Args:
-        explorer: of the cleaning.
-        eps: the radius to begin with.
-        show: what to do with the picture.
+
+def far_apart(points: np.ndarray, count: int) -> list[int]:
+    """Which points to show: one after the other the one farthest from those before.
+
+    >>> far_apart(np.array([[0, 0], [0.1, 0], [1, 1], [1, 0]]), 3)
+    [2, 0, 3]
     """
-    landmarks = explorer.interesting(20)
-    if is_interactive():
-        return make_widget(explorer, eps, landmarks)
-    return show(explorer.at_radii(landmarks[0], [min(eps * factor, 2) for factor in FACTORS]))
+    if not len(points):
+        return []
+    chosen = [int(np.argmax(((points - points.mean(axis=0)) ** 2).sum(axis=1)))]
+    gap = np.full(len(points), np.inf)
+    while len(chosen) < min(count, len(points)):
+        gap = np.minimum(gap, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
+        if gap.max() <= 0:  # the rest are copies
+            break
+        chosen.append(int(np.argmax(gap)))
+    return chosen
 
 
-def make_widget(
-    explorer: CleaningExplorer, eps: float, landmarks: Sequence[int]
-) -> ipywidgets.VBox:
-    """A choice of landmarks, a slider for the radius, and the picture of both.
+def draw_map(panels: Sequence[MapPanel], *, title: str = "", legend: Mapping[str, str]) -> Figure:
+    """Panels of landmarks or radii side by side: a dot per image, and a few thumbnails.
 
-    Args:
-        explorer: of the cleaning.
-        eps: the radius to begin with.
-        landmarks: those to choose from.
+    `legend` gives the meaning of each colour.
     """
-    options = [(explorer.name(landmark), landmark) for landmark in landmarks]
-    landmark = ipywidgets.Dropdown(options=options, description="landmark")
-    radius = ipywidgets.FloatSlider(
-        eps, min=0.01, max=round(min(3 * eps, 2.0), 2), step=0.01, description="eps"
-    )
-    radius.continuous_update = False
-    picture = ipywidgets.Image(format="png")
-
-    def draw(_: Any = None) -> None:
-        stream = io.BytesIO()
-        figure = explorer.at_radius(landmark.value, radius.value)
-        figure.savefig(stream, format="png", dpi=100)
-        picture.value = stream.getvalue()
-
-    for control in (landmark, radius):
-        control.observe(draw, names="value")
-    draw()
-    return ipywidgets.VBox([ipywidgets.HBox([landmark, radius]), picture])
+    side = 4.2 if len(panels) > 1 else 6.4
+    figure, axes = axes_of(side * len(panels), side + 0.7, columns=len(panels))
+    for axis, panel in zip(axes, panels, strict=True):
+        _draw_panel(axis, panel)
+    for colour, meaning in legend.items():
+        axes[0].plot([], [], "o", color=colour, label=meaning)
+    figure.legend(loc="outside lower center", ncols=len(legend), frameon=False)
+    if title:
+        figure.suptitle(title, x=0.01, ha="left", weight="bold", color=INK)
+    return figure
 
 
-LARGEST_ALPHA, LARGEST_BETA, STEP = 2.0, 1.0, 0.05
-DPI = 80
+def _draw_panel(axis: Axes, panel: MapPanel) -> None:
+    axis.set(xlim=(-0.12, 1.12), ylim=(-0.12, 1.12), xticks=[], yticks=[])
+    axis.grid(visible=False)
+    axis.spines[:].set(visible=True, color=NEUTRAL)
+    axis.set_title(panel.title, loc="left")
+    axis.scatter(*panel.points.T, c=list(panel.colours), s=26, linewidths=0.4, edgecolors="white")
+    for at, image in panel.thumbnails.items():
+        box = OffsetImage(image, zoom=38 / max(image.shape[:2]))
+        frame = {"edgecolor": panel.colours[at], "linewidth": 2.5}
+        axis.add_artist(AnnotationBbox(box, panel.points[at], pad=0.1, bboxprops=frame, zorder=3))
 
 
 @dataclass(frozen=True, eq=False)
 class RerankingExplorer:
-    """Everything that a strip of any query is made from.
-
-    Attributes:
-        source: reads the images.
-        evaluation: tells paths and right answers.
-        data: of the evaluation, with ids.
-        voting: top, normalise and reciprocal of `landmark_country_rerank`.
-        names: landmark_id to a name.
-        columns: results shown.
-    """
+    """What the vote breakdown of any query of an evaluation is made from."""
 
     source: ImageSource
     evaluation: Evaluation
-    data: RetrievalData
-    voting: Mapping[str, Any] = field(default_factory=dict)
-    names: Mapping[int, str] | pd.Series | None = None
-    columns: int = 8
+    data: RetrievalData  # of the evaluation, with ids
+    voting: Mapping[str, Any] = field(default_factory=dict)  # of `landmark_country_rerank`
+    names: Mapping[int, str] = field(default_factory=dict)  # of landmarks
+    columns: int = 8  # results shown
 
-    def strip(self, query: str, alpha: float, beta: float) -> VoteBreakdown:
-        """The strip of a query at these weights; only this query is ranked.
+    def widget(
+        self, gains: Mapping[str, float], *, alpha: float = 0.5, beta: float = 0.1
+    ) -> ipywidgets.VBox:
+        """A menu of queries and sliders of α and β above the vote breakdown, which follows at once.
+
+        The menu lists the change of each query's average precision.
+
+        Raises:
+            ValueError: if there is no query to choose.
+        """
+        if not len(gains):
+            raise ValueError("expected queries to choose from, found none; give some ids")
+        options = [(f"{gain:+.2f} AP, query {query}", query) for query, gain in gains.items()]
+        menu = ipywidgets.Dropdown(options=options, description="query")
+        sliders = [
+            ipywidgets.FloatSlider(value=value, min=0, max=largest, step=0.05, description=name)
+            for name, value, largest in (("α", alpha, 2.0), ("β", beta, 1.0))
+        ]
+        return _follow([menu, *sliders], lambda query, *weights: self.still(query, [weights]))
+
+    def still(self, query: str, settings: Sequence[tuple[float, float]]) -> Figure:
+        """One query at one or several (α, β), below each other."""
+        found = [self.breakdown(query, alpha, beta) for alpha, beta in settings]
+        return explained(found, title=f"query {query}")
+
+    def breakdown(self, query: str, alpha: float, beta: float) -> VoteBreakdown:
+        """The vote breakdown of a query at these weights; only this query is ranked.
 
         Raises:
             ValueError: if there is no such query.
         """
-        return vote_breakdown(
-            self.source,
-            self.evaluation,
-            self.data,
-            query,
-            alpha=alpha,
-            beta=beta,
-            voting=self.voting,
-            names=self.names,
-            columns=self.columns,
+        sums = explain(self.data, query, alpha=alpha, beta=beta, **self.voting).head(self.columns)
+        voters = query_votes(self.data, **self.voting).of(self.data.plain.row(query))
+        images, colours, _ = query_images(self.source, self.evaluation, query, sums["id"])
+        return VoteBreakdown(
+            title=f"α = {alpha:g}, β = {beta:g}\n{colours.count(RIGHT)} of {len(sums)} right",
+            query=images[0],
+            voters=tuple(map(self._voter, voters.itertuples())),
+            images=images[1:],
+            colours=colours,
+            sums=sums[["raw", "landmark", "country", "final", "moved"]],
         )
 
-    def figure(self, query: str, alpha: float, beta: float) -> Figure:
-        """The strip, drawn."""
-        return rerank_charts.explained([self.strip(query, alpha, beta)], title=f"query {query}")
-
-    def png(self, query: str, alpha: float, beta: float) -> bytes:
-        """The drawn strip as a picture file."""
-        stream = io.BytesIO()
-        options = {"format": "png", "dpi": DPI, "pil_kwargs": {"compress_level": 1}}  # fast
-        self.figure(query, alpha, beta).savefig(stream, **options)
-        return stream.getvalue()
-
-    def still(self, query: str, settings: Sequence[tuple[float, float]]) -> Figure:
-        """One query at several (α, β) below each other: what dragging would show."""
-        strips = [self.strip(query, alpha, beta) for alpha, beta in settings]
-        return rerank_charts.explained(strips, title=f"query {query} at other weights")
-
-
-def widget(
-    explorer: RerankingExplorer, queries: Sequence[str], *, alpha: float = 0.5, beta: float = 0.1
-) -> ipywidgets.VBox:
-    """A menu of queries and sliders of α and β above the strip, which follows them at once.
-
-    Args:
-        explorer: makes the strips.
-        queries: ids in the menu, the first shown first.
-        alpha: where its slider begins.
-        beta: likewise.
-
-    Raises:
-        ValueError: if there is no query to choose.
-    """
-    if not len(queries):
-        raise ValueError("expected queries to choose from, found none; give some ids")
-    menu = ipywidgets.Dropdown(options=list(queries), description="query")
-    sliders = [
-        ipywidgets.FloatSlider(value=value, min=0, max=largest, step=STEP, description=name)
-        for name, value, largest in (("α", alpha, LARGEST_ALPHA), ("β", beta, LARGEST_BETA))
-    ]
-    picture = ipywidgets.Image(format="png")
-
-    def draw(_: object = None) -> None:
-        picture.value = explorer.png(menu.value, *(slider.value for slider in sliders))
-
-    for control in (menu, *sliders):
-        control.observe(draw, names="value")
-    draw()
-    return ipywidgets.VBox([ipywidgets.HBox([menu, *sliders]), picture])
+    def _voter(self, voter: Any) -> str:
+        name = shorten(str(self.names.get(voter.landmark) or f"landmark {voter.landmark}"), 21)
+        has_country = voter.country not in (NO_COUNTRY, OTHER)
+        where = f" · {shorten(country_name(voter.country), 14)}" if has_country else ""
+        return f"{voter.similarity:.2f}  {name}{where}"

@@ -1,26 +1,19 @@
-"""Contact sheets, and what every picture shares: colours with one meaning, and a plain style.
+"""Contact sheets of images; and the colours, fonts and axes that all figures share.
 
-Pictures draw and compute nothing. Frames keep one meaning everywhere: green right, red wrong or
-dropped, orange rescued, blue, violet and teal for the clusters of one landmark, grey for what is
-not judged, brown for what was trained on its own queries. Charts are in `lib.plots.charts` and
-`lib.plots.cleaning`.
+Colours keep one meaning everywhere: green right or kept, red wrong or dropped, orange rescued,
+blue, violet and teal the clusters of one landmark, grey not judged, brown trained on its own
+queries, and dark lines thresholds such as eps. Sheets choose images by fixed rules or by a
+generator that is passed in, never by how good they look.
 
-Landmarks are named in every script and with any character, so all figures are `TextFigure`s, which
-draw words as they are: no `$` begins a formula, and what matplotlib's font lacks is taken from the
-Noto fonts of two packages.
-
-Which images a sheet shows: rows of `lib.plots.sheets` for landmarks, search results and cleaning.
-
-Choices are made by fixed rules or by a generator that is passed in, never by how good they look.
-
-Where cleaning and the truth disagree: false alarms and misses as rows of `lib.plots.sheets`.
-
-No `truth.csv` lists natural noise, so a false alarm is a picture to look at, not yet a mistake."""
+Landmarks are named in every script and with any character, so figures are `TextFigure`s, which draw
+text literally: no `$` begins a formula, and letters that matplotlib's font lacks come from the Noto
+fonts of two packages.
+"""
 
 import dataclasses
 import unicodedata
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -29,7 +22,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-import torch
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -40,25 +32,23 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from wcwidth import clip, wrap
 
-from lib.cleaning import is_planted
-from lib.config import StageConfig
 from lib.data import OTHER, Evaluation, ImageSource
 from lib.retrieval import Ranking
-from lib.training import Augment, corner_cutmix
 
 RIGHT, WRONG, RESCUED, NEUTRAL = "#2a9d4a", "#d1352b", "#f39c12", "#9aa0a6"
 CLUSTERS = ("#1f77d0", "#8e44ad", "#16a085", "#c2185b", "#7f6000")
 INK, LEAKED = "#30343b", "#b9a088"
 FONT_PACKAGES = ("manimgx_fonts", "noto_cjk_sans_jp_regular")
+PIXELS = 112  # of a thumbnail's side
+TYPICAL = 3  # images that a row shows first, for comparison
 
 
 class TextFigure(Figure):
     """A figure that draws every text literally and in any script."""
 
     def draw(self, renderer: Any) -> None:
-        """Draw, with text as it is."""
+        """Draw, with text as it is; a letter that no font has is a box."""
         with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
-            # A letter that no font has is drawn as a box, and that is all there is to say.
             warnings.filterwarnings("ignore", "Glyph .* missing")
             for axis in self.axes:
                 for side in (axis.xaxis, axis.yaxis):
@@ -74,7 +64,7 @@ class TextFigure(Figure):
 
 
 def printable(text: str) -> str:
-    """A text without characters that control a terminal or are half of one.
+    """A text without control characters and unpaired surrogates.
 
     >>> printable("a\\tb\\nc")
     'a b\\nc'
@@ -86,7 +76,7 @@ def printable(text: str) -> str:
 
 
 def shorten(text: str, width: int, lines: int = 1) -> str:
-    """A text on a few lines of at most `width` columns, of which a Chinese letter takes two.
+    """A text on at most `lines` lines of `width` columns, of which a Chinese letter takes two.
 
     >>> shorten("Kinkaku-ji, the golden pavilion", 12)
     'Kinkaku-ji,…'
@@ -98,7 +88,7 @@ def shorten(text: str, width: int, lines: int = 1) -> str:
 
 
 def _families(lacking: set[str]) -> list[str]:
-    """The fonts that have letters, as few as possible."""
+    """As few fonts as possible that have the letters."""
     found = []
     for name, path in _more_fonts().items():
         if lacking & _letters(path):
@@ -109,7 +99,7 @@ def _families(lacking: set[str]) -> list[str]:
 
 @cache
 def _more_fonts() -> dict[str, str]:
-    """Name to file of the fonts of the packages, made known to matplotlib."""
+    """Name → file of the packages' fonts, which are registered with matplotlib."""
     found = {}
     for package in FONT_PACKAGES:
         try:
@@ -140,15 +130,13 @@ class ImageRow:
     captions: Sequence[str] = ()
 
 
-def axes_of(
-    width: float, height: float, columns: int = 1, rows: int = 1
-) -> tuple[Figure, list[Axes]]:
-    """A figure of `rows` times `columns` plain axes, `width` by `height` inches, and the axes."""
+def axes_of(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
+    """A figure of plain axes side by side, `width` by `height` inches, and the axes."""
     with matplotlib.rc_context(
         {"font.size": 9, "axes.edgecolor": NEUTRAL, "axes.titlesize": 10, "text.color": INK}
     ):
         figure = TextFigure(figsize=(width, height), layout="constrained", facecolor="white")
-        axes = np.atleast_1d(figure.subplots(rows, columns)).ravel().tolist()
+        axes = np.atleast_1d(figure.subplots(1, columns)).tolist()
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.grid(alpha=0.25)
@@ -170,17 +158,12 @@ def logarithmic(*axes: Axis) -> None:
         axis.set_minor_formatter(NullFormatter())
 
 
-def sheet(
+def draw(
     rows: Sequence[ImageRow], *, title: str = "", legend: Mapping[str, str] | None = None
 ) -> Figure:
     """A contact sheet: rows of images with coloured frames, titles on the left.
 
-    Without any row it says so.
-
-    Args:
-        rows: lines from top to bottom, each as long as it is.
-        title: one line above all.
-        legend: frame colour → meaning.
+    The legend gives the meaning of each frame colour. A sheet without rows says so.
     """
     columns = max((len(row.images) for row in rows), default=1)
     has_captions = any(row.captions for row in rows)
@@ -192,9 +175,7 @@ def sheet(
     if title:
         figure.text(0.005, 1 - 0.08 / height, title, fontsize=11, va="top", weight="bold")
     if not rows:
-        figure.text(
-            0.08 / width, 0.5 * tall / height, "no image to show here", fontsize=9, va="center"
-        )
+        figure.text(0.08 / width, 0.5 * tall / height, "no image to show here", fontsize=9)
     elif legend:
         figure.legend(
             handles=[Patch(color=colour, label=text) for colour, text in legend.items()],
@@ -207,35 +188,18 @@ def sheet(
         )
     for line, row in enumerate(rows):
         bottom = height - top - tall * (line + 1)
-        figure.text(
-            0.08 / width,
-            (bottom + tall * 0.55) / height,
-            "\n".join(shorten(line, 26, lines=4) for line in row.title.splitlines()[:7]),
-            fontsize=8,
-            va="center",
-        )
+        words = "\n".join(shorten(line, 26, lines=4) for line in row.title.splitlines()[:7])
+        figure.text(0.08 / width, (bottom + tall * 0.55) / height, words, fontsize=8, va="center")
         for column, image in enumerate(row.images):
             place = (left + inch * column + 0.02, bottom + tall - inch + 0.02, 0.95, 0.95)
             axis = figure.add_axes(np.divide(place, (width, height, width, height)))
-            _thumbnail(axis, image, _at(row.colours, column))
-            if caption := _at(row.captions, column):
-                axis.set_xlabel(caption, fontsize=6.5, labelpad=2)
+            axis.imshow(image, aspect="auto")
+            axis.set(xticks=[], yticks=[])
+            colour = row.colours[column] if column < len(row.colours) else ""
+            axis.spines[:].set(color=colour or "white", linewidth=3 if colour else 0.5)
+            if column < len(row.captions):
+                axis.set_xlabel(row.captions[column], fontsize=6.5, labelpad=2)
     return figure
-
-
-def _at(values: Sequence[str], place: int) -> str:
-    return values[place] if place < len(values) else ""
-
-
-def _thumbnail(axis: Axes, image: np.ndarray, colour: str) -> None:
-    axis.imshow(image, aspect="auto")
-    axis.set(xticks=[], yticks=[])
-    for spine in axis.spines.values():
-        spine.set(color=colour or "white", linewidth=3 if colour else 0.5)
-
-
-PIXELS = 112
-KEPT, SPLIT, RESCUED_WORD, DROPPED = "kept", "split", "rescued", "dropped"
 
 
 def pixels(source: ImageSource, paths: Sequence[str]) -> list[np.ndarray]:
@@ -243,31 +207,38 @@ def pixels(source: ImageSource, paths: Sequence[str]) -> list[np.ndarray]:
     return [source.read_resized(path, PIXELS) for path in paths]
 
 
+def _landmark_row(
+    source: ImageSource,
+    landmark: int,
+    names: Mapping[int, str],
+    *parts: tuple[Sequence[str], str],
+    note: str = "",
+) -> ImageRow:
+    """One landmark's images: parts side by side, each of paths and the colour of their frames."""
+    title = names.get(landmark) or f"landmark {landmark}"
+    chosen = [path for paths, _ in parts for path in paths]
+    colours = [colour for paths, colour in parts for _ in paths]
+    return ImageRow(f"{title}\n{note}".strip(), pixels(source, chosen), colours)
+
+
 def landmark_rows(
     source: ImageSource,
     table: pd.DataFrame,
     landmarks: Sequence[int],
+    names: Mapping[int, str],
     *,
-    titles: Sequence[str] = (),
     columns: int = 8,
     generator: np.random.Generator,
 ) -> list[ImageRow]:
     """A row per landmark with up to `columns` of its images, drawn at random.
 
-    Args:
-        source: reads the images.
-        table: images with landmark_id and path.
-        landmarks: which ones, in this order.
-        titles: shown left of each row; the landmark's id by default.
-        columns: most images in a row.
-        generator: draws the images.
+    The table has landmark_id and path; a landmark without a name is called by its number.
     """
     rows = []
-    for place, landmark in enumerate(landmarks):
+    for landmark in landmarks:
         paths = table.loc[table["landmark_id"] == landmark, "path"].to_numpy()
         chosen = generator.permutation(paths)[:columns]
-        title = titles[place] if place < len(titles) else f"landmark {landmark}"
-        rows.append(ImageRow(title, pixels(source, chosen)))
+        rows.append(_landmark_row(source, landmark, names, (chosen, "")))
     return rows
 
 
@@ -279,28 +250,15 @@ def country_rows(
     columns: int = 8,
     generator: np.random.Generator,
 ) -> tuple[str, list[ImageRow]]:
-    """The known country with most landmarks, and a row for each of its five largest landmarks.
+    """The known country with most landmarks, and rows of its five largest landmarks.
 
-    Of landmarks that the clean list has, its images alone are drawn.
-
-    Args:
-        source: reads the images.
-        raw: all labelled images, of one known country at least.
-        names: what to call a landmark.
-        columns: most images in a row.
-        generator: draws the images.
+    Of landmarks in the clean list, only images of that list are drawn.
     """
     home = raw[raw["country"] != OTHER].groupby("country")["landmark_id"].nunique().idxmax()
     largest = raw.loc[raw["country"] == home, "landmark_id"].value_counts().index[:5]
     clean = raw.loc[raw["is_clean"], "landmark_id"]
-    rows = landmark_rows(
-        source,
-        raw[raw["is_clean"] | ~raw["landmark_id"].isin(clean)],
-        largest,
-        titles=[names[landmark] for landmark in largest],
-        columns=columns,
-        generator=generator,
-    )
+    drawn = raw[raw["is_clean"] | ~raw["landmark_id"].isin(clean)]
+    rows = landmark_rows(source, drawn, largest, names, columns=columns, generator=generator)
     return home, rows
 
 
@@ -308,62 +266,95 @@ def noise_rows(
     source: ImageSource,
     raw: pd.DataFrame,
     landmarks: Sequence[int],
+    names: Mapping[int, str],
     *,
-    truth: pd.DataFrame | None = None,
-    titles: Sequence[str] = (),
+    planted: Collection[str] = (),
     columns: int = 9,
 ) -> list[ImageRow]:
     """A row per landmark: images of the clean list (green), then images that it left out.
 
-    Args:
-        source: reads the images.
-        raw: all labelled images with is_clean.
-        landmarks: which ones.
-        truth: tells planted noise, which is framed red; without it all left out are grey.
-        titles: shown left of each row.
-        columns: most images in a row, a third of them clean.
+    Images whose ids are `planted` are known to be wrong: their frames are red, of others grey. A
+    third of the columns is for clean images, and at most a third for planted ones.
     """
-    planted = set() if truth is None else set(truth.loc[is_planted(truth), "id"])
     rows = []
-    for place, landmark in enumerate(landmarks):
+    for landmark in landmarks:
         own = raw[raw["landmark_id"] == landmark]
-        clean = own[own["is_clean"]].head(columns // 3)
-        left_out = own[~own["is_clean"]]
-        left_out = left_out.iloc[(~left_out["id"].isin(planted)).argsort(kind="stable")]
-        left_out = left_out.head(columns - len(clean))
-        colours = [WRONG if image in planted else NEUTRAL for image in left_out["id"]]
-        title = titles[place] if place < len(titles) else f"landmark {landmark}"
-        chosen = [*clean["path"], *left_out["path"]]
-        rows.append(ImageRow(title, pixels(source, chosen), [RIGHT] * len(clean) + colours))
+        left_out, is_wrong = own[~own["is_clean"]], own["id"].isin(planted)
+        clean = own.loc[own["is_clean"], "path"].head(columns // 3)
+        wrong = left_out.loc[is_wrong, "path"].head(columns // 3)
+        others = left_out.loc[~is_wrong, "path"].head(columns - len(clean) - len(wrong))
+        parts = (clean, RIGHT), (wrong, WRONG), (others, NEUTRAL)
+        rows.append(_landmark_row(source, landmark, names, *parts))
     return rows
 
 
-def augmented_rows(
+def split_rows(
     source: ImageSource,
-    table: pd.DataFrame,
-    stage: StageConfig,
+    images: pd.DataFrame,
+    landmarks: Sequence[int],
+    names: Mapping[int, str],
     *,
-    columns: int = 8,
-    generator: torch.Generator,
+    columns: int = 9,
 ) -> list[ImageRow]:
-    """One batch as it lies on disk, as it is trained on, and mixed by Corner-Cutmix."""
-    chosen = torch.randperm(len(table), generator=generator)[:columns].tolist()
-    squares = [source.read_resized(path, stage.size) for path in table["path"].iloc[chosen]]
-    batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
-    grey = (0.5,) * 3
-    trained = Augment(stage.augment, grey, grey)(batch, generator)
-    mixed = corner_cutmix(trained, trained.roll(1, dims=0), generator=generator)
-    return [
-        ImageRow("as on disk", squares),
-        ImageRow("as trained on\n(zoom, rotation,\nerasing)", _to_arrays(trained)),
-        ImageRow("Corner-Cutmix:\neach image on a\ncorner of its\nneighbour", _to_arrays(mixed)),
-    ]
+    """A row per landmark: its largest classes of the first pass side by side, a colour each.
+
+    Of each class those images of `CleaningResult.images` (with a path) nearest to its centre. A
+    landmark that cleaning dropped whole has a row without images.
+    """
+    rows = []
+    for landmark in landmarks:
+        is_own = (images["landmark_id"] == landmark) & images["status"].isin(["kept", "split"])
+        sizes = images.loc[is_own, "label"].value_counts().head(min(columns, len(CLUSTERS)))
+        share = columns // max(len(sizes), 1)
+        parts = [
+            (
+                images[is_own & (images["label"] == label)].nsmallest(share, "distance")["path"],
+                colour,
+            )
+            for label, colour in zip(sizes.index, CLUSTERS, strict=False)
+        ]
+        note = f"{' + '.join(map(str, sizes)) or 'no'} images"
+        rows.append(_landmark_row(source, landmark, names, *parts, note=note))
+    return rows
 
 
-def _to_arrays(images: torch.Tensor) -> list[np.ndarray]:
-    """Images normalised to [-1, 1] back as (H, W, 3) uint8."""
-    values = ((images + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
-    return list(values.permute(0, 2, 3, 1).numpy())
+def marked_rows(
+    source: ImageSource,
+    images: pd.DataFrame,
+    marked: pd.Series | np.ndarray,
+    names: Mapping[int, str],
+    *,
+    colour: str = WRONG,
+    landmarks: Sequence[int] | None = None,
+    columns: int = 9,
+) -> list[ImageRow]:
+    """A row per landmark: a few typical images (green), then its marked images in `colour`.
+
+    Typical are images that are kept, not marked, and nearest to the centre of their class.
+
+    Args:
+        source: reads the images.
+        images: `CleaningResult.images` with a path.
+        marked: (N,) bool in its order, such as all dropped images.
+        names: landmark → its name.
+        colour: of the marked images' frames.
+        landmarks: which ones; by default the six with most marked images.
+        columns: most images in a row.
+    """
+    marked = np.asarray(marked)
+    if landmarks is None:
+        counts = images.loc[marked, "landmark_id"].value_counts(sort=False).sort_index()
+        landmarks = counts.sort_values(ascending=False, kind="stable").index[:6]
+    rows = []
+    for landmark in landmarks:
+        is_own = (images["landmark_id"] == landmark).to_numpy()
+        typical = images[is_own & ~marked & (images["status"] == "kept").to_numpy()]
+        typical = typical.nsmallest(TYPICAL, "distance")["path"]
+        own = images.loc[is_own & marked, "path"]
+        parts = (typical, RIGHT), (own.head(columns - len(typical)), colour)
+        note = f"{len(own)} of {is_own.sum()} images"
+        rows.append(_landmark_row(source, landmark, names, *parts, note=note))
+    return rows
 
 
 def strips(
@@ -375,158 +366,26 @@ def strips(
     columns: int = 8,
     title: str = "",
 ) -> list[ImageRow]:
-    """A row per query: the query, then its best results, framed green if right and red if not.
+    """A row per query id: the query, then its best results, framed green if right, red if not.
 
-    Args:
-        source: reads the images.
-        evaluation: tells paths and right answers.
-        ranking: with query and gallery ids.
-        queries: ids of the queries to show.
-        columns: results per query.
-        title: shown left of every row, above the query's average rank of hits.
+    `title` is shown left of every row, above how many results are right.
     """
-    answers = {query: ids for part in evaluation.solution.values() for query, ids in part.items()}
-    query_paths = evaluation.queries.set_index("id")["path"]
-    gallery_paths = evaluation.gallery.set_index("id")["path"]
     rows = []
     for query in queries:
         found = ranking.of(query).head(columns)
-        right = [image in answers[query] for image in found["id"]]
-        hits = f"{sum(right)} of {len(right)} right\n({len(answers[query])} in the gallery)"
-        rows.append(
-            ImageRow(
-                f"{title}\n{hits}".strip(),
-                pixels(source, [query_paths[query], *gallery_paths[found["id"]]]),
-                ["", *(RIGHT if is_right else WRONG for is_right in right)],
-                ["query", *(f"{score:.2f}" for score in found["score"])],
-            )
-        )
+        images, colours, answers = query_images(source, evaluation, query, found["id"])
+        hits = f"{colours.count(RIGHT)} of {len(found)} right\n({answers} in the gallery)"
+        captions = ["query", *(f"{score:.2f}" for score in found["score"])]
+        rows.append(ImageRow(f"{title}\n{hits}".strip(), images, ["", *colours], captions))
     return rows
 
 
-def split_landmarks(images: pd.DataFrame, count: int) -> list[int]:
-    """The landmarks that the first pass of cleaning split most: by size of their second class.
-
-    Args:
-        images: the per-image table of cleaning.
-        count: how many, at most.
-    """
-    first_pass = images[images["status"].isin([KEPT, SPLIT])]
-    sizes = first_pass.groupby(["landmark_id", "label"]).size().sort_values(ascending=False)
-    second = sizes.groupby("landmark_id", sort=True).nth(1)
-    second = second.reset_index("label", drop=True).sort_values(ascending=False, kind="stable")
-    return second.index[:count].tolist()
-
-
-def split_rows(
-    source: ImageSource,
-    images: pd.DataFrame,
-    landmarks: Sequence[int],
-    *,
-    titles: Sequence[str] = (),
-    columns: int = 9,
-) -> list[ImageRow]:
-    """A row per landmark: its largest classes of the first pass side by side, a colour each.
-
-    A landmark that cleaning lost has a row without images.
-
-    Args:
-        source: reads the images.
-        images: the per-image table of cleaning with a path.
-        landmarks: which ones.
-        titles: shown left of each row.
-        columns: most images in a row, shared by the classes.
-    """
-    rows = []
-    for place, landmark in enumerate(landmarks):
-        own = images[(images["landmark_id"] == landmark) & images["status"].isin([KEPT, SPLIT])]
-        largest = own["label"].value_counts().index[: min(columns, len(CLUSTERS))]
-        share = columns // max(len(largest), 1)
-        parts = [own[own["label"] == label].nsmallest(share, "distance") for label in largest]
-        colours = [
-            colour for part, colour in zip(parts, CLUSTERS, strict=False) for _ in range(len(part))
-        ]
-        chosen = pd.concat([own.head(0), *parts])
-        title = titles[place] if place < len(titles) else f"landmark {landmark}"
-        sizes = " + ".join(str(int((own["label"] == label).sum())) for label in largest) or "no"
-        rows.append(ImageRow(f"{title}\n{sizes} images", pixels(source, chosen["path"]), colours))
-    return rows
-
-
-def status_rows(
-    source: ImageSource,
-    images: pd.DataFrame,
-    status: str,
-    landmarks: Sequence[int],
-    *,
-    titles: Sequence[str] = (),
-    typical: int = 3,
-    columns: int = 9,
-) -> list[ImageRow]:
-    """A row per landmark: a few of its kept images, then those of `status` in their colour.
-
-    Args:
-        source: reads the images.
-        images: the per-image table of cleaning with a path.
-        status: dropped or rescued.
-        landmarks: which ones.
-        titles: shown left of each row.
-        typical: kept images shown first, for comparison.
-        columns: most images in a row.
-    """
-    colour = {DROPPED: WRONG, RESCUED_WORD: RESCUED}.get(status, NEUTRAL)
-    rows = []
-    for place, landmark in enumerate(landmarks):
-        own = images[images["landmark_id"] == landmark]
-        kept = own[own["status"] == KEPT].nsmallest(typical, "distance")
-        others = own[own["status"] == status].head(columns - len(kept))
-        title = titles[place] if place < len(titles) else f"landmark {landmark}"
-        rows.append(
-            ImageRow(
-                title,
-                pixels(source, [*kept["path"], *others["path"]]),
-                [RIGHT] * len(kept) + [colour] * len(others),
-            )
-        )
-    return rows
-
-
-def mistake_rows(
-    source: ImageSource,
-    images: pd.DataFrame,
-    mistaken: np.ndarray,
-    *,
-    names: Mapping[int, str],
-    captions: np.ndarray | None = None,
-    rows: int = 6,
-    typical: int = 3,
-    columns: int = 9,
-) -> list[ImageRow]:
-    """A row per landmark: a few of its typical images (green), then those mistaken (red).
-
-    Landmarks with the most mistakes come first, and in a row the mistakes in the images' order.
-
-    Args:
-        source: reads the images.
-        images: the per-image table of cleaning with a path.
-        mistaken: (N,) bool in its order.
-        names: landmark → what to call it; its number where there is none.
-        captions: (N,) words below mistaken images.
-        rows: landmarks at most.
-        typical: kept and not mistaken images shown first, those nearest to their class's centre.
-        columns: most images in a row.
-    """
-    counts = images.loc[mistaken, "landmark_id"].value_counts(sort=False).sort_index()
-    counts = counts.sort_values(ascending=False, kind="stable").head(rows)
-    found = []
-    for landmark, count in counts.items():
-        is_own = (images["landmark_id"] == landmark).to_numpy()
-        right = images[is_own & ~mistaken & (images["status"] == KEPT).to_numpy()]
-        right = right.nsmallest(typical, "distance")
-        at = np.flatnonzero(is_own & mistaken)[: columns - len(right)]
-        words = [] if captions is None else [""] * len(right) + [str(captions[i]) for i in at]
-        paths = [*right["path"], *images["path"].to_numpy()[at]]
-        title = f"{names.get(landmark) or f'landmark {landmark}'}\n{count} of {is_own.sum()} images"
-        colours = [RIGHT] * len(right) + [WRONG] * len(at)
-        found.append(ImageRow(title, pixels(source, paths), colours, words))
-    return found
+def query_images(
+    source: ImageSource, evaluation: Evaluation, query: str, found: Sequence[str]
+) -> tuple[list[np.ndarray], list[str], int]:
+    """Thumbnails of a query and of gallery ids, frames of these, and how many answers are right."""
+    answers = next((part[query] for part in evaluation.solution.values() if query in part), set())
+    path = evaluation.queries.set_index("id")["path"][query]
+    paths = evaluation.gallery.set_index("id")["path"][list(found)]
+    colours = [RIGHT if image in answers else WRONG for image in found]
+    return pixels(source, [path, *paths]), colours, len(answers)

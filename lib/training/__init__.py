@@ -5,6 +5,7 @@ or function and one line.
 """
 
 from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
+from lib.training.augmentation_examples import augmentation_examples
 from lib.training.losses import LOSSES
 from lib.training.samplers import SAMPLERS
 from lib.training.schedules import SCHEDULES
@@ -17,6 +18,7 @@ __all__ = [
     "SAMPLERS",
     "SCHEDULES",
     "Augment",
+    "augmentation_examples",
     "check_stage",
     "corner_cutmix",
     "stage_key",

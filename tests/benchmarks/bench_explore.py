@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from lib.plots.explorers import RerankingExplorer as Explorer
+from lib.plots.explorers import RerankingExplorer
 from lib.reranking import landmark_country_rerank
 from tests.numbered import NumberedSource, numbered_evaluation
 from tests.retrieval_data import small_data
@@ -20,13 +20,13 @@ QUERIES, GALLERY, STEPS, COLUMNS = 600, 4_000, 20, 8
 def main() -> None:
     evaluation = numbered_evaluation(queries=QUERIES, gallery=GALLERY)
     data = small_data(evaluation)
-    explorer = Explorer(NumberedSource(), evaluation, data, columns=COLUMNS)
+    explorer = RerankingExplorer(NumberedSource(), evaluation, data, columns=COLUMNS)
 
     def rank_all_first(alpha: float) -> None:
         landmark_country_rerank(data, alpha=alpha)
-        explorer.figure("q3", alpha, 0.1)
+        explorer.still("q3", [(alpha, 0.1)])
 
-    one = median_step(lambda alpha: explorer.figure("q3", alpha, 0.1))
+    one = median_step(lambda alpha: explorer.still("q3", [(alpha, 0.1)]))
     every = median_step(rank_all_first)
     print(f"a step that ranks the shown query: {one:.0f} ms")
     print(f"after ranking all {QUERIES}: {every:.0f} ms, {every / one:.1f} times as long")

@@ -17,15 +17,15 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from lib.retrieval.blocks import BLOCK, blocks
-from lib.retrieval.bootstrap import paired_difference
 from threadpoolctl import threadpool_info
 
 from lib.reranking import RetrievalData, landmark_country_rerank, query_votes
 from lib.reranking.landmark_country import vote_scores
 from lib.reranking.votes import Tags, Votes, tag_gallery
 from lib.retrieval.ann_index import build_index, read_index
+from lib.retrieval.embedding_table import BLOCK, blocks
 from lib.retrieval.knn import nearest, search
+from lib.retrieval.scoring import paired_gain
 from tests.benchmarks.bench_clean import draw_sizes, measure
 
 DIMENSIONS = 512
@@ -246,10 +246,10 @@ def run(world: World, folder: Path, probes: int) -> Report:
     )
     print(f"  final scoring over search: {ratio}")
     compare_with_dense(report, world, data)
-    differences = np.random.default_rng(0).normal(size=(2, len(queries)))
+    differences = [*map(pd.Series, np.random.default_rng(0).normal(size=(2, len(queries))))]
     report.time(
         "paired bootstrap, 10,000 resamples",
-        lambda: paired_difference(*differences, generator=np.random.default_rng(1)),
+        lambda: paired_gain(*differences, generator=np.random.default_rng(1)),
     )
     whole = ("index: train, fill and save", "gallery tags through the index")
     whole += ("query votes, k-reciprocal through the index",)

@@ -211,7 +211,7 @@ def test_by_group_draws_every_step_of_every_group():
     (axis,) = charts.by_group(CONTINENTS, "continent", title="where").axes
     np.testing.assert_allclose(bars(axis)[:, 2], [0.3, 0.2, 0.5, 0.1])
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    assert labels == ["Europe (9)", "Asia (4)"]
+    assert labels == ["Europe (9 queries)", "Asia (4 queries)"]
     assert legend_of(axis) == ["before", "after"]
     assert axis.get_title("left") == "where"
 
@@ -248,7 +248,7 @@ def test_forest_draws_ours_and_the_papers():
     assert [dot.get_color() for dot in dots] == [RIGHT, WRONG, NEUTRAL, NEUTRAL]
     assert {mark.get_color() for mark in diamonds} == {INK}
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    assert labels[1] == "worse, against better"
+    assert labels[1] == "worse\nagainst better"
     assert len(other.get_yticks()) == 2
     assert axis.get_xlim() == other.get_xlim()
     assert [dot.get_ydata()[0] for dot in dots] == axis.get_yticks().tolist()
@@ -256,7 +256,7 @@ def test_forest_draws_ours_and_the_papers():
     assert figure.get_suptitle() == "row by row"
     legend = figure.legends[0]
     meanings = [text.get_text().split(",")[0] for text in legend.get_texts()]
-    assert meanings == ["here better", "here worse", "here not told from chance", "in the paper"]
+    assert meanings == ["here better", "here worse", "here no clear difference", "in the paper"]
     assert [line.get_color() for line in legend.get_lines()] == [RIGHT, WRONG, NEUTRAL, INK]
     bare = charts.forest({"stages": FOREST.assign(paper=np.nan)}, title="t").legends[0]
     assert len(bare.get_texts()) == 3  # no paper, no mark of it
@@ -269,7 +269,7 @@ def test_forest_judges_no_leaked_row_and_none_against_one():
     dots = figure.axes[0].lines[1 : 1 + 3 * len(table)][1::3]
     assert [dot.get_color() for dot in dots] == [RIGHT, LEAKED, NEUTRAL, NEUTRAL, LEAKED]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels[1] == "worse, against better (leaked)"
+    assert labels[1] == "worse (leaked)\nagainst better"
     words = [text.get_text() for text in figure.legends[0].get_texts()]
     assert "leaked: trained on the queries" in words
     bare = charts.forest({"one": FOREST}, title="t").legends[0]

@@ -1,20 +1,33 @@
-"""Sheets: which images a row shows, in which frames, and that no landmark is no row."""
+"""Sheets: which images a row shows, in which frames; and text in all figures."""
 
+import io
+import logging
+
+import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from lib.config import AugmentConfig, StageConfig
 from lib.data.images import ImageSource
-from lib.plots import sheets
-from lib.plots import sheets as viz
-from lib.plots.sheets import CLUSTERS, NEUTRAL, RESCUED, RIGHT, WRONG
+from lib.plots import charts, explorers, reranking, sheets
+from lib.plots.sheets import (
+    CLUSTERS,
+    NEUTRAL,
+    RESCUED,
+    RIGHT,
+    WRONG,
+    ImageRow,
+    TextFigure,
+    printable,
+    shorten,
+)
 from lib.retrieval.ranking import Ranking
+from tests.figures import STRICT, check_picture, colours, png_size, square
 from tests.numbered import NumberedSource, numbered_evaluation, shown
 
+pytestmark = STRICT
+
 SOURCE = NumberedSource()
-STAGE = StageConfig(size=16, augment=AugmentConfig(flip=0.5, erasing=1.0))
 
 
 def raw_list(sizes=((7, 6), (9, 3))):
@@ -56,7 +69,7 @@ def test_landmark_rows_show_images_of_their_own_landmark_once():
     table = raw_list(((7, 20), (8, 5), (9, 3)))
     for seed in range(20):
         generator = np.random.default_rng(seed)
-        rows = sheets.landmark_rows(SOURCE, table, [9, 7], columns=6, generator=generator)
+        rows = sheets.landmark_rows(SOURCE, table, [9, 7], {}, columns=6, generator=generator)
         paths = [shown(row.images, list(table["path"])) for row in rows]
         assert [len(row) for row in paths] == [3, 6]
         assert all(len(set(row)) == len(row) for row in paths)
@@ -67,36 +80,36 @@ def test_landmark_rows_show_images_of_their_own_landmark_once():
 def test_landmark_rows_repeat_with_their_generator():
     table = raw_list(((7, 30),))
     first, second, other = (
-        sheets.landmark_rows(SOURCE, table, [7], generator=np.random.default_rng(seed))
+        sheets.landmark_rows(SOURCE, table, [7], {}, generator=np.random.default_rng(seed))
         for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first[0].images, second[0].images)
     assert (np.array(first[0].images) != np.array(other[0].images)).any()
 
 
-def test_rows_take_titles_as_far_as_there_are_any():
-    table, generator = raw_list(), np.random.default_rng(0)
-    rows = sheets.landmark_rows(SOURCE, table, [7, 9], titles=["Windhoek"], generator=generator)
+def test_rows_take_names_as_far_as_there_are_any():
+    table, names = raw_list(), {7: "Windhoek"}
+    rows = sheets.landmark_rows(SOURCE, table, [7, 9], names, generator=np.random.default_rng(0))
     assert [row.title for row in rows] == ["Windhoek", "landmark 9"]
-    rows = sheets.noise_rows(SOURCE, table, [7, 9], titles=["Windhoek"])
+    rows = sheets.noise_rows(SOURCE, table, [7, 9], names)
     assert [row.title for row in rows] == ["Windhoek", "landmark 9"]
     images = cleaned((7, 0, "kept"), (9, 1, "kept"))
-    rows = sheets.split_rows(SOURCE, images, [7, 9], titles=["Windhoek"])
+    rows = sheets.split_rows(SOURCE, images, [7, 9], names)
     assert [row.title for row in rows] == ["Windhoek\n1 images", "landmark 9\n1 images"]
-    rows = sheets.status_rows(SOURCE, images, "dropped", [7, 9], titles=["Windhoek"])
-    assert [row.title for row in rows] == ["Windhoek", "landmark 9"]
+    rows = sheets.marked_rows(SOURCE, images, images["status"] == "kept", names)
+    assert [row.title for row in rows] == ["Windhoek\n1 of 1 images", "landmark 9\n1 of 1 images"]
 
 
 def test_no_landmark_and_no_query_are_no_rows():
     table, images = raw_list(), cleaned((7, 0, "kept"))
     evaluation = numbered_evaluation()
     ranking = Ranking(np.empty((0, 0)), np.empty((0, 0), dtype=int), [], [])
-    assert sheets.landmark_rows(SOURCE, table, [], generator=np.random.default_rng(0)) == []
-    assert sheets.noise_rows(SOURCE, table, []) == []
-    assert sheets.split_rows(SOURCE, images, []) == []
-    assert sheets.status_rows(SOURCE, images, "rescued", []) == []
+    assert sheets.landmark_rows(SOURCE, table, [], {}, generator=np.random.default_rng(0)) == []
+    assert sheets.noise_rows(SOURCE, table, [], {}) == []
+    assert sheets.split_rows(SOURCE, images, [], {}) == []
+    assert sheets.marked_rows(SOURCE, images, images["status"] == "rescued", {}) == []
     assert sheets.strips(SOURCE, evaluation, ranking, []) == []
-    assert viz.sheet([], title="Rescued", legend={RIGHT: "kept"}).axes == []
+    assert sheets.draw([], title="Rescued", legend={RIGHT: "kept"}).axes == []
 
 
 def test_country_rows_show_the_known_country_with_most_landmarks():
@@ -113,27 +126,27 @@ def test_country_rows_show_the_known_country_with_most_landmarks():
     assert paths == [{f"train/7-{n}" for n in (0, 1, 3, 4)}, {f"train/9-{n}" for n in range(4)}]
 
 
-def test_noise_rows_are_red_only_where_the_truth_tells_of_noise():
-    table = raw_list(((7, 12),))  # 2, 5, 8 and 11 are not clean
-    truth = pd.DataFrame({"id": table["id"], "planted": "none"})
-    truth.loc[[0, 5, 11], "planted"] = ["junk", "junk", "wrong landmark"]
-    (row,) = sheets.noise_rows(SOURCE, table, [7], truth=truth)
+def test_noise_rows_are_red_only_where_images_are_known_to_be_wrong():
+    table = raw_list(((7, 15),))  # 2, 5, 8, 11 and 14 are not clean
     # Image 0 is noise that the clean list kept: its frame still says "clean list".
+    planted = [f"7-{number}" for number in (0, 5, 11)]
+    (row,) = sheets.noise_rows(SOURCE, table, [7], {}, planted=planted)
     numbers = [path.split("-")[1] for path in shown(row.images, list(table["path"]))]
-    assert numbers == ["0", "1", "3", "5", "11", "2", "8"]
-    assert row.colours == [*[RIGHT] * 3, WRONG, WRONG, NEUTRAL, NEUTRAL]
+    assert numbers == ["0", "1", "3", "5", "11", "2", "8", "14"]
+    assert row.colours == [*[RIGHT] * 3, WRONG, WRONG, *[NEUTRAL] * 3]
 
 
-def test_noise_rows_are_grey_without_truth():
-    table = raw_list(((7, 12),))
-    (row,) = sheets.noise_rows(SOURCE, table, [7])
-    assert row.colours == [RIGHT] * 3 + [NEUTRAL] * 4
+def test_noise_rows_leave_room_for_what_was_left_out_and_is_not_known_to_be_wrong():
+    table = raw_list(((7, 40),))
+    planted = table.loc[table["number"] < 30, "id"]
+    (row,) = sheets.noise_rows(SOURCE, table, [7], {}, planted=planted)
+    assert row.colours == [RIGHT] * 3 + [WRONG] * 3 + [NEUTRAL] * 3
 
 
 @pytest.mark.parametrize("is_clean", [True, False])
 def test_noise_rows_of_one_kind_only(is_clean):
     table = raw_list(((7, 12),)).assign(is_clean=is_clean)
-    (row,) = sheets.noise_rows(SOURCE, table, [7], columns=6)
+    (row,) = sheets.noise_rows(SOURCE, table, [7], {}, columns=6)
     assert row.colours == ([RIGHT] * 2 if is_clean else [NEUTRAL] * 6)
     assert len(row.images) == len(row.colours)
 
@@ -182,7 +195,7 @@ def test_split_rows_give_every_class_a_colour_and_the_largest_comes_first():
         *[(7, -1, "dropped")] * 3,
         (9, 3, "kept"),
     )
-    (row,) = sheets.split_rows(SOURCE, images, [7], columns=9)
+    (row,) = sheets.split_rows(SOURCE, images, [7], {}, columns=9)
     classes = images.set_index("path")["label"][shown(row.images, list(images["path"]))]
     assert classes.tolist() == [1] * 4 + [0] * 4
     assert row.colours == [CLUSTERS[0]] * 4 + [CLUSTERS[1]] * 4
@@ -191,25 +204,11 @@ def test_split_rows_give_every_class_a_colour_and_the_largest_comes_first():
     assert classes.index.tolist()[:3] == [f"train/i{number}" for number in (9, 8, 7)]
 
 
-def test_split_landmarks_put_the_largest_second_class_first():
-    images = cleaned(
-        *[(7, 0, "kept")] * 9,
-        *[(7, 1, "split")] * 2,
-        *[(8, 2, "kept")] * 5,
-        *[(8, 3, "split")] * 4,
-        *[(9, 4, "kept")] * 9,
-        *[(9, 5, "rescued")] * 8,
-    )
-    assert sheets.split_landmarks(images, 6) == [8, 7]
-    assert sheets.split_landmarks(images, 1) == [8]
-    assert sheets.split_landmarks(cleaned((7, 0, "kept")), 6) == []
-
-
 @pytest.mark.parametrize(("columns", "sizes"), [(3, "9 + 8 + 7"), (9, "9 + 8 + 7 + 6 + 5")])
 def test_split_rows_show_as_many_classes_as_have_room_and_colours(columns, sizes):
     rows = [(7, label, "split") for label in range(8) for _ in range(2 + label)]
     images = cleaned(*rows)
-    (row,) = sheets.split_rows(SOURCE, images, [7], columns=columns)
+    (row,) = sheets.split_rows(SOURCE, images, [7], {}, columns=columns)
     classes = images.set_index("path")["label"][shown(row.images, list(images["path"]))]
     assert classes.tolist() == [7, 6, 5, 4, 3][:columns]
     assert row.colours == list(CLUSTERS)[:columns]
@@ -218,74 +217,230 @@ def test_split_rows_show_as_many_classes_as_have_room_and_colours(columns, sizes
 
 def test_split_rows_of_a_landmark_that_was_lost_show_nothing():
     images = cleaned((7, -1, "dropped"), (7, -1, "dropped"), (9, 0, "kept"))
-    lost, kept = sheets.split_rows(SOURCE, images, [7, 9])
+    lost, kept = sheets.split_rows(SOURCE, images, [7, 9], {})
     assert list(lost.images) == list(lost.colours) == []
     assert lost.title == "landmark 7\nno images"
     assert kept.colours == [CLUSTERS[0]]
 
 
-@pytest.mark.parametrize(
-    ("status", "colour"), [("dropped", WRONG), ("rescued", RESCUED), ("split", NEUTRAL)]
-)
-def test_status_rows_set_a_status_beside_typical_images(status, colour):
+@pytest.mark.parametrize(("status", "colour"), [("dropped", WRONG), ("rescued", RESCUED)])
+def test_marked_rows_set_a_status_beside_typical_images(status, colour):
     images = cleaned(*[(7, 0, "kept")] * 5, *[(7, 1, status)] * 4, (7, -1, "other"), (9, 2, status))
-    (row,) = sheets.status_rows(SOURCE, images, status, [7], typical=2, columns=5)
-    assert row.colours == [RIGHT, RIGHT, colour, colour, colour]
+    options = {"colour": colour, "landmarks": [7], "columns": 6}
+    (row,) = sheets.marked_rows(SOURCE, images, images["status"] == status, {}, **options)
+    assert row.colours == [RIGHT] * 3 + [colour] * 3
     found = shown(row.images, list(images["path"]))
-    assert found[:2] == ["train/i4", "train/i3"]  # nearest to the centre
-    assert set(found[2:]) < set(images.loc[images["status"] == status, "path"])
+    assert found[:3] == ["train/i4", "train/i3", "train/i2"]  # nearest to the centre
+    assert found[3:] == ["train/i5", "train/i6", "train/i7"]
+    assert row.title == "landmark 7\n4 of 10 images"
 
 
-def test_status_rows_without_such_images_show_the_typical_ones():
+def test_marked_rows_without_such_images_show_the_typical_ones():
     images = cleaned(*[(7, 0, "kept")] * 5)
-    (row,) = sheets.status_rows(SOURCE, images, "rescued", [7])
+    (row,) = sheets.marked_rows(SOURCE, images, np.zeros(5, bool), {}, landmarks=[7])
     assert row.colours == [RIGHT] * 3
-    assert len(row.images) == 3
 
 
-def test_status_rows_of_a_lost_landmark_show_what_was_dropped():
+def test_marked_rows_of_a_lost_landmark_show_what_was_dropped():
     images = cleaned(*[(7, -1, "dropped")] * 4)
-    (row,) = sheets.status_rows(SOURCE, images, "dropped", [7])
+    (row,) = sheets.marked_rows(SOURCE, images, images["status"] == "dropped", {})
     assert row.colours == [WRONG] * 4
 
 
-def augmented(seed, *, stage=STAGE, columns=5):
-    table = raw_list()
-    generator = torch.Generator().manual_seed(seed)
-    rows = sheets.augmented_rows(SOURCE, table, stage, columns=columns, generator=generator)
-    return [np.array(row.images) for row in rows]
+def test_marked_rows_begin_with_the_landmark_of_most_marked_images():
+    images = cleaned(*[(5, 0, "kept")] * 4, *[(2, 1, "kept")] * 3, *[(9, 2, "kept")] * 3)
+    marked = np.isin(np.arange(10), [1, 3, 5])
+    rows = sheets.marked_rows(SOURCE, images, marked, {5: "Arch"})
+    assert [row.title for row in rows] == ["Arch\n2 of 4 images", "landmark 2\n1 of 3 images"]
+    # A marked image is not typical, however near to the centre it is.
+    numbers = [shown(row.images, list(images["path"])) for row in rows]
+    assert numbers == [
+        ["train/i2", "train/i0", "train/i1", "train/i3"],
+        ["train/i6", "train/i4", "train/i5"],
+    ]
 
 
-def test_augmented_rows_repeat_with_their_generator():
-    first, second, other = augmented(1), augmented(1), augmented(2)
-    for a, b, c in zip(first, second, other, strict=True):
-        assert a.shape == (5, 16, 16, 3)
-        assert a.dtype == np.uint8
-        np.testing.assert_array_equal(a, b)
-        assert (a != c).any()
+def test_marked_rows_are_six_at_most():
+    images = cleaned(*[(landmark, -1, "dropped") for landmark in range(9) for _ in range(2)])
+    rows = sheets.marked_rows(SOURCE, images, np.ones(18, bool), {})
+    assert [row.title.split("\n")[0] for row in rows] == [f"landmark {i}" for i in range(6)]
 
 
-def test_augmented_rows_without_augmentation_are_the_images_themselves():
-    plain = StageConfig(size=16, augment=AugmentConfig(flip=0.0))
-    on_disk, trained, mixed = augmented(0, stage=plain)
-    np.testing.assert_array_equal(on_disk, trained)
-    # Colours tell images apart: a patch of each lies on a corner of the one before.
-    own = (mixed == on_disk[:, :1, :1]).all(axis=3)
-    neighbours = (mixed == np.roll(on_disk, 1, axis=0)[:, :1, :1]).all(axis=3)
-    assert (own ^ neighbours).all()
-    assert (own.mean(axis=(1, 2)) > 0.1).all()
-    assert (own.mean(axis=(1, 2)) < 0.45).all()
-    corners = own[:, [0, 0, -1, -1], [0, -1, 0, -1]]
-    assert (corners.sum(axis=1) == 1).all()
+PICTURES = {
+    "sheet": lambda: sheets.draw(
+        [
+            ImageRow("two", [square(9), square(99)], [RIGHT, WRONG], ["a", "b"]),
+            ImageRow("one", [square(0)]),
+        ],
+        title="a sheet",
+        legend={RIGHT: "right"},
+    ),
+    "sheet of nothing": lambda: sheets.draw([]),
+    "sheet of rows without images": lambda: sheets.draw([ImageRow("empty", []), ImageRow("", [])]),
+}
 
 
-def test_augmented_rows_erase_to_the_mean_colour():
-    stage = StageConfig(size=16, augment=AugmentConfig(flip=0.0, erasing=1.0))
-    on_disk, trained, _ = augmented(3, stage=stage)
-    changed = (on_disk != trained).any(axis=3)
-    assert changed.any(axis=(1, 2)).all()
-    assert set(np.unique(trained[changed])) <= {127, 128}
+@pytest.mark.parametrize("name", PICTURES)
+def test_every_picture_is_a_figure_of_its_own_that_can_be_saved(name):
+    check_picture(PICTURES[name]())
 
 
-def test_augmented_rows_of_a_small_list_show_all_of_it():
-    assert [len(images) for images in augmented(0, columns=50)] == [9, 9, 9]
+def test_sheet_places_images_in_their_rows_and_columns():
+    rows = [
+        ImageRow("three", [square(value) for value in (10, 20, 30)]),
+        ImageRow("none", []),
+        ImageRow("two", [square(40), square(50, side=16)]),
+    ]
+    figure = sheets.draw(rows, title="all of them")
+    assert [text.get_text() for text in figure.texts] == ["all of them", "three", "none", "two"]
+    shown = [axis.images[0].get_array() for axis in figure.axes]
+    for array, image in zip(shown, [image for row in rows for image in row.images], strict=True):
+        np.testing.assert_array_equal(array, image)
+    boxes = np.array([axis.get_position().extents for axis in figure.axes])
+    assert (boxes >= 0).all()
+    assert (boxes <= 1).all()
+    assert (np.diff(boxes[:3, 0]) > 0).all()
+    assert np.ptp(boxes[:3, 1]) == np.ptp(boxes[3:, 1]) == 0
+    np.testing.assert_allclose(boxes[3:, 0], boxes[:2, 0])
+    places = np.array([figure.texts[i].get_position()[1] for i in (1, 2, 3)])
+    assert (np.diff(places) < 0).all()
+    assert boxes[0, 1] < places[0] < boxes[0, 3]
+    assert boxes[3, 1] < places[2] < boxes[3, 3]
+    assert boxes[3, 3] < places[1] < boxes[0, 1]
+
+
+@pytest.mark.parametrize("legend", [None, {RIGHT: "right"}])
+@pytest.mark.parametrize("captions", [(), ["0.9"] * 3])
+def test_sheet_keeps_images_square_and_apart(legend, captions):
+    rows = [ImageRow("r", [square(0, side=side) for side in (8, 16, 24)], (), captions)] * 3
+    figure = sheets.draw(rows, title="t", legend=legend)
+    boxes = np.array([axis.get_position().extents for axis in figure.axes])
+    inches = boxes * np.tile(figure.get_size_inches(), 2)
+    np.testing.assert_allclose(inches[:, 2:] - inches[:, :2], 0.95)
+    for i, a in enumerate(boxes):
+        for b in boxes[i + 1 :]:
+            assert (np.maximum(a[:2], b[:2]) > np.minimum(a[2:], b[2:]) - 1e-9).any()
+
+
+def test_sheet_of_nothing_says_so_in_place_of_the_legend():
+    figure = sheets.draw([], title="noise", legend={RIGHT: "right"})
+    assert [text.get_text() for text in figure.texts] == ["noise", "no image to show here"]
+    assert not figure.legends
+
+
+def test_sheet_frames_and_captions_as_asked():
+    asked = [RIGHT, "", WRONG]
+    row = ImageRow("r", [square(0)] * 4, asked, ["query", "0.91"])
+    figure = sheets.draw([row], legend={RIGHT: "right", WRONG: "wrong"})
+    framed = [
+        {matplotlib.colors.to_hex(spine.get_edgecolor()) for spine in axis.spines.values()}
+        for axis in figure.axes
+    ]
+    assert framed == [{RIGHT}, {"#ffffff"}, {WRONG}, {"#ffffff"}]
+    assert [axis.get_xlabel() for axis in figure.axes] == ["query", "0.91", "", ""]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["right", "wrong"]
+    assert colours(legend.get_patches()) == [RIGHT, WRONG]
+
+
+NAMES = {
+    "empty formula": "$$",
+    "prices": "Bar $5 # $6",
+    "command": r"C$\frac$",
+    "open brace": "$x_{1$",
+    "latin": "Łódź – Žižkov, Đà Nẵng",
+    "japanese": "金閣寺 東京タワー",
+    "chinese": "故宫 萬里長城",
+    "korean": "경복궁",
+    "thai": "วัดพระแก้ว",
+    "hindi": "ताज महल",
+    "arabic": "المسجد الحرام",
+    "hebrew": "הכותל המערבי",
+    "bengali and tamil": "ষাট গম্বুজ தஞ்சை",
+    "emoji": "🗼🏰⛩️",
+    "in no font": "\U00013000\u1824\ue000",
+    "control characters": "tab\there\x00\x1b[31m\r\nline",
+    "half a character": "\ud800 half",
+    "long": "L" * 5000,
+    "long in chinese": "故宫" * 2000,
+    "many lines": "line\n" * 500,
+    "nothing": " \n ",
+}
+
+
+def figures_with(name):
+    """Every kind of figure with a name in every place."""
+    picture, short = square(9), shorten(name, 40)
+    table = pd.DataFrame({"train": [0.5]}, index=[name])
+    line = {"name": name, "against": "first", "difference": 0.1, "paper": np.nan}
+    line |= {"difference_low": 0.0, "difference_high": 0.2}
+    panel = explorers.MapPanel(short, np.zeros((1, 2)), [RIGHT], {0: picture})
+    yield sheets.draw(
+        [ImageRow(name, [picture], [RIGHT], [short])], title=short, legend={RIGHT: f"of {short}"}
+    )
+    yield charts.shares(table, title=short)
+    yield charts.forest({short: pd.DataFrame([line])}, title=short)
+    yield explorers.draw_map([panel], title=short, legend={RIGHT: f"of {short}"})
+    yield reranking.explained([], title=short)
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES.keys())
+def test_figures_draw_any_name_without_a_warning(name, caplog):
+    for figure in figures_with(name):
+        assert isinstance(figure, TextFigure)
+        width, height = png_size(figure)
+        assert max(width, height) < 1000  # at 40 dots per inch
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def drawn(name):
+    """The pixels of a name alone."""
+    figure = TextFigure(figsize=(3, 1))
+    figure.text(0.02, 0.5, name, fontsize=20)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="rgba")
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("script", ["金", "故", "궁", "ว", "त", "ষ", "த", "🗼"])
+def test_a_letter_of_any_script_is_drawn_and_is_no_box(script):
+    boxes = {drawn("\U00013000"), drawn("\ue000"), drawn(""), drawn(" ")}
+    assert drawn(script) not in boxes
+
+
+def test_a_name_with_dollars_is_drawn_as_it_is():
+    assert drawn("Costs $5 and $6") != drawn("Costs 5 and 6")
+    figure = TextFigure()
+    text = figure.text(0, 0, "Costs $5 and $6")
+    png_size(figure)
+    assert text.get_text() == "Costs $5 and $6"
+    assert not text.get_parse_math()
+
+
+def test_figures_draw_without_the_packages_of_fonts(monkeypatch):
+    sheets._more_fonts.cache_clear()
+    monkeypatch.setattr(sheets, "FONT_PACKAGES", ("no_such_package",))
+    assert len(drawn("金閣寺"))
+    sheets._more_fonts.cache_clear()
+
+
+def test_figures_of_latin_words_load_no_other_font():
+    sheets._more_fonts.cache_clear()
+    drawn("Łódź, α = 0.5 … β × ½ – é")
+    assert sheets._more_fonts.cache_info().currsize == 0
+
+
+def test_shorten_counts_columns_and_not_letters():
+    assert shorten("金閣寺" * 9, 9) == "金閣寺金…"
+    assert shorten("a\tb\n c", 9) == "a b c"
+    assert shorten("one two three four", 9, lines=2) == "one two\nthree…"
+    assert shorten("one two", 9, lines=2) == "one two"
+    assert printable("a\x00b\ud800\n\u200dc") == "a b \n\u200dc"
+
+
+def test_sheet_keeps_long_titles_beside_their_row():
+    row = ImageRow("故宫" * 300 + "\n3 of 9 images", [square(0)])
+    title = sheets.draw([row]).texts[0].get_text().split("\n")
+    assert len(title) == 5
+    assert title[-1] == "3 of 9 images"
+    assert title[-2].endswith("…")

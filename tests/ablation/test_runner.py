@@ -1,4 +1,4 @@
-"""Ablation tables: what is trained, what is shared, and what is read again."""
+"""Ablation rows: what is trained, shared and read again, and how long one image takes."""
 
 import dataclasses
 import multiprocessing
@@ -6,14 +6,15 @@ import multiprocessing
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from lib.ablation import runner as ablation
-from lib.ablation import runner as benches
-from lib.ablation.rows import AblationRow, AblationTable, describe_stages, unique_rows
-from lib.ablation.runner import AblationRunner
+from lib.ablation.rows import AblationRow, AblationTable, unique_rows
+from lib.ablation.runner import WARM_UP, AblationRunner, milliseconds_per_image
 from lib.ablation.tables import paper_tables
 from lib.artifacts import is_done, mark_complete, read_fingerprint, rng
-from lib.config import ModelConfig, Profile, StageConfig
+from lib.config import InferenceConfig, ModelConfig, Profile, StageConfig
+from lib.models import network as models
 from lib.retrieval import scoring
 from lib.retrieval.ranking import Ranking
 from lib.training.stage import CHECKPOINT, stage_key
@@ -50,7 +51,7 @@ class Trainer:
 @pytest.fixture
 def trainer(monkeypatch):
     trainer = Trainer()
-    monkeypatch.setattr(benches, "train", trainer)
+    monkeypatch.setattr(ablation, "train", trainer)
     return trainer
 
 
@@ -85,7 +86,7 @@ def training_list(self, name, seed, cleaning=""):
 
 
 @pytest.fixture
-def bench(tmp_path, trainer, ranked, monkeypatch):
+def runner(tmp_path, trainer, ranked, monkeypatch):
     monkeypatch.setattr(AblationRunner, "training_list", training_list)
 
     class Dataset:
@@ -94,52 +95,52 @@ def bench(tmp_path, trainer, ranked, monkeypatch):
     return AblationRunner(PROFILE, Dataset(), EVALUATION, tmp_path / "ablation")
 
 
-def test_run_trains_what_rows_share_once(bench, trainer):
-    ablation.run([TABLE_1, TABLE_1], bench, seeds=(0, 1), processes=1)
+def test_run_trains_what_rows_share_once(runner, trainer):
+    ablation.run([TABLE_1, TABLE_1], runner, seeds=(0, 1), processes=1)
     names = [name for name, *_ in trainer.trained]
     assert len(trainer.trained) == len(set(trainer.trained)) == 2 * 5
     assert sorted(set(names)) == ["arcface", "cluster", "cutmix_paper", "softmax", "softmax_on"]
-    assert len(list(bench.folder.glob("*/manifest.json"))) == 2 * 5
+    assert len(list(runner.folder.glob("*/manifest.json"))) == 2 * 5
 
 
-def test_run_a_second_time_only_reads(bench, trainer, ranked):
-    first = ablation.run([TABLE_1], bench)
+def test_run_a_second_time_only_reads(runner, trainer, ranked):
+    first = ablation.run([TABLE_1], runner)
     trainer.trained.clear()
     ranked.clear()
-    second = ablation.run([TABLE_1], bench)
+    second = ablation.run([TABLE_1], runner)
     assert trainer.trained == ranked == []
     for name, scores in first.items():
         pd.testing.assert_frame_equal(scores, second[name])
 
 
-def test_run_scores_every_row_with_every_seed(bench):
+def test_run_scores_every_row_with_every_seed(runner):
     table = dataclasses.replace(TABLE_1, rows=TABLE_1.rows[:2])
-    results = ablation.run([table], bench, seeds=(3, 5), processes=1)
+    results = ablation.run([table], runner, seeds=(3, 5), processes=1)
     assert list(results) == [row.name for row in table.rows]
     for row in table.rows:
         parts = []
         for seed in (3, 5):
-            ranking = random_ranking([bench.train(row, seed)])
+            ranking = random_ranking([runner.train(row, seed)])
             parts.append(scoring.score_queries(ranking, EVALUATION).assign(seed=seed))
         expected = pd.concat(parts, ignore_index=True)
         assert "NA" in set(results[row.name]["country"])
         pd.testing.assert_frame_equal(results[row.name], expected)
 
 
-def test_run_goes_on_where_it_was_killed(bench, trainer, ranked):
+def test_run_goes_on_where_it_was_killed(runner, trainer, ranked):
     trainer.dies_at = 3  # in the third row
     with pytest.raises(KeyboardInterrupt):
-        ablation.run([TABLE_1], bench, seeds=(0, 1), processes=1)
+        ablation.run([TABLE_1], runner, seeds=(0, 1), processes=1)
     assert len(ranked) == 2
     trainer.dies_at = None
-    results = ablation.run([TABLE_1], bench, seeds=(0, 1), processes=1)
+    results = ablation.run([TABLE_1], runner, seeds=(0, 1), processes=1)
     assert len(trainer.trained) == len(set(trainer.trained)) == 10
     assert all(set(scores["seed"]) == {0, 1} for scores in results.values())
 
 
-def test_run_tells_how_far_it_is_and_how_long_the_rest_takes(bench, capsys, monkeypatch):
+def test_run_tells_how_far_it_is_and_how_long_the_rest_takes(runner, capsys, monkeypatch):
     monkeypatch.setattr(ablation, "FINISHED", 0.0)
-    ablation.run([TABLE_1], bench, seeds=(0, 4), processes=1)
+    ablation.run([TABLE_1], runner, seeds=(0, 4), processes=1)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == [
         f"seed {seed}, row {place} of 4, {row.name}"
@@ -148,86 +149,72 @@ def test_run_tells_how_far_it_is_and_how_long_the_rest_takes(bench, capsys, monk
     ]
     assert lines[3].endswith("about 0 s left")
     monkeypatch.setattr(ablation, "FINISHED", 1e9)
-    ablation.run([TABLE_1], bench)
+    ablation.run([TABLE_1], runner)
     assert capsys.readouterr().out.splitlines()[0].endswith(": done before")
 
 
-def test_time_left_counts_what_rows_of_other_cleanings_share_once(bench):
+def test_time_left_counts_what_rows_of_other_cleanings_share_once(runner):
     rows = unique_rows([TABLES["cleaning"]])
-    waiting = ablation._Clock(rows, bench, 0).waiting
+    pixels = ablation._new_pixels(rows, runner, 0)
     size = STAGES[-1].size
     last = STAGES[-1].epochs * 3 * size**2  # three images, the budget of all
-    first, *others = waiting.values()
+    first, *others = pixels.values()
     assert first > last
     assert others == [last] * (len(rows) - 1)
 
 
-def test_run_refuses_two_rows_of_one_name(bench):
-    row = TABLE_1.rows[0]
-    other = dataclasses.replace(row, stages=row.stages[:1])
-    again = dataclasses.replace(row, against="elsewhere", paper_private=0.9)
-    assert list(unique_rows([AblationTable("a", "A", (row, again))])) == [row.name]
-    with pytest.raises(ValueError, match=f"one row called '{row.name}', found two that differ"):
-        ablation.run([AblationTable("a", "A", (row, other))], bench)
-
-
-def test_train_reuses_what_was_trained_elsewhere(bench, trainer, tmp_path):
+def test_train_reuses_what_was_trained_elsewhere(runner, trainer, tmp_path):
     cluster, mixed = TABLE_1.rows[2:]
-    elsewhere = dataclasses.replace(bench, folder=tmp_path / "elsewhere")
+    elsewhere = dataclasses.replace(runner, folder=tmp_path / "elsewhere")
     other_seed = elsewhere.train(cluster, 1).parent
     known = elsewhere.train(cluster, 0).parent
     arcface = elsewhere.train(TABLE_1.rows[1], 0).parent
     trainer.trained.clear()
-    bench = dataclasses.replace(bench, known=[other_seed, arcface, known, tmp_path / "missing"])
-    assert bench.train(cluster, 0).parent == known
+    runner = dataclasses.replace(runner, known=[other_seed, arcface, known, tmp_path / "missing"])
+    assert runner.train(cluster, 0).parent == known
     assert [name for name, *_ in trainer.trained] == ["softmax"]  # the one not offered
-    assert bench.train(mixed, 0).parent.parent == bench.folder
+    assert runner.train(mixed, 0).parent.parent == runner.folder
 
 
-def test_train_gives_rows_on_different_lists_one_budget(bench, trainer):
+def test_train_gives_rows_on_different_lists_one_budget(runner, trainer):
     for row in TABLES["cleaning"].rows[:3]:
-        bench.train(row, 0)
+        runner.train(row, 0)
     budgets = {name: images for name, _, images, _ in trainer.trained}
     assert budgets == {"softmax": 0, "arcface": 0, "on_full": 3, "on_clean": 3, "on_cluster": 3}
 
 
-def test_score_ranks_an_ensemble_by_all_its_members(bench, trainer, ranked):
+def test_score_ranks_an_ensemble_by_all_its_members(runner, trainer, ranked):
     first, second = TABLE_1.rows[:2]
     both = AblationRow("both", members=(first.name, second.name))
     rows = {row.name: row for row in (first, second, both)}
-    bench.score(both, rows, 0)
-    assert ranked == [[bench.train(first, 0).parent, bench.train(second, 0).parent]]
+    runner.score(both, rows, 0)
+    assert ranked == [[runner.train(first, 0).parent, runner.train(second, 0).parent]]
     assert len(trainer.trained) == 3
 
 
-def test_score_keeps_another_inference_and_other_queries_apart(bench, ranked):
+def test_score_keeps_another_inference_and_other_queries_apart(runner, ranked):
     row = TABLE_1.rows[0]
     larger = dataclasses.replace(PROFILE.inference, size=96)
     fewer = dataclasses.replace(
         EVALUATION, queries=EVALUATION.queries.iloc[:3], solution=dict(EVALUATION.solution)
     )
     for _ in range(2):
-        bench.score(row, {}, 0)
-        bench.score(dataclasses.replace(row, inference=larger), {}, 0)
+        runner.score(row, {}, 0)
+        runner.score(dataclasses.replace(row, inference=larger), {}, 0)
     assert len(ranked) == 2
     fewer.solution["Private"] = {}
-    few = dataclasses.replace(bench, evaluation=fewer)
+    few = dataclasses.replace(runner, evaluation=fewer)
     with pytest.raises(ValueError, match="queries of the solution"):
         few.score(row, {}, 0)  # ranked again, by the stand-in for all queries
     assert len(ranked) == 3
 
 
-def test_run_side_by_side_ends_with_the_first_error(bench, tmp_path):
+def test_run_side_by_side_ends_with_the_first_error(runner, tmp_path):
     table = AblationTable("t", "T", TABLE_1.rows[:1])
-    broken = dataclasses.replace(bench, dataset=None)
+    broken = dataclasses.replace(runner, dataset=None)
     with pytest.raises(AttributeError, match="NoneType"):
         ablation.run([table], broken, seeds=(0, 1), processes=2)
     assert not multiprocessing.active_children()
-
-
-def test_in_words_names_stages_or_members():
-    assert describe_stages(TABLE_1.rows[2]) == "softmax (2), arcface (3), cluster (1)"
-    assert describe_stages(AblationRow("e", members=("a", "b"))) == "a, b"
 
 
 def test_run_trains_for_real(stripes, dataset, evaluation, tiny_stage, tiny_model, tmp_path):
@@ -242,20 +229,44 @@ def test_run_trains_for_real(stripes, dataset, evaluation, tiny_stage, tiny_mode
     profile = dataclasses.replace(
         profile, inference=dataclasses.replace(profile.inference, size=32)
     )
-    bench = AblationRunner(profile, dataset, evaluation, tmp_path)
+    runner = AblationRunner(profile, dataset, evaluation, tmp_path)
     table = AblationTable("t", "T", rows, has_times=True)
-    results = ablation.run([table], bench, seeds=(0, 1), processes=1)
+    results = ablation.run([table], runner, seeds=(0, 1), processes=2)
     assert {path.name.split("-")[0] for path in tmp_path.iterdir()} == {
         "more", "scores", "start", "tiny",
     }  # fmt: skip
     for scores in results.values():
         assert scores["id"].tolist() == 2 * evaluation.queries["id"].tolist()
         assert scores["average_precision"].between(0, 1).all()
-    # Two seeds side by side give what one after the other gives.
-    pair = dataclasses.replace(bench, folder=tmp_path / "pair")
-    for name, scores in ablation.run([table], pair, seeds=(0, 1)).items():
-        pd.testing.assert_frame_equal(scores, results[name])
-    times = bench.test_times(table, 0)
+    # Seeds side by side give what one alone gives.
+    alone = dataclasses.replace(runner, folder=tmp_path / "alone")
+    for name, scores in ablation.run([table], alone, seeds=(0,), processes=1).items():
+        pd.testing.assert_frame_equal(scores, results[name].head(len(scores)))
+    times = runner.test_times(table, 0)
     assert list(times) == ["untrained", "trained"]
     assert all(0 < value < 1000 for value in times.values())
-    assert bench.test_times(dataclasses.replace(table, has_times=False), 0) == {}
+    assert runner.test_times(dataclasses.replace(table, has_times=False), 0) == {}
+
+
+def test_milliseconds_per_image_times_single_images_in_turn_after_a_warm_up(
+    tiny_model, tmp_path, monkeypatch
+):
+    checkpoint = models.save(tmp_path / "model.safetensors", models.build_model(tiny_model))
+    sides, clock = [], [10.0]
+
+    def extract_embeddings(model, pixels, inference):
+        assert pixels.shape[:2] == (1, 3)
+        sides.append(pixels.shape[-1])
+        clock[0] += 0.02 if pixels.shape[-1] == 64 else 0.005
+        return torch.zeros(1, 32)
+
+    monkeypatch.setattr(ablation, "extract_embeddings", extract_embeddings)
+    monkeypatch.setattr(ablation.time, "perf_counter", lambda: clock[0])
+    networks = {
+        "large": (checkpoint, InferenceConfig(32, scales=(1.0, 2.0))),
+        "small": (checkpoint, InferenceConfig(32)),
+    }
+    found = milliseconds_per_image(networks, images=25)
+    assert {name: round(value, 6) for name, value in found.items()} == {"large": 20, "small": 5}
+    warm_up = [64] * WARM_UP + [32] * WARM_UP
+    assert sides == warm_up + ([64] * 10 + [32] * 10) * 2 + [64] * 5 + [32] * 5

@@ -1,4 +1,4 @@
-"""The papers' tables: their figures, and rows that differ in one thing."""
+"""The tables: the papers' figures, rows that differ in one thing, further rows at equal length."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from lib.ablation.tables import chosen_tables, paper_tables
 from lib.recipes import profile, recipe
 
 PROFILES = {name: profile(name) for name in ("smoke", "mini", "photos", "full")}
-MINI = paper_tables(PROFILES["mini"])
+MINI, PHOTOS = (paper_tables(PROFILES[name]) for name in ("mini", "photos"))
 
 
 def by_name(table):
@@ -70,7 +70,7 @@ def test_table_1_changes_one_thing_from_row_to_row():
 
 
 def test_table_1_of_one_network_leaves_out_rows_that_would_be_the_same():
-    rows = paper_tables(PROFILES["photos"])["glr20_table_1"].rows
+    rows = PHOTOS["glr20_table_1"].rows
     assert [row.name for row in rows] == [
         "softmax clean", "ArcFace clean", "cluster", "cluster cutmix",
     ]  # fmt: skip
@@ -90,7 +90,7 @@ def test_table_2_has_ensembles_of_its_best_two_rows_and_times():
     assert (both.inference.size, larger.inference.size) == (64, 96)
     full = paper_tables(PROFILES["full"])["glr20_table_2"].rows
     assert [row.inference.size for row in full] == [*[448] * 5, 512]
-    assert "glr20_table_2" not in paper_tables(PROFILES["photos"])
+    assert "glr20_table_2" not in PHOTOS
 
 
 def test_table_1_trains_resnest200_half_as_long_as_the_paper_does():
@@ -262,3 +262,56 @@ def test_chosen_tables_refuses_what_there_is_not():
     other = profile("mini", recipe_name="glr21-resnet50")
     with pytest.raises(ValueError, match=r"found arcface on clean, .* on c2x, .* on all; run the"):
         paper_tables(other)
+
+
+def test_apart_goes_from_the_baseline_to_the_leak_in_single_steps():
+    baseline, on_clean, full, continent, leaked = MINI["glr21_apart"].rows
+    lists = [row.stages[1].train_list for row in (on_clean, full, continent, leaked)]
+    assert lists == ["clean", "full", "full", "all"]
+    assert [row.against for row in (on_clean, full, continent)] == [
+        baseline.name, on_clean.name, full.name,
+    ]  # fmt: skip
+    assert [row.stages[1].sampler for row in (full, continent)] == ["shuffle", "continent"]
+    assert {row.budget for row in (on_clean, full, continent, leaked)} == {"full"}
+    assert leaked.is_leaked
+    assert not any(row.is_leaked for row in (baseline, on_clean, full, continent))
+
+
+def test_networks_change_one_part_each():
+    rows = {row.name: row for row in MINI["networks"].rows}
+    base = rows["baseline"]
+    assert rows["average pooling"].model.pooling == "gap"
+    assert rows["GeM, trained"].model.gem_trained
+    assert rows["+ IBN-a"].model.backbone_options == {**base.model.backbone_options, "ibn": True}
+    assert rows["last stride 2"].model.backbone_options["last_stride"] == 2
+    uniform, triplets = rows["id-uniform, K = 4"], rows["+ triplet loss, K = 4"]
+    assert triplets.against == uniform.name
+    assert uniform.stages[0].images_per_class == triplets.stages[0].images_per_class == 4
+    assert (uniform.stages[0].triplet_weight, triplets.stages[0].triplet_weight) == (0.0, 1.0)
+    assert all(row.stages == base.stages for name, row in rows.items() if "uniform" not in name
+               and "triplet" not in name)  # fmt: skip
+
+
+def test_networks_of_a_backbone_without_bottlenecks_are_left_out():
+    names = [row.name for row in PHOTOS["networks"].rows]
+    assert "+ IBN-a" not in names
+    assert "last stride 2" not in names
+    assert "GeM pooling" in names
+
+
+def test_mixing_compares_both_forms_with_none():
+    assert [row.stages[-1].cutmix for row in MINI["mixing"].rows] == ["", "paper", "code"]
+    assert len({row.against for row in MINI["mixing"].rows[1:]}) == 1
+
+
+def test_cleaning_compares_lists_at_one_length():
+    rows = MINI["cleaning"].rows
+    assert {row.budget for row in rows} == {"full"}
+    lists = [row.stages[-1].train_list for row in rows]
+    assert lists == ["full", "clean", *["cluster"] * 7]
+    kinds = [row.cleaning for row in rows]
+    parts = ["", "", "", "paper", "no rescue", "no split", "twice", "truth"]
+    assert kinds == [*parts, "truth no split"]
+    assert len({row.stages[:2] for row in rows}) == 1
+    parts[parts.index("no split")] = "split"  # photographs are not split unless a row says so
+    assert [row.cleaning for row in PHOTOS["cleaning"].rows] == parts  # no views are known there

@@ -6,6 +6,8 @@ from lib.plots.reranking import PARTS, VoteBreakdown, continents, explained
 from lib.plots.sheets import RIGHT, WRONG
 from tests.figures import check_picture, legend_of, square
 
+LABELS = ["similarity", "+ landmark votes", "+ country votes"]
+
 
 def strip(count=3, title="α = 1, β = 0"):
     sums = pd.DataFrame(
@@ -43,7 +45,7 @@ def test_explained_writes_the_sum_under_every_result():
         assert text in written
     assert "fell from rank 2" in written
     assert "not among\nthe 100 before" in written
-    assert legend_of(axis) == ["right", "another landmark", "raw", "landmark", "country"]
+    assert legend_of(axis) == ["right", "another landmark", *LABELS]
 
 
 def test_explained_cuts_bars_into_their_parts_on_one_scale():
@@ -57,6 +59,15 @@ def test_explained_cuts_bars_into_their_parts_on_one_scale():
     assert lengths["landmark"] == pytest.approx([scale * v for v in (0.7, 0.7, 0.0, 0.7)])
     assert lengths["country"] == pytest.approx([scale * v for v in (0.09, 0.09, 0.0, 0.09)])
     assert len(axis.images) == (1 + 3) + (1 + 1)
+
+
+def test_explained_writes_no_part_that_has_no_weight():
+    plain = strip()
+    plain.sums["country"] = 0.0
+    (axis,) = explained([plain]).axes
+    assert "+0.70" in texts(axis)
+    assert texts(axis).count("+0.00") == 1  # the landmark votes of the last result
+    assert not patches_of(axis, PARTS["country"])
 
 
 @pytest.mark.parametrize("strips", [[], [strip(0)]])
@@ -82,7 +93,7 @@ def test_continents_span_from_worst_to_best_without_other():
     figure = continents(table, title="by continent")
     check_picture(figure)
     (axis,) = figure.axes
-    assert legend_of(axis) == ["Asia (42)", "OTHER (8)", "Africa (13)"]
+    assert legend_of(axis) == ["Asia (42)", "country unknown (8)", "Africa (13)"]
     spans = axis.collections[0].get_segments()
     assert [(s[0][0], s[1][0]) for s in spans] == [(0.6, 0.8), (0.7, 0.9)]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["plain search", "reranked"]
