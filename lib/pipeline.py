@@ -7,7 +7,6 @@ chain and keeps its copy.
 
 import argparse
 import ast
-import difflib
 import os
 import resource
 import sys
@@ -16,26 +15,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib.environment import USAGE, in_one_sentence
+import pandas as pd
 
-with in_one_sentence(__name__):
-    import pandas as pd
-
-    from lib.artifacts import (
-        ROOT,
-        caller_path,
-        existing_folder,
-        locked,
-        read_records,
-        remove_leftovers,
-        run_folder,
-        seen_by_caller,
-        write_csv,
-    )
-    from lib.config import WorldConfig
-    from lib.kernel import AGAIN, Stopped, execute
-    from lib.parameters import chosen_profile, declared_parameters
-    from lib.recipes import PROFILES
+from lib.artifacts import (
+    ROOT,
+    caller_path,
+    existing_folder,
+    locked,
+    read_records,
+    remove_leftovers,
+    run_folder,
+    seen_by_caller,
+    write_csv,
+)
+from lib.config import Profile, WorldConfig, list_settings, nearest
+from lib.environment import USAGE
+from lib.kernel import AGAIN, Stopped, execute
+from lib.parameters import (
+    OWN_PARAMETERS,
+    chosen_profile,
+    declared_parameters,
+    read_parameters,
+    with_new_names,
+)
+from lib.recipes import PROFILES
+from lib.recipes import profile as profile_of
 
 PATH_PARAMETERS = ("WEIGHTS",)
 # What `./run_all.sh ablation` runs. Instead of the usual miniature world it draws one with GLDv2's
@@ -102,10 +106,7 @@ def check_parameters(
     known = {name for own in declared.values() for name in own}
     for name in parameters:
         if name not in known:
-            near = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = (
-                f"did you mean {near[0]}?" if near else f"they declare {', '.join(sorted(known))}"
-            )
+            hint = nearest(name.upper(), sorted(known), "they declare {}")
             raise ValueError(f"no notebook to be run declares the parameter {name!r}; {hint}")
     given = dict(places or {}) | dict(parameters)
     for own in declared.values():
@@ -134,7 +135,7 @@ def run(
     """
     if data_dir:
         data_dir = str(existing_folder(data_dir))
-    paths, parameters = chosen(first, only), dict(parameters or {})
+    paths, parameters = chosen(first, only), with_new_names(parameters or {})
     places = {"PROFILE": profile, "DATA_DIR": data_dir, "RECIPE": recipe}
     check_parameters(parameters, paths, places)
     parameters |= places
@@ -180,6 +181,23 @@ def _peak_mib() -> int:
     return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
 
 
+def describe(profile: Profile) -> str:
+    """Every parameter with its default and help text, and every setting of a profile.
+
+    Settings stand under their dotted names, as `-p SET` takes them.
+    """
+    parameters = {name: one for path in notebooks() for name, one in read_parameters(path).items()}
+    lines = ["parameters of the notebooks, for -p NAME VALUE"]
+    lines += [f"  {name} = {one.default!r}  # {one.help}" for name, one in parameters.items()]
+    lines += ["", f'settings of {profile.name}, for -p SET "NAME=VALUE, ..."']
+    lines += [
+        f"  {name} = {value!r}"
+        for name, value in list_settings(profile)
+        if name not in OWN_PARAMETERS and not name.endswith(".name")
+    ]
+    return "\n".join(lines)
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line of `run_all.sh`."""
     parser = argparse.ArgumentParser(usage=USAGE, add_help=False)
@@ -189,6 +207,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--from", dest="first", default="")
     parser.add_argument("--only", default="")
     parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("--settings", action="store_true")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[])
     return parser.parse_args(arguments)
 
@@ -214,6 +233,9 @@ def main(arguments: Sequence[str]) -> int:
         values = ABLATION | _larger_world(chosen.profile, chosen.data_dir) | values
     began = time.monotonic()
     try:
+        if chosen.settings:
+            print(describe(profile_of(chosen.profile, recipe_name=chosen.recipe)))
+            return 0
         folder = run(
             chosen.profile,
             data_dir=str(caller_path(chosen.data_dir)) if chosen.data_dir else "",
@@ -242,7 +264,7 @@ def _refuse(sentence: str, code: int = 1) -> int:
 
 def _larger_world(profile: str, data_dir: str) -> dict[str, float]:
     """A larger miniature world than the usual one, because many differences are small."""
-    is_usual = profile in PROFILES and PROFILES[profile]().world == WorldConfig() and not data_dir
+    is_usual = profile in PROFILES and PROFILES[profile].world == WorldConfig() and not data_dir
     return ABLATION_WORLD if is_usual else {}
 
 

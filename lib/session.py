@@ -1,8 +1,9 @@
 """What every notebook starts with: its parameters checked, its data, profile and run folder.
 
-Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing, so
-`start` reads the notebook's own parameters cell and refuses what is not in it. Real data comes from
-DATA_DIR; without it the profile's miniature world is generated."""
+`start` checks the parameters (`lib.parameters`) and opens the data: a folder in GLDv2's layout, or
+the profile's miniature world, which it generates. The `Session` that it returns trains, embeds,
+ranks and scores with the profile's settings and keeps results in the run folder.
+"""
 
 import dataclasses
 import shlex
@@ -20,7 +21,12 @@ from lib import artifacts, config, data, miniworld, retrieval, training
 from lib.artifacts import ROOT, existing_folder, run_folder, world_root
 from lib.cleaning import read_truth
 from lib.data import OTHER, ImageSource
-from lib.parameters import changed_settings, chosen_profile, declared_parameters
+from lib.parameters import (
+    changed_settings,
+    chosen_profile,
+    declared_parameters,
+    with_new_names,
+)
 from lib.retrieval import Embeddings, Ranking
 
 
@@ -284,16 +290,16 @@ def start(notebook: str, names: Mapping[str, Any]) -> Session:
     """
     declared = declared_parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
     given = {name: value for name, value in names.items() if name.isupper() and name[0] != "_"}
+    given = with_new_names(given)
     profile, data_dir = chosen_profile(given, declared), given["DATA_DIR"]
     folder = run_folder(profile.name, data_dir, given["RECIPE"])
     options = {"may_leak": given.get("LEAKED", False), "recipe": given["RECIPE"]}
     if data_dir:
         root = existing_folder(data_dir)
         return Session(notebook, profile, folder, root, is_miniature=False, **options)
-    # A world of another size lies beside the profile's. With other queries alone it has the same
-    # training images and gallery.
-    changes = changed_settings(given, declared).items()
-    sizes = {name: value for name, value in changes if name.startswith("world.")}
-    parts = [f"{value}-{name.split('.')[1].replace('_', '-')}" for name, value in sizes.items()]
+    # A world of another size is kept beside the profile's.
+    changes = changed_settings(given, declared).values()
+    sizes = [name[6:] for one in changes for name in one if name.startswith("world.")]
+    parts = [f"{getattr(profile.world, name)}-{name.replace('_', '-')}" for name in sizes]
     root = miniworld.generate(world_root("-".join([profile.name, *parts])), profile.world)
     return Session(notebook, profile, folder, root, is_miniature=True, **options)
