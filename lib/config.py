@@ -189,7 +189,7 @@ class ModelConfig(Settings):
 
 @dataclass(frozen=True)
 class AugmentConfig(Settings):
-    """What happens to a training batch on the device (`lib.training.augmentation`)."""
+    """Augmentation of a training batch on the device (`lib.training.augmentation`)."""
 
     chain: bool = False  # the chain of GLR20's code, image by image with albumentations
     flip: Share = 0.5  # probability
@@ -254,7 +254,7 @@ class StageConfig(Settings):
 
 @dataclass(frozen=True)
 class InferenceConfig(Settings):
-    """How an image is looked at when it is described (`lib.retrieval.embedding`)."""
+    """Image size and test-time augmentation used for embedding (`lib.retrieval`)."""
 
     size: Count = 448  # pixels of the square it is stretched to
     flip: bool = False  # add the mirrored image's embedding
@@ -298,7 +298,7 @@ class RerankConfig(Settings):
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """A network, the stages it is trained in, and how it looks at images (`lib.recipes`)."""
+    """A network, its training stages and its image size for embedding (`lib.recipes`)."""
 
     name: str
     source: str  # what it re-creates
@@ -326,7 +326,7 @@ class Profile(Settings):
 
     @property
     def stage_one(self) -> tuple[StageConfig, ...]:
-        """The stages on the clean list that come before any other, whose network cleans."""
+        """The leading stages on the clean list; cleaning uses their network."""
         return tuple(itertools.takewhile(lambda stage: stage.train_list == "clean", self.stages))
 
     @property

@@ -12,7 +12,7 @@ import io
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -53,6 +53,36 @@ def _markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
 
+def _side_by_side(
+    tables: Mapping[str, pd.DataFrame],
+    keys: Sequence[str],
+    columns: Sequence[str],
+    cells: Callable[[pd.Series], list[str]],
+) -> str:
+    """One table of every run beside each other, with the rows of the first run.
+
+    Args:
+        tables: by the run's heading.
+        keys: columns that name a row; the first one is unique.
+        columns: headings of the cells of a run; {} stands for the run's.
+        cells: makes the cells of one row of one run.
+    """
+    if not tables:
+        return "No run yet."
+    found = {title: table.set_index(keys[0]) for title, table in tables.items()}
+    rows = []
+    for name, first in next(iter(found.values())).iterrows():
+        row = [name, *("" if pd.isna(first[key]) else first[key] for key in keys[1:])]
+        for table in found.values():
+            row += cells(table.loc[name]) if name in table.index else [""] * len(columns)
+        rows.append(row)
+    return _markdown([*keys, *(one.format(run) for run in found for one in columns)], rows)
+
+
+def _number(value: float, sign: str = "") -> str:
+    return "" if pd.isna(value) else f"{value:{sign}.3f}"
+
+
 def _score_and_gain(row: pd.Series) -> list[str]:
     score = f"{row['private']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
     if pd.isna(row["gain"]):
@@ -60,91 +90,56 @@ def _score_and_gain(row: pd.Series) -> list[str]:
     return [score, f"{row['gain']:+.3f} ({row['gain_low']:+.3f} to {row['gain_high']:+.3f})"]
 
 
-def _number(value: float, sign: str = "") -> str:
-    return "" if pd.isna(value) else f"{value:{sign}.3f}"
-
-
 def steps_block(reference: Path = REFERENCE) -> str:
-    """mAP@100 step by step with intervals, one column pair per run."""
-    tables = _read(reference, "06_steps")
-    if not tables:
-        return "No run yet."
-    rows = [
-        [step, *(cell for table in tables.values() for cell in _score_and_gain(table.iloc[place]))]
-        for place, step in enumerate(next(iter(tables.values()))["step"])
-    ]
-    return _markdown(["step", *(cell for title in tables for cell in (title, "gain"))], rows)
+    """mAP@100 step by step with intervals, and what each step gains."""
+    return _side_by_side(_read(reference, "06_steps"), ["step"], ["{}", "gain"], _score_and_gain)
 
 
 def rerankers_block(reference: Path = REFERENCE) -> str:
-    """Every reranker with its gain over plain search and its spread of continents, per run."""
+    """Every reranker with its gain over plain search and its spread of continents."""
     spreads = _read(reference, "06_spread")
     tables = {
-        title: table.merge(spreads[title][["reranker", "spread"]], how="left").set_index("reranker")
+        title: table.merge(spreads[title][["reranker", "spread"]], how="left")
         for title, table in _read(reference, "06_rerankers").items()
         if title in spreads
     }
-    if not tables:
-        return "No run yet."
-    rows = []
-    for name, first in next(iter(tables.values())).iterrows():
-        cells = [name, "" if pd.isna(first["source"]) else first["source"]]
-        for table in tables.values():
-            found = table.loc[name] if name in table.index else None
-            cells += (
-                ["", "", ""]
-                if found is None
-                else [*_score_and_gain(found), _number(found["spread"])]
-            )
-        rows.append(cells)
-    columns = ["gain over plain search", "spread"]
-    return _markdown(
-        ["reranker", "source", *(cell for title in tables for cell in (title, *columns))], rows
+    return _side_by_side(
+        tables,
+        ["reranker", "source"],
+        ["{}", "gain over plain search", "spread"],
+        lambda row: [*_score_and_gain(row), _number(row["spread"])],
     )
 
 
 def timings_block(reference: Path = REFERENCE) -> str:
-    """Seconds per notebook and peak memory of each run."""
+    """Seconds per notebook and peak memory."""
     found = _read(reference, "timings")
-    table = pd.DataFrame(
-        {title: own.set_index("notebook")["seconds"] for title, own in found.items()}
-    )
-    rows = [
-        [name, *("" if pd.isna(value) else f"{value:.0f} s" for value in row)]
-        for name, row in table.iterrows()
-    ]
-    rows.append(["all", *(f"**{own['seconds'].sum() / 60:.1f} min**" for own in found.values())])
+    table = _side_by_side(found, ["notebook"], ["{}"], lambda row: [f"{row['seconds']:.0f} s"])
+    totals = (f"**{own['seconds'].sum() / 60:.1f} min**" for own in found.values())
     peaks = (f"{own['peak_mib'].max() / 1024:.1f} GiB" for own in found.values())
-    return _markdown(["notebook", *found], [*rows, ["peak memory", *peaks]])
+    return f"{table}\n| all | {' | '.join(totals)} |\n| peak memory | {' | '.join(peaks)} |"
 
 
 def cleaning_block(reference: Path = REFERENCE) -> str:
-    """What notebook 03 recorded, per run."""
-    table = pd.DataFrame(
-        {
-            title: own[own["notebook"] == "03_dbscan_cleaning"].set_index("name")["value"]
-            for title, own in _read(reference, "recorded").items()
-        }
-    )
-    rows = ([name, *(f"{value:g}" for value in row)] for name, row in table.iterrows())
-    return _markdown(["", *table.columns], rows)
+    """What notebook 03 recorded."""
+    tables = {
+        title: table[table["notebook"] == "03_dbscan_cleaning"]
+        for title, table in _read(reference, "recorded").items()
+    }
+    return _side_by_side(tables, ["name"], ["{}"], lambda row: [f"{row['value']:g}"])
 
 
 def descriptors_block(reference: Path = REFERENCE) -> str:
-    """Label noise found by cleaning with each descriptor, per run."""
+    """Label noise found by cleaning, by the embeddings that it starts from."""
     tables = _read(reference, "03_descriptors")
-    if not tables:
-        return "No run yet."
-    columns = {"noise_precision": "precision", "noise_recall": "recall", "ari": "ARI"}
-    head = ["descriptor", "cleaning"]
-    for title in tables:
-        head += [f"{title}: precision", "recall", "ARI"]
-    rows = []
-    for place, row in next(iter(tables.values())).iterrows():
-        found = [table.loc[place, list(columns)] for table in tables.values()]
-        numbers = [f"{value:.2f}" for values in found for value in values]
-        rows.append([row["descriptor"], row["cleaning"], *numbers])
-    return _markdown(head, rows)
+    for table in tables.values():
+        table["embeddings, cleaning"] = table["descriptor"] + ", " + table["cleaning"]
+    return _side_by_side(
+        tables,
+        ["embeddings, cleaning"],
+        ["{}: precision", "recall", "ARI"],
+        lambda row: [f"{row[name]:.2f}" for name in ("noise_precision", "noise_recall", "ari")],
+    )
 
 
 def bench_block(name: str, reference: Path = REFERENCE) -> str:

@@ -133,8 +133,8 @@ def test_descriptors_block_has_a_row_for_each_descriptor_and_cleaning(tmp_path):
     names = {"descriptor": ["before", "after"], "cleaning": ["GLR20 alone"] * 2}
     write_csv(pd.DataFrame(names | scores), tmp_path / "mini_03_descriptors.csv")
     lines = reports.descriptors_block(tmp_path).splitlines()
-    assert lines[0] == "| descriptor | cleaning | miniature world: precision | recall | ARI |"
-    assert lines[3] == "| after | GLR20 alone | 0.75 | 1.00 | 0.88 |"
+    assert lines[0] == "| embeddings, cleaning | miniature world: precision | recall | ARI |"
+    assert lines[3] == "| after, GLR20 alone | 0.75 | 1.00 | 0.88 |"
 
 
 def test_fill_replaces_what_is_between_the_markers_alone(tables):
