@@ -320,7 +320,7 @@ class Profile(Settings):
     clean: CleanConfig = field(default_factory=CleanConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
     world: WorldConfig | None = None  # generated when no data folder is given
-    neighbours: Count = 100  # ranked per query: k of mAP@k; the competition's is 100
+    top_k: Count = 100  # ranked per query, and k of mAP@k; 100 in the competition
     quick: Share = 1.0  # of the epochs, in the first, quick table of ablations
     seed: Natural = 0
 

@@ -198,7 +198,7 @@ class Session:
             self.root,
             checkpoint.parent / "embeddings",
             self.profile.inference,
-            k=self.profile.neighbours,
+            k=self.profile.top_k,
         )
 
     def score(self, ranking: Ranking) -> pd.DataFrame:

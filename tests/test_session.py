@@ -199,7 +199,7 @@ def test_every_notebook_declares_what_start_needs():
 def opened(stripes, tmp_path, tiny_model, tiny_stage):
     """A session over the stripes, with a network that trains in a moment."""
     stage = dataclasses.replace(tiny_stage, name="softmax", epochs=1)
-    settings = {"model": tiny_model, "stages": (stage,), "neighbours": 5}
+    settings = {"model": tiny_model, "stages": (stage,), "top_k": 5}
     settings |= {"inference": InferenceConfig(size=32)}
     return Session("02_test", profile("smoke", **settings), tmp_path / "run", stripes, True)
 

@@ -176,7 +176,7 @@ class AblationRunner:
         inference = row.inference or self.profile.inference
         checkpoints = [self.train(member, seed) for member in members]
         asked = [self.evaluation.queries["id"], self.evaluation.gallery["id"]]
-        asked += [self.profile.neighbours, self.evaluation.solution]
+        asked += [self.profile.top_k, self.evaluation.solution]
         key = fingerprint([read_fingerprint(path.parent) for path in checkpoints], inference, asked)
         path = self.folder / "scores" / f"{key}.csv"
         scores = read_csv_or_none(path, ["id", "average_precision"])
@@ -215,7 +215,7 @@ class AblationRunner:
         return search(
             concatenate([queries.rows for queries, _ in seen]),
             concatenate([gallery.rows for _, gallery in seen]),
-            self.profile.neighbours,
+            self.profile.top_k,
             query_ids=seen[0][0].ids,
             gallery_ids=seen[0][1].ids,
         )
