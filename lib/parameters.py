@@ -56,7 +56,13 @@ RANGES = {
 }
 # Settings that SET leaves to a parameter or argument of their own, because run folders depend on
 # them; a stage's `name` is one too.
-OWN_PARAMETERS = {"name": "PROFILE", "summary": "PROFILE", "recipe": "RECIPE", "seed": "SEED"}
+OWN_PARAMETERS = {
+    "name": "PROFILE",
+    "summary": "PROFILE",
+    "recipe": "RECIPE",
+    "seed": "SEED",
+    "world": "DATA_DIR",
+}
 RENAMED = {"TRUNK": "BACKBONE"}  # parameters of earlier versions
 
 

@@ -183,7 +183,7 @@ def _glr20(name: str, *, is_code: bool = False) -> Recipe:
         at_least=5,
         augment=GLR20_AUGMENT,
     )
-    # The paper starts with softmax and keeps to itself for how long: a sixth of the epochs here.
+    # The paper starts with softmax and does not say for how long: a sixth of the epochs here.
     softmax = max(1, on_clean // 6)
     first = (
         dataclasses.replace(stage, name="softmax", loss="softmax", epochs=softmax, warmup=0.15),
@@ -395,7 +395,7 @@ _PHOTOS = _following(
     "photos",
     name="photos",
     summary="a few thousand photographs and a small pretrained network (about 25 minutes)",
-    # Few images and classes: a right one lost counts, and a class cut in two is two poor ones.
+    # With few images and classes, a right image lost counts, and half a class is a poor class.
     clean=dataclasses.replace(CLEAN, odds=4.0, split=False),
     rerank=RerankConfig(reciprocal=True),
 )
