@@ -283,10 +283,10 @@ def changed(config, name):
     value = getattr(config, name)
     if isinstance(value, bool):
         value = not value
-    elif isinstance(value, int | float):
-        value = value + 1
+    elif isinstance(value, tuple):
+        value = (*value[:-1], value[-1] + ("x" if isinstance(value[-1], str) else 1))
     else:
-        value = value + "x" if isinstance(value, str) else (*value[:-1], value[-1] + 1)
+        value = value + ("x" if isinstance(value, str) else 1)
     copied = copy.copy(config)
     object.__setattr__(copied, name, value)
     return copied
