@@ -292,7 +292,7 @@ def test_session_says_why_there_is_no_figure(opened, capsys):
 
 def test_session_refuses_to_train_on_what_it_is_asked_about(opened):
     stage = dataclasses.replace(opened.profile.stage_one[0], train_list="all")
-    with pytest.raises(ValueError, match="contains images that the evaluation asks for"):
+    with pytest.raises(ValueError, match="contains queries or relevant images of the eval"):
         opened.train(stage)
 
 
