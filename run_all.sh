@@ -46,6 +46,7 @@ case "$command" in
   lab) shift && exec "$python" -m jupyter lab --notebook-dir notebooks \
     --ServerApp.kernel_spec_manager_class=lib.kernel.RunningPython "$@" ;;
   ablation) shift && exec "$python" -m lib.pipeline --ablation "$@" ;;
+  settings) shift && exec "$python" -m lib.pipeline --settings "$@" ;;
   reference) shift && exec "$python" -m lib.reports "$@" ;;
   *) exec "$python" -m lib.pipeline "$@" ;;
 esac

@@ -1,7 +1,27 @@
-"""The landmark retrieval laboratory: a small tested library that the notebooks call.
+"""Landmark retrieval: two winning systems, GLR20 and GLR21, as a tested library and six notebooks.
 
-Floors, each importing only from below: `paths`, `runs`, `config` · `gldv2`, `geography`,
-`images`, `ranking` · models and arrays · `train`, `embed` · whole experiments and pictures.
+Imports point downwards: root modules < `data`, `models`, `miniworld` < `training`, `retrieval` <
+`cleaning`, `reranking` < `ablation`, `plots` < `session`, `pipeline`, `reports`.
 """
 
+import sys
+from types import TracebackType
+
 __version__ = "1.0.0"
+
+
+def _in_one_sentence(
+    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """What ends a command: a missing package and ^C in one sentence, all else as usual."""
+    if issubclass(kind, ImportError):
+        told = f"{error} in {sys.executable}; ./run_all.sh installs all that requirements.txt pins"
+        print(f"run_all.sh: {told}, into .venv if no other environment has it", file=sys.stderr)
+    elif issubclass(kind, KeyboardInterrupt):
+        print("run_all.sh: interrupted", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, traceback)
+
+
+if sys.argv[:1] == ["-m"]:  # python -m lib.…
+    sys.excepthook = _in_one_sentence

@@ -1,16 +1,11 @@
-"""Where things are: the repository, a profile's data and its outputs.
-
-Everything is derived from the place of this file, so notebooks and stages work from any working
-folder. On Kaggle the repository is read-only and outputs go to the working folder instead.
-
-What makes a stage resumable: whole-or-nothing writes, manifests, recorded numbers, progress.
+"""Files of a run: where they are, whole-or-nothing writes, manifests, records, progress, seeds.
 
 A stage computes the fingerprint of everything it depends on, returns at once when its folder's
-manifest carries that fingerprint (`is_done`), and otherwise writes its files atomically and signs
-the folder last (`mark_complete`). A killed run therefore goes on where it stopped, and a
-half-written
-artefact never looks like a whole one. Files of ours that are empty or cut all the same (a full
-disk, a power cut) count as absent, and of two runs at once the second waits (`locked`)."""
+manifest has that fingerprint (`is_done`), and otherwise writes its files atomically and signs the
+folder last (`mark_complete`). A killed run therefore goes on where it stopped. Files of ours that
+are empty or cut all the same (a full disk, a power cut) count as absent, and of two runs at once
+the second waits (`locked`).
+"""
 
 import contextlib
 import dataclasses
@@ -40,12 +35,10 @@ KAGGLE_WORKING = Path("/kaggle/working")
 
 
 def outputs_root() -> Path:
-    """The folder that holds one run folder per profile.
-
-    `LANDMARK_OUTPUTS` overrides it, which tests use to keep their runs apart.
-    """
+    """The folder of all run folders; `LANDMARK_OUTPUTS` overrides it."""
     if chosen := os.environ.get("LANDMARK_OUTPUTS"):
         return Path(chosen)
+    # On Kaggle the repository is read-only.
     return (KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT) / "outputs"
 
 
@@ -59,26 +52,18 @@ def world_root(profile: str) -> Path:
 def run_folder(profile: str, data_dir: str = "", recipe: str = "") -> Path:
     """The folder of everything a profile makes, one per data folder and recipe.
 
-    Real data named by `data_dir` gets a folder of its own, so that two datasets under one profile
-    never mix: `outputs/mini` and `outputs/mini-photos-3fa9c1`, where six digits stand for the whole
-    path, because two folders may have one name. So does another recipe than the profile's.
+    `outputs/mini` without a data folder, `outputs/mini-photos-3fa9c1` with one; six digits are for
+    its whole path, because two folders may have one name.
     """
-    parts = [profile, _data_name(data_dir) if data_dir else "", recipe]
-    return outputs_root() / "-".join(filter(None, parts))
-
-
-def _data_name(data_dir: str) -> str:
-    folder = Path(data_dir).expanduser().resolve()
-    digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:6]
-    return f"{folder.name}-{digest}" if folder.name else digest
+    parts = [profile]
+    if data_dir:
+        folder = Path(data_dir).expanduser().resolve()
+        parts += [folder.name, hashlib.sha256(os.fsencode(folder)).hexdigest()[:6]]
+    return outputs_root() / "-".join(filter(None, [*parts, recipe]))
 
 
 def existing_folder(data_dir: str) -> Path:
-    """`data_dir` as an absolute path.
-
-    Raises:
-        ValueError: if there is no such folder.
-    """
+    """`data_dir` as an absolute path; ValueError if there is no such folder."""
     folder = Path(data_dir).expanduser().resolve()
     if not folder.is_dir():
         raise ValueError(
@@ -101,13 +86,13 @@ def caller_path(text: str | Path) -> Path:
 T = TypeVar("T")
 MANIFEST = "manifest.json"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# `.NAME.HOST-PROCESS-TOKEN-NUMBER.part.SUFFIX`: who writes it, so that a later run can tell a file
-# that is being written from one that a killed run left. The token tells a process from an earlier
-# one of the same number, as restarted containers have. Earlier versions had the number alone.
+# `.NAME.HOST-PROCESS-TOKEN-NUMBER.part.SUFFIX` tells a file that is being written from one that a
+# killed run left. The token tells a process from an earlier one of the same number, as restarted
+# containers have. Earlier versions had the number alone.
 _TEMPORARY = re.compile(r"\..*\.(?:([0-9a-f]{6})-)?(\d+)(?:-([0-9a-f]{6})-\d+)?\.part(?:\.[^.]*)?")
 _TOKEN = secrets.token_hex(3)
 _NUMBERS = itertools.count()
-_STALE = 2 * 24 * 3600  # seconds; what other hosts have not touched for so long is left over
+_STALE = 2 * 24 * 3600  # seconds after which files of other hosts count as left over
 _FEW = 100  # files of a folder that are synced one by one; a whole dataset, all at once
 
 
@@ -115,11 +100,11 @@ _FEW = 100  # files of a folder that are synced one by one; a whole dataset, all
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; it becomes `path` only if the block succeeds.
 
-    Works for a file and for a folder (make it with `mkdir()`); an existing folder is replaced. What
-    was written is on the disk, not only in memory, before it gets its name.
+    Works for a file and for a folder (make it with `mkdir()`); an existing folder is replaced. The
+    content is synced to the disk before it gets its name.
 
     Raises:
-        OSError: in one sentence if the disk is full, whichever library found that out.
+        OSError: in one sentence if the disk is full (`full_disk_named`).
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -139,13 +124,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def full_disk_named(path: str | Path) -> Iterator[None]:
-    """Turn what a library raises on a full disk while `path` is written into a plain sentence.
-
-    torch, safetensors, numpy and faiss each have an error of their own for it.
-
-    Raises:
-        OSError: with the path, the reason and what to do.
-    """
+    """Raise OSError in one sentence for what any library raises on a full disk."""
     try:
         yield
     except Exception as error:
@@ -164,7 +143,7 @@ def full_disk_named(path: str | Path) -> Iterator[None]:
 def _full_disk(error: BaseException | None) -> int:
     """The error number of a full disk behind an error; 0 if it is about something else."""
     text = str(error)
-    # What numpy says, and torch where it was not told more, of a write that came back short.
+    # What numpy and torch say of a write that came back short.
     is_short = re.search(r"requested and \d+ written|enforce fail at inline_container", text)
     found = errno.ENOSPC if is_short else 0
     while error is not None:
@@ -175,8 +154,8 @@ def _full_disk(error: BaseException | None) -> int:
 
 
 def _temporary(path: Path) -> Path:
-    # The suffix stays, because writers such as np.save and savefig look at it.
     owner = f"{_host()}-{os.getpid()}-{_TOKEN}-{next(_NUMBERS)}"
+    # np.save and savefig look at the suffix.
     return path.with_name(f".{path.stem}.{owner}.part{path.suffix}")
 
 
@@ -185,15 +164,9 @@ def _host() -> str:
 
 
 def remove_leftovers(paths: Iterable[Path]) -> list[Path]:
-    """Remove the temporary files and folders that killed runs left.
+    """Remove those of `paths` that are temporary and that killed runs left; returns them.
 
     Those of living processes stay, and those of other computers while they may be in use.
-
-    Args:
-        paths: any files and folders; others are left alone.
-
-    Returns:
-        What was removed.
     """
     found = [path for path in paths if _is_leftover(path)]
     for path in found:
@@ -230,7 +203,7 @@ def _remove(path: Path) -> None:
 
 
 def _sync(path: Path) -> None:
-    """Have a file, or all files of a folder, written to the disk itself."""
+    """Sync a file, or all files of a folder."""
     if not path.is_dir():
         _sync_one(path)
         return
@@ -257,7 +230,7 @@ def _sync_one(path: Path) -> None:
 def locked(folder: str | Path, *, waits: bool = True) -> Iterator[None]:
     """Keep other runs from working in `folder` meanwhile; wait, and say so, while one does.
 
-    The system takes the lock, the file `.NAME.lock` beside the folder, off a process that dies.
+    The lock is the file `.NAME.lock` beside the folder; it ends with its process.
 
     Raises:
         ValueError: if another run is at work and `waits` is False.
@@ -279,14 +252,14 @@ def locked(folder: str | Path, *, waits: bool = True) -> Iterator[None]:
         print(f"waiting for {whose} at work in {folder}", flush=True)
         lock.acquire(poll_interval=0.2)
     except OSError:
-        pass  # a disk that knows no locks, or may only be read: who writes there is told so
+        pass  # a disk without locks, or a read-only one, where writing raises its own error
     try:
         if lock.is_locked:
-            with contextlib.suppress(OSError):  # the number is only for the message above
+            with contextlib.suppress(OSError):  # only for the message above
                 place.write_text(str(os.getpid()))
         yield
     finally:
-        if lock.is_locked:  # one that waits sees that its file is gone, and makes a new one
+        if lock.is_locked:  # a waiting process makes a new file
             place.unlink(missing_ok=True)
         lock.release()
 
@@ -333,7 +306,6 @@ def read_csv_or_none(
 
 
 def _jsonable(value: Any) -> Any:
-    """The JSON form of what our configs and records hold."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
     if isinstance(value, pd.DataFrame | pd.Series):
@@ -355,10 +327,10 @@ def _jsonable(value: Any) -> Any:
 def fingerprint(*parts: Any) -> str:
     """Sixteen hexadecimal digits that change when any part changes.
 
-    Parts are dataclasses, tables, arrays, numbers, strings, and lists, sets and dicts of these;
-    paths count by name, so give the fingerprint of what lies there (`read_fingerprint`) beside
-    them. Dataclasses count without what equals its default, so a new setting with a neutral default
-    leaves every fingerprint as it was; whoever changes a default raises the stage's VERSION.
+    Parts are dataclasses, tables, arrays, numbers, strings, and lists, sets and dicts of these.
+    Paths count by name: give the fingerprint of their content (`read_fingerprint`) beside them.
+    Fields of dataclasses that equal their default are left out, so a new setting with a neutral
+    default changes no fingerprint; a changed default needs a new VERSION of its stage.
 
     >>> fingerprint({"b": 1, "a": [2.0]}) == fingerprint({"a": [2.0], "b": 1})
     True
@@ -368,7 +340,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def _identity(value: Any) -> Any:
-    """What tells a value from others in JSON: of a dataclass what is not its default."""
+    """The JSON form of a value; of a dataclass only what is not its default."""
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return _jsonable(value)
     settings = [(setting, getattr(value, setting.name)) for setting in dataclasses.fields(value)]
@@ -376,7 +348,7 @@ def _identity(value: Any) -> Any:
 
 
 def _is_default(setting: dataclasses.Field, value: Any) -> bool:
-    """Whether a field has its default, compared as text, because arrays and NaN do not compare."""
+    """Whether a field has its default; compared as text, because arrays and NaN do not compare."""
     has_factory = setting.default_factory is not dataclasses.MISSING
     default = setting.default_factory() if has_factory else setting.default
     if default is dataclasses.MISSING:
@@ -397,7 +369,7 @@ def read_fingerprint(folder: str | Path) -> str | None:
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:
-    """What `mark_complete` left; None where that is damaged, or a file is not as it was signed."""
+    """What `mark_complete` wrote; None if it is damaged or a file's size is another one."""
     manifest = read_json_or_none(Path(folder) / MANIFEST)
     if not isinstance(manifest, dict) or not isinstance(manifest.get("key"), str):
         return None
@@ -409,14 +381,14 @@ def read_manifest(folder: str | Path) -> dict[str, Any] | None:
 
 
 def mark_complete(folder: str | Path, key: str, *, files: Iterable[str] = (), **facts: Any) -> None:
-    """Sign `folder` as finished.
+    """Sign the folder of a stage as finished.
 
     Args:
         folder: of the stage.
-        key: the fingerprint of all that decides its result.
-        files: names of its results; one that is missing or of another size later undoes the
-            signature.
-        facts: counts, seconds, ... to be kept beside the fingerprint.
+        key: the fingerprint of everything its result depends on.
+        files: names of its results; if one is missing or of another size later, the signature
+            does not hold.
+        facts: kept beside the fingerprint.
     """
     sizes = {name: _size(Path(folder, name)) for name in files}
     signed = {"key": key, **facts, **({"files": sizes} if sizes else {})}
@@ -424,12 +396,11 @@ def mark_complete(folder: str | Path, key: str, *, files: Iterable[str] = (), **
 
 
 def _size(path: Path) -> int | None:
-    """Bytes of a file; None where there is none."""
     return path.stat().st_size if path.is_file() else None
 
 
 def start_over(folder: str | Path) -> Path:
-    """Take the signature and leftovers off `folder` before a stage writes into it again."""
+    """Remove the manifest and leftovers of `folder`, before a stage writes into it again."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / MANIFEST).unlink(missing_ok=True)
@@ -438,7 +409,7 @@ def start_over(folder: str | Path) -> Path:
 
 
 def record(run_dir: str | Path, notebook: str, **values: float | int | str) -> None:
-    """Keep named numbers of `notebook`, in place of all that it recorded before."""
+    """Keep named numbers of `notebook`, replacing those it recorded before."""
     write_json(values, Path(run_dir) / "recorded" / f"{notebook}.json")
 
 
@@ -457,7 +428,7 @@ def read_records(run_dir: str | Path) -> pd.DataFrame:
 
 
 def is_interactive() -> bool:
-    """Whether a person watches: a terminal, or Jupyter not driven by papermill."""
+    """Whether this runs in a terminal, or in Jupyter without papermill."""
     if os.environ.get("LANDMARK_HEADLESS"):
         return False
     ipython = sys.modules.get("IPython")
@@ -467,10 +438,10 @@ def is_interactive() -> bool:
 def progress(
     iterable: Iterable[T], what: str, total: int | None = None, *, seconds: float = 15.0
 ) -> Iterator[T]:
-    """Pass `iterable` on and tell how far it is.
+    """Yield from `iterable` and show how far it is.
 
-    A bar where a person watches; otherwise (papermill, a log file) one plain line at most every
-    `seconds`, because a bar would leave one output object per refresh in an executed notebook.
+    A bar if `is_interactive`; otherwise (papermill, a log file) at most one line every `seconds`,
+    because a bar would leave one output object per refresh in an executed notebook.
     """
     if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)
@@ -492,17 +463,16 @@ def _progress_line(what: str, count: int, total: int | None, elapsed: float) -> 
     if not total:
         return f"{what}: {count:,} in {elapsed:.0f} s"
     line = f"{what}: {count:,} of {total:,} ({count / total:.0%})"
-    if count < max(2, total / 50):  # a start that is slow, or one item, tells nothing of the rest
+    if count < max(2, total / 50):  # too few items to extrapolate from
         return line
     return f"{line}, {elapsed / count * (total - count):.0f} s left"
 
 
 def end_with(parent: int) -> None:
-    """From now on, end this process within a second after the process `parent`, which started it.
+    """End this process within a second after the process `parent`, which started it.
 
-    A worker otherwise goes on for hours after its notebook was killed, and writes what the next
-    run writes too. It leaves ^C, which a terminal sends to all processes at once, to its parent.
-    Does nothing in the process `parent` itself.
+    A worker would otherwise go on for hours after its notebook was killed, and write what the next
+    run writes too. ^C is left to the parent. Does nothing in the process `parent` itself.
     """
 
     def watch() -> None:

@@ -1,10 +1,12 @@
 """Every setting in one place: frozen dataclasses, from which `lib.recipes` builds experiments.
 
-Change one thing with `override(config, {"stages.cluster.epochs": 3})`, which refuses names and
-types that do not exist; whatever is built refuses values out of their range, which its annotations
-tell. Defaults follow GLR20 (3rd place 2020) and GLR21 (2nd place 2021) unless a comment says why
-not."""
+Change settings with `override(config, {"stages.cluster.epochs": 3})`, which checks names and types;
+the annotations give the range of each value, which is checked whenever a dataclass is built.
+Defaults follow the papers unless a comment says why not: GLR20 = 3rd place, Google Landmark
+Retrieval 2020 (Mei et al.), GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
+"""
 
+import ast
 import dataclasses
 import difflib
 import functools
@@ -13,44 +15,54 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 C = TypeVar("C")
 
 
+def nearest(name: str, known: Iterable[str], otherwise: str = "there are {}") -> str:
+    """The hint that ends an error message: the known name most like `name`, or all of them.
+
+    >>> nearest("los", ["loss", "margin"]), nearest("x", ["loss", "margin"])
+    ('did you mean loss?', 'there are loss, margin')
+    """
+    names = list(known)
+    found = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {found[0]}?" if found else otherwise.format(", ".join(names))
+
+
 @dataclass(frozen=True)
 class Range:
-    """Numbers from `low` to `high`; `low` itself is out where `is_open`."""
+    """Numbers from `low` to `high`, without `low` where `is_open`."""
 
     low: float = 0
     high: float = math.inf
     is_open: bool = False
 
     def __contains__(self, value: Any) -> bool:
-        """Whether a number is one of them; NaN and infinity never are."""
+        """Whether a number is in the range; NaN and infinity never are."""
         is_above = value > self.low if self.is_open else value >= self.low
         return is_above and value <= self.high and math.isfinite(value)
 
     def __str__(self) -> str:
-        """In words.
+        """As error messages have it.
 
         >>> str(Range(0, 1)), str(Range(1)), str(Range(is_open=True))
         ('a number from 0 to 1', 'a number from 1 on', 'a number above 0')
         """
         if self.is_open:
             return f"a number above {self.low:g}"
-        return (
-            f"a number from {self.low:g} {'on' if self.high == math.inf else f'to {self.high:.4g}'}"
-        )
+        end = "on" if self.high == math.inf else f"to {self.high:.4g}"
+        return f"a number from {self.low:g} {end}"
 
 
 class Choice(tuple):
     """The strings that a setting may be."""
 
     def __str__(self) -> str:
-        """In words.
+        """As error messages have it.
 
         >>> str(Choice(("", "a", "b")))
         "one of '', 'a', 'b'"
@@ -79,14 +91,10 @@ BASIC_DEPTHS = ("10", "18", "34")
 
 
 class Settings:
-    """Base of all settings: whatever is built has values within their ranges."""
+    """Base of all settings; building one checks the ranges of its values."""
 
     def __post_init__(self) -> None:
-        """Refuse a value out of its range, naming setting, range and value.
-
-        Raises:
-            ValueError: for the first such value.
-        """
+        """Raise ValueError for the first value out of its range."""
         for name, kind in _kinds(type(self)).items():
             _refuse_out_of_range(name, getattr(self, name), kind)
 
@@ -97,10 +105,7 @@ def _kinds(settings: type) -> dict[str, Any]:
 
 
 def _refuse_out_of_range(name: str, value: Any, kind: Any) -> None:
-    """Refuse a value, or a part of a tuple, that its annotation does not allow.
-
-    Of a value of another type nothing is said here: `override` refuses it.
-    """
+    """Values of another type pass here; `override` refuses them."""
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
     if origin is tuple and isinstance(value, tuple):
         is_pair = ... not in parts
@@ -184,7 +189,7 @@ class ModelConfig(Settings):
 
 @dataclass(frozen=True)
 class AugmentConfig(Settings):
-    """What happens to a training batch on the device (`lib.training.augmentation`)."""
+    """Augmentation of a training batch on the device (`lib.training.augmentation`)."""
 
     chain: bool = False  # the chain of GLR20's code, image by image with albumentations
     flip: Share = 0.5  # probability
@@ -249,7 +254,7 @@ class StageConfig(Settings):
 
 @dataclass(frozen=True)
 class InferenceConfig(Settings):
-    """How an image is looked at when it is described (`lib.retrieval.embedding`)."""
+    """Image size and test-time augmentation used for embedding (`lib.retrieval`)."""
 
     size: Count = 448  # pixels of the square it is stretched to
     flip: bool = False  # add the mirrored image's embedding
@@ -291,7 +296,7 @@ class RerankConfig(Settings):
 
 @dataclass(frozen=True)
 class Recipe(Settings):
-    """A network, the stages it is trained in, and how it looks at images (`lib.recipes`)."""
+    """A network, its training stages and its image size for embedding (`lib.recipes`)."""
 
     name: str
     source: str  # what it re-creates
@@ -305,6 +310,7 @@ class Profile(Settings):
     """One complete experiment: what `./run_all.sh PROFILE` does."""
 
     name: str
+    summary: str  # one line for the help
     recipe: str  # name of the recipe that model, stages and inference come from
     model: ModelConfig
     stages: tuple[StageConfig, ...]  # trained one after the other, those on the clean list first
@@ -312,13 +318,13 @@ class Profile(Settings):
     clean: CleanConfig = field(default_factory=CleanConfig)
     rerank: RerankConfig = field(default_factory=RerankConfig)
     world: WorldConfig | None = None  # generated when no data folder is given
-    neighbours: Count = 100  # ranked per query: k of mAP@k; the competition's is 100
+    top_k: Count = 100  # ranked per query, and k of mAP@k; 100 in the competition
     quick: Share = 1.0  # of the epochs, in the first, quick table of ablations
     seed: Natural = 0
 
     @property
     def stage_one(self) -> tuple[StageConfig, ...]:
-        """The stages on the clean list that come before any other, whose network cleans."""
+        """The leading stages on the clean list; cleaning uses their network."""
         return tuple(itertools.takewhile(lambda stage: stage.train_list == "clean", self.stages))
 
     @property
@@ -327,30 +333,36 @@ class Profile(Settings):
         return self.stages[len(self.stage_one) :]
 
 
-def override(config: C, changes: Mapping[str, Any]) -> C:
+def override(config: C, changes: Mapping[str, Any], *, is_text: bool = False) -> C:
     """A copy of `config` with dotted names set; integers are accepted where floats belong.
 
     In a tuple of stages the next name is a stage's own: `stages.arcface.epochs`. Another backbone
-    comes in full (`ModelConfig.with_backbone`); options for it are set after it.
+    is set in full (`ModelConfig.with_backbone`); options for it are set after it.
+
+    Args:
+        config: any of the settings above.
+        changes: value by dotted name.
+        is_text: values are strings, read by the type of their setting.
 
     Raises:
-        ValueError: if a name does not exist (the nearest is named), or a value has another type or
-            is out of range.
+        ValueError: if a name does not exist (the nearest is offered), or a value has another type
+            or is out of range.
 
     >>> override(CleanConfig(), {"eps": 1}).eps
     1.0
-    >>> override(StageConfig(), {"augment.erasing": 1.0}).augment.erasing
-    1.0
+    >>> override(StageConfig(), {"augment.scale": "(0.8, 1.2)"}, is_text=True).augment.scale
+    (0.8, 1.2)
     """
     for name, value in changes.items():
         head, _, rest = name.partition(".")
         kinds = typing.get_type_hints(type(config))
         if head not in kinds:
-            near = difflib.get_close_matches(head, kinds, n=1)
-            hint = f"; did you mean {near[0]}?" if near else f"; it has {', '.join(kinds)}"
-            raise ValueError(f"{type(config).__name__} has no setting {head!r}{hint}")
+            hint = nearest(head, kinds, "it has {}")
+            raise ValueError(f"{type(config).__name__} has no setting {head!r}; {hint}")
         if rest:
-            value = _nested(head, getattr(config, head), rest, value)
+            value = _nested(head, getattr(config, head), rest, value, is_text=is_text)
+        elif is_text:
+            value = _read(value, kinds[head])
         value = _checked(head, value, kinds[head])
         if isinstance(config, ModelConfig) and head == "backbone":
             config = config.with_backbone(value)
@@ -359,18 +371,50 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
     return config
 
 
-def _nested(name: str, current: Any, rest: str, value: Any) -> Any:
+def list_settings(config: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield dotted name and value of every setting, in the order of the fields.
+
+    >>> list(list_settings(InferenceConfig(), "inference."))[:2]
+    [('inference.size', 448), ('inference.flip', False)]
+    """
+    for item in dataclasses.fields(config):
+        name, value = prefix + item.name, getattr(config, item.name)
+        if isinstance(value, Settings):
+            yield from list_settings(value, f"{name}.")
+        elif isinstance(value, tuple) and value and isinstance(value[0], Settings):
+            for part in value:
+                yield from list_settings(part, f"{name}.{part.name}.")
+        else:
+            yield name, value
+
+
+def _nested(name: str, current: Any, rest: str, value: Any, *, is_text: bool) -> Any:
     if dataclasses.is_dataclass(current):
-        return override(current, {rest: value})
+        return override(current, {rest: value}, is_text=is_text)
     if not isinstance(current, tuple) or not all(map(dataclasses.is_dataclass, current)):
         raise ValueError(f"setting {name!r} is {current!r}, which has no setting {rest!r}")
     stage, _, setting = rest.partition(".")
-    if stage not in [item.name for item in current]:
-        names = ", ".join(item.name for item in current)
-        raise ValueError(f"expected a stage among {names}, found {stage!r}; correct the setting")
+    names = [item.name for item in current]
+    if stage not in names:
+        raise ValueError(
+            f"expected a stage among {', '.join(names)}, found {stage!r}; correct the setting"
+        )
     return tuple(
-        override(item, {setting: value}) if item.name == stage else item for item in current
+        override(item, {setting: value}, is_text=is_text) if item.name == stage else item
+        for item in current
     )
+
+
+def _read(text: str, expected: Any) -> Any:
+    """The value that `text` is for a setting of this type; the text itself if it is none."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        return text
+    if expected is str:
+        return value if isinstance(value, str) else text
+    is_tuple = typing.get_origin(expected) is tuple and isinstance(value, list)
+    return tuple(value) if is_tuple else value
 
 
 def _checked(name: str, value: Any, expected: Any) -> Any:
@@ -386,6 +430,33 @@ def _checked(name: str, value: Any, expected: Any) -> Any:
         raise ValueError(
             f"setting {name!r} expects {names}, found {value!r} ({type(value).__name__})"
         )
-    if origin is tuple and ... not in parts and len(value) != len(parts):
+    if origin is not tuple:
+        return value
+    if ... not in parts and len(value) != len(parts):
         raise ValueError(f"setting {name!r} expects {len(parts)} values, found {value!r}")
-    return value
+    return tuple(_checked(name, part, parts[0]) for part in value)
+
+
+# Of settings between commas, one: brackets, quotes, or anything but a comma.
+_PART = re.compile(r"""(?:\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|'[^']*'|"[^"]*"|[^,])+""")
+
+
+def split_settings(text: str) -> dict[str, str]:
+    """Text of each value by dotted name; commas within brackets and quotes do not separate.
+
+    Raises:
+        ValueError: for a part that is not NAME=VALUE.
+
+    >>> split_settings("stages.arcface.loss=cosface, stages.arcface.augment.scale=(0.8, 1.2)")
+    {'stages.arcface.loss': 'cosface', 'stages.arcface.augment.scale': '(0.8, 1.2)'}
+    """
+    found = {}
+    for part in _PART.findall(text):
+        name, equals, value = part.partition("=")
+        if not (equals and name.strip()):
+            raise ValueError(
+                "expected NAME=VALUE, with commas between several such as "
+                f"'clean.eps=0.4, clean.split=False', found {part.strip()!r}"
+            )
+        found[name.strip()] = value.strip()
+    return found

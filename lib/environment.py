@@ -1,56 +1,43 @@
-"""Whether the Python that runs this has what `requirements.txt` pins; only the standard library.
+"""What `run_all.sh` asks before anything is installed; needs only the standard library.
 
-`run_all.sh` asks `python -m lib.environment requirements.txt` before it uses an active environment,
-and `--help` prints the usage without needing anything installed."""
+`python -m lib.environment requirements.txt` tells whether this Python has what is pinned, and
+`python -m lib.environment --help` prints the usage.
+"""
 
-import contextlib
 import sys
-from collections.abc import Iterator
+import textwrap
 from importlib import metadata
 from pathlib import Path
 
-USAGE = """\
+from lib.recipes import PROFILES, RECIPES
+
+_PROFILES = "\n".join(f"  {name:7} {found.summary}" for name, found in PROFILES.items())
+_NAMES = ", ".join(name for name in RECIPES if not name.endswith("-code"))
+_RECIPES = textwrap.fill(_NAMES, 92, initial_indent="  ", subsequent_indent="  ")
+USAGE = f"""\
 usage: ./run_all.sh [PROFILE] [options]     run the six notebooks (default profile: mini)
        ./run_all.sh test [pytest options]   run all tests
        ./run_all.sh ablation [PROFILE]      all rows of notebook 05 with three seeds (3 h)
        ./run_all.sh import FOLDERS DATA_DIR photographs in folders named after their landmark
+       ./run_all.sh settings [PROFILE]      list notebook parameters and all settings
        ./run_all.sh lab                     open the notebooks in Jupyter
-       ./run_all.sh reference               refresh outputs/reference and the README's tables
+       ./run_all.sh reference               refresh outputs/reference and the tables in Markdown
 
 profiles
-  smoke   a tiny world, to see that everything works (1-2 minutes on two cores)
-  mini    the embedded miniature world (about 15 minutes on two cores)
-  photos  a few thousand photographs and a small pretrained network (about 25 minutes)
-  full    Google Landmarks v2 on GPUs, as the 3rd place of 2020 trained
+{_PROFILES}
 
 options
   --data-dir DIR    a folder in GLDv2's layout (data/README.md) instead of the miniature world
-  --recipe NAME     another recipe than the profile's, such as glr21-seresnet101-ibn
+  --recipe NAME     another recipe than the profile's, of those below
   --from NN         start at notebook NN (01 to 06); earlier results are taken as they lie
   --only NN         run notebook NN alone
-  -p NAME VALUE     set a notebook parameter, for the notebooks that declare it (repeatable)
+  -p NAME VALUE     set a notebook parameter, for the notebooks that declare it (repeatable);
+                    -p SET "stages.arcface.margin=0.4, clean.split=False" sets anything
+
+recipes
+{_RECIPES}
+  and most with -code: as the published code has it where that differs from the paper
 """
-
-
-@contextlib.contextmanager
-def in_one_sentence(module: str) -> Iterator[None]:
-    """Around a command's imports: what is not installed, and ^C, end it without a traceback.
-
-    Args:
-        module: its `__name__`; where it is not the command that runs, errors are raised as usual.
-    """
-    try:
-        yield
-    except (ImportError, KeyboardInterrupt) as error:
-        if module != "__main__":
-            raise
-        if isinstance(error, KeyboardInterrupt):
-            print("run_all.sh: interrupted before it began", file=sys.stderr)
-            sys.exit(130)
-        sys.exit(
-            f"run_all.sh: {error} in {sys.executable}; ./run_all.sh installs all that "
-            "requirements.txt pins, into .venv if no other environment has it"
-        )
 
 
 def missing(requirements: str | Path) -> list[str]:
@@ -84,9 +71,6 @@ if __name__ == "__main__":
     if "--help" in sys.argv:
         print(USAGE)
     elif lacking := missing(sys.argv[1]):
-        print(
-            f"The active environment lacks {', '.join(lacking[:3])}"
-            f"{' and others' if len(lacking) > 3 else ''}.",
-            file=sys.stderr,
-        )
+        others = " and others" if len(lacking) > 3 else ""
+        print(f"The active environment lacks {', '.join(lacking[:3])}{others}.", file=sys.stderr)
         sys.exit(1)

@@ -1,9 +1,9 @@
-"""One notebook executed headless in the Python that runs this, and its end put in one sentence.
+"""One notebook executed headless in the running Python, and its failure put in one sentence.
 
-The executed copy keeps the whole traceback. The kernel is ours from start to end. Left to nbclient
-it is that of whoever else calls a kernelspec `python3`, is interrupted after its last cell, ends
-the helpers of its worker processes before itself, and is killed if that takes a few seconds; all of
-which is noise on a terminal.
+The executed copy keeps the whole traceback. The kernel is started and ended here instead of by
+nbclient, which takes whatever kernelspec `python3` comes first, interrupts it after its last cell,
+ends the helpers of its worker processes too early and kills it if that takes a few seconds; each of
+these prints errors on the terminal.
 """
 
 import logging
@@ -27,17 +27,17 @@ from lib.artifacts import seen_by_caller
 
 OPTIONS = (
     "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port
-    "--IPKernelApp.capture_fd_output=False",  # else what worker processes print comes twice
+    "--IPKernelApp.capture_fd_output=False",  # otherwise prints of worker processes come twice
     "--HistoryManager.hist_file=:memory:",
     "--IPKernelApp.kernel_class=lib.patient_kernel.PatientKernel",
 )
-PATIENCE = 300.0  # seconds for a kernel to start or to leave, on a machine that is busy
+PATIENCE = 300.0  # seconds for a kernel to start or to end, on a busy machine
 LONGEST = 600  # characters of an error that are shown
 AGAIN = "what was finished is kept, and the same command goes on from there"
 
 
 class RunningPython(KernelSpecManager):
-    """Knows one kernel, `python3`: that of the running Python, whatever else is installed."""
+    """Knows one kernel, `python3`, of the running Python, whatever else is installed."""
 
     def _kernel_dirs_default(self) -> list[str]:
         return []
@@ -47,24 +47,19 @@ class Stopped(Exception):
     """A notebook that did not come to its end, in one sentence; `code` is for the shell."""
 
     def __init__(self, sentence: str, code: int = 1) -> None:
-        """Keep both."""
         super().__init__(sentence)
         self.code = code
 
 
 def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path) -> None:
-    """Run a notebook with its parameters changed; what it prints is printed here.
+    """Run the notebook `path` in the folder `cwd`; what it prints is printed here.
 
-    Args:
-        path: of the notebook.
-        copy: receives its outputs, with the traceback of a cell that fails.
-        parameters: by name.
-        cwd: where it runs.
+    `copy` receives its outputs, with the traceback of a cell that fails.
 
     Raises:
         Stopped: if a cell fails, the kernel dies or a person interrupts.
     """
-    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # what it tells, we tell
+    logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are printed by the caller
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=RunningPython())
     errors, is_idle = _Errors(), False
     try:
@@ -102,9 +97,9 @@ def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path)
 
 
 class _Errors:
-    """Passes on what a kernel and its processes write to stderr, until the notebook is over.
+    """Prints what a kernel and its processes write to stderr until the notebook is over.
 
-    Then they only say that they leave: tasks that were destroyed, semaphores that are tidied up.
+    After that only messages about their own end would follow.
     """
 
     def __init__(self) -> None:
@@ -127,7 +122,7 @@ class _Errors:
 
 
 async def _end(kernel: AsyncKernelManager, *, is_idle: bool) -> None:
-    """Let the kernel leave by itself; a cell that is still running is interrupted first."""
+    """Shut the kernel down without killing it; a running cell is interrupted first."""
     if kernel.has_kernel and await kernel.is_alive():
         if not is_idle:
             os.kill(kernel.provisioner.pid, signal.SIGINT)  # its workers end with it

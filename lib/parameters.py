@@ -1,20 +1,29 @@
-"""A notebook's parameters: read from its tagged cell, checked, and what they set in a profile.
+"""A notebook's parameters: read from its tagged cell, checked, and applied to a profile.
 
 Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing. So
-`chosen_profile` looks at every name, type, choice, range and path: `lib.pipeline` for all notebooks
-to be run before the first of them starts, `lib.session` for the one that is open."""
+`chosen_profile` checks every name, type, choice, range and path: `lib.pipeline` for all notebooks
+to be run before the first of them starts, `lib.session` for the one that is open.
+"""
 
 import ast
 import dataclasses
-import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import nbformat
 
 from lib.artifacts import existing_folder
-from lib.config import ModelConfig, Profile, Range, override
+from lib.config import (
+    ModelConfig,
+    Profile,
+    Range,
+    list_settings,
+    nearest,
+    override,
+    split_settings,
+)
 from lib.miniworld import make_plan
 from lib.recipes import profile as profile_of
 
@@ -45,28 +54,61 @@ RANGES = {
     "BETA": Range(),
     "VOTES": Range(),
 }
+# Settings that SET leaves to a parameter or argument of their own, because run folders depend on
+# them; a stage's `name` is one too.
+OWN_PARAMETERS = {
+    "name": "PROFILE",
+    "summary": "PROFILE",
+    "recipe": "RECIPE",
+    "seed": "SEED",
+    "world": "DATA_DIR",
+}
+RENAMED = {"TRUNK": "BACKBONE"}  # parameters of earlier versions
 
 
-def declared_parameters(path: str | Path) -> dict[str, Any]:
-    """Names and default values of a notebook's cell tagged `parameters`.
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a notebook's parameters cell: default value and help text."""
+
+    default: Any
+    help: str
+
+
+def read_parameters(path: str | Path) -> dict[str, Parameter]:
+    """Defaults and help texts of a notebook's cell tagged `parameters`, by name.
 
     Raises:
         ValueError: if the notebook has no such cell.
     """
     for cell in nbformat.read(path, as_version=4).cells:
         if "parameters" in cell.metadata.get("tags", []):
-            return _assignments(cell.source)
+            return dict(_assignments(cell.source))
     raise ValueError(
         f"expected a cell tagged 'parameters' in {Path(path).name}, found none; tag it"
     )
 
 
-def _assignments(source: str) -> dict[str, Any]:
-    values = {}
+def _assignments(source: str) -> Iterator[tuple[str, Parameter]]:
+    lines = source.splitlines()
     for node in ast.parse(source).body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            values[node.target.id] = ast.literal_eval(node.value)
-    return values
+            comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
+            yield node.target.id, Parameter(ast.literal_eval(node.value), comment.strip(" #"))
+
+
+def declared_parameters(path: str | Path) -> dict[str, Any]:
+    """Default values of a notebook's parameters, by name."""
+    return {name: parameter.default for name, parameter in read_parameters(path).items()}
+
+
+def with_new_names(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The same parameters, those of earlier versions under their names of today; says so."""
+    found = dict(given)
+    for old, new in RENAMED.items():
+        if old in found:
+            print(f"hint: the parameter {old} is called {new} now")
+            found[new] = found.pop(old)
+    return found
 
 
 def check_parameters(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
@@ -77,8 +119,7 @@ def check_parameters(given: Mapping[str, Any], declared: Mapping[str, Any]) -> N
     """
     for name, value in given.items():
         if name not in declared:
-            near = difflib.get_close_matches(name, declared, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"it declares {', '.join(declared)}"
+            hint = nearest(name, declared, "it declares {}")
             raise ValueError(f"this notebook has no parameter {name!r}; {hint}")
         if not _is_like(value, declared[name]):
             raise ValueError(
@@ -108,14 +149,16 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
     """
     check_parameters(given, declared)
     _check_values(given, declared)
-    profile = profile_of(given["PROFILE"], recipe_name=given["RECIPE"], seed=given["SEED"])
+    usual = profile_of(given["PROFILE"], recipe_name=given["RECIPE"], seed=given["SEED"])
     changes = changed_settings(given, declared)
-    changed = [name for name in given if SETTINGS.get(name) in changes]
-    sizes = [name for name in changed if SETTINGS[name].startswith("world.")]
-    _check_data(given["DATA_DIR"], profile, sizes)
-    for name in changed:
+    sizes = [name for name, changed in changes.items() if any("world." in one for one in changed)]
+    _check_data(given["DATA_DIR"], usual, sizes)
+    profile = usual
+    for name, changed in changes.items():
         try:
-            profile = override(profile, {SETTINGS[name]: given[name]})
+            if name == "SET":
+                _check_names(changed, profile)
+            profile = override(profile, changed, is_text=name == "SET")
         except ValueError as error:
             raise ValueError(f"parameter {name}: {error}") from None
     if sizes and profile.world is not None:
@@ -123,7 +166,7 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
             make_plan(profile.world)  # refuses a world that is too small
         except ValueError as error:
             raise ValueError(f"parameter {sizes[0]}: {error}") from None
-    if given.get("BACKBONE") or given.get("WEIGHTS", "") not in ("", "pretrained"):
+    if profile.model != usual.model:
         _check_network(profile.model)
     _check_stages(profile)
     if "TABLES" in given:
@@ -133,8 +176,49 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
     return profile
 
 
+def changed_settings(
+    given: Mapping[str, Any], declared: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """By parameter, the settings that it changes: new values by dotted name, for SET as text.
+
+    Raises:
+        ValueError: if SET cannot be read, or sets what has a parameter of its own.
+
+    >>> declared = {"EPS": 0.0, "QUERIES": 0, "SET": ""}
+    >>> changed_settings({"EPS": 0.4, "QUERIES": 0, "SET": "clean.split=off"}, declared)
+    {'EPS': {'clean.eps': 0.4}, 'SET': {'clean.split': 'off'}}
+    """
+    found = {
+        name: {SETTINGS[name]: value}
+        for name, value in given.items()
+        if name in SETTINGS and value != declared[name]
+    }
+    if not given.get("SET"):
+        return found
+    try:
+        asked = split_settings(given["SET"])
+    except ValueError as error:
+        raise ValueError(f"parameter SET: {error}") from None
+    for name in asked:
+        own = OWN_PARAMETERS.get(name)
+        if own or name.endswith(".name"):
+            hint = f"; give {own}" if own else ", because stages are kept under it"
+            raise ValueError(f"parameter SET: setting {name!r} cannot be changed here{hint}")
+    return found | {"SET": asked}
+
+
+def _check_names(asked: Iterable[str], profile: Profile) -> None:
+    """Refuse dotted names that no setting has, offering the nearest of all."""
+    known = [name for name, _ in list_settings(profile)]
+    for name in asked:
+        is_part = any(one.startswith(f"{name}.") or name.startswith(f"{one}.") for one in known)
+        if name not in known and not is_part:  # of those `override` says more
+            hint = nearest(name, known, "./run_all.sh settings lists all")
+            raise ValueError(f"there is no setting {name!r}; {hint}")
+
+
 def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
-    """Refuse values out of range and weight files that are not there."""
+    """Check the parameters that are no settings."""
     for name in RANGES.keys() & given.keys():
         value, allowed = given[name], RANGES[name]
         if value != declared[name] and value not in allowed:
@@ -145,18 +229,18 @@ def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None
         raise ValueError(
             f"parameter SEEDS expects different numbers from 0 on such as [0, 1], found {seeds}"
         )
-    weights = given.get("WEIGHTS", "")
-    if weights not in ("", "pretrained") and not Path(weights).is_file():
-        raise ValueError(
-            f"parameter WEIGHTS expects 'pretrained' or a weight file, found no file {weights!r}"
-        )
 
 
 def _check_network(model: ModelConfig) -> None:
-    """Build the network that was asked for: only so is it known that file and backbone fit."""
+    """Build the network, which tells whether weight file and backbone fit."""
     from lib.models import build_model
 
-    is_local = model.weights != "pretrained"  # what is to be fetched is fetched when it is needed
+    if model.weights not in ("", "pretrained") and not Path(model.weights).is_file():
+        raise ValueError(
+            "parameter WEIGHTS expects 'pretrained' or a weight file, found no file "
+            f"{model.weights!r}"
+        )
+    is_local = model.weights != "pretrained"  # a download waits until it is needed
     build_model(model if is_local else dataclasses.replace(model, weights=""))
 
 
@@ -181,16 +265,3 @@ def _check_data(data_dir: str, profile: Profile, sizes: Sequence[str]) -> None:
             f"parameter {sizes[0]} is of the miniature world, and a data folder takes its place; "
             "leave one of them out"
         )
-
-
-def changed_settings(given: Mapping[str, Any], declared: Mapping[str, Any]) -> dict[str, Any]:
-    """The profile's settings, by dotted name, that were given other values than a notebook's own.
-
-    >>> changed_settings({"EPS": 0.4, "QUERIES": 0, "ROWS": 5}, {"EPS": 0.0, "QUERIES": 0})
-    {'clean.eps': 0.4}
-    """
-    return {
-        SETTINGS[name]: value
-        for name, value in given.items()
-        if name in SETTINGS and value != declared[name]
-    }

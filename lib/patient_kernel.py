@@ -1,14 +1,14 @@
-"""The kernel of headless notebooks; apart from `lib.kernel`, because importing it marks a
-process.
+"""The kernel of headless notebooks.
 
-tqdm and `lib.artifacts.is_interactive` take one that has a kernel's shell for a notebook that a
-person sees."""
+It is not in `lib.kernel`, because tqdm and `lib.artifacts.is_interactive` take a process that has
+imported ipykernel's shell for a notebook that a person sees.
+"""
 
 from ipykernel.ipkernel import IPythonKernel
 
 
 class PatientKernel(IPythonKernel):
-    """Leaves as any Python does: workers end first, then those who tidy up after them.
+    """Ends as any Python does: worker processes first, then the helpers that clean up after them.
 
     The usual kernel kills all its children at once and waits half a minute for them to be gone.
     """

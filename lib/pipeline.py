@@ -1,13 +1,12 @@
 """The notebooks one after the other, headless: what `./run_all.sh` runs.
 
-Parameters go to the notebooks that declare them and are refused when none does. Executed copies
-land in the run folder, where one run is at work at a time; the first failing notebook stops the
-chain and keeps its copy.
+Parameters go to the notebooks that declare them; all are checked before the first notebook starts.
+Executed copies are kept in the run folder, where one run at a time may work; the first notebook
+that fails ends the chain.
 """
 
 import argparse
 import ast
-import difflib
 import os
 import resource
 import sys
@@ -16,31 +15,36 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lib.environment import USAGE, in_one_sentence
+import pandas as pd
 
-with in_one_sentence(__name__):
-    import pandas as pd
-
-    from lib.artifacts import (
-        ROOT,
-        caller_path,
-        existing_folder,
-        locked,
-        read_records,
-        remove_leftovers,
-        run_folder,
-        seen_by_caller,
-        write_csv,
-    )
-    from lib.config import WorldConfig
-    from lib.kernel import AGAIN, Stopped, execute
-    from lib.parameters import chosen_profile, declared_parameters
-    from lib.recipes import PROFILES
+from lib.artifacts import (
+    ROOT,
+    caller_path,
+    existing_folder,
+    locked,
+    read_records,
+    remove_leftovers,
+    run_folder,
+    seen_by_caller,
+    write_csv,
+)
+from lib.config import Profile, WorldConfig, list_settings, nearest
+from lib.environment import USAGE
+from lib.kernel import AGAIN, Stopped, execute
+from lib.parameters import (
+    OWN_PARAMETERS,
+    chosen_profile,
+    declared_parameters,
+    read_parameters,
+    with_new_names,
+)
+from lib.recipes import PROFILES
+from lib.recipes import profile as profile_of
 
 PATH_PARAMETERS = ("WEIGHTS",)
 # What `./run_all.sh ablation` runs. Instead of the usual miniature world it draws one with GLDv2's
-# long tail and four times the landmarks to search for, by which seeds differ less. Images are four
-# times as many and seen a quarter as often: the same work.
+# long tail and four times the landmarks, so that seeds differ less. Images are four times as many
+# and seen a quarter as often: the same work.
 ABLATION = {"SEEDS": [0, 1, 2], "TABLES": "all"}
 ABLATION_WORLD = {
     "LANDMARKS": 800,
@@ -84,16 +88,16 @@ def chosen(first: str = "", only: str = "") -> list[Path]:
 def check_parameters(
     parameters: Mapping[str, Any], paths: Sequence[Path], places: Mapping[str, str] | None = None
 ) -> None:
-    """Refuse what any notebook to be run would refuse, before the first of them starts.
+    """Check parameters for all notebooks to be run, before the first of them starts.
 
     Args:
-        parameters: by name.
+        parameters: value by name.
         paths: the notebooks to be run.
-        places: values of `PLACES`, which every notebook declares; the usual ones by default.
+        places: values of `PLACES`, which every notebook declares; their defaults if left out.
 
     Raises:
-        ValueError: for a parameter that no notebook declares, that has a place of its own, or whose
-            value is of a wrong type, out of range, or names what there is not.
+        ValueError: for a parameter that no notebook declares, that is one of `PLACES`, or whose
+            value has another type, is out of range, or names what does not exist.
     """
     for name, place in PLACES.items():
         if name in parameters:
@@ -102,10 +106,7 @@ def check_parameters(
     known = {name for own in declared.values() for name in own}
     for name in parameters:
         if name not in known:
-            near = difflib.get_close_matches(name.upper(), known, n=1)
-            hint = (
-                f"did you mean {near[0]}?" if near else f"they declare {', '.join(sorted(known))}"
-            )
+            hint = nearest(name.upper(), sorted(known), "they declare {}")
             raise ValueError(f"no notebook to be run declares the parameter {name!r}; {hint}")
     given = dict(places or {}) | dict(parameters)
     for own in declared.values():
@@ -124,17 +125,17 @@ def run(
 ) -> Path:
     """Execute the chosen notebooks and return the run folder.
 
-    With `is_timed`, `timings.csv` there tells how long each took.
+    With `is_timed`, seconds and peak memory of each are kept there in `timings.csv`.
 
     Raises:
         ValueError: for an unknown profile, recipe, notebook, parameter or data folder, and while
             another run is at work in the folder.
         Stopped: from the first notebook that fails.
-        OSError: where the folder cannot be written.
+        OSError: if the folder cannot be written.
     """
     if data_dir:
         data_dir = str(existing_folder(data_dir))
-    paths, parameters = chosen(first, only), dict(parameters or {})
+    paths, parameters = chosen(first, only), with_new_names(parameters or {})
     places = {"PROFILE": profile, "DATA_DIR": data_dir, "RECIPE": recipe}
     check_parameters(parameters, paths, places)
     parameters |= places
@@ -143,41 +144,42 @@ def run(
     os.environ["LANDMARK_HEADLESS"] = "1"
     with locked(folder, waits=False):
         remove_leftovers(folder.rglob(".*"))
-        _run_all(paths, parameters, folder, is_timed=is_timed)
+        for path in paths:
+            print(f"{path.stem} ...", flush=True)
+            began = time.monotonic()
+            declared = declared_parameters(path)
+            given = {name: value for name, value in parameters.items() if name in declared}
+            execute(path, folder / "notebooks" / path.name, given, cwd=ROOT)
+            seconds = time.monotonic() - began
+            print(f"{path.stem} done in {seconds:.0f} s", flush=True)
+            if is_timed:
+                _keep_timing(folder, path.stem, seconds)
     return folder
 
 
-def _run_all(
-    paths: Sequence[Path], parameters: Mapping[str, Any], folder: Path, *, is_timed: bool
-) -> None:
-    for path in paths:
-        print(f"{path.stem} ...", flush=True)
-        began = time.monotonic()
-        declared = declared_parameters(path)
-        given = {name: value for name, value in parameters.items() if name in declared}
-        execute(path, folder / "notebooks" / path.name, given, cwd=ROOT)
-        seconds = time.monotonic() - began
-        print(f"{path.stem} done in {seconds:.0f} s", flush=True)
-        if is_timed:
-            _keep_timing(folder, path.stem, seconds)
-
-
 def _keep_timing(folder: Path, notebook: str, seconds: float) -> None:
-    """Note how long a notebook took and the largest memory of any process so far, in timings.csv.
-
-    Apart from the recorded numbers, which the same seed must make identical.
-    """
+    """Not among the recorded numbers, which the same seed must make identical."""
     path = folder / "timings.csv"
-    row = {"notebook": notebook, "seconds": round(seconds), "peak_mib": _peak_mib()}
-    table = pd.DataFrame([row])
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024  # of any process so far
+    table = pd.DataFrame([{"notebook": notebook, "seconds": round(seconds), "peak_mib": peak}])
     if path.is_file():
         known = pd.read_csv(path)
         table = pd.concat([known[known["notebook"] != notebook], table])
     write_csv(table.sort_values("notebook"), path)
 
 
-def _peak_mib() -> int:
-    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+def describe(profile: Profile) -> str:
+    """Every notebook parameter with its help text, and every setting by its dotted name."""
+    parameters = {name: one for path in notebooks() for name, one in read_parameters(path).items()}
+    lines = ["parameters of the notebooks, for -p NAME VALUE"]
+    lines += [f"  {name} = {one.default!r}  # {one.help}" for name, one in parameters.items()]
+    lines += ["", f'settings of {profile.name}, for -p SET "NAME=VALUE, ..."']
+    lines += [
+        f"  {name} = {value!r}"
+        for name, value in list_settings(profile)
+        if name not in OWN_PARAMETERS and not name.endswith(".name")
+    ]
+    return "\n".join(lines)
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -189,6 +191,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--from", dest="first", default="")
     parser.add_argument("--only", default="")
     parser.add_argument("--ablation", action="store_true")
+    parser.add_argument("--settings", action="store_true")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[])
     return parser.parse_args(arguments)
 
@@ -211,9 +214,14 @@ def main(arguments: Sequence[str]) -> int:
     values = {name: _value(name, text) for name, text in chosen.parameters}
     if chosen.ablation:
         chosen.only = "05"
-        values = ABLATION | _larger_world(chosen.profile, chosen.data_dir) | values
+        found = PROFILES.get(chosen.profile)
+        is_usual = found is not None and found.world == WorldConfig() and not chosen.data_dir
+        values = ABLATION | (ABLATION_WORLD if is_usual else {}) | values
     began = time.monotonic()
     try:
+        if chosen.settings:
+            print(describe(profile_of(chosen.profile, recipe_name=chosen.recipe)))
+            return 0
         folder = run(
             chosen.profile,
             data_dir=str(caller_path(chosen.data_dir)) if chosen.data_dir else "",
@@ -221,7 +229,7 @@ def main(arguments: Sequence[str]) -> int:
             first=chosen.first,
             only=chosen.only,
             parameters=values,
-            is_timed=not chosen.ablation,  # the usual chain's notebook 05 is another amount of work
+            is_timed=not chosen.ablation,  # notebook 05 is another amount of work then
         )
     except (ValueError, Stopped) as error:
         return _refuse(str(error), getattr(error, "code", 1))
@@ -238,12 +246,6 @@ def main(arguments: Sequence[str]) -> int:
 def _refuse(sentence: str, code: int = 1) -> int:
     print(f"run_all.sh: {sentence}", file=sys.stderr)
     return code
-
-
-def _larger_world(profile: str, data_dir: str) -> dict[str, float]:
-    """A larger miniature world than the usual one, because many differences are small."""
-    is_usual = profile in PROFILES and PROFILES[profile]().world == WorldConfig() and not data_dir
-    return ABLATION_WORLD if is_usual else {}
 
 
 if __name__ == "__main__":

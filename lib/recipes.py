@@ -1,31 +1,16 @@
-"""A relative of any recipe that trains on two cores in the miniature world.
+"""Named recipes and named profiles, as plain data: `RECIPES` and `PROFILES`.
 
-Kept is what makes the recipe: the kind of block, pooling, IBN and last stride, the losses, lists,
-samplers and mixing, and which stage follows which. Smaller are the network (a sixth of the depth, a
-quarter of the width), the images (64 px at the end), the batches, and the epochs. Weights are
-random, so rates are higher and backbones learn as fast as heads, and the first stages warm up
-longer;
-stages are short, so later ones fall by the square root of what they fall in the recipe. GLR20's
-schedules become the plain polynomial, and its augmentation one that small networks can follow.
+A recipe re-creates a system with every hyper-parameter that is known of it: `glr20-…` are networks
+of GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), `glr21-…` those of GLR21 = 2nd
+place, Google Landmark Retrieval 2021 (Zhang et al.). Where a paper and its published code differ,
+the plain name is the paper's and `…-code` the code's; what a paper does not tell is the code's in
+both. `…-mini` is a relative of any recipe that trains on two cores in the miniature world.
 
-Recipes named after what they re-create, with every hyper-parameter that is known of it.
-
-`glr20-…` are networks of the 3rd place of 2020 (GLR20), `glr21-…` those of the 2nd place of 2021
-(GLR21). Where a paper and its published code differ, the plain name is the paper's and `…-code` the
-code's; what a paper does not tell is the code's in both, and `source` says so. `…-mini` is a
-relative of either that trains on two cores in the miniature world (`lib.recipes`): the same kind
-of network, losses, lists, samplers and mixing, all smaller. Images are shrunk by area averaging
-(`lib.data.images`), where GLR21 interpolates bilinearly.
-
-The named experiments: what `./run_all.sh PROFILE` does, as plain data.
-
-A profile takes a recipe (`lib.recipes`: what to train, on which lists) and says where it lives, how
-to clean and how to rerank. `smoke` and `mini` live in the miniature world, where every recipe has a
-miniature relative, `photos` in a few thousand photographs, `full` in GLDv2."""
+A profile is one complete experiment, `./run_all.sh PROFILE`: a recipe, the data it is for, and how
+to clean and rerank.
+"""
 
 import dataclasses
-import difflib
-from collections.abc import Callable
 from typing import Any
 
 from lib.config import (
@@ -38,6 +23,7 @@ from lib.config import (
     RerankConfig,
     StageConfig,
     WorldConfig,
+    nearest,
     override,
 )
 
@@ -73,7 +59,15 @@ BACKBONES: dict[str, tuple[str, tuple[int, ...], int]] = {
 
 
 def miniature(recipe: Recipe) -> Recipe:
-    """The relative of a recipe, `…-mini`; it keeps a backbone that has no relative."""
+    """The relative of a recipe, `…-mini`, that trains on two cores in the miniature world.
+
+    Kept is what makes the recipe: kind of block, pooling, IBN, last stride, losses, lists,
+    samplers, mixing, and which stage follows which. Smaller are network (a sixth of the depth, a
+    quarter of the width; a backbone without a relative stays), images (64 px at the end), batches
+    and epochs. Weights are random, so rates are higher, backbones learn as fast as heads, and the
+    first stages warm up longer; the rate of a later stage falls by the square root of what it falls
+    in the recipe. GLR20's schedules become the plain polynomial, its augmentation a milder one.
+    """
     first = recipe.stages[0]
     return dataclasses.replace(
         recipe,
@@ -127,8 +121,7 @@ def _augment(stage: StageConfig) -> AugmentConfig:
 GPUS = 8  # of both systems
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
-# GLR20: flip or quarter turn, rotation, zoom, then colour, each with probability 0.5. The ranges
-# are
+# GLR20: flip or quarter turn, rotation, zoom, then colour, each with probability 0.5. Ranges are
 # the code's; on batches colour comes in one order, contrast keeps an image's mean and brightness is
 # a factor (`lib.training.augmentation`). `…-code` takes the code's own chain, image by image.
 GLR20_AUGMENT = AugmentConfig(
@@ -178,26 +171,6 @@ DECAY = 5e-4  # of the weights GLR20, GLR21
 PADS = {256: 10, 384: 15, 448: 18, 512: 20}  # GLR21, code
 
 
-def recipe(name: str) -> Recipe:
-    """The recipe called `name`.
-
-    Raises:
-        ValueError: there is none; the nearest names are told.
-
-    >>> recipe("glr20-resnest200").stages[-1].cutmix
-    'paper'
-    >>> [(stage.train_list, stage.size) for stage in recipe("glr21-seresnet101-ibn").stages]
-    [('clean', 384), ('c2x', 384), ('full', 512), ('all', 512)]
-    """
-    base = name.removesuffix("-mini")
-    if base not in RECIPES:
-        near = difflib.get_close_matches(base, RECIPES, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(RECIPES)}"
-        raise ValueError(f"expected the name of a recipe, found {name!r}; {hint}")
-    found = RECIPES[base]()
-    return found if base == name else miniature(found)
-
-
 def _glr20(name: str, *, is_code: bool = False) -> Recipe:
     backbone, per_gpu, on_clean, on_clusters = GLR20[name]
     stage = StageConfig(
@@ -210,7 +183,7 @@ def _glr20(name: str, *, is_code: bool = False) -> Recipe:
         at_least=5,
         augment=GLR20_AUGMENT,
     )
-    # The paper starts with softmax and keeps to itself for how long: a sixth of the epochs here.
+    # The paper starts with softmax and does not say for how long: a sixth of the epochs here.
     softmax = max(1, on_clean // 6)
     first = (
         dataclasses.replace(stage, name="softmax", loss="softmax", epochs=softmax, warmup=0.15),
@@ -352,18 +325,34 @@ def _photos() -> Recipe:
     )
 
 
-def _variants() -> dict[str, Callable[[], Recipe]]:
-    found: dict[str, Callable[[], Recipe]] = {}
-    for suffix, is_code in (("", False), ("-code", True)):
-        for name in GLR20:
-            found[f"glr20-{name}{suffix}"] = lambda n=name, c=is_code: _glr20(n, is_code=c)
-        for name in GLR21:
-            found[f"glr21-{name}{suffix}"] = lambda n=name, c=is_code: _glr21(n, is_code=c)
-        found[f"glr21-resnet50{suffix}"] = lambda c=is_code: _glr21_resnet50(is_code=c)
-    return found | {"photos": _photos}
+# A recipe of your own is one more entry here.
+RECIPES: dict[str, Recipe] = {
+    found.name: found
+    for is_code in (False, True)
+    for found in (
+        *(_glr20(name, is_code=is_code) for name in GLR20),
+        *(_glr21(name, is_code=is_code) for name in GLR21),
+        _glr21_resnet50(is_code=is_code),
+    )
+} | {"photos": _photos()}
 
 
-RECIPES = _variants()
+def recipe(name: str) -> Recipe:
+    """The recipe called `name`, of `RECIPES` or with `-mini` the relative of one.
+
+    Raises:
+        ValueError: if there is none.
+
+    >>> recipe("glr20-resnest200").stages[-1].cutmix
+    'paper'
+    >>> [(stage.train_list, stage.size) for stage in recipe("glr21-seresnet101-ibn").stages]
+    [('clean', 384), ('c2x', 384), ('full', 512), ('all', 512)]
+    """
+    base = name.removesuffix("-mini")
+    if base not in RECIPES:
+        raise ValueError(f"expected the name of a recipe, found {name!r}; {nearest(base, RECIPES)}")
+    return RECIPES[base] if base == name else miniature(RECIPES[base])
+
 
 # Without the suspected mislabels, the second pass may take a much larger radius.
 CLEAN = CleanConfig(drop_suspected_mislabels=True, split_two_views=True, relaxation=2.0)
@@ -371,56 +360,10 @@ CLEAN = CleanConfig(drop_suspected_mislabels=True, split_two_views=True, relaxat
 GLR21_RERANK = RerankConfig(reciprocal=True, references="full+index")
 
 
-def _mini() -> Profile:
-    return _following(
-        "glr20-resnet152-mini",
-        name="mini",
-        rerank=RerankConfig(reciprocal=True),
-        clean=CLEAN,
-        world=WorldConfig(),
-        quick=0.25,
-    )
-
-
-def _smoke() -> Profile:
-    small = _shortened(dataclasses.replace(_mini(), name="smoke"), epochs=2, size=48)
-    world = WorldConfig(landmarks=20, raw_images=300, gallery_images=120, queries=30, image_size=64)
-    return dataclasses.replace(small, world=world)
-
-
-def _photos_profile() -> Profile:
-    return _following(
-        "photos",
-        name="photos",
-        # Few images and classes: a right one lost counts, and a class cut in two is two poor ones.
-        clean=dataclasses.replace(CLEAN, mislabel_odds=4.0, split=False),
-        rerank=RerankConfig(reciprocal=True),
-    )
-
-
-def _full() -> Profile:
-    return _following("glr20-resnet152", name="full")
-
-
-def _rerank(profile: Profile, chosen: Recipe) -> RerankConfig:
-    """The profile's reranking, or GLR21's with its networks.
-
-    Not in the miniature world, where the labelled index is the gallery itself: there it would tell
-    what the gallery's labels are worth.
-    """
-    is_glr21 = chosen.name.startswith("glr21-") and profile.world is None
-    return GLR21_RERANK if is_glr21 else profile.rerank
-
-
 def _following(recipe_name: str, **settings: Any) -> Profile:
     found = recipe(recipe_name)
-    return Profile(
-        recipe=found.name,
-        model=found.model,
-        stages=found.stages,
-        inference=found.inference,
-        **settings,
-    )
+    parts = {"model": found.model, "stages": found.stages, "inference": found.inference}
+    return Profile(recipe=found.name, **parts, **settings)
 
 
 def _shortened(profile: Profile, *, epochs: int, size: int) -> Profile:
@@ -433,7 +376,35 @@ def _shortened(profile: Profile, *, epochs: int, size: int) -> Profile:
     return dataclasses.replace(profile, stages=stages, inference=inference)
 
 
-PROFILES = {make().name: make for make in (_smoke, _mini, _photos_profile, _full)}
+_MINI = _following(
+    "glr20-resnet152-mini",
+    name="mini",
+    summary="the embedded miniature world (about 15 minutes on two cores)",
+    rerank=RerankConfig(reciprocal=True),
+    clean=CLEAN,
+    world=WorldConfig(),
+    quick=0.25,
+)
+_SMOKE = dataclasses.replace(
+    _shortened(_MINI, epochs=2, size=48),
+    name="smoke",
+    summary="a tiny world, to see that everything works (1-2 minutes on two cores)",
+    world=WorldConfig(landmarks=20, raw_images=300, gallery_images=120, queries=30, image_size=64),
+)
+_PHOTOS = _following(
+    "photos",
+    name="photos",
+    summary="a few thousand photographs and a small pretrained network (about 25 minutes)",
+    # With few images and classes, a right image lost counts, and half a class is a poor class.
+    clean=dataclasses.replace(CLEAN, mislabel_odds=4.0, split=False),
+    rerank=RerankConfig(reciprocal=True),
+)
+_FULL = _following(
+    "glr20-resnet152",
+    name="full",
+    summary="Google Landmarks v2 on GPUs, as the 3rd place of 2020 trained",
+)
+PROFILES: dict[str, Profile] = {found.name: found for found in (_SMOKE, _MINI, _PHOTOS, _FULL)}
 
 
 def profile(name: str, *, recipe_name: str = "", **changes: Any) -> Profile:
@@ -449,7 +420,7 @@ def profile(name: str, *, recipe_name: str = "", **changes: Any) -> Profile:
     """
     if name not in PROFILES:
         raise ValueError(f"expected a profile among {', '.join(PROFILES)}, found {name!r}")
-    found = PROFILES[name]()
+    found = PROFILES[name]
     if recipe_name:
         found = _with_recipe(found, recipe_name)
     return override(found, changes)
@@ -458,15 +429,16 @@ def profile(name: str, *, recipe_name: str = "", **changes: Any) -> Profile:
 def _with_recipe(profile: Profile, recipe_name: str) -> Profile:
     is_small = profile.world is not None
     chosen = recipe(f"{recipe_name.removesuffix('-mini')}-mini" if is_small else recipe_name)
+    # GLR21's networks rerank as it did, but not in the miniature world: the labelled index is the
+    # gallery itself there, so its labels would vote on themselves.
+    is_glr21 = chosen.name.startswith("glr21-") and not is_small
     found = dataclasses.replace(
         profile,
         recipe=chosen.name,
         model=chosen.model,
         stages=chosen.stages,
         inference=chosen.inference,
-        rerank=_rerank(profile, chosen),
+        rerank=GLR21_RERANK if is_glr21 else profile.rerank,
     )
-    if profile.name == "smoke":
-        size = profile.inference.size
-        found = _shortened(found, epochs=2, size=size)
-    return found
+    is_smoke = profile.name == "smoke"
+    return _shortened(found, epochs=2, size=profile.inference.size) if is_smoke else found

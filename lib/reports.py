@@ -1,18 +1,24 @@
-"""The README's tables, made from the committed reference (`lib.reports`) and nothing else.
+"""The committed reference in `outputs/reference`: `./run_all.sh reference` makes it from runs.
 
-The committed reference: chosen figures and tables of finished runs, and the README's numbers.
+Tables, chosen figures and executed notebooks are copied there from `outputs/`; then the tables in
+`README.md` and in `outputs/reference/RESULTS.md`, between `<!-- NAME -->` and `<!-- end -->`, are
+written anew from the copied files, so that no number there is typed by hand. The text around them
+is kept. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), GLR21 = 2nd place, Google
+Landmark Retrieval 2021 (Zhang et al.).
+"""
 
-`./run_all.sh reference` copies them from `outputs/` into `outputs/reference/` and writes the
-README's blocks (`lib.reports`) anew, so that no number there is typed by hand."""
-
+import base64
+import io
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+import nbformat
 import pandas as pd
+from nbconvert import HTMLExporter
 from PIL import Image
 
 from lib import plots
@@ -22,8 +28,8 @@ from lib.artifacts import ROOT, atomic_path, outputs_root, read_records, write_c
 REFERENCE = ROOT / "outputs" / "reference"
 # Heading → run folder, without the digits that stand for the data folder's path.
 RUNS = {"miniature world": "mini", "photographs": "photos-photos"}
-MARKS = "¹²³⁴⁵⁶⁷⁸⁹"  # of notes below the README's tables
-ABLATIONS = {  # tables of notebook 05 in the README's order, and their headings there
+MARKS = "¹²³⁴⁵⁶⁷⁸⁹"  # of notes below a table
+ABLATIONS = {  # tables of notebook 05 in their order, and their headings
     "glr20_table_1": "GLR20 Table 1",
     "glr20_table_2": "GLR20 Table 2",
     "glr21_tricks": "GLR21 bag of tricks",
@@ -41,32 +47,111 @@ def _read(reference: Path, name: str) -> dict[str, pd.DataFrame]:
     return {title: pd.read_csv(path) for title, path in paths.items() if path.is_file()}
 
 
-def steps_block(reference: Path = REFERENCE) -> str:
-    """mAP@100 step by step with intervals, one column pair per run, as a Markdown table."""
-    tables = _read(reference, "06_steps")
+def _markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = list(head)
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
+
+
+def _side_by_side(
+    tables: Mapping[str, pd.DataFrame],
+    keys: Sequence[str],
+    columns: Sequence[str],
+    cells: Callable[[pd.Series], list[str]],
+) -> str:
+    """One table of every run beside each other, with the rows of the first run.
+
+    Args:
+        tables: by the run's heading.
+        keys: columns that name a row; the first one is unique.
+        columns: headings of the cells of a run; {} stands for the run's.
+        cells: makes the cells of one row of one run.
+    """
     if not tables:
         return "No run yet."
-    lines = [
-        "| step | " + " | ".join(f"{title} | gain" for title in tables) + " |",
-        "|---" * (1 + 2 * len(tables)) + "|",
-    ]
-    for place, step in enumerate(next(iter(tables.values()))["step"]):
-        cells = [_cells(table.iloc[place]) for table in tables.values()]
-        lines.append(f"| {step} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    found = {title: table.set_index(keys[0]) for title, table in tables.items()}
+    rows = []
+    for name, first in next(iter(found.values())).iterrows():
+        row = [name, *("" if pd.isna(first[key]) else first[key] for key in keys[1:])]
+        for table in found.values():
+            row += cells(table.loc[name]) if name in table.index else [""] * len(columns)
+        rows.append(row)
+    return _markdown([*keys, *(one.format(run) for run in found for one in columns)], rows)
 
 
-def _cells(row: pd.Series) -> str:
+def _number(value: float, sign: str = "") -> str:
+    return "" if pd.isna(value) else f"{value:{sign}.3f}"
+
+
+def _score_and_gain(row: pd.Series) -> list[str]:
     score = f"{row['private']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
     if pd.isna(row["gain"]):
-        return f"{score} | "
-    return f"{score} | {row['gain']:+.3f} ({row['gain_low']:+.3f} to {row['gain_high']:+.3f})"
+        return [score, ""]
+    return [score, f"{row['gain']:+.3f} ({row['gain_low']:+.3f} to {row['gain_high']:+.3f})"]
+
+
+def steps_block(reference: Path = REFERENCE) -> str:
+    """mAP@100 step by step with intervals, and what each step gains."""
+    return _side_by_side(_read(reference, "06_steps"), ["step"], ["{}", "gain"], _score_and_gain)
+
+
+def rerankers_block(reference: Path = REFERENCE) -> str:
+    """Every reranker with its gain over plain search and its spread of continents."""
+    spreads = _read(reference, "06_spread")
+    tables = {
+        title: table.merge(spreads[title][["reranker", "spread"]], how="left")
+        for title, table in _read(reference, "06_rerankers").items()
+        if title in spreads
+    }
+    return _side_by_side(
+        tables,
+        ["reranker", "source"],
+        ["{}", "gain over plain search", "spread"],
+        lambda row: [*_score_and_gain(row), _number(row["spread"])],
+    )
+
+
+def timings_block(reference: Path = REFERENCE) -> str:
+    """Seconds per notebook and peak memory."""
+    found = _read(reference, "timings")
+    table = _side_by_side(found, ["notebook"], ["{}"], lambda row: [f"{row['seconds']:.0f} s"])
+    totals = (f"**{own['seconds'].sum() / 60:.1f} min**" for own in found.values())
+    peaks = (f"{own['peak_mib'].max() / 1024:.1f} GiB" for own in found.values())
+    return f"{table}\n| all | {' | '.join(totals)} |\n| peak memory | {' | '.join(peaks)} |"
+
+
+def cleaning_block(reference: Path = REFERENCE) -> str:
+    """What notebook 03 recorded."""
+    tables = {
+        title: table[table["notebook"] == "03_dbscan_cleaning"]
+        for title, table in _read(reference, "recorded").items()
+    }
+    return _side_by_side(tables, ["name"], ["{}"], lambda row: [f"{row['value']:g}"])
+
+
+def descriptors_block(reference: Path = REFERENCE) -> str:
+    """Label noise found by cleaning, by the embeddings that it starts from."""
+    tables = _read(reference, "03_descriptors")
+    for table in tables.values():
+        table["embeddings, cleaning"] = table["descriptor"] + ", " + table["cleaning"]
+    return _side_by_side(
+        tables,
+        ["embeddings, cleaning"],
+        ["{}: precision", "recall", "ARI"],
+        lambda row: [f"{row[name]:.2f}" for name in ("noise_precision", "noise_recall", "ari")],
+    )
+
+
+def bench_block(name: str, reference: Path = REFERENCE) -> str:
+    """What a benchmark printed, as it was kept in `bench_NAME.txt`."""
+    path = reference / f"bench_{name}.txt"
+    return f"```\n{path.read_text().strip()}\n```" if path.is_file() else "No run yet."
 
 
 def ablation_tables(
     run: str, reference: Path = REFERENCE, *, suffix: str = ""
 ) -> dict[str, pd.DataFrame]:
-    """The committed tables of a run of notebook 05, by name, in the README's order.
+    """The committed tables of a run of notebook 05, by name, in the order of `ABLATIONS`.
 
     With the suffix "_quick" those of `./run_all.sh`, else those of `./run_all.sh ablation`.
     """
@@ -79,47 +164,57 @@ def ablation_tables(
 
 
 def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -> str:
-    """All tables of a run of notebook 05 below each other, as one Markdown table."""
+    """All tables of a run of notebook 05 below each other, and what they sum up to."""
     tables = ablation_tables(run, reference, suffix=suffix)
     if not tables:
         return "No run yet."
-    lines = [
-        "| row | paper | here | against | paper | here | verdict |",
-        "|---" * 7 + "|",
-    ]
-    notes = _notes(tables.values())
+    columns = [table["note"].dropna() for table in tables.values() if "note" in table]
+    notes = dict.fromkeys(note for column in columns for note in column)
+    marks = dict(zip(notes, MARKS, strict=False))
+    rows = []
     for name, table in tables.items():
-        lines.append(f"| **{ABLATIONS[name]}** | | | | | | |")
-        lines += [_ablation_line(row, notes) for row in table.to_dict("records")]
-    if notes:
-        lines += ["", "; ".join(f"{mark} {note}" for note, mark in notes.items()) + "."]
+        rows.append([f"**{ABLATIONS[name]}**", *[""] * 6])
+        rows += [_ablation_cells(row, marks) for row in table.to_dict("records")]
+    head = ["row", "paper", "here", "against", "paper", "here", "verdict"]
+    parts = [_markdown(head, rows)]
+    if marks:
+        parts.append("; ".join(f"{mark} {note}" for note, mark in marks.items()) + ".")
     counts = agreement(list(tables.values()))
     if counts["directions"]:
-        lines += [
-            "",
+        parts.append(
             f"Of {counts['directions']} directions that the papers tell, {counts['agree']} come "
             f"out the same here with an interval that excludes zero, {counts['contradict']} the "
-            f"other way round, {counts['unclear']} cannot be told from chance.",
-        ]
+            f"other way round, {counts['unclear']} cannot be told from chance."
+        )
     if "paper_milliseconds" in tables.get("glr20_table_2", ()):
-        lines += _test_times(tables["glr20_table_2"])
+        parts.append(_test_times(tables["glr20_table_2"]))
     if "cleaning" in tables:
-        lines += _won_back(tables["cleaning"])
+        parts.append(_won_back(tables["cleaning"]))
     missing = [title for name, title in ABLATIONS.items() if name not in tables]
     if missing and not suffix:
-        lines += ["", f"Not run: {'; '.join(missing)}."]
-    return "\n".join(lines)
+        parts.append(f"Not run: {'; '.join(missing)}.")
+    return "\n\n".join(filter(None, parts))
 
 
-def _notes(tables: Iterable[pd.DataFrame]) -> dict[str, str]:
-    """What rows tell of themselves → the mark that points to it."""
-    columns = [table["note"].dropna() for table in tables if "note" in table]
-    found = dict.fromkeys(note for column in columns for note in column)
-    return dict(zip(found, MARKS, strict=False))
+def _ablation_cells(row: dict, marks: Mapping[str, str]) -> list[str]:
+    here = difference = ""
+    if not pd.isna(row["private"]):
+        here = f"{row['private']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
+    if not pd.isna(row["difference"]):
+        low, high = row["difference_low"], row["difference_high"]
+        difference = f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
+    return [
+        row["name"] + marks.get(row.get("note"), ""),
+        _number(row["paper_private"]),
+        here,
+        row["against"],
+        _number(row["paper"], "+"),
+        difference,
+        "" if pd.isna(row["verdict"]) else row["verdict"],
+    ]
 
 
-def _test_times(table: pd.DataFrame) -> list[str]:
-    """How long an image takes at test time, the paper's and ours, in words."""
+def _test_times(table: pd.DataFrame) -> str:
     rows = table.dropna(subset=["paper_milliseconds", "milliseconds"]).to_dict("records")
     times = [
         f"{row['name'].removesuffix(' cluster')} {row['paper_milliseconds']:.1f} and "
@@ -127,18 +222,18 @@ def _test_times(table: pd.DataFrame) -> list[str]:
         for row in rows
     ]
     where = "the paper's on a GPU and here on the CPU"
-    return ["", f"Test time of an image, {where}: {', '.join(times)}."]
+    return f"Test time of an image, {where}: {', '.join(times)}."
 
 
-def _won_back(table: pd.DataFrame) -> list[str]:
-    """How much of the distance from raw to true labels cleaned lists win back, in words."""
+def _won_back(table: pd.DataFrame) -> str:
+    """The share of the distance from raw to true labels that cleaned lists win back."""
     network = table["name"].iloc[0].removesuffix("raw labels")
     scores = table.set_index(table["name"].str.removeprefix(network))
     private = scores["private"]
     found = []
     for way in ("", ", no splitting"):
         start, cleaned, end = private.reindex(["raw labels", f"cleaned{way}", f"true labels{way}"])
-        if not end > start:  # neither is there a distance where a row is missing
+        if not end > start:  # also where a row is missing
             continue
         found.append(
             f"Trained equally long{way and ' and without splitting'}, the cleaned list wins back "
@@ -149,103 +244,7 @@ def _won_back(table: pd.DataFrame) -> list[str]:
             best = scores.loc[scores.index.str.startswith("cleaned"), "public"].idxmax()
             share = (private[best] - start) / (end - start)
             found.append(f"The best on Public queries, {best!r}, wins back {share:.0%}.")
-    return ["", " ".join(found)] if found else []
-
-
-def _ablation_line(row: dict, notes: Mapping[str, str]) -> str:
-    """Name, the paper's score and ours, the reference, the paper's difference and ours, verdict."""
-    verdict = "" if pd.isna(row["verdict"]) else row["verdict"]
-    name = row["name"] + notes.get(row.get("note"), "")
-    cells = [name, _number(row["paper_private"]), "", row["against"]]
-    if not pd.isna(row["private"]):
-        cells[2] = f"{row['private']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-    cells.append(_number(row["paper"], "+"))
-    cells.append("")
-    if not pd.isna(row["difference"]):
-        low, high = row["difference_low"], row["difference_high"]
-        cells[-1] = f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
-    return f"| {' | '.join([*cells, verdict])} |"
-
-
-def _number(value: float, sign: str = "") -> str:
-    return "" if pd.isna(value) else f"{value:{sign}.3f}"
-
-
-def rerankers_block(reference: Path = REFERENCE) -> str:
-    """Every reranker with its gain over plain search and its spread of continents, per run."""
-    spreads = _read(reference, "06_spread")
-    tables = {
-        title: table.merge(spreads[title][["reranker", "spread"]], how="left").set_index("reranker")
-        for title, table in _read(reference, "06_rerankers").items()
-        if title in spreads
-    }
-    if not tables:
-        return "No run yet."
-    lines = [
-        "| reranker | source | "
-        + " | ".join(f"{title} | gain over plain search | spread" for title in tables)
-        + " |",
-        "|---" * (2 + 3 * len(tables)) + "|",
-    ]
-    for name, row in next(iter(tables.values())).iterrows():
-        cells = [name, "" if pd.isna(row["source"]) else row["source"]]
-        for table in tables.values():
-            found = table.loc[name] if name in table.index else None
-            cells += ["", "", ""] if found is None else [_cells(found), _number(found["spread"])]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def timings_block(reference: Path = REFERENCE) -> str:
-    """Seconds per notebook of each run, as a Markdown table."""
-    found = _read(reference, "timings")
-    lines = [f"| notebook | {' | '.join(found)} |", "|---" * (1 + len(found)) + "|"]
-    names = sorted({name for table in found.values() for name in table["notebook"]})
-    for name in names:
-        seconds = [table.loc[table["notebook"] == name, "seconds"] for table in found.values()]
-        cells = [f"{int(part.iloc[0])} s" if len(part) else "" for part in seconds]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    totals = [f"**{table['seconds'].sum() / 60:.1f} min**" for table in found.values()]
-    peaks = [f"{table['peak_mib'].max() / 1024:.1f} GiB" for table in found.values()]
-    lines += [f"| all | {' | '.join(totals)} |", f"| peak memory | {' | '.join(peaks)} |"]
-    return "\n".join(lines)
-
-
-def cleaning_block(reference: Path = REFERENCE) -> str:
-    """Cleaning against the truth, per run, as a Markdown table."""
-    records = _read(reference, "recorded").items()
-    table = pd.DataFrame(
-        {
-            title: own[own["notebook"] == "03_dbscan_cleaning"].set_index("name")["value"]
-            for title, own in records
-        }
-    )
-    rows = [f"| {name} | {' | '.join(f'{v:g}' for v in row)} |" for name, row in table.iterrows()]
-    head = f"| | {' | '.join(table.columns)} |"
-    return "\n".join([head, "|---" * (1 + table.shape[1]) + "|", *rows])
-
-
-def descriptors_block(reference: Path = REFERENCE) -> str:
-    """Noise found by cleaning with each descriptor, per run, as a Markdown table."""
-    tables = _read(reference, "03_descriptors")
-    if not tables:
-        return "No run yet."
-    columns = {"noise_precision": "precision", "noise_recall": "recall", "ari": "ARI"}
-    head = "".join(f" {title}: {' | '.join(columns.values())} |" for title in tables)
-    lines = [f"| descriptor | cleaning |{head}", "|---" * (2 + 3 * len(tables)) + "|"]
-    first = next(iter(tables.values()))
-    for place, row in first.iterrows():
-        cells = [row["descriptor"], row["cleaning"]]
-        for table in tables.values():
-            cells += [f"{value:.2f}" for value in table.loc[place, list(columns)]]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def bench_block(name: str, reference: Path = REFERENCE) -> str:
-    """What a benchmark printed, as it was kept in `bench_NAME.txt`."""
-    path = reference / f"bench_{name}.txt"
-    return f"```\n{path.read_text().strip()}\n```" if path.is_file() else "No run yet."
+    return " ".join(found)
 
 
 BLOCKS = {
@@ -258,19 +257,22 @@ BLOCKS = {
     "cleaning": cleaning_block,
     "descriptors": descriptors_block,
     "bench clean": partial(bench_block, "clean"),
+    "bench radii": partial(bench_block, "radii"),
     "bench rerank": partial(bench_block, "rerank"),
 }
 
 
 def fill(text: str, reference: Path = REFERENCE) -> str:
-    """The README with every block between `<!-- name -->` and `<!-- end -->` made anew."""
+    """A page with every block between `<!-- NAME -->` and `<!-- end -->` made anew."""
     for name, make in BLOCKS.items():
         pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        block = make(reference)
-        text = pattern.sub(lambda found, block=block: f"{found[1]}{block}\n{found[2]}", text)
+        text = pattern.sub(
+            lambda found, make=make: f"{found[1]}{make(reference)}\n{found[2]}", text
+        )
     return text
 
 
+PAGES = (ROOT / "README.md", REFERENCE / "RESULTS.md")
 PUBLIC = "mini"  # the run with figures: photographs of others are not ours to publish
 FIGURES = (
     "01_continents",
@@ -285,23 +287,17 @@ FIGURES = (
     "06_fairness",
     "06_explained",
 )
-TABLES = (
-    "03_descriptors",
-    "05_*",
-    "06_steps",
-    "06_continents",
-    "06_rerankers",
-    "06_spread",
-)  # patterns of file names
+TABLES = ("03_descriptors", "05_*", "06_steps", "06_continents", "06_rerankers", "06_spread")
 ABLATION = "05_ablation_tables"
-WIDEST = 1100  # pixels
+WIDEST = 1100  # pixels of a figure
+LARGEST = 1_500_000  # bytes of a notebook as HTML
 
 
 def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
-    """Copy numbers, tables and (if wanted) figures of one run; False if there is nothing.
+    """Copy numbers, tables and (with `figures`) pictures and notebooks of a run; False without one.
 
-    Of a run whose chain is not finished only what `./run_all.sh ablation` made, which needs no
-    other notebook.
+    Of a chain that is not finished, only what `./run_all.sh ablation` made is copied, which needs
+    no other notebook.
     """
     folder = _run_folder(run)
     is_whole = (folder / "recorded" / "06_submission_reranking.json").is_file()
@@ -312,36 +308,22 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
         shutil.copy(folder / "timings.csv", reference / f"{run}_timings.csv")
     tables = [path for pattern in TABLES for path in (folder / "tables").glob(f"{pattern}.csv")]
     pictures = [folder / "figures" / f"{name}.png" for name in FIGURES if figures]
+    notebooks = sorted((folder / "notebooks").glob("*.ipynb")) if figures else []
     chosen = [
         path
-        for path in (*sorted(tables), *pictures)
+        for path in (*sorted(tables), *pictures, *notebooks)
         if path.is_file() and (is_whole or _is_of_ablation(path))
     ]
+    copies = {".csv": _round, ".png": _shrink, ".ipynb": _convert}
     for path in chosen:
-        copy = _round if path.suffix == ".csv" else _shrink
         try:
-            copy(path, reference / f"{run}_{path.name}")
+            copies[path.suffix](path, reference / f"{run}_{path.name}")
         except (ValueError, OSError) as error:
             raise ValueError(
                 f"expected what a notebook wrote in {path}, found a damaged file ({error}); run the"
                 " notebook again"
             ) from error
     return bool(chosen)
-
-
-def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
-    """Draw the differences of all committed ablation tables of a run; False if there are none.
-
-    Notebook 05 draws those of one call, and whoever waits for hours may make several.
-    """
-    tables = ablation_tables(run, reference)
-    if tables:
-        titled = {ABLATIONS[name]: table for name, table in tables.items()}
-        figure = plots.charts.forest(titled, title="Row against row: by how much, and how surely")
-        with atomic_path(reference / f"{run}_05_forest.png") as temporary:
-            figure.savefig(temporary, dpi=100, bbox_inches="tight")
-            _shrink(temporary, temporary)
-    return bool(tables)
 
 
 def _run_folder(run: str) -> Path:
@@ -353,7 +335,8 @@ def _run_folder(run: str) -> Path:
 
 
 def _is_of_ablation(path: Path) -> bool:
-    return path.name.startswith("05_") and not path.stem.endswith("_quick")
+    is_table = path.suffix == ".csv" and not path.stem.endswith("_quick")
+    return path.name.startswith("05_") and is_table
 
 
 def _round(source: Path, target: Path) -> None:
@@ -362,21 +345,60 @@ def _round(source: Path, target: Path) -> None:
 
 
 def _shrink(source: Path, target: Path) -> None:
-    """A PNG of at most `WIDEST` pixels and 256 colours, which keeps the repository small."""
-    image = Image.open(source).convert("RGB")
-    image.thumbnail((WIDEST, 10 * WIDEST))
+    small = _smaller(source.read_bytes(), WIDEST, 256)
     with atomic_path(target) as temporary:
-        image.quantize(256).save(temporary, optimize=True)
+        temporary.write_bytes(small)
+
+
+def _smaller(png: bytes, widest: int, colours: int) -> bytes:
+    """A PNG of at most so many pixels and colours, which keeps the repository small."""
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image.thumbnail((widest, 10 * widest))
+    found = io.BytesIO()
+    image.quantize(colours).save(found, format="PNG", optimize=True)
+    return found.getvalue()
+
+
+def _convert(source: Path, target: Path) -> None:
+    """An executed notebook as HTML with smaller figures, unless it is larger than `LARGEST`."""
+    notebook = nbformat.read(source, as_version=4)
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if png := output.get("data", {}).get("image/png"):
+                small = _smaller(base64.b64decode(png), 900, 128)
+                output.data["image/png"] = base64.b64encode(small).decode()
+    page, _ = HTMLExporter().from_notebook_node(notebook)
+    page = page.replace(f"{ROOT}/", "")  # where the repository lay is of no use to others
+    if len(page.encode()) > LARGEST:
+        print(f"{source.name}: left out, {len(page.encode()) / 1e6:.1f} MB as HTML")
+        return
+    with atomic_path(target.with_suffix(".html")) as temporary:
+        temporary.write_text(page)
+
+
+def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
+    """Draw the differences of all committed ablation tables of a run; False if there are none.
+
+    Notebook 05 draws those of one call; the committed tables may come from several.
+    """
+    tables = ablation_tables(run, reference)
+    if tables:
+        titled = {ABLATIONS[name]: table for name, table in tables.items()}
+        figure = plots.charts.forest(titled, title="Row against row: by how much, and how surely")
+        with atomic_path(reference / f"{run}_05_forest.png") as temporary:
+            figure.savefig(temporary, dpi=100, bbox_inches="tight")
+            _shrink(temporary, temporary)
+    return bool(tables)
 
 
 def main() -> int:
-    """Copy what there is and fill the README; 1 if there is no run to copy."""
+    """Copy what there is and fill the pages; 1 if there is no run to copy."""
     try:
         copied = {run: copy_run(run, figures=run == PUBLIC) for run in RUNS.values()}
         draw_forest(PUBLIC)
-        readme = ROOT / "README.md"
-        with atomic_path(readme) as temporary:
-            temporary.write_text(fill(readme.read_text()))
+        for page in PAGES:
+            with atomic_path(page) as temporary:
+                temporary.write_text(fill(page.read_text()))
     except (ValueError, KeyError, OSError) as error:
         print(f"reference: {error}", file=sys.stderr)
         return 1

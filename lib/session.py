@@ -1,8 +1,9 @@
 """What every notebook starts with: its parameters checked, its data, profile and run folder.
 
-Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing, so
-`start` reads the notebook's own parameters cell and refuses what is not in it. Real data comes from
-DATA_DIR; without it the profile's miniature world is generated."""
+`start` checks the parameters (`lib.parameters`) and opens the data: a folder in GLDv2's layout, or
+the profile's miniature world, which it generates. The `Session` that it returns trains, embeds,
+ranks and scores with the profile's settings and keeps results in the run folder.
+"""
 
 import dataclasses
 import shlex
@@ -20,31 +21,32 @@ from lib import artifacts, config, data, miniworld, retrieval, training
 from lib.artifacts import ROOT, existing_folder, run_folder, world_root
 from lib.cleaning import read_truth
 from lib.data import OTHER, ImageSource
-from lib.parameters import changed_settings, chosen_profile, declared_parameters
+from lib.parameters import (
+    changed_settings,
+    chosen_profile,
+    declared_parameters,
+    with_new_names,
+)
 from lib.retrieval import Embeddings, Ranking
 
 
 @dataclass(frozen=True)
 class Session:
-    """One notebook's view of a run: settings, data, and where results go.
+    """One notebook's view of a run: settings, data, and where results go."""
 
-    Attributes:
-        notebook: stem of the notebook's file, such as `01_eda`.
-        profile: all settings, the notebook's parameters applied.
-        folder: the run folder that the notebooks of a profile share.
-        root: the data folder.
-        is_miniature: whether the data is the generated world, whose truth is known.
-        may_leak: whether lists that hold the queries may be trained on; such stages are marked.
-        recipe: the one that was asked for instead of the profile's, or "".
-    """
+    NO_COUNTRIES = (  # printed by sections that need countries
+        "No country of any landmark is known, so there is nothing to show here; data/README.md "
+        "tells where country files come from."
+    )
+    NO_TRUTH = "What each image really shows is not known, so there is nothing to compare with."
 
-    notebook: str
-    profile: config.Profile
-    folder: Path
-    root: Path
-    is_miniature: bool
-    may_leak: bool = False
-    recipe: str = ""
+    notebook: str  # stem of the notebook's file, such as 01_eda
+    profile: config.Profile  # with the notebook's parameters applied
+    folder: Path  # run folder, shared by the notebooks of a profile
+    root: Path  # data folder
+    is_miniature: bool  # generated data, whose truth is known
+    may_leak: bool = False  # allow training on lists that hold the queries; such stages are marked
+    recipe: str = ""  # asked for instead of the profile's
 
     @cached_property
     def dataset(self) -> data.Dataset:
@@ -59,15 +61,9 @@ class Session:
         """Queries, gallery and solution."""
         return data.evaluation(self.dataset, seed=self.profile.seed)
 
-    NO_COUNTRIES = (  # what sections that need countries say instead
-        "No country of any landmark is known, so there is nothing to show here; data/README.md "
-        "tells where country files come from."
-    )
-    NO_TRUTH = "What each image really shows is not known, so there is nothing to compare with."
-
     @cached_property
     def names(self) -> dict[int, str]:
-        """What to call each training landmark: its category, or its number where there is none."""
+        """A name for each training landmark: its category, or its number if it has none."""
         known = self.dataset.landmarks.set_index("landmark_id")["category"].str.replace("_", " ")
         return {landmark: name or f"landmark {landmark}" for landmark, name in known.items()}
 
@@ -81,18 +77,14 @@ class Session:
         return self.folder / "cleaning" / "train_cluster.csv"
 
     def training_list(self, name: str) -> pd.DataFrame:
-        """A training list; `cluster` is what notebook 03 left in the run folder.
-
-        Raises:
-            ValueError: if it left none.
-        """
+        """A training list; `cluster` is the file that notebook 03 wrote, without it an error."""
         clusters = self._clusters if name == "cluster" else None
         if clusters and not clusters.is_file():
             raise self._too_early("the cluster list", "03")
         return data.training_list(self.dataset, name, clusters=clusters, without=self.evaluation)
 
     def references(self) -> pd.DataFrame:
-        """The labelled images that vote in reranking, as the profile names them; it says which."""
+        """The labelled images that vote in reranking, of the profile's list; prints which."""
         name = self.profile.rerank.references
         found = self.training_list(name)
         shown = int(found["id"].isin(self.evaluation.gallery["id"]).sum())
@@ -132,7 +124,7 @@ class Session:
     ) -> dict[str, Path]:
         """Train stages one after the other; stage name → checkpoint, in their order.
 
-        The name of a stage whose list holds the queries says so: its scores mean nothing.
+        The name of a stage whose list holds the queries is marked: its scores mean nothing.
         """
         found = {}
         for stage in stages:
@@ -155,11 +147,7 @@ class Session:
         )
 
     def checkpoint(self, stage: str) -> Path:
-        """The checkpoint that an earlier notebook trained.
-
-        Raises:
-            ValueError: if it was not.
-        """
+        """The checkpoint that an earlier notebook trained; ValueError if it did not run."""
         path = self.stage(stage) / training.CHECKPOINT
         if not self._is_trained(stage):
             of_stage_two = stage in [one.name for one in self.profile.stage_two]
@@ -170,7 +158,7 @@ class Session:
         return artifacts.read_fingerprint(self.stage(stage)) is not None
 
     def _too_early(self, what: str, notebook: str) -> ValueError:
-        """What is missing, and the first notebook that has to run before the one that makes it."""
+        """The error that names what is missing and the first notebook that has to run for it."""
         stages = self.profile.stages
         if notebook > "02" and not all(
             self._is_trained(one.name) for one in self.profile.stage_one
@@ -189,12 +177,12 @@ class Session:
 
     @property
     def after_stage_one(self) -> Path:
-        """The checkpoint that notebook 02 ends with, whose embeddings clean."""
+        """The checkpoint that notebook 02 ends with, used for cleaning."""
         return self.checkpoint(self.profile.stage_one[-1].name)
 
     @property
     def after_stage_two(self) -> Path:
-        """The checkpoint that notebook 04 ends with, whose embeddings are submitted."""
+        """The checkpoint that notebook 04 ends with, used for the submission."""
         return self.checkpoint(self.profile.stages[-1].name)
 
     def embed(self, checkpoint: Path, table: pd.DataFrame, what: str) -> Path:
@@ -210,7 +198,7 @@ class Session:
             self.root,
             checkpoint.parent / "embeddings",
             self.profile.inference,
-            k=self.profile.neighbours,
+            k=self.profile.top_k,
         )
 
     def score(self, ranking: Ranking) -> pd.DataFrame:
@@ -218,9 +206,9 @@ class Session:
         return retrieval.score_queries(ranking, self.evaluation)
 
     def submission_embeddings(self, checkpoint: Path) -> tuple[Embeddings, Embeddings]:
-        """Queries and gallery that a submission is about, embedded by `checkpoint`.
+        """Embedded queries and gallery of a submission.
 
-        The dataset's test and index images; the evaluation's where a dataset has none.
+        The dataset's test and index images; the evaluation's if the dataset has none.
         """
         tables = {"test": self.dataset.test, "index": self.dataset.index["id"]}
         if tables["test"].empty or tables["index"].empty:
@@ -240,7 +228,7 @@ class Session:
 
     @property
     def truth(self) -> pd.DataFrame | None:
-        """What each image really shows, where the data comes with it; only for scoring."""
+        """What each image really shows, if the data has it; only for scoring."""
         return read_truth(self.root)
 
     def stage(self, name: str) -> Path:
@@ -248,16 +236,13 @@ class Session:
         return self.folder / name
 
     def record(self, **values: float | int | str) -> pd.DataFrame:
-        """Keep named numbers, in place of all that this notebook recorded before, and show them."""
+        """Keep named numbers, replacing those this notebook recorded before; returns them."""
         artifacts.record(self.folder, self.notebook, **values)
         records = artifacts.read_records(self.folder)
         return records[records["notebook"] == self.notebook].drop(columns="notebook")
 
     def show(self, figure: Figure | None, name: str, *, otherwise: str = "") -> Image | None:
-        """Save a figure under `figures/` and show exactly what was saved.
-
-        Where there is nothing to draw and `figure` is None, say `otherwise` instead.
-        """
+        """Save a figure under `figures/` and return the saved image; of None print `otherwise`."""
         if figure is None:
             print(otherwise)
             return None
@@ -267,7 +252,7 @@ class Session:
         return Image(filename=str(path))
 
     def table(self, table: pd.DataFrame, name: str) -> pd.DataFrame:
-        """Save a table under `tables/` and return it for showing."""
+        """Save a table under `tables/` and return it."""
         artifacts.write_csv(table, self.folder / "tables" / f"{self.notebook[:2]}_{name}.csv")
         return table
 
@@ -284,16 +269,16 @@ def start(notebook: str, names: Mapping[str, Any]) -> Session:
     """
     declared = declared_parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
     given = {name: value for name, value in names.items() if name.isupper() and name[0] != "_"}
+    given = with_new_names(given)
     profile, data_dir = chosen_profile(given, declared), given["DATA_DIR"]
     folder = run_folder(profile.name, data_dir, given["RECIPE"])
     options = {"may_leak": given.get("LEAKED", False), "recipe": given["RECIPE"]}
     if data_dir:
         root = existing_folder(data_dir)
         return Session(notebook, profile, folder, root, is_miniature=False, **options)
-    # A world of another size lies beside the profile's. With other queries alone it has the same
-    # training images and gallery.
-    changes = changed_settings(given, declared).items()
-    sizes = {name: value for name, value in changes if name.startswith("world.")}
-    parts = [f"{value}-{name.split('.')[1].replace('_', '-')}" for name, value in sizes.items()]
+    # A world of another size is kept beside the profile's.
+    changes = changed_settings(given, declared).values()
+    sizes = [name[6:] for one in changes for name in one if name.startswith("world.")]
+    parts = [f"{getattr(profile.world, name)}-{name.replace('_', '-')}" for name in sizes]
     root = miniworld.generate(world_root("-".join([profile.name, *parts])), profile.world)
     return Session(notebook, profile, folder, root, is_miniature=True, **options)

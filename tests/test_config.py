@@ -116,7 +116,7 @@ def test_override_refuses_what_does_not_exist_or_fit(setting, value, message):
 
 
 CLASSES = [kind for kind in Settings.__subclasses__() if kind.__module__ == "lib.config"]
-NEEDED = {"name": "x", "recipe": "x", "source": "x", "model": None, "stages": ()}
+NEEDED = {"name": "x", "summary": "x", "recipe": "x", "source": "x", "model": None, "stages": ()}
 
 
 def wrong_values(kind):

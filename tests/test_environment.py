@@ -9,7 +9,8 @@ import pytest
 
 from lib import environment
 from lib.artifacts import ROOT
-from lib.environment import USAGE, in_one_sentence, missing
+from lib.environment import USAGE, missing
+from lib.recipes import PROFILES, RECIPES
 
 
 @pytest.fixture
@@ -102,28 +103,16 @@ def test_help_needs_no_installed_package():
     assert found.stdout == f"{USAGE}\n[]\n"
 
 
-def test_usage_names_every_profile_and_notebook_option():
-    from lib.recipes import PROFILES
-
+def test_usage_names_every_profile_recipe_and_option():
     assert all(f"\n  {name} " in USAGE for name in PROFILES)
+    assert all(name in USAGE for name in RECIPES if not name.endswith("-code"))
     assert all(option in USAGE for option in ("--data-dir", "--from", "--only", "-p NAME VALUE"))
 
 
-@pytest.mark.parametrize(
-    ("cause", "code", "told"),
-    [
-        ("import no_such_package", 1, "run_all.sh: No module named 'no_such_package' in "),
-        ("raise KeyboardInterrupt", 130, "run_all.sh: interrupted before it began"),
-    ],
-)
-def test_in_one_sentence_ends_a_command_without_a_traceback(tmp_path, cause, code, told):
-    command = "from lib.environment import in_one_sentence\nwith in_one_sentence(__name__):\n    "
-    (tmp_path / "command.py").write_text(command + cause)
-    found = run(str(tmp_path / "command.py"), options=())
-    assert (found.returncode, found.stderr.count("\n")) == (code, 1)
-    assert found.stderr.startswith(told)
-
-
-def test_in_one_sentence_leaves_errors_alone_where_a_module_is_imported():
-    with pytest.raises(ImportError), in_one_sentence("lib.pipeline"):
-        raise ImportError
+@pytest.mark.parametrize("module", ["retrieval", "cleaning", "reports", "pipeline", "data"])
+def test_commands_tell_in_one_sentence_that_packages_are_missing(module):
+    found = run(f"lib.{module}", options=("-S", "-m"))  # without site-packages
+    assert found.returncode == 1
+    assert found.stderr.startswith("run_all.sh: No module named ")
+    assert found.stderr.count("\n") == 1
+    assert "requirements.txt" in found.stderr

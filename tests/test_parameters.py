@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from lib.models.backbones import build_backbone
-from lib.parameters import RANGES, SETTINGS, chosen_profile, declared_parameters
+from lib.parameters import (
+    RANGES,
+    SETTINGS,
+    Parameter,
+    chosen_profile,
+    declared_parameters,
+    read_parameters,
+)
 from lib.pipeline import check_parameters, main, notebooks
 from lib.recipes import profile
 
@@ -60,6 +67,20 @@ def test_settings_and_ranges_are_of_parameters_that_a_notebook_declares():
         ("RAW_IMAGES", 10**10, "RAW_IMAGES: setting 'raw_images' expects a number from 1 to"),
         ("SPREAD", 1e9, "SPREAD: setting 'spread' expects a number from 0 to 5"),
         ("BACKBONE", "vit_tiny_patch16_224", "vit_tiny_patch16_224"),
+        ("SET", "clean.splt=off", r"SET: .* no setting 'clean.splt'; did you mean clean.split\?"),
+        ("SET", "arcface.loss=x", r"no setting 'arcface.loss'; did you mean stages.arcface.loss\?"),
+        ("SET", "zzz=1", "no setting 'zzz'; ./run_all.sh settings lists all$"),
+        ("SET", "clean.eps=abc", r"SET: setting 'eps' expects float, found 'abc' \(str\)"),
+        ("SET", "clean.eps=3", r"SET: setting 'eps' expects a number from 0 to 2, found 3\.0"),
+        ("SET", "clean.split=maybe", r"'split' expects bool \(on or off\), found 'maybe'"),
+        ("SET", "stages.arcface.loss=arcfase", "found 'arcfase'; did you mean 'arcface'"),
+        ("SET", "inference.scales=(1, 'a')", r"'scales' expects float, found 'a' \(str\)"),
+        ("SET", "inference.scales=1, 2", r"'scales' expects tuple, found 1 .*|NAME=VALUE"),
+        ("SET", "clean.eps", "SET: expected NAME=VALUE, .*, found 'clean.eps'"),
+        ("SET", "seed=3", "SET: setting 'seed' cannot be changed here; give SEED"),
+        ("SET", "stages.arcface.name=x", "cannot be changed here, because stages are kept"),
+        ("SET", "world.landmarks=2", "parameter SET: expected at least 6 landmarks"),
+        ("SET", "model.weights=no.pth", "WEIGHTS expects .* no file 'no.pth'"),
     ],
 )
 def test_check_parameters_refuses_values_of_every_notebook(name, value, message):
@@ -75,6 +96,7 @@ def test_check_parameters_refuses_values_of_every_notebook(name, value, message)
         ({"DATA_DIR": "/no/such"}, {}, "found no folder /no/such"),
         ({"PROFILE": "full"}, {}, "a data folder for profile 'full', found none"),
         ({"DATA_DIR": "/"}, {"QUERIES": 5}, "QUERIES is of the miniature world"),
+        ({"DATA_DIR": "/"}, {"SET": "world.seed=5"}, "SET is of the miniature world"),
         ({"PROFILE": "full", "DATA_DIR": "/"}, {"QUERIES": 5}, "QUERIES is of the miniature"),
         (
             {"RECIPE": "glr21-seresnet101-ibn"},
@@ -106,6 +128,7 @@ def test_check_parameters_accepts_what_the_help_texts_tell(weights):
     given |= {"TABLES": "glr20_table_1, cleaning", "EPS": 1, "COLUMNS": 12}
     check_parameters(given, notebooks())
     check_parameters({"BACKBONE": "test_resnet", "WEIGHTS": "pretrained"}, notebooks())
+    check_parameters({"SET": f"model.backbone=test_resnet, model.weights='{weights}'"}, notebooks())
 
 
 def test_check_parameters_refuses_weights_of_another_network_or_none(weights, tmp_path):
@@ -115,6 +138,23 @@ def test_check_parameters_refuses_weights_of_another_network_or_none(weights, tm
     page.write_text("<!DOCTYPE html><html>not found</html>")
     with pytest.raises(ValueError, match=r"page\.safetensors"):
         check_parameters({"WEIGHTS": str(page)}, notebooks())
+
+
+def test_chosen_profile_applies_every_setting_of_set_after_the_parameters():
+    path = notebooks()[2]
+    text = "stages.arcface.augment.scale=(0.8, 1.2), clean.eps=1, clean.split=off,rerank.votes=5"
+    text += ", model.backbone_options={'channels': [8, 16, 16, 32]}, inference.scales=[1, 0.5]"
+    found = chosen_profile(DECLARED[path] | {"SET": text, "EPS": 0.5}, DECLARED[path])
+    assert found.stages[1].augment.scale == (0.8, 1.2)
+    assert (found.clean.eps, found.clean.split, found.rerank.votes) == (1.0, False, 5)
+    assert found.inference.scales == (1.0, 0.5)
+    assert found.model.backbone_options == {"channels": [8, 16, 16, 32]}
+
+
+def test_read_parameters_gives_the_help_texts():
+    found = read_parameters(notebooks()[0])
+    assert found["SEED"] == Parameter(0, "of everything random")
+    assert "=" in found["SET"].help  # of which a comment may hold as many as it likes
 
 
 def test_main_refuses_a_value_before_any_notebook_runs(outputs, capsys):

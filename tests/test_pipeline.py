@@ -69,6 +69,7 @@ def test_parse_reads_the_command_line_of_the_usage():
         "data_dir": "x y",
         "recipe": "",
         "ablation": False,
+        "settings": False,
         "first": "03",
         "only": "",
         "parameters": [["A", "1"], ["B", "-2"]],
@@ -78,6 +79,7 @@ def test_parse_reads_the_command_line_of_the_usage():
         "data_dir": "",
         "recipe": "",
         "ablation": False,
+        "settings": False,
         "first": "",
         "only": "",
         "parameters": [],
@@ -126,6 +128,23 @@ def test_check_parameters_refuses_what_no_notebook_declares():
         check_parameters({"ZZ": 1}, chosen(only="02"))
     with pytest.raises(ValueError, match="'ROWS'"):
         check_parameters({"ROWS": 1}, chosen(first="02"))
+
+
+@pytest.mark.usefixtures("outputs")
+def test_run_takes_parameters_of_earlier_versions(house, calls, capsys):
+    path = house / "notebooks" / "01_look.ipynb"
+    path.write_text(path.read_text().replace("ROWS: int = 3", "BACKBONE: str = ''"))
+    run("smoke", only="01", parameters={"TRUNK": "resnet18"})
+    assert calls[-1][2]["BACKBONE"] == "resnet18"
+    assert capsys.readouterr().out.startswith("hint: the parameter TRUNK is called BACKBONE now\n")
+
+
+def test_main_lists_parameters_and_settings(capsys):
+    assert main(["smoke", "--settings"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "  SEED = 0  # of everything random" in lines
+    assert "  stages.arcface.loss = 'arcface'" in lines
+    assert not any(line.startswith(("  name =", "  stages.arcface.name =")) for line in lines)
 
 
 def test_run_shows_what_processes_of_a_notebook_print_once(house, outputs, capfd, monkeypatch):

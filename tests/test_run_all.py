@@ -182,6 +182,7 @@ def test_active_environment_is_used_if_it_has_what_is_pinned(clone, variable):
             f"-m jupyter lab {IN_LAB} --no-browser",
         ),
         (("reference",), "-m lib.reports"),
+        (("settings", "smoke"), "-m lib.pipeline --settings smoke"),
     ],
 )
 def test_arguments_reach_what_they_are_for(clone, arguments, expected):

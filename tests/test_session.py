@@ -26,9 +26,11 @@ SEED: int = 0
 EPS: float = 0.0  # 0: the suggestion
 ROWS: list[int] = [1, 2]
 SOFTMAX_EPOCHS: int = -1
+BACKBONE: str = ""
+SET: str = ""
 """
 GIVEN = {"PROFILE": "smoke", "DATA_DIR": "", "RECIPE": "", "SEED": 0, "EPS": 0.0, "ROWS": [1, 2]}
-GIVEN["SOFTMAX_EPOCHS"] = -1
+GIVEN |= {"SOFTMAX_EPOCHS": -1, "BACKBONE": "", "SET": ""}
 
 
 def write_notebook(path, source=PARAMETERS, tags=("parameters",)):
@@ -91,12 +93,13 @@ def test_start_gives_a_world_of_another_size_a_place_of_its_own(
     monkeypatch.setattr(sessions.miniworld, "generate", lambda *values: asked.append(values))
     sizes = "QUERIES: int = 0\nLANDMARKS: int = 0\n"
     write_notebook(tmp_path / "notebooks" / "01_test.ipynb", PARAMETERS + sizes)
-    for changes in ({}, {"QUERIES": 600}, {"QUERIES": 600, "LANDMARKS": 400}):
+    both = {"QUERIES": 600, "LANDMARKS": 400}
+    for changes in ({}, {"QUERIES": 600}, both, {"QUERIES": 600, "SET": "world.seed=7"}):
         begin(PROFILE="mini", **{"QUERIES": 0, "LANDMARKS": 0} | changes)
     assert [place.name for place, _ in asked] == [
-        "mini", "mini-600-queries", "mini-600-queries-400-landmarks",
+        "mini", "mini-600-queries", "mini-600-queries-400-landmarks", "mini-600-queries-7-seed",
     ]  # fmt: skip
-    assert [world.landmarks for _, world in asked] == [150, 150, 400]
+    assert [world.landmarks for _, world in asked] == [150, 150, 400, 150]
     assert all(place.parent == outputs / "data" for place, _ in asked)
 
 
@@ -117,6 +120,17 @@ def test_start_applies_what_differs_from_the_notebooks_defaults(begin):
     assert found == expected
 
 
+def test_start_applies_any_setting_by_its_name(begin):
+    found = begin(SET="stages.arcface.loss=cosine, rerank.votes=5", EPS=1).profile
+    changes = {"stages.arcface.loss": "cosine", "rerank.votes": 5, "clean.eps": 1.0}
+    assert found == profile("smoke", **changes)
+
+
+def test_start_knows_the_parameters_of_earlier_versions(begin, capsys):
+    assert begin(TRUNK="resnet18").profile.model.backbone == "resnet18"
+    assert capsys.readouterr().out == "hint: the parameter TRUNK is called BACKBONE now\n"
+
+
 def test_start_looks_at_parameters_only(begin):
     others = {"np": np, "In": [""], "Out": {}, "_": 1, "_I": 2, "table": None, "Session": Session}
     assert begin(**others).profile == profile("smoke")
@@ -125,6 +139,7 @@ def test_start_looks_at_parameters_only(begin):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"SET": "rerank.vote=3"}, "no setting 'rerank.vote'; did you mean rerank.votes?"),
         ({"SOFTMAX_EPOCH": 3}, "no parameter 'SOFTMAX_EPOCH'; did you mean SOFTMAX_EPOCHS?"),
         ({"ZZZ": 3}, "no parameter 'ZZZ'; it declares PROFILE, DATA_DIR, RECIPE, SEED, EPS, ROWS"),
         ({"NOT_A_PARAMETER": 1}, "no parameter 'NOT_A_PARAMETER'"),
@@ -184,7 +199,7 @@ def test_every_notebook_declares_what_start_needs():
 def opened(stripes, tmp_path, tiny_model, tiny_stage):
     """A session over the stripes, with a network that trains in a moment."""
     stage = dataclasses.replace(tiny_stage, name="softmax", epochs=1)
-    settings = {"model": tiny_model, "stages": (stage,), "neighbours": 5}
+    settings = {"model": tiny_model, "stages": (stage,), "top_k": 5}
     settings |= {"inference": InferenceConfig(size=32)}
     return Session("02_test", profile("smoke", **settings), tmp_path / "run", stripes, True)
 
@@ -277,7 +292,7 @@ def test_session_says_why_there_is_no_figure(opened, capsys):
 
 def test_session_refuses_to_train_on_what_it_is_asked_about(opened):
     stage = dataclasses.replace(opened.profile.stage_one[0], train_list="all")
-    with pytest.raises(ValueError, match="contains queries or relevant images of the evaluation"):
+    with pytest.raises(ValueError, match="contains queries or relevant images of the eval"):
         opened.train(stage)
 
 

@@ -113,7 +113,7 @@ class AblationRunner:
         inference = row.inference or self.profile.inference
         checkpoints = [self.train(member, seed) for member in members]
         evaluated = [self.evaluation.queries["id"], self.evaluation.gallery["id"]]
-        evaluated += [self.profile.neighbours, self.evaluation.solution]
+        evaluated += [self.profile.top_k, self.evaluation.solution]
         trained = [read_fingerprint(path.parent) for path in checkpoints]
         path = self.folder / "scores" / f"{fingerprint(trained, inference, evaluated)}.csv"
         scores = read_csv_or_none(path, ["id", "average_precision"])
@@ -133,7 +133,7 @@ class AblationRunner:
         return search(
             concatenate([queries.rows for queries, _ in pairs]),
             concatenate([gallery.rows for _, gallery in pairs]),
-            self.profile.neighbours,
+            self.profile.top_k,
             query_ids=pairs[0][0].ids,
             gallery_ids=pairs[0][1].ids,
         )

@@ -4,8 +4,12 @@ Each has a registry, from the name used in settings to a class or function: addi
 or function and one line.
 """
 
-from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
-from lib.training.augmentation_examples import augmentation_examples
+from lib.training.augmentation import (
+    AUGMENTATIONS,
+    Augment,
+    augmentation_examples,
+    corner_cutmix,
+)
 from lib.training.losses import LOSSES
 from lib.training.samplers import SAMPLERS
 from lib.training.schedules import SCHEDULES

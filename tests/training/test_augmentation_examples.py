@@ -5,7 +5,7 @@ import pandas as pd
 import torch
 
 from lib.config import AugmentConfig, StageConfig
-from lib.training.augmentation_examples import augmentation_examples
+from lib.training.augmentation import augmentation_examples
 from tests.numbered import NumberedSource
 
 STAGE = StageConfig(size=16, augment=AugmentConfig(flip=0.5, erasing=1.0))

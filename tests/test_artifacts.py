@@ -1,9 +1,10 @@
-"""What makes a stage resumable: writes, fingerprints, records, progress, random streams."""
+"""Files of a run: their places, whole-or-nothing writes, fingerprints, records, progress, seeds."""
 
 import copy
 import dataclasses
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -18,21 +19,25 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lib import artifacts as runs
+from lib import artifacts
 from lib.artifacts import (
     ROOT,
     atomic_path,
+    existing_folder,
     fingerprint,
     is_done,
     mark_complete,
+    outputs_root,
     progress,
     read_fingerprint,
     read_json,
     read_records,
     record,
     rng,
+    run_folder,
     start_over,
     stream_seed,
+    world_root,
     write_csv,
     write_json,
 )
@@ -98,7 +103,7 @@ def test_atomic_path_keeps_a_whole_folder_when_killed_while_replacing_it(tmp_pat
             (temporary / name).touch()
 
     write("old")
-    monkeypatch.setattr(runs.shutil, "rmtree", None)  # killed before the old one is removed
+    monkeypatch.setattr(artifacts.shutil, "rmtree", None)  # killed before the old one is removed
     with pytest.raises(TypeError):
         write("new")
     assert contents(tmp_path / "folder") == ["new"]
@@ -138,7 +143,7 @@ def test_atomic_path_names_a_full_disk_whatever_the_writer_raises(tmp_path, writ
 
 def test_full_disk_named_leaves_other_errors_alone(tmp_path):
     for error in (RuntimeError("weights differ"), PermissionError(13, "denied")):
-        with pytest.raises(type(error)) as raised, runs.full_disk_named(tmp_path):
+        with pytest.raises(type(error)) as raised, artifacts.full_disk_named(tmp_path):
             raise error
         assert raised.value is error
 
@@ -161,7 +166,7 @@ def test_remove_leftovers_takes_what_killed_processes_left(tmp_path):
         (tmp_path / name).touch()
     with atomic_path(tmp_path / "being written") as temporary:
         temporary.mkdir()
-        removed = runs.remove_leftovers(tmp_path.iterdir())
+        removed = artifacts.remove_leftovers(tmp_path.iterdir())
         assert len(left) == 3
         assert sorted(removed) == sorted([*left, tmp_path / f".old.{number}.part.npy"])
         assert contents(tmp_path) == sorted([*kept, temporary.name])
@@ -173,16 +178,16 @@ def test_remove_leftovers_of_other_computers_waits_for_days(tmp_path, monkeypatc
     (path,) = tmp_path.iterdir()
     then = time.time() - days * 24 * 3600
     os.utime(path, (then, then))
-    monkeypatch.setattr(runs.socket, "gethostname", lambda: "elsewhere")
-    assert bool(runs.remove_leftovers([path])) == is_left
+    monkeypatch.setattr(artifacts.socket, "gethostname", lambda: "elsewhere")
+    assert bool(artifacts.remove_leftovers([path])) == is_left
     assert path.exists() != is_left
 
 
 def test_remove_leftovers_knows_an_earlier_process_of_its_own_number(tmp_path, monkeypatch):
     with atomic_path(tmp_path / "a") as temporary:
         temporary.touch()
-        monkeypatch.setattr(runs, "_TOKEN", "0" * 6)  # as in a container that was restarted
-        assert runs.remove_leftovers(tmp_path.iterdir()) == [temporary]
+        monkeypatch.setattr(artifacts, "_TOKEN", "0" * 6)  # as in a container that was restarted
+        assert artifacts.remove_leftovers(tmp_path.iterdir()) == [temporary]
         temporary.touch()
 
 
@@ -190,10 +195,10 @@ def test_locked_lets_one_run_in_at_a_time(tmp_path, capsys):
     seen = []
 
     def second():
-        with runs.locked(tmp_path / "stage"):
+        with artifacts.locked(tmp_path / "stage"):
             seen.append("second")
 
-    with runs.locked(tmp_path / "stage"):
+    with artifacts.locked(tmp_path / "stage"):
         other = threading.Thread(target=second)
         other.start()
         while "waiting" not in (told := capsys.readouterr().out):
@@ -207,8 +212,8 @@ def test_locked_lets_one_run_in_at_a_time(tmp_path, capsys):
 
 
 def test_locked_refuses_where_it_may_not_wait(tmp_path):
-    with runs.locked(tmp_path / "stage"), ThreadPoolExecutor(1) as pool:
-        refused = pool.submit(runs.locked(tmp_path / "stage", waits=False).__enter__)
+    with artifacts.locked(tmp_path / "stage"), ThreadPoolExecutor(1) as pool:
+        refused = pool.submit(artifacts.locked(tmp_path / "stage", waits=False).__enter__)
         with pytest.raises(
             ValueError, match=r"another run \(pid \d+\) is at work in .*stage; wait"
         ):
@@ -217,7 +222,7 @@ def test_locked_refuses_where_it_may_not_wait(tmp_path):
 
 def test_locked_does_without_where_nothing_can_be_written(tmp_path):
     (tmp_path / "file").touch()
-    with runs.locked(tmp_path / "file" / "stage"):
+    with artifacts.locked(tmp_path / "file" / "stage"):
         assert contents(tmp_path) == ["file"]
 
 
@@ -225,7 +230,7 @@ def test_locked_is_free_again_when_its_run_was_killed(tmp_path, capsys):
     code = "import os, sys, lib.artifacts\nwith lib.artifacts.locked(sys.argv[1]): os._exit(9)"
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "stage")], cwd=ROOT)
     assert contents(tmp_path) == [".stage.lock"]
-    with runs.locked(tmp_path / "stage"):
+    with artifacts.locked(tmp_path / "stage"):
         assert capsys.readouterr().out == ""
 
 
@@ -278,10 +283,10 @@ def changed(config, name):
     value = getattr(config, name)
     if isinstance(value, bool):
         value = not value
-    elif isinstance(value, int | float):
-        value = value + 1
+    elif isinstance(value, tuple):
+        value = (*value[:-1], value[-1] + ("x" if isinstance(value[-1], str) else 1))
     else:
-        value = value + "x" if isinstance(value, str) else (*value[:-1], value[-1] + 1)
+        value = value + ("x" if isinstance(value, str) else 1)
     copied = copy.copy(config)
     object.__setattr__(copied, name, value)
     return copied
@@ -404,10 +409,12 @@ def test_is_done_misses_files_that_are_gone_or_cut(tmp_path, damage):
 
 @pytest.mark.parametrize("content", ["", "other\n1\n", "\0", "id\n1\n"])
 def test_read_csv_or_none_is_none_for_what_is_no_such_table(tmp_path, content):
-    assert runs.read_csv_or_none(tmp_path / "absent.csv", ["id"]) is None
+    assert artifacts.read_csv_or_none(tmp_path / "absent.csv", ["id"]) is None
     (tmp_path / "a.csv").write_text(content)
-    assert runs.read_csv_or_none(tmp_path / "a.csv", ["id", "value"]) is None
-    found = runs.read_csv_or_none(write_csv(pd.DataFrame({"id": ["007"]}), tmp_path / "b"), ["id"])
+    assert artifacts.read_csv_or_none(tmp_path / "a.csv", ["id", "value"]) is None
+    found = artifacts.read_csv_or_none(
+        write_csv(pd.DataFrame({"id": ["007"]}), tmp_path / "b"), ["id"]
+    )
     assert found["id"].tolist() == ["007"]
 
 
@@ -466,7 +473,7 @@ def test_progress_passes_items_on_and_prints_plain_lines(capsys):
     [(1, 5650, False), (112, 5650, False), (113, 5650, True), (1, 20, False), (2, 20, True)],
 )
 def test_progress_tells_the_time_left_once_enough_is_done(count, total, is_told):
-    line = runs._progress_line("drawing", count, total, elapsed=15.0)
+    line = artifacts._progress_line("drawing", count, total, elapsed=15.0)
     assert line.startswith(f"drawing: {count:,} of {total:,} (")
     assert line.endswith(f"{15 / count * (total - count):.0f} s left") == is_told
     assert (" left" in line) == is_told
@@ -496,7 +503,7 @@ def test_progress_takes_items_one_at_a_time():
 
 
 def test_progress_draws_a_bar_where_a_person_watches(monkeypatch, capsys):
-    monkeypatch.setattr(runs, "is_interactive", lambda: True)
+    monkeypatch.setattr(artifacts, "is_interactive", lambda: True)
     assert list(progress(range(3), "reading")) == [0, 1, 2]
     printed = capsys.readouterr()
     assert printed.out == ""
@@ -506,9 +513,9 @@ def test_progress_draws_a_bar_where_a_person_watches(monkeypatch, capsys):
 @pytest.mark.usefixtures("headless")
 def test_is_watched_says_no_to_headless_terminals(monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    assert not runs.is_interactive()
+    assert not artifacts.is_interactive()
     monkeypatch.delenv("LANDMARK_HEADLESS")
-    assert runs.is_interactive()
+    assert artifacts.is_interactive()
 
 
 def test_rng_repeats_and_differs_by_seed_and_every_word():
@@ -531,3 +538,89 @@ def test_stream_seed_fits_a_torch_generator_and_fills_its_range():
     assert min(seeds) >= 0
     assert 2**62 < max(seeds) < 2**63
     assert json.loads(json.dumps(seeds)) == seeds
+
+
+@pytest.fixture
+def in_repository(monkeypatch, tmp_path):
+    monkeypatch.delenv("LANDMARK_OUTPUTS", raising=False)
+    monkeypatch.setattr(artifacts, "KAGGLE_WORKING", tmp_path / "no kaggle")
+
+
+@pytest.mark.usefixtures("in_repository")
+def test_root_is_the_repository_whatever_the_working_folder(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    assert (artifacts.ROOT / "lib" / "artifacts.py").samefile(artifacts.__file__)
+    assert artifacts.ROOT.is_absolute()
+
+
+@pytest.mark.usefixtures("in_repository")
+def test_folders_lie_in_the_repository():
+    assert outputs_root() == artifacts.ROOT / "outputs"
+    assert run_folder("mini") == artifacts.ROOT / "outputs" / "mini"
+    assert world_root("mini") == artifacts.ROOT / "data" / "mini"
+
+
+@pytest.mark.usefixtures("in_repository")
+def test_folders_follow_landmark_outputs(outputs):
+    assert run_folder("smoke") == outputs / "smoke"
+    assert world_root("smoke") == outputs / "data" / "smoke"
+
+
+@pytest.mark.usefixtures("in_repository")
+def test_folders_lie_in_the_working_folder_on_kaggle(monkeypatch, tmp_path):
+    monkeypatch.setattr(artifacts, "KAGGLE_WORKING", tmp_path)
+    assert run_folder("smoke") == tmp_path / "outputs" / "smoke"
+    assert world_root("smoke") == tmp_path / "data" / "smoke"
+
+
+@pytest.mark.usefixtures("in_repository")
+def test_landmark_outputs_wins_over_kaggle(monkeypatch, tmp_path, outputs):
+    monkeypatch.setattr(artifacts, "KAGGLE_WORKING", tmp_path)
+    assert outputs_root() == outputs
+
+
+@pytest.mark.usefixtures("in_repository")
+def test_run_folder_keeps_data_folders_apart(tmp_path):
+    folders = {run_folder("mini", data) for data in ("", str(tmp_path / "a"), str(tmp_path / "b"))}
+    assert len(folders) == 3
+    assert re.fullmatch(
+        r"mini-photos-[0-9a-f]{6}", run_folder("mini", str(tmp_path / "photos")).name
+    )
+
+
+@pytest.mark.usefixtures("in_repository")
+def test_run_folder_keeps_data_folders_of_one_name_apart():
+    assert run_folder("photos", "/data/a/photos") != run_folder("photos", "/data/b/photos")
+    assert run_folder("photos", "/data/a/photos") == run_folder("photos", "/data/a/photos/")
+    named = run_folder("photos", "/data/a/photos", "glr20-resnet152").name
+    assert re.fullmatch(r"photos-photos-[0-9a-f]{6}-glr20-resnet152", named)
+
+
+@pytest.mark.usefixtures("in_repository")
+@pytest.mark.parametrize("data_dir", ["/", "/.", "/.."])
+def test_run_folder_of_the_root_is_not_the_miniatures(data_dir):
+    assert re.fullmatch(r"mini-[0-9a-f]{6}", run_folder("mini", data_dir).name)
+
+
+@pytest.mark.usefixtures("in_repository")
+@pytest.mark.parametrize("spelling", ["photos", "photos/", "./photos", "photos/../photos"])
+def test_run_folder_is_one_per_folder_however_it_is_spelt(monkeypatch, tmp_path, spelling):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert run_folder("mini", spelling) == run_folder("mini", str(tmp_path / "photos"))
+
+
+@pytest.mark.usefixtures("in_repository")
+def test_existing_folder_resolves_home_and_working_folder(monkeypatch, tmp_path):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert existing_folder("~/photos") == existing_folder("photos") == Path(tmp_path, "photos")
+
+
+@pytest.mark.usefixtures("in_repository")
+def test_existing_folder_refuses_what_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    for name in ("nowhere", "file"):
+        with pytest.raises(ValueError, match=f"found no folder .*{name}; give an existing one"):
+            existing_folder(str(tmp_path / name))
