@@ -142,7 +142,7 @@ STATUSES = {
     "split": (CLUSTERS[0], "split: further clusters"),
     "noise": (NEUTRAL, "noise: in no cluster"),
     "small": (NEUTRAL, "in too small a cluster"),
-    "suspect": (CLUSTERS[1], "suspected mislabels:\nlike another landmark"),
+    "suspected mislabel": (CLUSTERS[1], "suspected mislabels:\nlike another landmark"),
     "rescued": (RESCUED, "rescued"),
     "dropped": (WRONG, "dropped"),
 }

@@ -140,7 +140,7 @@ WAYS = pd.DataFrame(
         ("noise", "rescued", 4),
         ("noise", "dropped", 5),
         ("small", "dropped", 1),
-        ("suspect", "dropped", 10),
+        ("suspected mislabel", "dropped", 10),
     ],
     columns=["first", "last", "images"],
 )
@@ -157,7 +157,7 @@ def test_flow_has_a_bar_for_all_and_for_each_stage_of_the_way():
     heights = [round(100 * rectangle.get_height()) for rectangle in rectangles]
     assert heights == [100, 60, 20, 9, 1, 10, 60, 20, 4, 16]
     assert colours(rectangles[1:6]) == [
-        STATUSES[name][0] for name in ("kept", "split", "noise", "small", "suspect")
+        STATUSES[name][0] for name in ("kept", "split", "noise", "small", "suspected mislabel")
     ]
     assert colours(rectangles[6:]) == [
         STATUSES[name][0] for name in ("kept", "split", "rescued", "dropped")
@@ -168,7 +168,7 @@ def test_flow_names_every_bar_with_its_count():
     (axis,) = charts.flow(WAYS).axes
     words = [text.get_text() for text in axis.texts]
     assert "100 (100%)" in words
-    for name, count in (("noise", 9), ("suspect", 10), ("rescued", 4), ("dropped", 16)):
+    for name, count in (("noise", 9), ("suspected mislabel", 10), ("rescued", 4), ("dropped", 16)):
         assert f"{STATUSES[name][1]}\n{count} ({count}%)" in words
 
 
