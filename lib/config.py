@@ -310,7 +310,6 @@ class Profile(Settings):
     """One complete experiment: what `./run_all.sh PROFILE` does."""
 
     name: str
-    summary: str  # one line for the help
     recipe: str  # name of the recipe that model, stages and inference come from
     model: ModelConfig
     stages: tuple[StageConfig, ...]  # trained one after the other, those on the clean list first
@@ -321,6 +320,7 @@ class Profile(Settings):
     top_k: Count = 100  # ranked per query, and k of mAP@k; 100 in the competition
     quick: Share = 1.0  # of the epochs, in the first, quick table of ablations
     seed: Natural = 0
+    summary: str = ""  # one line for the help
 
     @property
     def stage_one(self) -> tuple[StageConfig, ...]:
