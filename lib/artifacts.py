@@ -105,8 +105,12 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
     Raises:
         OSError: in one sentence if the disk is full (`full_disk_named`).
+        ValueError: if one of the folders above is a file.
     """
     path = Path(path)
+    in_the_way = next((part for part in path.parents if part.is_file()), None)
+    if in_the_way is not None:
+        raise ValueError(f"expected a folder to write {path.name} into, but {in_the_way} is a file")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary, old = _temporary(path), _temporary(path)
     try:

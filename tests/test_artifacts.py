@@ -624,3 +624,10 @@ def test_existing_folder_refuses_what_is_no_folder(tmp_path):
     for name in ("nowhere", "file"):
         with pytest.raises(ValueError, match=f"found no folder .*{name}; give an existing one"):
             existing_folder(str(tmp_path / name))
+
+
+def test_atomic_path_names_a_file_in_the_way(tmp_path):
+    (tmp_path / "note.txt").write_text("x")
+    message = r"expected a folder to write out\.csv into, but .*note\.txt is a file"
+    with pytest.raises(ValueError, match=message), atomic_path(tmp_path / "note.txt/deep/out.csv"):
+        pass

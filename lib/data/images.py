@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 GREY = 128
 SMALLEST = 32  # pixels at which an image is decoded only to see whether it can be
+WARNINGS = 3  # unreadable images that a source names one by one
 # Formats of photographs. Others of Pillow's start programs (EPS runs Ghostscript) or are parsers
 # that nobody needs here.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
@@ -86,8 +87,10 @@ class ImageSource:
             reason = f"{type(error).__name__}: {error}"
             if str(path) not in self.unreadable:
                 self.unreadable[str(path)] = reason
-                message = f"{path} cannot be read ({reason}); it is replaced by grey."
-                warnings.warn(message, stacklevel=3)
+                more = "; further ones are only counted" * (len(self.unreadable) == WARNINGS)
+                message = f"{path} cannot be read ({reason}); it is replaced by grey{more}."
+                if len(self.unreadable) <= WARNINGS:
+                    warnings.warn(message, stacklevel=3)
             return None
 
 

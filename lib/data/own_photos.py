@@ -53,9 +53,6 @@ def import_photos(folders: str | Path, data_dir: str | Path) -> pd.DataFrame:
             f"expected a data folder outside {folders}, found {data_dir}; or it counts as a "
             "landmark next time"
         )
-    in_the_way = next((part for part in data_dir.parents if part.is_file()), None)
-    if in_the_way is not None:
-        raise ValueError(f"expected a new folder to write into, but {in_the_way} is a file")
     found = [entry for entry in _find(folders) if not entry[0].name.startswith(".")]
     rows, seen = [], {}
     with locked(data_dir, waits=False):

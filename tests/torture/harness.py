@@ -142,6 +142,7 @@ def refusal_fault(ended: Ended) -> str:
     """Why the end of a command is not a refusal in one sentence with code 1 or 2; "" if it is."""
     told = ended.errors if ended.errors.strip() else ended.output
     lines = [line for line in told.splitlines() if line.strip()]
+    lines = [line for line in lines if "Warning: " not in line and not line.startswith("  ")]
     last = lines[-1] if lines else ""
     if ended.code is None:
         return f"still at work after {ended.seconds:.0f} s: {last}"[:200]
