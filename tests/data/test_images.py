@@ -509,11 +509,10 @@ def test_mark_stage_complete_keeps_the_names_of_some_unreadable_images(tmp_path,
 
 
 def test_source_names_a_few_bad_images_and_counts_the_rest(tmp_path):
-    source = ImageSource(tmp_path)
+    source, paths = ImageSource(tmp_path), [f"train/{number}.jpg" for number in range(9)]
     with pytest.warns(UserWarning, match="cannot be read") as caught:
-        for number in range(9):
-            source.read_resized(f"train/{number}.jpg", 32)
-    assert len(source.unreadable) == 9
+        assert all((source.read_resized(path, 32) == GREY).all() for path in paths)
+    assert list(source.unreadable) == paths
     told = [str(warning.message) for warning in caught]
     assert len(told) == 3
     assert told[-1].endswith("replaced by grey; further ones are only counted.")
