@@ -41,7 +41,8 @@ python="$(find_python)"
 say "Using $("$python" --version) in $("$python" -c 'import sys; print(sys.prefix)')"
 case "$command" in
   # A process per core, and one thread in each: more threads than cores only wait for each other.
-  test) shift && OMP_NUM_THREADS=1 exec "$python" -m pytest --numprocesses auto --dist loadfile "$@" ;;
+  test) shift && OMP_NUM_THREADS=1 exec "$python" -m pytest --numprocesses auto \
+    --dist loadfile --no-loadscope-reorder "$@" ;;
   import) shift && exec "$python" -m lib.data "$@" ;;
   lab) shift && exec "$python" -m jupyter lab --notebook-dir notebooks \
     --ServerApp.kernel_spec_manager_class=lib.kernel.RunningPython "$@" ;;

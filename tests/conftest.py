@@ -14,6 +14,11 @@ from lib.config import AugmentConfig, ModelConfig, StageConfig
 from tests.stripes import write_stripes
 
 
+def pytest_collection_modifyitems(items):
+    """Start with the notebooks, the longest, so that no process waits for them at the end."""
+    items.sort(key=lambda item: "notebooks" not in item.path.parts)
+
+
 @pytest.fixture(scope="session")
 def stripes(tmp_path_factory):
     """A folder in GLDv2's layout: six landmarks that a small network tells apart in seconds."""

@@ -28,6 +28,7 @@ case "$*" in
 esac
 """
 IN_LAB = "--notebook-dir notebooks"
+RUN_TESTS = "-m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder"
 IN_LAB += " --ServerApp.kernel_spec_manager_class=lib.kernel.RunningPython"
 ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX", "KAGGLE_KERNEL_RUN_TYPE", "PYTHON", "PYTHONPATH")
 
@@ -176,7 +177,7 @@ def test_active_environment_is_used_if_it_has_what_is_pinned(clone, variable):
     [
         ((), "-m lib.pipeline"),
         (("--data-dir", "my photos"), "-m lib.pipeline --data-dir my photos"),
-        (("test", "-k", "a or b"), "-m pytest --numprocesses auto --dist loadfile -k a or b"),
+        (("test", "-k", "a or b"), RUN_TESTS + " -k a or b"),
         (
             ("lab", "--no-browser"),
             f"-m jupyter lab {IN_LAB} --no-browser",

@@ -1,6 +1,7 @@
 """The six notebooks, to the submission, on folders that are not whole GLDv2 ones.
 
-Imported photographs and Kaggle's layouts of 2020 and 2021: no countries, no names, no truth, no
+Imported photographs, which have the training images alone as Kaggle's layout of 2020 has, and
+Kaggle's layout of 2021: no countries, no names, no truth, no
 solution. The cells run in this process, because six kernels would take longer than all the work.
 """
 
@@ -46,10 +47,10 @@ def imported(folder, generator):
     return folder / "data"
 
 
-def kaggle(folder, generator, splits=("train", "index", "test")):
-    rows = {split: [] for split in splits}
-    for split in splits:
-        for number in range(10 * SPLITS[split]):
+def kaggle(folder, generator):
+    rows = {split: [] for split in SPLITS}
+    for split, count in SPLITS.items():
+        for number in range(10 * count):
             name = f"{generator.integers(1 << 62):016x}"
             path = folder / image_paths(split, [name])[0]
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,18 +58,13 @@ def kaggle(folder, generator, splits=("train", "index", "test")):
             rows[split].append((name, number % 10))
     train = pd.DataFrame(rows["train"], columns=["id", "landmark_id"])
     train.to_csv(folder / "train.csv", index=False)
-    if "test" in splits:
-        example = " ".join(name for name, _ in rows["index"][:3])
-        sample = pd.DataFrame({"id": [name for name, _ in rows["test"]], "images": example})
-        sample.to_csv(folder / "sample_submission.csv", index=False)
+    example = " ".join(name for name, _ in rows["index"][:3])
+    sample = pd.DataFrame({"id": [name for name, _ in rows["test"]], "images": example})
+    sample.to_csv(folder / "sample_submission.csv", index=False)
     return folder
 
 
-FOLDERS = {
-    "imported": imported,
-    "kaggle2021": kaggle,
-    "kaggle2020": lambda *given: kaggle(*given, splits=("train",)),
-}
+FOLDERS = {"imported": imported, "kaggle2021": kaggle}
 
 
 def run_cells(path, parameters):
