@@ -149,7 +149,11 @@ def _kill_at(moment: float, starts: dict[str, float], place: Path, whom: str) ->
         fault = f"code {code}, traceback {is_traced}: {log.strip()[-150:]}" if code else ""
         yield Outcome("started again without a fault", fault, "" if fault else "ended before")
         return
+    at_work = chain.watch()
     alive = chain.kill(whom)
+    if whom == "the kernel" and chain.watch() > at_work:  # its notebook was over: the chain goes on
+        kill(alive)
+        alive = []
     log = chain.log.read_text(errors="replace")
     fault = log.strip()[-150:] if "Traceback" in log else ""
     yield Outcome("no traceback", f"{whom} killed in {notebook}: {fault}" if fault else "")
