@@ -1,10 +1,8 @@
-"""How far apart images are, and the DBSCAN radius that this suggests.
+"""How far apart images are, and the DBSCAN radius that this suggests, without the truth.
 
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), does not publish its radii, and the
-right ones depend on the network. `suggest_eps` moves images to other landmarks in place of wrong
-labels: a good radius gives many images enough neighbours in their own landmark, and few in another
-one. `sweep` shows the first pass at several radii, `k_distances` and `knee` are the method of Ester
-et al. (1996), and `sample_distances` draws random pairs. None of them reads the truth.
+right ones depend on the network. `suggest_eps` measures a radius on images moved to other
+landmarks; `k_distances` and `knee` are the method of Ester et al. (1996).
 """
 
 from collections.abc import Sequence
@@ -47,15 +45,8 @@ def suggest_eps(
 
     s(eps) is the share of images with `min_samples - 1` others of their landmark within eps, and
     m(eps) the share of images moved to a random other landmark with as many there. The suggestion
-    maximises s - m (Youden's index) on up to 50,000 images of whole landmarks.
-
-    Args:
-        embeddings: (N, D) unit rows.
-        landmark_ids: (N,) integers.
-        min_samples: of the first pass.
-        without: (N,) bool; images to leave out.
-        generator: draws landmarks and moves images; a fixed one by default.
-        jobs: joblib's `n_jobs`.
+    maximises s - m (Youden's index) on up to 50,000 images of whole landmarks. Images where (N,)
+    `without` is true are left out; `generator` draws landmarks and moves images.
 
     Raises:
         ValueError: as `cluster_landmarks`; if fewer than two landmarks have `min_samples` images.
@@ -146,11 +137,7 @@ def _move_task(rows: Rows, sizes: np.ndarray, k: int) -> np.ndarray:
 def best_threshold(
     own: np.ndarray, foreign: np.ndarray, cost: float = 1.0
 ) -> tuple[float, float, float]:
-    """The threshold with the largest s - cost · m: s of `own` and m of `foreign` are within it.
-
-    >>> best_threshold(np.array([0.25, 0.5, 0.75, 2.0]), np.array([1.0, 1.5, 1.5, 3.0]))
-    (0.75, 0.75, 0.0)
-    """
+    """The threshold with the largest s - cost · m: s of `own` and m of `foreign` are within it."""
     thresholds = np.sort(own)
     s = np.arange(1, len(own) + 1) / len(own)
     m = np.searchsorted(np.sort(foreign), thresholds, side="right") / len(foreign)
@@ -229,10 +216,6 @@ def k_distances(
 
     Returns:
         (N,) float32 cosine distances, infinite in landmarks of at most k images.
-
-    >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]], dtype=np.float32)
-    >>> k_distances(rows, np.array([7, 7, 7, 9]), 1).astype(float).round(2).tolist()
-    [0.2, 0.2, 0.4, inf]
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     if k < 1:
@@ -264,13 +247,7 @@ def kth_nearest(queries: Rows, rows: Rows, k: int, *, is_same: bool = False) -> 
 
 
 def mask_self(block: np.ndarray, offset: int, value: float) -> None:
-    """Overwrite the pairs of a row with itself in a block whose rows begin at column `offset`.
-
-    >>> block = np.zeros((2, 3))
-    >>> mask_self(block, 1, 9)
-    >>> block.tolist()
-    [[0.0, 9.0, 0.0], [0.0, 0.0, 9.0]]
-    """
+    """Overwrite the pairs of a row with itself in a block whose rows begin at column `offset`."""
     own = np.arange(offset, offset + len(block))
     here = np.flatnonzero((own >= 0) & (own < block.shape[1]))
     block[here, own[here]] = value

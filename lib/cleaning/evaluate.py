@@ -1,8 +1,7 @@
 """Score a cleaning against the truth, where it is known: planted noise and planted views.
 
 The truth (`truth.csv`) comes with the miniature world or with planted noise; cleaning never reads
-it. `perfect_cluster_list` writes the training list of a cleaning without mistakes, the upper bound
-in an ablation.
+it.
 """
 
 import dataclasses
@@ -19,7 +18,6 @@ from lib.config import CleanConfig
 from lib.data import first_of
 
 SCORES = ("ari", "purity", "noise_precision", "noise_recall", "noise_f1", "kept")
-MIN_IMAGES = 2  # of a class in the perfect list
 
 
 def score_cleaning(images: pd.DataFrame, truth: np.ndarray) -> dict[str, float]:
@@ -35,9 +33,6 @@ def score_cleaning(images: pd.DataFrame, truth: np.ndarray) -> dict[str, float]:
         `purity`: share of the images left that belong to the commonest true class of their class;
         noise never does. `noise_precision`, `noise_recall` and `noise_f1` of the dropped images.
         `kept`: share of images left. A share of nothing is NaN.
-
-    Raises:
-        ValueError: if there is not one truth for each image.
 
     >>> images = pd.DataFrame({"label": [0, 0, 0, 1, -1, -1]})
     >>> scores = score_cleaning(images, np.array([5, 5, -1, 6, -1, 6]))
@@ -83,12 +78,10 @@ def score_radii(
     *,
     suspected_mislabels: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Score cleanings with other radii; the second radius follows the first.
+    """Score cleanings with other radii in rows of `eps` and the scores of `score_cleaning`.
 
-    Suspected mislabels do not depend on eps: giving them saves estimating them for every radius.
-
-    Returns:
-        One row per radius: `eps` and the scores of `score_cleaning`.
+    The second radius follows the first. Suspected mislabels do not depend on eps: giving them saves
+    estimating them for every radius.
     """
     found = []
     for eps in map(float, eps_values):
@@ -122,9 +115,6 @@ def read_truth(root: str | Path) -> pd.DataFrame | None:
     """Read `truth.csv` of a data folder, what each image really shows; None where there is none.
 
     Its columns are id, planted and shows, in the miniature world also split and view.
-
-    Raises:
-        ValueError: It is no CSV, or has no column id, or an id twice.
     """
     path = Path(root) / "truth.csv"
     if not path.is_file():
@@ -153,11 +143,10 @@ def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
     """Number the views of landmarks that `images` (id, landmark_id) truly show.
 
     Returns:
-        (N,) int64 in the order of `images`, -1 for planted noise. A landmark is one view where the
-        truth has no column view.
+        (N,) int64, -1 for planted noise. A landmark is one view where the truth has no column view.
 
     Raises:
-        ValueError: The truth lacks the column planted, or an image.
+        ValueError: if the truth lacks the column planted, or an image.
     """
     absent = images.loc[~images["id"].isin(truth["id"]), "id"]
     if len(absent):
@@ -176,16 +165,10 @@ def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
 def perfect_cluster_list(
     raw: pd.DataFrame, root: str | Path, path: str | Path, *, split: bool = True
 ) -> Path:
-    """Write `train_cluster.csv` as a cleaning without mistakes would; return `path`.
+    """Write `train_cluster.csv` of `raw` as a cleaning without mistakes would; return `path`.
 
-    Args:
-        raw: training images with id and landmark_id.
-        root: the data folder with `truth.csv`.
-        path: of the file to write.
-        split: whether the views of a landmark are classes of their own, as far as they are known.
-
-    Raises:
-        ValueError: if the data folder has no truth.
+    The views of a landmark are classes of their own with `split`, as far as `truth.csv` in the data
+    folder `root` tells them.
     """
     truth = read_truth(root)
     if truth is None:
@@ -195,5 +178,5 @@ def perfect_cluster_list(
         )
     truth = truth if split else truth.drop(columns="view", errors="ignore")
     images = raw[["id", "landmark_id"]].assign(label=true_classes(raw, truth))
-    images = images[images.groupby("label")["id"].transform("size") >= MIN_IMAGES]
+    images = images[images.groupby("label")["id"].transform("size") >= 2]
     return write_csv(cluster_table(images), path)

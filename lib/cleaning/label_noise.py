@@ -1,11 +1,9 @@
 """Suspected mislabels: images that another landmark explains better than their own.
 
-An option beyond GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.). DBSCAN sees one
-landmark at a time, so two wrong images of the same other place support each other. Here each image
-is also compared with the other landmarks most like it, as in the nearest-neighbour votes of the
-2019 winners ([17] of GLR20). The threshold is estimated from images that are moved to a random
-landmark: such positives and the unlabelled images tell the share of wrong labels (Elkan and Noto
-2008).
+An option beyond GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.): wrong images of one
+other place support each other in DBSCAN, so each image is also compared with the other landmarks
+most like it. The threshold is estimated from images that are moved to a random landmark: such
+positives and the unlabelled images tell the share of wrong labels (Elkan and Noto 2008).
 """
 
 from dataclasses import dataclass
@@ -49,7 +47,6 @@ class LabelNoise:
 
     @property
     def reason(self) -> str:
-        """One sentence for people."""
         return (
             f"another landmark explains {self.suspected_mislabels.mean():.1%} of the images so "
             f"much better that they are at least {self.odds:g} times as likely wrong as right, "
@@ -73,11 +70,8 @@ def estimate_label_noise(
     landmark, or none of two images, nothing is suspected.
 
     Args:
-        embeddings: (N, D) unit rows.
-        landmark_ids: (N,) integers.
         odds: how many times as likely wrong as right a suspected mislabel is.
         generator: moves images; a fixed one by default.
-        jobs: joblib's `n_jobs`.
 
     Raises:
         ValueError: as `cluster_landmarks`; if `odds` are not positive.
@@ -110,11 +104,6 @@ def fit_threshold(margins: np.ndarray, moved: np.ndarray, odds: float = ODDS) ->
     margin, so w is at most the smallest quotient of the two shares. An image is `odds` times as
     likely wrong as right where w times the density of the moved is that many times the density of
     the right ones.
-
-    >>> own = np.concatenate([np.linspace(-1, 0, 900), np.linspace(0.5, 1, 100)])
-    >>> noise = fit_threshold(own, np.linspace(0.5, 1, 1000))
-    >>> round(noise.wrong, 2), int(noise.suspected_mislabels.sum())
-    (0.1, 99)
     """
     known = np.sort(margins[np.isfinite(margins)])
     if not len(known) or not len(moved):

@@ -1,10 +1,8 @@
 """Map a function over the rows of every landmark, for embeddings that may exceed memory.
 
-The rows of many landmarks are gathered into tasks, checked and normalised in float32. Tasks run
-through joblib: in threads by default, otherwise on the backend that `joblib.parallel_config` names
-(processes, a Dask cluster). A task carries its own rows as they are stored (16 MiB of float16), so
-a worker needs neither the file nor much memory. Landmarks of more than `WHOLE` rows run alone in
-the calling process, which reads them slice by slice.
+Tasks of many landmarks run through joblib: in threads by default, otherwise on the backend that
+`joblib.parallel_config` names (processes, a Dask cluster). A task carries its own rows (16 MiB of
+float16). Landmarks of more than `WHOLE` rows run alone in the calling process, slice by slice.
 """
 
 import warnings
@@ -69,7 +67,8 @@ def map_landmarks(
     """Yield (indices into `landmark_ids`, result of `work` on these rows), task by task.
 
     `work(rows, sizes)` receives the unit rows of several landmarks, one landmark after the other
-    and each in its given order, and their sizes in descending order.
+    and each in its given order, and their sizes in descending order. Rows that are not of unit
+    length are normalised with a warning.
 
     Args:
         work: a function that can be pickled, for backends of other processes.
@@ -81,9 +80,6 @@ def map_landmarks(
 
     Raises:
         ValueError: if a row is zero or holds NaN or infinity.
-
-    Warns:
-        UserWarning: if rows are not of unit length; they are normalised.
     """
     _, inverse, counts = np.unique(landmark_ids, return_inverse=True, return_counts=True)
     order = np.lexsort((inverse, -counts[inverse]))  # the largest landmarks first
@@ -139,11 +135,7 @@ def _run(
 
 
 def unit_rows(raw: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, int]:
-    """Normalise rows in float32, and count those that were not of unit length.
-
-    Raises:
-        ValueError: naming the position of a row that is zero or holds NaN or infinity.
-    """
+    """Normalise rows in float32, count those of other than unit length, refuse zero and NaN."""
     rows = np.array(raw, dtype=np.float32)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     bad = ~np.isfinite(norms) | (norms == 0)

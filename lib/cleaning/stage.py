@@ -2,8 +2,7 @@
 
 Writes `train_cluster.csv`, which the second training stage of GLR20 (3rd place, Google Landmark
 Retrieval 2020, Mei et al.) reads, and beside it what became of every image (`images.csv`) and every
-landmark (`landmarks.csv`), and the radii that were tried (`sweep.csv`). Cleaning a second time, as
-GLR20 tried, is the same stage with the embeddings of the new model.
+landmark (`landmarks.csv`), and the radii that were tried (`sweep.csv`).
 """
 
 from dataclasses import dataclass
@@ -60,9 +59,6 @@ def make_cluster_list(
         embeddings: folder written by `lib.retrieval.embed`, or a `.npy` file of (N, D) rows; in the
             order of `table`.
         table: raw training images with id, landmark_id and path.
-        config: the settings of both passes.
-        folder: receives the tables.
-        jobs: joblib's `n_jobs`.
 
     Raises:
         ValueError: if embeddings and table do not fit each other or `clean`, or nothing is left.
@@ -123,11 +119,7 @@ def _write(result: CleaningResult, folder: Path, key: str) -> None:
 
 
 def read_cluster_list(folder: str | Path, table: pd.DataFrame) -> ClusterList:
-    """Read what `make_cluster_list` left in `folder`, with the paths of `table` (id, path).
-
-    Raises:
-        ValueError: if the folder holds no finished cleaning.
-    """
+    """Read what `make_cluster_list` left in `folder`, with the paths of `table` (id, path)."""
     folder = Path(folder)
     manifest = read_manifest(folder)
     if manifest is None or not {"eps", "relaxed_eps", "reason"} <= manifest.keys():

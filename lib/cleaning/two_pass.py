@@ -1,9 +1,8 @@
 """Cleaning: DBSCAN on every landmark and a relaxed second pass over its noise.
 
-GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), §2.1: clusters of the first model's
-embeddings separate indoor from outdoor views, each cluster becomes a class; the noise is clustered
-once more with a larger radius, which wins back rare views; what is noise even then is dropped. Two
-options go beyond the paper: suspected mislabels are dropped first (`lib.cleaning.label_noise`), and
+GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), §2.1: each cluster becomes a class;
+the noise is clustered once more with a larger radius, which wins back rare views; what is noise
+even then is dropped. Two options go beyond the paper: suspected mislabels are dropped first, and
 clusters of two views are split.
 """
 
@@ -50,8 +49,8 @@ class CleaningResult:
             first of equals), *split* (in another cluster of the first pass), *rescued* (in a
             cluster of the second pass), *dropped*. Dropped as: *suspected mislabel* (before both
             passes), *noise* (in no cluster of either), *small* (in a cluster that is too small).
-        landmarks: one row per landmark by ascending id: `landmark_id`, `images`, `clusters`,
-            `kept`, `split`, `rescued`, `dropped`; with no clusters if nothing is left of it.
+        landmarks: one row per landmark by ascending id: `landmark_id`, `images`, `clusters`, and
+            how many images have each status.
         config: the settings, with the radii that were used.
         reason: why these radii, and these suspected mislabels.
         sweep: one row per radius that was tried (`lib.cleaning.eps.sweep`); empty if eps was given.
@@ -93,21 +92,14 @@ def clean(
 
     The first pass clusters each landmark, the second its noise with the relaxed settings; clusters
     of fewer than `config.min_cluster_size` images are dropped. Labels ascend with the landmark id
-    and, within a landmark, with the cluster; without `config.split` a landmark is one class. Every
-    landmark's rows are read once.
+    and, within a landmark, with the cluster; without `config.split` a landmark is one class.
 
     Args:
-        embeddings: (N, D) unit rows.
-        landmark_ids: (N,) integers.
         config: the settings. An `eps` of 0 is replaced by that of `suggest_eps`, a `relaxed_eps` of
             0 by eps times `relaxation`.
         ids: (N,) unique names of the images, for the tables.
         suspected_mislabels: (N,) bool; images to drop before both passes. By default those of
             `estimate_label_noise` with `config.drop_suspected_mislabels`, otherwise none.
-        jobs: joblib's `n_jobs`.
-
-    Returns:
-        Tables that account for every image exactly once; empty for empty input.
 
     Raises:
         ValueError: as `cluster_landmarks`; if `ids` or `suspected_mislabels` do not fit, if
@@ -252,10 +244,6 @@ def split_two_views(
     interior. A view that changes continuously along one line is split, too. Clusters of more than
     `WHOLE` rows stay whole; each part has at least `min_samples` rows, and the part with the first
     row keeps the number.
-
-    >>> rows = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]]
-    >>> split_two_views(rows, np.array([6]), np.array([0, 0, 0, 0, 0, -1]), 2).tolist()
-    [0, 0, 0, 1, 1, -1]
     """
     cluster = cluster.copy()
     owner = np.repeat(np.arange(len(sizes)), sizes)
@@ -312,10 +300,6 @@ def two_part_silhouette(rows: np.ndarray, is_other: np.ndarray) -> np.ndarray:
 
     A row's mean distance to a set is one minus its product with their mean, so this equals
     scikit-learn's `silhouette_samples(metric="cosine")` without n² distances.
-
-    >>> rows = np.array([[1, 0], [1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
-    >>> two_part_silhouette(rows, np.array([False, False, True, True])).round(2).tolist()
-    [1.0, 1.0, 0.8, 0.5]
     """
     part = is_other.astype(np.int64)
     sizes = np.bincount(part, minlength=2)
@@ -392,12 +376,6 @@ def count_flow(images: pd.DataFrame) -> pd.DataFrame:
     Returns:
         Rows of `first` (after the first pass: kept, split, noise, small or suspected mislabel),
         `last` (their status) and `images`.
-
-    >>> images = pd.DataFrame(
-    ...     {"status": ["kept", "rescued", "dropped"], "dropped_as": ["", "", "noise"]}
-    ... )
-    >>> count_flow(images).to_numpy().tolist()
-    [['kept', 'kept', 1], ['noise', 'rescued', 1], ['noise', 'dropped', 1]]
     """
     last, fate = images["status"].astype(str), images["dropped_as"].astype(str)
     first = fate.where(last == "dropped", last.replace("rescued", "noise"))

@@ -27,7 +27,7 @@ from lib.retrieval.knn import (
     search,
 )
 from lib.retrieval.metrics import evaluate, mean_average_precision
-from lib.retrieval.ranking import Ranking, check_count, check_rows
+from lib.retrieval.ranking import Ranking, check_count
 from lib.retrieval.scoring import (
     bootstrap_interval,
     compare_steps,
@@ -60,7 +60,6 @@ __all__ = [
     "best_of",
     "bootstrap_interval",
     "check_count",
-    "check_rows",
     "check_table",
     "compare_steps",
     "embed",

@@ -1,8 +1,7 @@
 """Tables of embeddings that may be larger than memory: opened, checked and read in blocks.
 
-`read_embeddings` opens what `lib.retrieval.embed` wrote, as a memory map. Every search reads its
-tables through `blocks` in float32: a float16 memory map is never converted as a whole, a NaN is
-reported with its row, and the next block is read by a thread while the present one is used.
+Every search reads its tables through `blocks` in float32, one block ahead, and a NaN is reported
+with its row; a float16 memory map is never converted as a whole.
 """
 
 from collections.abc import Iterator
@@ -27,20 +26,14 @@ class EmbeddingTable(Protocol):
     ndim: int
     dtype: np.dtype
 
-    def __len__(self) -> int:
-        """N."""
-        ...
-
-    def __getitem__(self, item: slice | np.ndarray) -> np.ndarray:
-        """Rows by slice, or by an array of positions of any shape."""
-        ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, item: slice | np.ndarray) -> np.ndarray: ...
 
 
 class EmbeddingSubset:
-    """Chosen rows of a table, read on demand."""
+    """Rows of a table at the (M,) positions `chosen`, read on demand."""
 
     def __init__(self, embeddings: EmbeddingTable, chosen: np.ndarray) -> None:
-        """Keep the table and the (M,) row numbers."""
         self.embeddings, self.chosen = embeddings, chosen
         self.shape = (len(chosen), *embeddings.shape[1:])
         self.ndim, self.dtype = embeddings.ndim, embeddings.dtype
@@ -114,11 +107,7 @@ def open_rows(path: Path) -> np.ndarray:
 
 
 def check_table(embeddings: EmbeddingTable, what: str) -> None:
-    """Check that `embeddings` is an (N, D) table of numbers; `blocks` checks the values.
-
-    Raises:
-        ValueError: naming what was found instead.
-    """
+    """Check that `embeddings` is an (N, D) table of numbers; `blocks` checks the values."""
     if getattr(embeddings, "ndim", None) != 2:
         raise ValueError(
             f"expected {what} as an (N, D) array, found"

@@ -1,8 +1,7 @@
 """The official metrics of Google Landmark Retrieval: mAP@100, precisions and first hits.
 
-Definitions are those of the DELF scoring code and of Kaggle's metric page: average precision is
-divided by min(|relevant|, k), and a repeated id keeps its rank and earns nothing.
-`python -m lib.retrieval score` prints them for a submission file.
+Defined as in the DELF scoring code and on Kaggle's metric page: average precision is divided by
+min(|relevant|, k), and a repeated id keeps its rank and earns nothing.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,10 +24,10 @@ def mean_average_precision(
 
     The mean over all queries of the solution of
     1 / min(|relevant|, k) · Σ over ranks i ≤ k that hit of (hits up to i) / i.
-    A query without predictions counts 0.
 
     Args:
-        predictions: query id to ranked gallery ids, best first, or a `Ranking` with ids.
+        predictions: query id to ranked gallery ids, best first, or a `Ranking` with ids; a query
+            without predictions counts 0.
         solution: query id to the set of relevant gallery ids.
         k: how many predictions count; as many as a `Ranking` holds, else the official 100.
 
@@ -61,9 +60,6 @@ def per_query(
         A row per query in the order of the solutions: usage, query, relevant (how many there are),
         AP@k, P@1, P@5, … up to k (missing predictions count as wrong), first hit (from 1; k + 1
         without one).
-
-    Raises:
-        ValueError: if a predicted query is in no solution and not ignored.
     """
     k = counted(predictions, k)
     ranked = _as_mapping(predictions)
@@ -96,11 +92,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Tabulate the official metrics per usage, and per group where groups are given.
 
-    Arguments and errors are those of `per_query`.
-
-    Args:
-        groups: query id to the name of its group (a continent, a country); a query that it lacks
-            belongs to the group "".
+    `groups` names the group (a continent, a country) of query ids, "" for others. The other
+    arguments, and errors, are those of `per_query`.
 
     Returns:
         A row per usage with queries (and group); columns queries, mAP@k, P@1, P@5, …, mean and
@@ -114,12 +107,14 @@ def evaluate(
     if groups is not None:
         table["group"] = [groups.get(query, "") for query in table["query"]]
         by = ["usage", "group"]
-    means = {f"P@{n}": (f"P@{n}", "mean") for n in PRECISIONS if n <= k}
-    return table.groupby(by, sort=groups is not None).agg(
-        **{"queries": ("query", "size"), f"mAP@{k}": (f"AP@{k}", "mean")},
-        **means,
-        **{"mean first hit": ("first hit", "mean"), "median first hit": ("first hit", "median")},
-    )
+    columns = {
+        "queries": ("query", "size"),
+        f"mAP@{k}": (f"AP@{k}", "mean"),
+        **{f"P@{n}": (f"P@{n}", "mean") for n in PRECISIONS if n <= k},
+        "mean first hit": ("first hit", "mean"),
+        "median first hit": ("first hit", "median"),
+    }
+    return table.groupby(by, sort=groups is not None).agg(**columns)
 
 
 def counted(predictions: Predictions, k: int | None = None) -> int:
@@ -130,7 +125,6 @@ def counted(predictions: Predictions, k: int | None = None) -> int:
 
 
 def refuse_unknown(predicted: Collection[str], known: Collection[str]) -> None:
-    """Refuse predictions for queries that are not known."""
     unknown = [query for query in predicted if query not in known]
     if unknown:
         raise ValueError(

@@ -1,8 +1,7 @@
 """Scores of a ranking per query, and how much better one ranking is than another.
 
-Settings are chosen on Public queries and reported on Private ones. Every mean has a percentile
-bootstrap interval over queries (Efron 1979), and every gain the interval of its paired difference:
-what makes a query hard is the same for both rankings and cancels.
+Settings are chosen on Public queries and reported on Private ones. Every mean and every paired gain
+has a percentile bootstrap interval over queries (Efron 1979).
 """
 
 from collections.abc import Mapping, Sequence
@@ -106,20 +105,14 @@ def bootstrap_interval(
 ) -> Interval:
     """Estimate the percentile interval of the mean of `values`, one per query.
 
-    One value, or equal values, give an interval of no width.
-
     Args:
-        values: (Q,) numbers.
+        values: (Q,) numbers; one value, or equal ones, give an interval of no width.
         generator: source of the draws.
         resamples: how many times the queries are drawn with replacement.
         level: share of the resampled means inside, between 0 and 1.
 
     Raises:
-        ValueError: if there is no value, one is not finite, or `level` or `resamples` is out of
-            range.
-
-    >>> bootstrap_interval([0.5, 0.5], generator=np.random.default_rng(0))
-    Interval(mean=0.5, low=0.5, high=0.5)
+        ValueError: if there is no value, one is not finite, or an option is out of range.
     """
     from scipy import stats  # half a second to import
 
