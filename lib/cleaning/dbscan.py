@@ -44,15 +44,11 @@ def cluster_landmarks(
     """Cluster every landmark by itself, as scikit-learn's `DBSCAN(metric="cosine")` does.
 
     Two rows are neighbours if `1 - a·b <= eps` in float32; scikit-learn sums in another order, so a
-    pair within about 1e-6 of eps may fall on the other side. Memory beyond the input stays below
-    about 300 MiB per concurrent task (D = 512). Rows of other than unit length are normalised with
-    a warning.
+    pair within about 1e-6 of eps may fall on the other side. Rows of other than unit length are
+    normalised with a warning. A task takes about 300 MiB beyond the input (D = 512).
 
     Returns:
         (N,) int64 labels from 0 in every landmark; -1 is noise.
-
-    Raises:
-        ValueError: if an argument does not fit, or if a row is zero or holds NaN or infinity.
 
     >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]], dtype=np.float32)
     >>> cluster_landmarks(rows, np.array([7, 7, 7, 9]), eps=0.3, min_samples=2).tolist()

@@ -47,9 +47,6 @@ def suggest_eps(
     m(eps) the share of images moved to a random other landmark with as many there. The suggestion
     maximises s - m (Youden's index) on up to 50,000 images of whole landmarks. Images where (N,)
     `without` is true are left out; `generator` draws landmarks and moves images.
-
-    Raises:
-        ValueError: as `cluster_landmarks`; if fewer than two landmarks have `min_samples` images.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     check_settings(1, min_samples)
@@ -108,8 +105,8 @@ def measure_moves(
     """Move a random image of another landmark to the landmark `ids` of each of the `positions`.
 
     Returns:
-        (P,) distances from the images to the k-th nearest other one of their landmark; (P,) the
-        same of the moved images in the landmarks they were moved to; (P,) which these are.
+        (P,) distances to the k-th nearest other image of the landmark, (P,) the same of the moved
+        images where they were moved to, and (P,) which these are.
     """
     _, first, inverse, counts = np.unique(
         ids, return_index=True, return_inverse=True, return_counts=True
@@ -160,9 +157,6 @@ def sweep(
         share of landmarks without a cluster; `silhouette` of the kept among about 2,000 images of
         evenly spread landmarks (cosine; NaN with fewer than two classes); `agreement`, the adjusted
         Rand index with the row before, each dropped image a class of its own.
-
-    Raises:
-        ValueError: as `cluster_landmarks`, or if the radii do not ascend.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     eps_values = [float(eps) for eps in eps_values]
@@ -210,12 +204,10 @@ def _silhouette(distance: np.ndarray, labels: np.ndarray) -> float:
 def k_distances(
     embeddings: np.ndarray, landmark_ids: np.ndarray, k: int, *, jobs: int = -1
 ) -> np.ndarray:
-    """Measure the distance from each image to the k-th nearest other image of its landmark.
+    """(N,) cosine distances from each image to the k-th nearest other image of its landmark.
 
-    An image is a core image of DBSCAN if this is at most eps, for k = min_samples - 1.
-
-    Returns:
-        (N,) float32 cosine distances, infinite in landmarks of at most k images.
+    Infinite in landmarks of at most k images. An image is a core image of DBSCAN if this is at most
+    eps, for k = min_samples - 1.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     if k < 1:

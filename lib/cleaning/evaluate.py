@@ -1,7 +1,6 @@
 """Score a cleaning against the truth, where it is known: planted noise and planted views.
 
-The truth (`truth.csv`) comes with the miniature world or with planted noise; cleaning never reads
-it.
+The truth (`truth.csv`) comes with the miniature world; cleaning never reads it.
 """
 
 import dataclasses
@@ -21,23 +20,15 @@ SCORES = ("ari", "purity", "noise_precision", "noise_recall", "noise_f1", "kept"
 
 
 def score_cleaning(images: pd.DataFrame, truth: np.ndarray) -> dict[str, float]:
-    """Score the labels of `CleaningResult.images` against the truth.
+    """Score the `label` of `images` against (N,) true classes in the same order, -1 for noise.
 
-    Args:
-        images: with `label`.
-        truth: (N,) integers in the same order: the true class of each image, -1 for noise (a wrong
-            label, or no landmark at all).
+    Noise is a wrong label, or no landmark at all.
 
     Returns:
         `ari`: adjusted Rand index, each dropped image and each noise image a class of its own.
         `purity`: share of the images left that belong to the commonest true class of their class;
         noise never does. `noise_precision`, `noise_recall` and `noise_f1` of the dropped images.
         `kept`: share of images left. A share of nothing is NaN.
-
-    >>> images = pd.DataFrame({"label": [0, 0, 0, 1, -1, -1]})
-    >>> scores = score_cleaning(images, np.array([5, 5, -1, 6, -1, 6]))
-    >>> {name: round(score, 2) for name, score in scores.items() if name != "ari"}
-    {'purity': 0.75, 'noise_precision': 0.5, 'noise_recall': 0.5, 'noise_f1': 0.5, 'kept': 0.67}
     """
     labels, truth = images["label"].to_numpy(), np.asarray(truth)
     if truth.shape != labels.shape:
@@ -99,8 +90,7 @@ def score_descriptors(
 ) -> pd.DataFrame:
     """Score every named cleaning by every named descriptor, at the radii suggested for each.
 
-    Returns:
-        One row per pair: `descriptor`, `cleaning`, `eps` and the scores of `score_cleaning`.
+    A row per pair has `descriptor`, `cleaning`, `eps` and the scores of `score_cleaning`.
     """
     found = []
     for descriptor, rows in descriptors.items():
@@ -144,9 +134,6 @@ def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
 
     Returns:
         (N,) int64, -1 for planted noise. A landmark is one view where the truth has no column view.
-
-    Raises:
-        ValueError: if the truth lacks the column planted, or an image.
     """
     absent = images.loc[~images["id"].isin(truth["id"]), "id"]
     if len(absent):

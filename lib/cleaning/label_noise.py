@@ -69,12 +69,7 @@ def estimate_label_noise(
     takes about ten times as long as one pass of DBSCAN, and some 320 bytes per image. With one
     landmark, or none of two images, nothing is suspected.
 
-    Args:
-        odds: how many times as likely wrong as right a suspected mislabel is.
-        generator: moves images; a fixed one by default.
-
-    Raises:
-        ValueError: as `cluster_landmarks`; if `odds` are not positive.
+    A suspected mislabel is `odds` times as likely wrong as right. The `generator` moves images.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     if not odds > 0:
@@ -171,10 +166,8 @@ def measure_support(
     """Measure the support of every image in its own landmark, and of `images` in `landmarks`.
 
     The support is the similarity to the nearest image of the landmark, which may be a wrong one,
-    plus that to its mean, which may miss a rare view; the image itself is left out of both.
-
-    Returns:
-        Like `owner` and like `images`: float32, minus infinity in a landmark of no other image.
+    plus that to its mean, which may miss a rare view; the image itself is left out of both. It is
+    minus infinity in a landmark of no other image.
     """
     ids = np.concatenate([owner, landmarks])
     positions = np.concatenate([np.arange(len(owner)), images])  # members come before others

@@ -14,17 +14,10 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
+from lib.cleaning import per_landmark
 from lib.cleaning.dbscan import check_settings, dbscan_labels
 from lib.cleaning.eps import Suggestion, suggest_eps
 from lib.cleaning.label_noise import estimate_label_noise
-from lib.cleaning.per_landmark import (
-    TASK_ROWS,
-    WHOLE,
-    Rows,
-    check_embeddings,
-    map_landmarks,
-    select_rows,
-)
 from lib.config import CleanConfig
 
 STATUSES = ("kept", "split", "rescued", "dropped")
@@ -100,12 +93,8 @@ def clean(
         ids: (N,) unique names of the images, for the tables.
         suspected_mislabels: (N,) bool; images to drop before both passes. By default those of
             `estimate_label_noise` with `config.drop_suspected_mislabels`, otherwise none.
-
-    Raises:
-        ValueError: as `cluster_landmarks`; if `ids` or `suspected_mislabels` do not fit, if
-            `relaxed_eps < eps`, or if there is too little to suggest a radius from.
     """
-    embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
+    embeddings, landmark_ids = per_landmark.check_embeddings(embeddings, landmark_ids)
     names = None if ids is None else _check_ids(ids, len(embeddings))
     reasons = []
     if suspected_mislabels is None and config.drop_suspected_mislabels:
@@ -120,7 +109,7 @@ def clean(
     distance = np.full(len(cluster), np.nan, dtype=np.float32)
     options = {"positions": trusted, "what": "cleaning", "jobs": jobs}
     work = partial(two_pass_dbscan, config=config)
-    for at, found in map_landmarks(work, embeddings, landmark_ids[trusted], **options):
+    for at, found in per_landmark.map_landmarks(work, embeddings, landmark_ids[trusted], **options):
         at = trusted[at]
         cluster[at], is_rescued[at], distance[at] = found
     images = assign_status(landmark_ids, cluster, is_rescued, suspected, config)
@@ -179,7 +168,7 @@ def _check_suspected(suspected: np.ndarray | None, count: int) -> np.ndarray:
 
 
 def two_pass_dbscan(
-    rows: Rows, sizes: np.ndarray, config: CleanConfig
+    rows: per_landmark.Rows, sizes: np.ndarray, config: CleanConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cluster landmarks, then the noise of each, and measure distances to the classes' means.
 
@@ -198,13 +187,13 @@ def two_pass_dbscan(
         noise = noise[np.lexsort((owner, -counts[owner]))]  # the largest landmarks first
         settings = (config.relaxed_eps,), config.relaxed_min_samples
         counts = np.sort(counts[counts > 0])[::-1]
-        cluster[noise] = dbscan_labels(select_rows(rows, noise), counts, *settings)[0]
+        cluster[noise] = dbscan_labels(per_landmark.select_rows(rows, noise), counts, *settings)[0]
         is_rescued[noise] = cluster[noise] >= 0
     return cluster, is_rescued, _distances(rows, sizes, cluster, is_rescued, config)
 
 
 def _distances(
-    rows: Rows,
+    rows: per_landmark.Rows,
     sizes: np.ndarray,
     cluster: np.ndarray,
     is_rescued: np.ndarray,
@@ -218,7 +207,8 @@ def _distances(
     large = count[which] >= config.min_cluster_size
     group = np.full(len(cluster), -1)
     group[held[large]] = which[large] if config.split else owner[held[large]]
-    parts = [slice(start, start + TASK_ROWS) for start in range(0, len(rows), TASK_ROWS)]
+    step = per_landmark.TASK_ROWS
+    parts = [slice(start, start + step) for start in range(0, len(rows), step)]
     means = sum(_sums(rows[part], group[part], group.max() + 1) for part in parts)
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     distance = np.full(len(cluster), np.nan, dtype=np.float32)
@@ -236,14 +226,13 @@ def _sums(rows: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
 
 
 def split_two_views(
-    rows: Rows, sizes: np.ndarray, cluster: np.ndarray, min_samples: int
+    rows: per_landmark.Rows, sizes: np.ndarray, cluster: np.ndarray, min_samples: int
 ) -> np.ndarray:
     """Split clusters in two, and the parts again, as long as both parts stand on their own.
 
     DBSCAN follows chains: in a large landmark a few odd images are enough to join its front to its
-    interior. A view that changes continuously along one line is split, too. Clusters of more than
-    `WHOLE` rows stay whole; each part has at least `min_samples` rows, and the part with the first
-    row keeps the number.
+    interior. Clusters of more than `WHOLE` rows stay whole; each part has at least `min_samples`
+    rows, and the part with the first row keeps the number.
     """
     cluster = cluster.copy()
     owner = np.repeat(np.arange(len(sizes)), sizes)
@@ -253,7 +242,7 @@ def split_two_views(
     key = owner[held] * len(cluster) + cluster[held]
     ends = np.cumsum(np.unique(key, return_counts=True)[1])
     members = np.split(held[np.argsort(key, kind="stable")], ends[:-1])
-    todo = [own for own in reversed(members) if 2 * min_samples <= len(own) <= WHOLE]
+    todo = [own for own in reversed(members) if 2 * min_samples <= len(own) <= per_landmark.WHOLE]
     while todo:
         own = todo.pop()
         is_other = second_view(rows[own], min_samples)
@@ -298,8 +287,8 @@ def second_view(rows: np.ndarray, min_samples: int) -> np.ndarray | None:
 def two_part_silhouette(rows: np.ndarray, is_other: np.ndarray) -> np.ndarray:
     """(n,) silhouettes of unit rows in two parts, by cosine distance (Rousseeuw 1987).
 
-    A row's mean distance to a set is one minus its product with their mean, so this equals
-    scikit-learn's `silhouette_samples(metric="cosine")` without n² distances.
+    Equals scikit-learn's `silhouette_samples(metric="cosine")` without n² distances, as a row's
+    mean distance to a set is one minus its product with their mean.
     """
     part = is_other.astype(np.int64)
     sizes = np.bincount(part, minlength=2)
@@ -319,12 +308,7 @@ def assign_status(
     suspected: np.ndarray,
     config: CleanConfig,
 ) -> pd.DataFrame:
-    """Number the clusters that are large enough, and assign a status to every image.
-
-    Returns:
-        N rows of `landmark_id`, `cluster`, `label`, `status` and `dropped_as`, as in
-        `CleaningResult.images`.
-    """
+    """Number the clusters that are large enough, and assign a status to every image."""
     total = max(len(cluster), 1)
     landmark = np.unique(landmark_ids, return_inverse=True)[1]
     held = np.flatnonzero(cluster >= 0)
@@ -338,19 +322,17 @@ def assign_status(
     first_of_owner = np.searchsorted(owner, owner)
     best = np.lexsort((-size[large], rescued, owner))[first_of_owner]
     code = np.where(rescued, 2, np.where(best == np.arange(len(owner)), 0, 1))
+    code = np.append(code, 3)[number]
     within = np.arange(len(owner)) - first_of_owner
     label = np.arange(len(owner)) if config.split else np.unique(owner, return_inverse=True)[1]
     fate = np.where(suspected, 1, np.where(cluster < 0, 2, np.where(number < 0, 3, 0)))
 
-    def of_images(of_cluster: np.ndarray, dropped: int) -> np.ndarray:
-        return np.append(of_cluster, dropped)[number]
-
     return pd.DataFrame(
         {
             "landmark_id": landmark_ids,
-            "cluster": of_images(within, -1),
-            "label": of_images(label, -1),
-            "status": pd.Categorical.from_codes(of_images(code, 3), categories=STATUSES),
+            "cluster": np.append(within, -1)[number],
+            "label": np.append(label, -1)[number],
+            "status": pd.Categorical.from_codes(code, categories=STATUSES),
             "dropped_as": pd.Categorical.from_codes(fate, categories=DROPPED_AS),
         }
     )
@@ -373,9 +355,8 @@ def count_by_landmark(images: pd.DataFrame) -> pd.DataFrame:
 def count_flow(images: pd.DataFrame) -> pd.DataFrame:
     """Count `CleaningResult.images` on every way through both passes that has some.
 
-    Returns:
-        Rows of `first` (after the first pass: kept, split, noise, small or suspected mislabel),
-        `last` (their status) and `images`.
+    Columns: `first` (after the first pass: kept, split, noise, small or suspected mislabel), `last`
+    (their status) and `images`.
     """
     last, fate = images["status"].astype(str), images["dropped_as"].astype(str)
     first = fate.where(last == "dropped", last.replace("rescued", "noise"))

@@ -4,7 +4,7 @@ Embedding of images, exact and approximate search, the official metrics with boo
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lib.data import read_solution
 from lib.retrieval.ann_index import ApproximateIndex, index_if_large
@@ -37,15 +37,6 @@ from lib.retrieval.scoring import (
     score_queries,
 )
 from lib.retrieval.submission import write_submission
-
-if TYPE_CHECKING:
-    from lib.retrieval.embedding import (
-        embed,
-        embed_and_search,
-        embed_evaluation,
-        extract_embeddings,
-        largest_size,
-    )
 
 __all__ = [
     "BLOCK",

@@ -44,9 +44,8 @@ class Neighbours(NamedTuple):
 class ApproximateIndex:
     """A saved index over the (N, D) embeddings `rows`; `read_index` makes it.
 
-    A query looks into `probes` cells; at least `candidates` rows are scored again for each, and
-    `sample` queries of every search are also searched exactly. More of each find more, or tell
-    more exactly how many are found, and take longer.
+    A query looks into `probes` cells and scores at least `candidates` rows again; `sample` queries
+    of every search are also searched exactly, for the recall.
     """
 
     rows: EmbeddingTable
@@ -126,11 +125,8 @@ def read_index(
 ) -> ApproximateIndex:
     """Open the index that `build_index` saved in `folder` for `rows`.
 
-    A query looks into `probes` cells, by default a twelfth of them and at least 8; `options` are
-    `candidates` and `sample` of `ApproximateIndex`.
-
-    Raises:
-        ValueError: if there is no finished index, or it is of another number or width of rows.
+    `probes` are by default a twelfth of the cells, at least 8; `options` are `candidates` and
+    `sample` of `ApproximateIndex`. An index of another number or width of rows is refused.
     """
     index = open_index(folder)
     if index is None:
@@ -160,9 +156,6 @@ def build_index(
 
     Does nothing when the folder already holds the index of rows with these values, and goes on from
     the training of a killed run. Takes minutes for millions of rows, and less than a gigabyte.
-
-    Raises:
-        ValueError: if rows are no table of finite numbers, or too few for an index or its cells.
     """
     check_table(rows, "rows to index")
     cells = cells or round(2 * len(rows) ** 0.5)
@@ -217,13 +210,10 @@ def _save(index: faiss.Index, folder: Path, key: str, **facts: int) -> None:
 
 
 def _projection(rows: np.ndarray, generator: np.random.Generator) -> faiss.LinearTransform:
-    """Onto the directions of largest second moment, rotated at random so that codes share them.
-
-    Unlike PCA it subtracts no mean, so that inner products stay what they are.
-    """
+    """Onto the directions of largest second moment, rotated at random so that codes share them."""
     width = rows.shape[1]
     kept = max(1, min(PROJECTED, width) // 2 * 2)
-    _, directions = np.linalg.eigh((rows.T @ rows).astype(np.float64))
+    _, directions = np.linalg.eigh((rows.T @ rows).astype(np.float64))  # no mean is subtracted
     turned, _ = np.linalg.qr(generator.standard_normal((kept, kept)))
     matrix = (turned @ directions[:, ::-1][:, :kept].T).astype(np.float32)
     projection = faiss.LinearTransform(width, kept, False)

@@ -34,11 +34,7 @@ UNREADABLE = "unreadable.txt"  # paths of images that counted as grey in the blo
 
 
 def sizes(config: InferenceConfig) -> tuple[int, ...]:
-    """The side of every view in pixels.
-
-    >>> sizes(InferenceConfig(448, scales=(0.707, 1.0, 1.414)))
-    (320, 448, 640)
-    """
+    """The side of every view in pixels."""
     return tuple(
         config.size if scale == 1 else max(STEP, STEP * round(config.size * scale / STEP))
         for scale in config.scales
@@ -46,11 +42,7 @@ def sizes(config: InferenceConfig) -> tuple[int, ...]:
 
 
 def largest_size(config: InferenceConfig) -> int:
-    """The side at which images are read; smaller views are resized from it.
-
-    Raises:
-        ValueError: if there is no scale, or one is not positive.
-    """
+    """The side at which images are read; smaller views are resized from it."""
     if not config.scales or min(config.scales) <= 0:
         raise ValueError(
             f"expected one or more positive scales, found {config.scales}; (1.0,) is one plain view"
@@ -102,12 +94,10 @@ def embed(
     """Embed the images of `table` (columns id, path under `root`) and return `folder`.
 
     Does nothing when the folder holds these images' embeddings from this checkpoint, and embeds
-    only the missing blocks when it holds some of them. `read_embeddings` reads the result: rows
-    (N, D) float16 and ids in the order of the table.
+    only the missing blocks when it holds some of them. `read_embeddings` reads the result.
 
     Raises:
-        ValueError: if a scale is not positive, too many images are unreadable, or an embedding is
-            not finite.
+        ValueError: if too many images are unreadable, or an embedding is not finite.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
     origin = artifacts.read_fingerprint(checkpoint.parent)

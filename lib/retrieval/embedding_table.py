@@ -57,11 +57,7 @@ class Embeddings:
 
 
 def read_embeddings(folder: str | Path) -> Embeddings:
-    """Open a finished folder of `lib.retrieval.embed`; the rows stay on disk until they are used.
-
-    Raises:
-        ValueError: if the folder holds no finished embeddings, or another number of ids than rows.
-    """
+    """Open a finished folder of `lib.retrieval.embed`; the rows stay on disk until used."""
     folder = Path(folder)
     if read_fingerprint(folder) is None:
         raise ValueError(f"expected finished embeddings in {folder}, found none; run embed first")
@@ -83,11 +79,7 @@ def read_embeddings(folder: str | Path) -> Embeddings:
 
 
 def open_rows(path: Path) -> np.ndarray:
-    """Open the (N, D) floating-point rows of a `.npy` file as a memory map.
-
-    Raises:
-        ValueError: naming the file and what it holds instead.
-    """
+    """Open the (N, D) floating-point rows of a `.npy` file as a memory map, and nothing else."""
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
         found = f"{rows.dtype} of shape {rows.shape}" if isinstance(rows, np.ndarray) else "many"
@@ -128,11 +120,7 @@ class Block(NamedTuple):
 
 
 def blocks(embeddings: EmbeddingTable, block: int, what: str) -> Iterator[Block]:
-    """Yield the table in blocks of `block` rows, reading one block ahead.
-
-    Raises:
-        ValueError: at the first row that holds a NaN or an infinity.
-    """
+    """Yield the table in blocks of `block` rows, reading one ahead; refuse NaN and infinity."""
     starts = range(0, len(embeddings), block)
     shape = (min(block, len(embeddings)), embeddings.shape[1])
     is_ready = isinstance(embeddings, np.ndarray) and embeddings.dtype == np.float32

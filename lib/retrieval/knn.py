@@ -54,18 +54,15 @@ def search(
 ) -> Ranking:
     """Rank the `k` gallery images of largest inner product, best first, ties by position.
 
-    With rows of unit norm the score is the cosine similarity.
+    With rows of unit norm the score is the cosine similarity. Either table may be empty.
 
     Args:
-        queries: (Q, D) embeddings; Q may be 0.
-        gallery: (N, D) embeddings, may be a memory map larger than memory; N may be 0.
+        queries: (Q, D) embeddings.
+        gallery: (N, D) embeddings, may be a memory map larger than memory.
         k: images per query; all of a smaller gallery.
         query_ids: (Q,) ids, for a ranking that can be scored and submitted; so are `gallery_ids`.
         index: of the gallery; given, the search is approximate and prints its recall.
         block: gallery rows in memory at a time. The result does not depend on it.
-
-    Raises:
-        ValueError: if the number of ids is not the number of rows, and as `nearest`.
 
     >>> search(np.eye(2), np.array([[0.6, 0.8], [1.0, 0.0]]), k=5).positions.tolist()
     [[1, 0], [0, 1]]
@@ -94,10 +91,6 @@ def nearest(
 
     Returns:
         (Q, k) float32 scores, best first, and (Q, k) int64 positions, ascending among equals.
-
-    Raises:
-        ValueError: if an array is not a table of finite numbers, widths differ, k < 1, or the index
-            is of another number of rows or given with a term.
     """
     if index is not None:
         if len(index) != len(gallery):

@@ -31,9 +31,6 @@ def mean_average_precision(
         solution: query id to the set of relevant gallery ids.
         k: how many predictions count; as many as a `Ranking` holds, else the official 100.
 
-    Raises:
-        ValueError: if a predicted query is not in the solution, or a query has nothing relevant.
-
     >>> mean_average_precision({"q": ["a", "x", "x", "b"]}, {"q": {"a", "b"}})  # (1/1 + 2/4) / 2
     0.75
     """
@@ -50,11 +47,8 @@ def per_query(
 ) -> pd.DataFrame:
     """Tabulate the official metrics of every query.
 
-    Args:
-        predictions: for the queries of all usages together, ignored ones included.
-        solutions: usage to solution, as `read_solution` gives it.
-        ignored: query ids that may be predicted and do not count (`read_ignored`).
-        k: how many predictions count, as for `mean_average_precision`.
+    `solutions` is what `read_solution` gives; queries that are `ignored` may be predicted and do
+    not count. `k` is that of `mean_average_precision`.
 
     Returns:
         A row per query in the order of the solutions: usage, query, relevant (how many there are),
@@ -90,10 +84,9 @@ def evaluate(
     groups: Mapping[str, str] | None = None,
     k: int | None = None,
 ) -> pd.DataFrame:
-    """Tabulate the official metrics per usage, and per group where groups are given.
+    """Tabulate the official metrics per usage, and per group where `groups` names one of queries.
 
-    `groups` names the group (a continent, a country) of query ids, "" for others. The other
-    arguments, and errors, are those of `per_query`.
+    A query that has no group belongs to the group "". Other arguments are those of `per_query`.
 
     Returns:
         A row per usage with queries (and group); columns queries, mAP@k, P@1, P@5, …, mean and

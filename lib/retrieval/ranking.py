@@ -24,9 +24,6 @@ class Ranking:
         query_ids: (Q,) distinct ids, or None.
         gallery_ids: (N,) distinct ids of the whole gallery, or None.
 
-    Raises:
-        ValueError: if shapes, order, range or ids contradict the above.
-
     >>> ranking = Ranking([[0.9, 0.4]], [[2, 0]], query_ids=["q"], gallery_ids=["a", "b", "c"])
     >>> ranking.predictions()
     {'q': ['c', 'a']}
@@ -130,11 +127,7 @@ class Ranking:
 
     @classmethod
     def load(cls, path: str | Path) -> "Ranking":
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: if the file is no ranking, or its contents contradict each other.
-        """
+        """Read what `save` wrote."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 fields = {name: file[name] for name in FIELDS if name in file.files}

@@ -44,8 +44,8 @@ def map_by_continent(steps: Mapping[str, pd.DataFrame], *, fewest: int = 3) -> p
     """mAP over all queries of each continent, for each table of `score_queries`.
 
     Returns:
-        One row per continent with at least `fewest` queries: continent, queries, and a column per
-        step; the largest continent first.
+        One row per continent with at least `fewest` queries, the largest first: continent, queries,
+        and a column per step.
     """
     columns = {
         step: scores.groupby("continent")["average_precision"].mean()
@@ -63,9 +63,6 @@ def compare_steps(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.Dat
     Returns:
         One row per step: step, public, private (mAP), low, high (95 % interval of private),
         gain, gain_low, gain_high (paired difference on Private from the step above; NaN first).
-
-    Raises:
-        ValueError: if a step has no Private query, or other queries than the one before.
     """
     rows, before = [], None
     for step, scores in steps.items():
@@ -103,16 +100,10 @@ def bootstrap_interval(
     resamples: int = 10_000,
     level: float = 0.95,
 ) -> Interval:
-    """Estimate the percentile interval of the mean of `values`, one per query.
+    """Estimate the percentile interval of the mean of (Q,) `values`, one per query.
 
-    Args:
-        values: (Q,) numbers; one value, or equal ones, give an interval of no width.
-        generator: source of the draws.
-        resamples: how many times the queries are drawn with replacement.
-        level: share of the resampled means inside, between 0 and 1.
-
-    Raises:
-        ValueError: if there is no value, one is not finite, or an option is out of range.
+    The queries are drawn `resamples` times with replacement; a share `level` of the resampled means
+    lies inside. One value, or equal ones, give an interval of no width.
     """
     from scipy import stats  # half a second to import
 
@@ -147,13 +138,6 @@ def paired_gain(
     """Estimate the 95 % interval of the mean of `after - before` over the same queries.
 
     Values are matched by their index, the query ids; where `before` is None all is NaN.
-
-    Raises:
-        ValueError: if the two are not about the same queries, and as `bootstrap_interval`.
-
-    >>> after, before = pd.Series([0.75, 1.0]), pd.Series([0.5, 0.75])
-    >>> paired_gain(after, before, generator=np.random.default_rng(0))
-    Interval(mean=0.25, low=0.25, high=0.25)
     """
     if before is None:
         return Interval(np.nan, np.nan, np.nan)

@@ -29,6 +29,9 @@ def write_submission(
 ) -> Path:
     """Write ranked ids as `id,images`, every query exactly once, and return `path`.
 
+    Nothing is written if a query is missing, unknown or repeated, or a row has an unknown or
+    repeated id or another number of ids.
+
     Args:
         predictions: a `Ranking` with ids, or query id to ranked gallery ids, best first.
         query_ids: all queries, in the order of the file unless `sample` gives another.
@@ -36,10 +39,6 @@ def write_submission(
         sample: the ids of `sample_submission.csv`, whose order is kept.
         k: ids per row, or the whole of a smaller gallery; by default as many as a `Ranking` holds,
             at most the official 100.
-
-    Raises:
-        ValueError: if a query is missing, unknown or repeated, or a row has an unknown or repeated
-            id or another number of ids; nothing is written then.
     """
     k = min(counted(predictions), OFFICIAL) if k is None else k
     if isinstance(predictions, Ranking):
@@ -63,11 +62,7 @@ def write_submission(
 def check_submission(
     path: str | Path, query_ids: Ids, gallery_ids: Ids, *, k: int = OFFICIAL
 ) -> dict[str, list[str]]:
-    """Read a submission file as query id to ranked gallery ids, checked as Kaggle would.
-
-    Raises:
-        ValueError: as `write_submission`, or if the header is not `id,images`.
-    """
+    """Read a submission file as query id to ranked gallery ids, checked as Kaggle would."""
     predictions = read_submission(path)
     try:
         _check(predictions, check_ids(query_ids, "query").tolist(), gallery_ids, k)

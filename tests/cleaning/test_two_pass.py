@@ -338,7 +338,7 @@ def test_clean_reads_landmarks_of_any_size(monkeypatch, whole: int):
 @pytest.mark.parametrize("whole", [10**6, 40])
 def test_distance_is_to_the_mean_of_the_class(monkeypatch, split: bool, whole: int):
     monkeypatch.setattr(lib.cleaning.per_landmark, "WHOLE", whole)
-    monkeypatch.setattr("lib.cleaning.two_pass.TASK_ROWS", 30)
+    monkeypatch.setattr(lib.cleaning.per_landmark, "TASK_ROWS", 30)
     generator = np.random.default_rng(2)
     rows, ids = blobs(generator, 300, 5)
     config = CleanConfig(eps=0.5, relaxed_eps=0.6, min_cluster_size=4, split=split)
