@@ -23,25 +23,3 @@ from lib.cleaning.label_noise import estimate_label_noise
 from lib.cleaning.per_landmark import unit_rows
 from lib.cleaning.stage import CLUSTERS, make_cluster_list
 from lib.cleaning.two_pass import CleaningResult, clean, count_flow
-
-__all__ = [
-    "CLUSTERS",
-    "CleaningResult",
-    "clean",
-    "cluster_landmarks",
-    "count_flow",
-    "dbscan_labels",
-    "estimate_label_noise",
-    "is_planted",
-    "k_distances",
-    "knee",
-    "make_cluster_list",
-    "perfect_cluster_list",
-    "read_truth",
-    "sample_distances",
-    "score_cleaning",
-    "score_descriptors",
-    "score_radii",
-    "true_classes",
-    "unit_rows",
-]

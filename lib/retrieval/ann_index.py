@@ -7,7 +7,6 @@ query looks into the nearest cells; its best candidates are scored again as in t
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import faiss
 import numpy as np
@@ -29,15 +28,6 @@ POINTS_PER_CELL = 40  # rows that k-means learns from; faiss asks for 39
 PROJECTED = 192  # dimensions kept
 AT_ONCE = 16_384  # queries
 LARGEST_EXACT = 300_000  # references: exact tags of as many gallery images take half an hour
-
-
-class Neighbours(NamedTuple):
-    """What an approximate search found, and its measured recall."""
-
-    scores: np.ndarray  # (Q, k) float32, best first
-    positions: np.ndarray  # (Q, k) int64
-    recall_at_1: float
-    recall_at_k: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,11 +54,11 @@ class ApproximateIndex:
         *,
         names: tuple[str, str] = ("queries", "indexed rows"),
         block: int = BLOCK,
-    ) -> Neighbours:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find about the `k` rows of largest inner product for every query, and print the recall.
 
         A neighbour counts as found when one of the same score was. A query whose cells hold fewer
-        than `k` rows is searched exactly. Arguments and errors are those of `retrieval.nearest`.
+        than `k` rows is searched exactly. All else is as in `lib.retrieval.nearest`.
         """
         check_search(queries, self.rows, k, block, names)
         k = min(k, len(self))
@@ -87,15 +77,15 @@ class ApproximateIndex:
             if len(few):
                 found[0][few], found[1][few] = nearest(piece[few], self.rows, k, block=block)
             scores[start : start + len(piece)], positions[start : start + len(piece)] = found
-        return Neighbours(scores, positions, *self._recall(queries, scores, names, block))
+        if scores.size and self.sample:
+            self._print_recall(queries, scores, names, block)
+        return scores, positions
 
-    def _recall(
+    def _print_recall(
         self, queries: EmbeddingTable, scores: np.ndarray, names: tuple[str, str], block: int
-    ) -> tuple[float, float]:
-        """Recall at 1 and at k over evenly spread queries, printed."""
+    ) -> None:
+        """Print the recall at 1 and at k over evenly spread queries."""
         k, count = scores.shape[1], min(self.sample, len(queries))
-        if not k or not count:
-            return 1.0, 1.0
         chosen = np.linspace(0, len(queries) - 1, count).astype(np.int64)
         exact = nearest(queries[chosen], self.rows, k, block=block, names=names)[0]
         at_1 = float((scores[chosen, 0] >= exact[:, 0]).mean())
@@ -108,7 +98,6 @@ class ApproximateIndex:
             " probed)",
             flush=True,
         )
-        return at_1, at_k
 
 
 def index_if_large(

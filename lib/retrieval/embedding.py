@@ -153,11 +153,8 @@ def _embed(job: _Job) -> None:
         _prepare(job, model.config.embedding_dim)
     accelerator.wait_for_everyone()
     source, size = data.ImageSource(job.root), largest_size(job.inference)
-    mine = [
-        block
-        for block in np.flatnonzero(~np.load(partial / BLOCKS_DONE))
-        if block % accelerator.num_processes == accelerator.process_index
-    ]
+    missing = np.flatnonzero(~np.load(partial / BLOCKS_DONE))
+    mine = missing[missing % accelerator.num_processes == accelerator.process_index]
     for block in artifacts.progress(mine, f"embedding {job.folder.name}"):
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
         images = data.SquareImages(source, job.paths[first:last], size)

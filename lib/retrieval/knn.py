@@ -100,7 +100,7 @@ def nearest(
             )
         if term is not None:
             raise ValueError("expected an index or a score term, found both; give one of them")
-        return index.nearest(queries, k, names=names, block=block)[:2]
+        return index.nearest(queries, k, names=names, block=block)
     check_search(queries, gallery, k, block, names)
     k = min(k, len(gallery))
     devices = faiss.get_num_gpus() if term is None and 2 * k + 32 <= LARGEST_GPU_K else 0

@@ -11,7 +11,6 @@ from sklearn.metrics import silhouette_samples
 
 import lib.cleaning.dbscan
 import lib.cleaning.per_landmark
-import lib.cleaning.two_pass
 from lib.cleaning.dbscan import cluster_landmarks
 from lib.cleaning.eps import k_distances, suggest_eps, sweep
 from lib.cleaning.label_noise import estimate_label_noise
@@ -449,7 +448,7 @@ def test_split_two_views_leaves_huge_clusters_whole(monkeypatch):
     rows = np.concatenate([around(generator, axes[view], 20) for view in (0, 1)])
     cluster = np.zeros(40, dtype=int)
     assert split_two_views(rows, np.array([40]), cluster, 3).max() == 1
-    monkeypatch.setattr(lib.cleaning.two_pass, "WHOLE", 39)
+    monkeypatch.setattr(lib.cleaning.per_landmark, "WHOLE", 39)
     assert split_two_views(rows, np.array([40]), cluster, 3).max() == 0
 
 
