@@ -43,12 +43,10 @@ def cluster_landmarks(
 ) -> np.ndarray:
     """Cluster every landmark by itself, as scikit-learn's `DBSCAN(metric="cosine")` does.
 
-    Two rows are neighbours if `1 - a·b <= eps` in float32; scikit-learn sums in another order, so a
-    pair within about 1e-6 of eps may fall on the other side. Rows of other than unit length are
-    normalised with a warning. A task takes about 300 MiB beyond the input (D = 512).
-
-    Returns:
-        (N,) int64 labels from 0 in every landmark; -1 is noise.
+    Returns (N,) int64 labels from 0 in every landmark; -1 is noise. Two rows are neighbours if
+    `1 - a·b <= eps` in float32; scikit-learn sums in another order, so a pair within about 1e-6 of
+    eps may fall on the other side. Rows of other than unit length are normalised with a warning. A
+    task takes about 300 MiB beyond the input (D = 512).
 
     >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]], dtype=np.float32)
     >>> cluster_landmarks(rows, np.array([7, 7, 7, 9]), eps=0.3, min_samples=2).tolist()
@@ -66,13 +64,10 @@ def cluster_landmarks(
 def dbscan_labels(
     rows: Rows, sizes: Sequence[int], eps_values: Sequence[float], min_samples: int
 ) -> np.ndarray:
-    """Label several landmarks, each by itself, at each of several radii.
+    """Label several landmarks, each by itself, at each of K radii in any order.
 
-    Args:
-        rows: (R, D) float32 unit rows, one landmark after the other.
-        sizes: (L,) rows of each landmark; one of more than `WHOLE` rows comes alone.
-        eps_values: (K,) radii, in any order; from 2 on all rows are neighbours.
-        min_samples: neighbours, the row itself included, that make a core row.
+    `rows` are (R, D) float32 unit rows, one landmark after the other, and `sizes` how many each
+    has; one of more than `WHOLE` rows comes alone. A radius from 2 on makes all rows neighbours.
 
     Returns:
         (K, R) int64 labels from 0 in every landmark, in the order of the clusters' first core

@@ -104,9 +104,8 @@ def measure_moves(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Move a random image of another landmark to the landmark `ids` of each of the `positions`.
 
-    Returns:
-        (P,) distances to the k-th nearest other image of the landmark, (P,) the same of the moved
-        images where they were moved to, and (P,) which these are.
+    Returns (P,) distances to the k-th nearest other image of the landmark, (P,) the same of the
+    moved images where they were moved to, and (P,) which these are.
     """
     _, first, inverse, counts = np.unique(
         ids, return_index=True, return_inverse=True, return_counts=True
@@ -152,11 +151,10 @@ def sweep(
 ) -> pd.DataFrame:
     """Describe the first pass at several ascending radii, which share one product.
 
-    Returns:
-        One row per radius: `eps`; `kept`, the share of images in clusters; `classes`; `lost`, the
-        share of landmarks without a cluster; `silhouette` of the kept among about 2,000 images of
-        evenly spread landmarks (cosine; NaN with fewer than two classes); `agreement`, the adjusted
-        Rand index with the row before, each dropped image a class of its own.
+    One row per radius: `eps`; `kept`, the share of images in clusters; `classes`; `lost`, the share
+    of landmarks without a cluster; `silhouette` of the kept among about 2,000 images of evenly
+    spread landmarks (cosine; NaN with fewer than two classes); `agreement`, the adjusted Rand index
+    with the row before, each dropped image a class of its own.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     eps_values = [float(eps) for eps in eps_values]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from lib.artifacts import write_csv
+from lib.artifacts import read_csv_or_none, write_csv
 from lib.cleaning.two_pass import clean, cluster_table
 from lib.config import CleanConfig
 from lib.data import first_of
@@ -22,13 +22,10 @@ SCORES = ("ari", "purity", "noise_precision", "noise_recall", "noise_f1", "kept"
 def score_cleaning(images: pd.DataFrame, truth: np.ndarray) -> dict[str, float]:
     """Score the `label` of `images` against (N,) true classes in the same order, -1 for noise.
 
-    Noise is a wrong label, or no landmark at all.
-
-    Returns:
-        `ari`: adjusted Rand index, each dropped image and each noise image a class of its own.
-        `purity`: share of the images left that belong to the commonest true class of their class;
-        noise never does. `noise_precision`, `noise_recall` and `noise_f1` of the dropped images.
-        `kept`: share of images left. A share of nothing is NaN.
+    Noise is a wrong label, or no landmark at all. `ari`: adjusted Rand index, each dropped image
+    and each noise image a class of its own. `purity`: share of the images left that belong to the
+    commonest true class of their class; noise never does. `noise_precision`, `noise_recall` and
+    `noise_f1` of the dropped images. `kept`: share of images left. A share of nothing is NaN.
     """
     labels, truth = images["label"].to_numpy(), np.asarray(truth)
     if truth.shape != labels.shape:
@@ -102,20 +99,16 @@ def score_descriptors(
 
 
 def read_truth(root: str | Path) -> pd.DataFrame | None:
-    """Read `truth.csv` of a data folder, what each image really shows; None where there is none.
-
-    Its columns are id, planted and shows, in the miniature world also split and view.
-    """
+    """Read `truth.csv` of a data folder, what each image really shows; None where there is none."""
     path = Path(root) / "truth.csv"
     if not path.is_file():
         return None
-    try:
-        truth = pd.read_csv(path, dtype={"id": str}, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # ParserError, UnicodeDecodeError and EmptyDataError are such
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not readable as CSV ({reason}): mend it.") from None
-    if "id" not in truth or truth["id"].duplicated().any():
-        raise ValueError(f"{path} must have a column id in which no image repeats: mend it.")
+    truth = read_csv_or_none(path, ["id"])
+    if truth is None or truth["id"].duplicated().any():
+        raise ValueError(
+            f"expected a CSV with a column id in which no image repeats, found another in {path};"
+            " mend it"
+        )
     return truth
 
 
@@ -130,11 +123,7 @@ def is_planted(truth: pd.DataFrame) -> pd.Series:
 
 
 def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
-    """Number the views of landmarks that `images` (id, landmark_id) truly show.
-
-    Returns:
-        (N,) int64, -1 for planted noise. A landmark is one view where the truth has no column view.
-    """
+    """Number the landmark and view that `images` truly show: (N,) int64, -1 for planted noise."""
     absent = images.loc[~images["id"].isin(truth["id"]), "id"]
     if len(absent):
         raise ValueError(
@@ -154,7 +143,7 @@ def perfect_cluster_list(
 ) -> Path:
     """Write `train_cluster.csv` of `raw` as a cleaning without mistakes would; return `path`.
 
-    The views of a landmark are classes of their own with `split`, as far as `truth.csv` in the data
+    With `split` the views of a landmark are classes of their own, as far as `truth.csv` in the data
     folder `root` tells them.
     """
     truth = read_truth(root)

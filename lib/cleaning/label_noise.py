@@ -23,22 +23,13 @@ MOST_WRONG = 0.5  # upper limit of the estimate, which a useless descriptor woul
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """How much better the best other landmark explains each image than its own.
+    """How much better the best other landmark explains each image than its own."""
 
-    Attributes:
-        margins: (N,) float32 support by the best other landmark minus that by the own; NaN in a
-            landmark of one image, and where there is no other landmark.
-        moved: (M,) float32 margins of images moved to random landmarks.
-        wrong: estimated share of wrong labels.
-        threshold: margin above which an image is a suspected mislabel.
-        odds: wrong against right at the threshold.
-    """
-
-    margins: np.ndarray
-    moved: np.ndarray
-    wrong: float
-    threshold: float
-    odds: float = ODDS
+    margins: np.ndarray  # (N,) float32 support by the best other landmark minus by the own, or NaN
+    moved: np.ndarray  # (M,) float32 margins of images moved to random landmarks
+    wrong: float  # estimated share of wrong labels
+    threshold: float  # margin above which an image is a suspected mislabel
+    odds: float = ODDS  # wrong against right at the threshold
 
     @property
     def suspected_mislabels(self) -> np.ndarray:
@@ -67,9 +58,7 @@ def estimate_label_noise(
     The other landmarks are found by N images times L landmark means (for GLDv2 about two hours on
     two cores, or minutes on a GPU, which is used if there is one). Comparing with their images
     takes about ten times as long as one pass of DBSCAN, and some 320 bytes per image. With one
-    landmark, or none of two images, nothing is suspected.
-
-    A suspected mislabel is `odds` times as likely wrong as right. The `generator` moves images.
+    landmark, or none of two images, nothing is suspected. The `generator` moves images.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     if not odds > 0:

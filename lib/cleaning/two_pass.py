@@ -33,27 +33,24 @@ ENOUGH, NONE = 0.4, 0.25
 class CleaningResult:
     """What cleaning made of every image and of every landmark.
 
-    Attributes:
-        images: one row per image in the order given: `id` (if ids were given), `position`,
-            `landmark_id`, `cluster` (from 0 within the landmark, those of the first pass before the
-            rescued ones; -1 if dropped), `label` (contiguous over all classes; -1 if dropped),
-            `status`, `dropped_as`, and `distance` (cosine, to the mean of its class; NaN if
-            dropped). Statuses: *kept* (in the landmark's largest cluster of the first pass, the
-            first of equals), *split* (in another cluster of the first pass), *rescued* (in a
-            cluster of the second pass), *dropped*. Dropped as: *suspected mislabel* (before both
-            passes), *noise* (in no cluster of either), *small* (in a cluster that is too small).
-        landmarks: one row per landmark by ascending id: `landmark_id`, `images`, `clusters`, and
-            how many images have each status.
-        config: the settings, with the radii that were used.
-        reason: why these radii, and these suspected mislabels.
-        sweep: one row per radius that was tried (`lib.cleaning.eps.sweep`); empty if eps was given.
+    `images` has one row per image in the order given: `id` (if ids were given), `position`,
+    `landmark_id`, `cluster` (from 0 within the landmark, those of the first pass before the rescued
+    ones; -1 if dropped), `label` (contiguous over all classes; -1 if dropped), `status`,
+    `dropped_as`, and `distance` (cosine, to the mean of its class; NaN if dropped).
+
+    Statuses: *kept* (in the landmark's largest cluster of the first pass, the first of equals),
+    *split* (in another cluster of the first pass), *rescued* (in a cluster of the second pass),
+    *dropped*. Dropped as: *suspected mislabel* (before both passes), *noise* (in no cluster of
+    either), *small* (in a cluster that is too small).
     """
 
     images: pd.DataFrame
-    landmarks: pd.DataFrame
-    config: CleanConfig
-    reason: str
-    sweep: pd.DataFrame
+    landmarks: (
+        pd.DataFrame
+    )  # by ascending `landmark_id`: `images`, `clusters`, count of each status
+    config: CleanConfig  # with the radii that were used
+    reason: str  # why these radii, and these suspected mislabels
+    sweep: pd.DataFrame  # of `lib.cleaning.eps.sweep`; empty if eps was given
 
     def train_cluster(self) -> pd.DataFrame:
         """The cleaned list as `cluster_table`; positions stand for ids that were not given."""
@@ -172,9 +169,8 @@ def two_pass_dbscan(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cluster landmarks, then the noise of each, and measure distances to the classes' means.
 
-    Returns:
-        (R,) int64 clusters from 0 in each landmark and pass (-1 for noise), (R,) bool whether of
-        the second pass, and (R,) float32 cosine distances (NaN without a class).
+    Returns (R,) clusters from 0 in each landmark and pass (-1 for noise), (R,) whether of the
+    second pass, and (R,) float32 cosine distances (NaN without a class).
     """
     cluster = dbscan_labels(rows, sizes, (config.eps,), config.min_samples)[0]
     if config.split_two_views:

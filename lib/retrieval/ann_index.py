@@ -26,6 +26,7 @@ INDEX, TRAINED = "index.faiss", "trained"
 FEWEST = 64  # rows worth an index
 POINTS_PER_CELL = 40  # rows that k-means learns from; faiss asks for 39
 PROJECTED = 192  # dimensions kept
+ITERATIONS = 8  # of k-means
 AT_ONCE = 16_384  # queries
 LARGEST_EXACT = 300_000  # references: exact tags of as many gallery images take half an hour
 
@@ -138,9 +139,7 @@ def open_index(folder: str | Path) -> faiss.Index | None:
     return None if faiss.try_extract_index_ivf(index) is None else index
 
 
-def build_index(
-    rows: EmbeddingTable, folder: str | Path, *, cells: int = 0, iterations: int = 8, seed: int = 0
-) -> Path:
+def build_index(rows: EmbeddingTable, folder: str | Path, *, cells: int = 0, seed: int = 0) -> Path:
     """Train an index of the (N, D) `rows`, with 2·√N cells by default, and save it in `folder`.
 
     Does nothing when the folder already holds the index of rows with these values, and goes on from
@@ -157,11 +156,11 @@ def build_index(
     for start in range(0, len(rows), BLOCK):  # four seconds for four million rows of 512
         digest.update(np.ascontiguousarray(rows[start : start + BLOCK]))
     shape = list(rows.shape)
-    key = artifacts.fingerprint(VERSION, cells, iterations, seed, shape, digest.hexdigest())
+    key = artifacts.fingerprint(VERSION, cells, ITERATIONS, seed, shape, digest.hexdigest())
     if artifacts.is_done(folder, key) and open_index(folder) is not None:
         return folder
     artifacts.start_over(folder)
-    index = _trained(rows, folder / TRAINED, key, cells, iterations, seed)
+    index = _trained(rows, folder / TRAINED, key, cells, seed)
     pieces = blocks(rows, BLOCK, "rows to index")
     for _, piece, _ in artifacts.progress(pieces, "indexing", -(-len(rows) // BLOCK)):
         index.add(piece)
@@ -170,7 +169,7 @@ def build_index(
 
 
 def _trained(
-    rows: EmbeddingTable, folder: Path, key: str, cells: int, iterations: int, seed: int
+    rows: EmbeddingTable, folder: Path, key: str, cells: int, seed: int
 ) -> faiss.IndexPreTransform:
     """The index with its cells and no rows: read, or trained and kept."""
     if artifacts.is_done(folder, key) and (known := open_index(folder)) is not None:
@@ -183,7 +182,7 @@ def _trained(
     projection = _projection(learned, generator)
     codes = f"IVF{cells},PQ{max(1, projection.d_out // 2)}x4fs"
     inverted = faiss.index_factory(projection.d_out, codes, faiss.METRIC_INNER_PRODUCT)
-    inverted.cp.niter, inverted.cp.seed, inverted.cp.spherical = iterations, seed, True
+    inverted.cp.niter, inverted.cp.seed, inverted.cp.spherical = ITERATIONS, seed, True
     for settings in (inverted.cp, inverted.pq.cp):
         settings.min_points_per_centroid = 1
     inverted.train(projection.apply(learned))

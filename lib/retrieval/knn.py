@@ -293,19 +293,12 @@ def _exhaustive(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class TagScores:
-    """The score that the query gives to the tag of the image.
+    """The score that the query gives to the tag of the image; -1 is no tag."""
 
-    Attributes:
-        voted: (Q, V) int64 tags, distinct in a row; -1 in empty places.
-        scores: (Q, V) float64, what each adds.
-        tags: (N,) int64 tag of every gallery image, -1 for none.
-        weights: (N,) float64 factor of every gallery image; None for 1.
-    """
-
-    voted: np.ndarray
-    scores: np.ndarray
-    tags: np.ndarray
-    weights: np.ndarray | None = None
+    voted: np.ndarray  # (Q, V) int64 tags, distinct in a row
+    scores: np.ndarray  # (Q, V) float64, what each adds
+    tags: np.ndarray  # (N,) int64 tag of every gallery image
+    weights: np.ndarray | None = None  # (N,) float64 factor of every gallery image; None for 1
     __array_ufunc__ = None  # so that a NumPy scalar leaves the product to `__rmul__`
 
     def __rmul__(self, factor: float) -> "TagScores":

@@ -48,12 +48,9 @@ def per_query(
     """Tabulate the official metrics of every query.
 
     `solutions` is what `read_solution` gives; queries that are `ignored` may be predicted and do
-    not count. `k` is that of `mean_average_precision`.
-
-    Returns:
-        A row per query in the order of the solutions: usage, query, relevant (how many there are),
-        AP@k, P@1, P@5, … up to k (missing predictions count as wrong), first hit (from 1; k + 1
-        without one).
+    not count. A row per query in the order of the solutions: usage, query, relevant (how many there
+    are), AP@k, P@1, P@5, … up to k (missing predictions count as wrong), first hit (from 1; k + 1
+    without one).
     """
     k = counted(predictions, k)
     ranked = _as_mapping(predictions)
@@ -86,11 +83,8 @@ def evaluate(
 ) -> pd.DataFrame:
     """Tabulate the official metrics per usage, and per group where `groups` names one of queries.
 
-    A query that has no group belongs to the group "". Other arguments are those of `per_query`.
-
-    Returns:
-        A row per usage with queries (and group); columns queries, mAP@k, P@1, P@5, …, mean and
-        median first hit.
+    A row has queries, mAP@k, P@1, P@5, …, mean and median first hit. A query that has no group
+    belongs to the group "".
     """
     k = counted(predictions, k)
     table = per_query(predictions, solutions, ignored=ignored, k=k)

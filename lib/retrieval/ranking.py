@@ -18,21 +18,15 @@ class Ranking:
 
     There may be no query or no image. The arrays are copied.
 
-    Attributes:
-        scores: (Q, k) float32, larger is better, never increasing along a row; k ≤ N.
-        positions: (Q, k) int64 rows of the gallery, none twice in a row.
-        query_ids: (Q,) distinct ids, or None.
-        gallery_ids: (N,) distinct ids of the whole gallery, or None.
-
     >>> ranking = Ranking([[0.9, 0.4]], [[2, 0]], query_ids=["q"], gallery_ids=["a", "b", "c"])
     >>> ranking.predictions()
     {'q': ['c', 'a']}
     """
 
-    scores: np.ndarray
-    positions: np.ndarray
-    query_ids: np.ndarray | None = None
-    gallery_ids: np.ndarray | None = None
+    scores: np.ndarray  # (Q, k) float32, larger is better, never increasing along a row; k ≤ N
+    positions: np.ndarray  # (Q, k) int64 rows of the gallery, none twice in a row
+    query_ids: np.ndarray | None = None  # (Q,) distinct
+    gallery_ids: np.ndarray | None = None  # (N,) distinct, of the whole gallery
 
     def __post_init__(self) -> None:
         scores, positions = np.array(self.scores, dtype=np.float32), np.array(self.positions)

@@ -23,9 +23,8 @@ def score_queries(
 ) -> pd.DataFrame:
     """Average precision and first hit of every query, counting all that is ranked or the first `k`.
 
-    Returns:
-        One row per query in the order of `evaluation.queries`: id, usage, country, continent,
-        average_precision, first_hit (1-based, k + 1 when none).
+    One row per query in the order of `evaluation.queries`: id, usage, country, continent,
+    average_precision, first_hit (1-based, k + 1 when none).
     """
     queries = evaluation.queries[["id", "usage", "country", "continent"]].reset_index(drop=True)
     k = counted(ranking, k)
@@ -43,9 +42,8 @@ def map_of_usage(scores: pd.DataFrame, usage: str = "Private") -> float:
 def map_by_continent(steps: Mapping[str, pd.DataFrame], *, fewest: int = 3) -> pd.DataFrame:
     """mAP over all queries of each continent, for each table of `score_queries`.
 
-    Returns:
-        One row per continent with at least `fewest` queries, the largest first: continent, queries,
-        and a column per step.
+    One row per continent with at least `fewest` queries, the largest first: continent, queries, and
+    a column per step.
     """
     columns = {
         step: scores.groupby("continent")["average_precision"].mean()
@@ -60,9 +58,8 @@ def map_by_continent(steps: Mapping[str, pd.DataFrame], *, fewest: int = 3) -> p
 def compare_steps(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.DataFrame:
     """Tabulate the steps of a pipeline, each a table of `score_queries`, and the gain of each.
 
-    Returns:
-        One row per step: step, public, private (mAP), low, high (95 % interval of private),
-        gain, gain_low, gain_high (paired difference on Private from the step above; NaN first).
+    One row per step: step, public, private (mAP), low, high (95 % interval of private), gain,
+    gain_low, gain_high (paired difference on Private from the step above; NaN first).
     """
     rows, before = [], None
     for step, scores in steps.items():

@@ -35,7 +35,6 @@ def write_submission(
     Args:
         predictions: a `Ranking` with ids, or query id to ranked gallery ids, best first.
         query_ids: all queries, in the order of the file unless `sample` gives another.
-        gallery_ids: all gallery images.
         sample: the ids of `sample_submission.csv`, whose order is kept.
         k: ids per row, or the whole of a smaller gallery; by default as many as a `Ranking` holds,
             at most the official 100.
