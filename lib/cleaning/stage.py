@@ -105,7 +105,8 @@ def read_cluster_list(folder: str | Path, table: pd.DataFrame) -> ClusterList:
     """Read what `make_cluster_list` left in `folder`, with the paths of `table` (id, path)."""
     folder = Path(folder)
     manifest = artifacts.read_manifest(folder)
-    if manifest is None or not {"eps", "relaxed_eps", "reason"} <= manifest.keys():
+    facts = ("eps", "relaxed_eps", "reason")
+    if manifest is None or not set(facts) <= manifest.keys():
         raise ValueError(f"expected a finished cleaning in {folder}, found none; run notebook 03")
     images = _read(folder / "images.csv", ["id", "distance"], keep_default_na=False)
     images["distance"] = pd.to_numeric(images["distance"], errors="coerce")
@@ -114,9 +115,7 @@ def read_cluster_list(folder: str | Path, table: pd.DataFrame) -> ClusterList:
         images.merge(table[["id", "path"]], on="id", how="left"),
         _read(folder / "landmarks.csv", ["landmark_id"]),
         _read(folder / "sweep.csv", []),
-        manifest["eps"],
-        manifest["relaxed_eps"],
-        manifest["reason"],
+        *(manifest[name] for name in facts),
     )
 
 

@@ -15,10 +15,11 @@ import pandas as pd
 from scipy.sparse import csr_array
 
 from lib.cleaning import per_landmark
-from lib.cleaning.dbscan import check_settings, dbscan_labels
+from lib.cleaning.dbscan import dbscan_labels
 from lib.cleaning.eps import Suggestion, suggest_eps
 from lib.cleaning.label_noise import estimate_label_noise
 from lib.config import CleanConfig
+from lib.retrieval import check_count, check_ids
 
 STATUSES = ("kept", "split", "rescued", "dropped")
 DROPPED_AS = ("", "suspected mislabel", "noise", "small")
@@ -92,7 +93,9 @@ def clean(
             `estimate_label_noise` with `config.drop_suspected_mislabels`, otherwise none.
     """
     embeddings, landmark_ids = per_landmark.check_embeddings(embeddings, landmark_ids)
-    names = None if ids is None else _check_ids(ids, len(embeddings))
+    if ids is not None:
+        check_count(ids, len(embeddings), "image")
+        check_ids(ids, "image")
     reasons = []
     if suspected_mislabels is None and config.drop_suspected_mislabels:
         odds = config.mislabel_odds
@@ -112,8 +115,8 @@ def clean(
     images = assign_status(landmark_ids, cluster, is_rescued, suspected, config)
     images["distance"] = distance
     images.insert(0, "position", np.arange(len(images)))
-    if names is not None:
-        images.insert(0, "id", names)
+    if ids is not None:
+        images.insert(0, "id", np.asarray(ids))
     reason = "; ".join([*reasons, advice.reason])
     return CleaningResult(images, count_by_landmark(images), config, reason, advice.sweep)
 
@@ -132,26 +135,12 @@ def _with_radii(
         options = {"min_samples": config.min_samples, "without": suspected, "jobs": jobs}
         advice = suggest_eps(embeddings, landmark_ids, **options)
     relaxed_eps = config.relaxed_eps or round(min(config.relaxation * advice.eps, 2.0), 4)
-    check_settings(advice.eps, config.min_samples)
-    check_settings(relaxed_eps, config.relaxed_min_samples)
     if config.rescue and relaxed_eps < advice.eps:
         raise ValueError(
             f"expected relaxed_eps to be at least eps = {advice.eps}, found {relaxed_eps}: "
             "the second pass relaxes the first"
         )
     return dataclasses.replace(config, eps=advice.eps, relaxed_eps=relaxed_eps), advice
-
-
-def _check_ids(ids: Sequence[str], count: int) -> np.ndarray:
-    names = np.asarray(ids)
-    if names.shape != (count,):
-        raise ValueError(
-            f"expected one id for each of the {count} images, found shape {names.shape}: "
-            "give them in the order of the embeddings"
-        )
-    if len(pd.unique(names)) < count:
-        raise ValueError("expected unique ids, found repeated ones: give every image its own id")
-    return names
 
 
 def _check_suspected(suspected: np.ndarray | None, count: int) -> np.ndarray:

@@ -19,7 +19,7 @@ from lib.retrieval.embedding_table import (
 )
 from lib.retrieval.knn import NO_TAG, SumOfTerms, TagScores, best_of, nearest, score_pairs, search
 from lib.retrieval.metrics import evaluate, mean_average_precision
-from lib.retrieval.ranking import Ranking, check_count
+from lib.retrieval.ranking import Ranking, check_count, check_ids
 from lib.retrieval.scoring import (
     bootstrap_interval,
     compare_steps,

@@ -38,10 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _score(chosen: argparse.Namespace) -> str:
     """Refuse files that do not fit each other, warn of what looks wrong, and score."""
-    files = predictions, solutions = (
-        data.read_submission(chosen.submission),
-        data.read_solution(chosen.solution),
-    )
+    predictions = data.read_submission(chosen.submission)
+    solutions = data.read_solution(chosen.solution)
     ignored = data.read_ignored(chosen.solution)
     groups = data.read_groups(chosen.groups) if chosen.groups else None
     relevant = {query: set(ids) for usage in solutions.values() for query, ids in usage.items()}
@@ -53,11 +51,11 @@ def _score(chosen: argparse.Namespace) -> str:
         raise ValueError(f"{chosen.submission}: {error}") from None
     for warning in _warnings(chosen, predictions, relevant, groups):
         print(f"warning: {warning}", file=sys.stderr)
-    tables = [evaluate(*files, ignored=ignored)]
+    tables = [evaluate(predictions, solutions, ignored=ignored)]
     if groups is not None:
-        tables.append(evaluate(*files, ignored=ignored, groups=groups))
+        tables.append(evaluate(predictions, solutions, ignored=ignored, groups=groups))
     if chosen.queries:
-        write_csv(per_query(*files, ignored=ignored), chosen.queries)
+        write_csv(per_query(predictions, solutions, ignored=ignored), chosen.queries)
     return "\n\n".join(table.to_string(float_format="{:.4f}".format) for table in tables)
 
 

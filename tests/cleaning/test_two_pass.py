@@ -259,8 +259,8 @@ def test_clean_of_nothing_gives_empty_tables():
             None,
             "relaxed_eps to be at least eps",
         ),
-        (CONFIG, ["a"], "one id for each of the 2 images"),
-        (CONFIG, ["a", "a"], "unique ids"),
+        (CONFIG, ["a"], "one image id per row, found 1 ids for 2 rows"),
+        (CONFIG, ["a", "a"], "distinct image ids, found 'a' twice"),
     ],
 )
 def test_clean_refuses_what_does_not_fit(config: CleanConfig, ids, what: str):
