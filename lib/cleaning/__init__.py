@@ -1,8 +1,7 @@
 """From embeddings and noisy labels to a cleaned training list.
 
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), §2.1: DBSCAN on every landmark and a
-relaxed second pass over its noise. Beyond the paper: suggested radii, an estimate of label noise,
-and scores against the truth where it is known.
+relaxed second pass over its noise; beyond the paper, suggested radii and suspected mislabels.
 
 In all functions `embeddings` are (N, D) unit rows, float16 or float32, in memory or a memory map;
 `landmark_ids` are (N,) integers in any order; `jobs` is joblib's `n_jobs`, and
@@ -24,25 +23,3 @@ from lib.cleaning.label_noise import estimate_label_noise
 from lib.cleaning.per_landmark import unit_rows
 from lib.cleaning.stage import CLUSTERS, make_cluster_list
 from lib.cleaning.two_pass import CleaningResult, clean, count_flow
-
-__all__ = [
-    "CLUSTERS",
-    "CleaningResult",
-    "clean",
-    "cluster_landmarks",
-    "count_flow",
-    "dbscan_labels",
-    "estimate_label_noise",
-    "is_planted",
-    "k_distances",
-    "knee",
-    "make_cluster_list",
-    "perfect_cluster_list",
-    "read_truth",
-    "sample_distances",
-    "score_cleaning",
-    "score_descriptors",
-    "score_radii",
-    "true_classes",
-    "unit_rows",
-]

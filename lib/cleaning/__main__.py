@@ -57,7 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """Parse the command line, which has an option for every setting."""
     about = __doc__.partition("\n\n")[2]
     parser = argparse.ArgumentParser("python -m lib.cleaning", description=about)
     parser.add_argument("embeddings", help="folder of lib.retrieval.embed, or a .npy file (N, D)")

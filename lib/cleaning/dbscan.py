@@ -1,9 +1,8 @@
 """DBSCAN of every landmark, with the labels of scikit-learn's `DBSCAN(metric="cosine")`.
 
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), clusters each landmark by itself
-(§2.1). Landmarks are many and mostly small, so equally large ones share one batched product, larger
-ones compute half of their symmetric product, and huge ones run block by block without n² memory.
-Several radii share one product.
+(§2.1). Small landmarks of one size share a batched product, larger ones compute half of their
+symmetric product, huge ones run block by block without n² memory. Several radii share a product.
 """
 
 import itertools
@@ -23,7 +22,6 @@ BLOCK = 1024  # rows of one product
 
 
 def check_settings(eps: float, min_samples: int) -> None:
-    """Refuse an eps outside (0, 2], and a min_samples that is no integer of at least 1."""
     if not isinstance(eps, Real) or isinstance(eps, bool) or not 0 < eps <= 2:
         raise ValueError(
             f"expected a cosine distance in (0, 2] as eps, found {eps!r}: 0.3 to 0.6 are usual"
@@ -45,23 +43,10 @@ def cluster_landmarks(
 ) -> np.ndarray:
     """Cluster every landmark by itself, as scikit-learn's `DBSCAN(metric="cosine")` does.
 
-    Two rows are neighbours if `1 - a·b <= eps` in float32. scikit-learn sums in another order, and
-    in float64 for float16 rows: a pair within about 1e-6 of eps may fall on the other side. Memory
-    beyond the input stays below about 300 MiB per concurrent task (D = 512).
-
-    Args:
-        embeddings: (N, D) unit rows; others are normalised with a warning.
-        landmark_ids: (N,) integers.
-        eps: largest cosine distance of neighbours, in (0, 2].
-        min_samples: neighbours, the row itself included, that make a core row.
-        jobs: joblib's `n_jobs`.
-
-    Returns:
-        (N,) int64 labels from 0 in every landmark; -1 is noise.
-
-    Raises:
-        ValueError: if shapes, types, eps or min_samples do not fit, or if a row is zero or holds
-            NaN or infinity.
+    Returns (N,) int64 labels from 0 in every landmark; -1 is noise. Two rows are neighbours if
+    `1 - a·b <= eps` in float32; scikit-learn sums in another order, so a pair within about 1e-6 of
+    eps may fall on the other side. Rows of other than unit length are normalised with a warning. A
+    task takes about 300 MiB beyond the input (D = 512).
 
     >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]], dtype=np.float32)
     >>> cluster_landmarks(rows, np.array([7, 7, 7, 9]), eps=0.3, min_samples=2).tolist()
@@ -79,21 +64,14 @@ def cluster_landmarks(
 def dbscan_labels(
     rows: Rows, sizes: Sequence[int], eps_values: Sequence[float], min_samples: int
 ) -> np.ndarray:
-    """Label several landmarks, each by itself, at each of several radii.
+    """Label several landmarks, each by itself, at each of K radii in any order.
 
-    Args:
-        rows: (R, D) float32 unit rows, one landmark after the other.
-        sizes: (L,) rows of each landmark; one of more than `WHOLE` rows comes alone.
-        eps_values: (K,) radii, in any order; from 2 on all rows are neighbours.
-        min_samples: neighbours, the row itself included, that make a core row.
+    `rows` are (R, D) float32 unit rows, one landmark after the other, and `sizes` how many each
+    has; one of more than `WHOLE` rows comes alone. A radius from 2 on makes all rows neighbours.
 
     Returns:
         (K, R) int64 labels from 0 in every landmark, in the order of the clusters' first core
         rows; a border row joins the lowest-numbered cluster; -1 is noise.
-
-    >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [-1, 0]], dtype=np.float32)
-    >>> dbscan_labels(rows, [4], [0.3, 0.5], 2).tolist()
-    [[0, 0, -1, -1], [0, 0, 0, -1]]
     """
     radii = [np.float32(eps if eps < 2 else np.inf) for eps in eps_values]
     if len(sizes) == 1 and sizes[0] > WHOLE:

@@ -1,10 +1,8 @@
-"""How far apart images are, and the DBSCAN radius that this suggests.
+"""How far apart images are, and the DBSCAN radius that this suggests, without the truth.
 
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), does not publish its radii, and the
-right ones depend on the network. `suggest_eps` moves images to other landmarks in place of wrong
-labels: a good radius gives many images enough neighbours in their own landmark, and few in another
-one. `sweep` shows the first pass at several radii, `k_distances` and `knee` are the method of Ester
-et al. (1996), and `sample_distances` draws random pairs. None of them reads the truth.
+right ones depend on the network. `suggest_eps` measures a radius on images moved to other
+landmarks; `k_distances` and `knee` are the method of Ester et al. (1996).
 """
 
 from collections.abc import Sequence
@@ -47,18 +45,8 @@ def suggest_eps(
 
     s(eps) is the share of images with `min_samples - 1` others of their landmark within eps, and
     m(eps) the share of images moved to a random other landmark with as many there. The suggestion
-    maximises s - m (Youden's index) on up to 50,000 images of whole landmarks.
-
-    Args:
-        embeddings: (N, D) unit rows.
-        landmark_ids: (N,) integers.
-        min_samples: of the first pass.
-        without: (N,) bool; images to leave out.
-        generator: draws landmarks and moves images; a fixed one by default.
-        jobs: joblib's `n_jobs`.
-
-    Raises:
-        ValueError: as `cluster_landmarks`; if fewer than two landmarks have `min_samples` images.
+    maximises s - m (Youden's index) on up to 50,000 images of whole landmarks. Images where (N,)
+    `without` is true are left out; `generator` draws landmarks and moves images.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     check_settings(1, min_samples)
@@ -116,9 +104,8 @@ def measure_moves(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Move a random image of another landmark to the landmark `ids` of each of the `positions`.
 
-    Returns:
-        (P,) distances from the images to the k-th nearest other one of their landmark; (P,) the
-        same of the moved images in the landmarks they were moved to; (P,) which these are.
+    Returns (P,) distances to the k-th nearest other image of the landmark, (P,) the same of the
+    moved images where they were moved to, and (P,) which these are.
     """
     _, first, inverse, counts = np.unique(
         ids, return_index=True, return_inverse=True, return_counts=True
@@ -146,11 +133,7 @@ def _move_task(rows: Rows, sizes: np.ndarray, k: int) -> np.ndarray:
 def best_threshold(
     own: np.ndarray, foreign: np.ndarray, cost: float = 1.0
 ) -> tuple[float, float, float]:
-    """The threshold with the largest s - cost · m: s of `own` and m of `foreign` are within it.
-
-    >>> best_threshold(np.array([0.25, 0.5, 0.75, 2.0]), np.array([1.0, 1.5, 1.5, 3.0]))
-    (0.75, 0.75, 0.0)
-    """
+    """The threshold with the largest s - cost · m: s of `own` and m of `foreign` are within it."""
     thresholds = np.sort(own)
     s = np.arange(1, len(own) + 1) / len(own)
     m = np.searchsorted(np.sort(foreign), thresholds, side="right") / len(foreign)
@@ -168,14 +151,10 @@ def sweep(
 ) -> pd.DataFrame:
     """Describe the first pass at several ascending radii, which share one product.
 
-    Returns:
-        One row per radius: `eps`; `kept`, the share of images in clusters; `classes`; `lost`, the
-        share of landmarks without a cluster; `silhouette` of the kept among about 2,000 images of
-        evenly spread landmarks (cosine; NaN with fewer than two classes); `agreement`, the adjusted
-        Rand index with the row before, each dropped image a class of its own.
-
-    Raises:
-        ValueError: as `cluster_landmarks`, or if the radii do not ascend.
+    One row per radius: `eps`; `kept`, the share of images in clusters; `classes`; `lost`, the share
+    of landmarks without a cluster; `silhouette` of the kept among about 2,000 images of evenly
+    spread landmarks (cosine; NaN with fewer than two classes); `agreement`, the adjusted Rand index
+    with the row before, each dropped image a class of its own.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     eps_values = [float(eps) for eps in eps_values]
@@ -223,16 +202,10 @@ def _silhouette(distance: np.ndarray, labels: np.ndarray) -> float:
 def k_distances(
     embeddings: np.ndarray, landmark_ids: np.ndarray, k: int, *, jobs: int = -1
 ) -> np.ndarray:
-    """Measure the distance from each image to the k-th nearest other image of its landmark.
+    """(N,) cosine distances from each image to the k-th nearest other image of its landmark.
 
-    An image is a core image of DBSCAN if this is at most eps, for k = min_samples - 1.
-
-    Returns:
-        (N,) float32 cosine distances, infinite in landmarks of at most k images.
-
-    >>> rows = np.array([[1, 0], [0.8, 0.6], [0, 1], [0, 1]], dtype=np.float32)
-    >>> k_distances(rows, np.array([7, 7, 7, 9]), 1).astype(float).round(2).tolist()
-    [0.2, 0.2, 0.4, inf]
+    Infinite in landmarks of at most k images. An image is a core image of DBSCAN if this is at most
+    eps, for k = min_samples - 1.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     if k < 1:
@@ -264,13 +237,7 @@ def kth_nearest(queries: Rows, rows: Rows, k: int, *, is_same: bool = False) -> 
 
 
 def mask_self(block: np.ndarray, offset: int, value: float) -> None:
-    """Overwrite the pairs of a row with itself in a block whose rows begin at column `offset`.
-
-    >>> block = np.zeros((2, 3))
-    >>> mask_self(block, 1, 9)
-    >>> block.tolist()
-    [[0.0, 9.0, 0.0], [0.0, 0.0, 9.0]]
-    """
+    """Overwrite the pairs of a row with itself in a block whose rows begin at column `offset`."""
     own = np.arange(offset, offset + len(block))
     here = np.flatnonzero((own >= 0) & (own < block.shape[1]))
     block[here, own[here]] = value

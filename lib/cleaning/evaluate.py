@@ -1,8 +1,6 @@
 """Score a cleaning against the truth, where it is known: planted noise and planted views.
 
-The truth (`truth.csv`) comes with the miniature world or with planted noise; cleaning never reads
-it. `perfect_cluster_list` writes the training list of a cleaning without mistakes, the upper bound
-in an ablation.
+The truth (`truth.csv`) comes with the miniature world; cleaning never reads it.
 """
 
 import dataclasses
@@ -13,36 +11,21 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import adjusted_rand_score
 
-from lib.artifacts import write_csv
+from lib.artifacts import read_csv_or_none, write_csv
 from lib.cleaning.two_pass import clean, cluster_table
 from lib.config import CleanConfig
 from lib.data import first_of
 
 SCORES = ("ari", "purity", "noise_precision", "noise_recall", "noise_f1", "kept")
-MIN_IMAGES = 2  # of a class in the perfect list
 
 
 def score_cleaning(images: pd.DataFrame, truth: np.ndarray) -> dict[str, float]:
-    """Score the labels of `CleaningResult.images` against the truth.
+    """Score the `label` of `images` against (N,) true classes in the same order, -1 for noise.
 
-    Args:
-        images: with `label`.
-        truth: (N,) integers in the same order: the true class of each image, -1 for noise (a wrong
-            label, or no landmark at all).
-
-    Returns:
-        `ari`: adjusted Rand index, each dropped image and each noise image a class of its own.
-        `purity`: share of the images left that belong to the commonest true class of their class;
-        noise never does. `noise_precision`, `noise_recall` and `noise_f1` of the dropped images.
-        `kept`: share of images left. A share of nothing is NaN.
-
-    Raises:
-        ValueError: if there is not one truth for each image.
-
-    >>> images = pd.DataFrame({"label": [0, 0, 0, 1, -1, -1]})
-    >>> scores = score_cleaning(images, np.array([5, 5, -1, 6, -1, 6]))
-    >>> {name: round(score, 2) for name, score in scores.items() if name != "ari"}
-    {'purity': 0.75, 'noise_precision': 0.5, 'noise_recall': 0.5, 'noise_f1': 0.5, 'kept': 0.67}
+    Noise is a wrong label, or no landmark at all. `ari`: adjusted Rand index, each dropped image
+    and each noise image a class of its own. `purity`: share of the images left that belong to the
+    commonest true class of their class; noise never does. `noise_precision`, `noise_recall` and
+    `noise_f1` of the dropped images. `kept`: share of images left. A share of nothing is NaN.
     """
     labels, truth = images["label"].to_numpy(), np.asarray(truth)
     if truth.shape != labels.shape:
@@ -83,12 +66,10 @@ def score_radii(
     *,
     suspected_mislabels: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Score cleanings with other radii; the second radius follows the first.
+    """Score cleanings with other radii in rows of `eps` and the scores of `score_cleaning`.
 
-    Suspected mislabels do not depend on eps: giving them saves estimating them for every radius.
-
-    Returns:
-        One row per radius: `eps` and the scores of `score_cleaning`.
+    The second radius follows the first. Suspected mislabels do not depend on eps: giving them saves
+    estimating them for every radius.
     """
     found = []
     for eps in map(float, eps_values):
@@ -106,8 +87,7 @@ def score_descriptors(
 ) -> pd.DataFrame:
     """Score every named cleaning by every named descriptor, at the radii suggested for each.
 
-    Returns:
-        One row per pair: `descriptor`, `cleaning`, `eps` and the scores of `score_cleaning`.
+    A row per pair has `descriptor`, `cleaning`, `eps` and the scores of `score_cleaning`.
     """
     found = []
     for descriptor, rows in descriptors.items():
@@ -119,23 +99,16 @@ def score_descriptors(
 
 
 def read_truth(root: str | Path) -> pd.DataFrame | None:
-    """Read `truth.csv` of a data folder, what each image really shows; None where there is none.
-
-    Its columns are id, planted and shows, in the miniature world also split and view.
-
-    Raises:
-        ValueError: It is no CSV, or has no column id, or an id twice.
-    """
+    """Read `truth.csv` of a data folder, what each image really shows; None where there is none."""
     path = Path(root) / "truth.csv"
     if not path.is_file():
         return None
-    try:
-        truth = pd.read_csv(path, dtype={"id": str}, keep_default_na=False, encoding="utf-8-sig")
-    except ValueError as error:  # ParserError, UnicodeDecodeError and EmptyDataError are such
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is not readable as CSV ({reason}): mend it.") from None
-    if "id" not in truth or truth["id"].duplicated().any():
-        raise ValueError(f"{path} must have a column id in which no image repeats: mend it.")
+    truth = read_csv_or_none(path, ["id"])
+    if truth is None or truth["id"].duplicated().any():
+        raise ValueError(
+            f"expected a CSV with a column id in which no image repeats, found another in {path};"
+            " mend it"
+        )
     return truth
 
 
@@ -150,15 +123,7 @@ def is_planted(truth: pd.DataFrame) -> pd.Series:
 
 
 def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
-    """Number the views of landmarks that `images` (id, landmark_id) truly show.
-
-    Returns:
-        (N,) int64 in the order of `images`, -1 for planted noise. A landmark is one view where the
-        truth has no column view.
-
-    Raises:
-        ValueError: The truth lacks the column planted, or an image.
-    """
+    """Number the landmark and view that `images` truly show: (N,) int64, -1 for planted noise."""
     absent = images.loc[~images["id"].isin(truth["id"]), "id"]
     if len(absent):
         raise ValueError(
@@ -176,16 +141,10 @@ def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
 def perfect_cluster_list(
     raw: pd.DataFrame, root: str | Path, path: str | Path, *, split: bool = True
 ) -> Path:
-    """Write `train_cluster.csv` as a cleaning without mistakes would; return `path`.
+    """Write `train_cluster.csv` of `raw` as a cleaning without mistakes would; return `path`.
 
-    Args:
-        raw: training images with id and landmark_id.
-        root: the data folder with `truth.csv`.
-        path: of the file to write.
-        split: whether the views of a landmark are classes of their own, as far as they are known.
-
-    Raises:
-        ValueError: if the data folder has no truth.
+    With `split` the views of a landmark are classes of their own, as far as `truth.csv` in the data
+    folder `root` tells them.
     """
     truth = read_truth(root)
     if truth is None:
@@ -195,5 +154,5 @@ def perfect_cluster_list(
         )
     truth = truth if split else truth.drop(columns="view", errors="ignore")
     images = raw[["id", "landmark_id"]].assign(label=true_classes(raw, truth))
-    images = images[images.groupby("label")["id"].transform("size") >= MIN_IMAGES]
+    images = images[images.groupby("label")["id"].transform("size") >= 2]
     return write_csv(cluster_table(images), path)

@@ -1,11 +1,9 @@
 """Suspected mislabels: images that another landmark explains better than their own.
 
-An option beyond GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.). DBSCAN sees one
-landmark at a time, so two wrong images of the same other place support each other. Here each image
-is also compared with the other landmarks most like it, as in the nearest-neighbour votes of the
-2019 winners ([17] of GLR20). The threshold is estimated from images that are moved to a random
-landmark: such positives and the unlabelled images tell the share of wrong labels (Elkan and Noto
-2008).
+An option beyond GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.): wrong images of one
+other place support each other in DBSCAN, so each image is also compared with the other landmarks
+most like it. The threshold is estimated from images that are moved to a random landmark: such
+positives and the unlabelled images tell the share of wrong labels (Elkan and Noto 2008).
 """
 
 from dataclasses import dataclass
@@ -25,22 +23,13 @@ MOST_WRONG = 0.5  # upper limit of the estimate, which a useless descriptor woul
 
 @dataclass(frozen=True)
 class LabelNoise:
-    """How much better the best other landmark explains each image than its own.
+    """How much better the best other landmark explains each image than its own."""
 
-    Attributes:
-        margins: (N,) float32 support by the best other landmark minus that by the own; NaN in a
-            landmark of one image, and where there is no other landmark.
-        moved: (M,) float32 margins of images moved to random landmarks.
-        wrong: estimated share of wrong labels.
-        threshold: margin above which an image is a suspected mislabel.
-        odds: wrong against right at the threshold.
-    """
-
-    margins: np.ndarray
-    moved: np.ndarray
-    wrong: float
-    threshold: float
-    odds: float = ODDS
+    margins: np.ndarray  # (N,) float32 support by the best other landmark minus by the own, or NaN
+    moved: np.ndarray  # (M,) float32 margins of images moved to random landmarks
+    wrong: float  # estimated share of wrong labels
+    threshold: float  # margin above which an image is a suspected mislabel
+    odds: float = ODDS  # wrong against right at the threshold
 
     @property
     def suspected_mislabels(self) -> np.ndarray:
@@ -49,7 +38,6 @@ class LabelNoise:
 
     @property
     def reason(self) -> str:
-        """One sentence for people."""
         return (
             f"another landmark explains {self.suspected_mislabels.mean():.1%} of the images so "
             f"much better that they are at least {self.odds:g} times as likely wrong as right, "
@@ -70,17 +58,7 @@ def estimate_label_noise(
     The other landmarks are found by N images times L landmark means (for GLDv2 about two hours on
     two cores, or minutes on a GPU, which is used if there is one). Comparing with their images
     takes about ten times as long as one pass of DBSCAN, and some 320 bytes per image. With one
-    landmark, or none of two images, nothing is suspected.
-
-    Args:
-        embeddings: (N, D) unit rows.
-        landmark_ids: (N,) integers.
-        odds: how many times as likely wrong as right a suspected mislabel is.
-        generator: moves images; a fixed one by default.
-        jobs: joblib's `n_jobs`.
-
-    Raises:
-        ValueError: as `cluster_landmarks`; if `odds` are not positive.
+    landmark, or none of two images, nothing is suspected. The `generator` moves images.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     if not odds > 0:
@@ -110,11 +88,6 @@ def fit_threshold(margins: np.ndarray, moved: np.ndarray, odds: float = ODDS) ->
     margin, so w is at most the smallest quotient of the two shares. An image is `odds` times as
     likely wrong as right where w times the density of the moved is that many times the density of
     the right ones.
-
-    >>> own = np.concatenate([np.linspace(-1, 0, 900), np.linspace(0.5, 1, 100)])
-    >>> noise = fit_threshold(own, np.linspace(0.5, 1, 1000))
-    >>> round(noise.wrong, 2), int(noise.suspected_mislabels.sum())
-    (0.1, 99)
     """
     known = np.sort(margins[np.isfinite(margins)])
     if not len(known) or not len(moved):
@@ -182,10 +155,8 @@ def measure_support(
     """Measure the support of every image in its own landmark, and of `images` in `landmarks`.
 
     The support is the similarity to the nearest image of the landmark, which may be a wrong one,
-    plus that to its mean, which may miss a rare view; the image itself is left out of both.
-
-    Returns:
-        Like `owner` and like `images`: float32, minus infinity in a landmark of no other image.
+    plus that to its mean, which may miss a rare view; the image itself is left out of both. It is
+    minus infinity in a landmark of no other image.
     """
     ids = np.concatenate([owner, landmarks])
     positions = np.concatenate([np.arange(len(owner)), images])  # members come before others

@@ -1,32 +1,24 @@
 """Map a function over the rows of every landmark, for embeddings that may exceed memory.
 
-The rows of many landmarks are gathered into tasks, checked and normalised in float32. Tasks run
-through joblib: in threads by default, otherwise on the backend that `joblib.parallel_config` names
-(processes, a Dask cluster). A task carries its own rows as they are stored (16 MiB of float16), so
-a worker needs neither the file nor much memory. Landmarks of more than `WHOLE` rows run alone in
-the calling process, which reads them slice by slice.
+Tasks of many landmarks run through joblib: in threads by default, otherwise on the backend that
+`joblib.parallel_config` names (processes, a Dask cluster). A task carries its own rows (16 MiB of
+float16). Landmarks of more than `WHOLE` rows run alone in the calling process, slice by slice.
 """
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 from threadpoolctl import threadpool_limits
 
 from lib.artifacts import progress
+from lib.retrieval import EmbeddingSubset
 
 WHOLE = 8192  # rows of a landmark that are read at once
 TASK_ROWS = 16384  # 32 MiB of float32 rows at D = 512
 UNIT_TOLERANCE = 0.01  # rounding to float16 changes a norm far less
-
-
-class Rows(Protocol):
-    """Unit rows that are read by slice or by positions: an array, or a `NormalizedSubset`."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, part: slice | np.ndarray) -> np.ndarray: ...
 
 
 def check_embeddings(
@@ -69,7 +61,8 @@ def map_landmarks(
     """Yield (indices into `landmark_ids`, result of `work` on these rows), task by task.
 
     `work(rows, sizes)` receives the unit rows of several landmarks, one landmark after the other
-    and each in its given order, and their sizes in descending order.
+    and each in its given order, and their sizes in descending order. Rows that are not of unit
+    length are normalised with a warning; zero, NaN and infinity are refused.
 
     Args:
         work: a function that can be pickled, for backends of other processes.
@@ -78,12 +71,6 @@ def map_landmarks(
         positions: (M,) rows of the `landmark_ids`, may repeat; all N by default.
         flags: a value for each of `landmark_ids`, passed to `work` as third argument.
         what: name of the work in progress lines; none if empty.
-
-    Raises:
-        ValueError: if a row is zero or holds NaN or infinity.
-
-    Warns:
-        UserWarning: if rows are not of unit length; they are normalised.
     """
     _, inverse, counts = np.unique(landmark_ids, return_inverse=True, return_counts=True)
     order = np.lexsort((inverse, -counts[inverse]))  # the largest landmarks first
@@ -104,15 +91,10 @@ def map_landmarks(
     cuts = 1 + np.flatnonzero(np.diff((ends[huge:] - 1) // TASK_ROWS))
     runs = [run for run in np.split(np.arange(huge, len(sizes)), cuts) if len(run)]
     parts = [slice(ends[run[0]] - sizes[run[0]], ends[run[-1]]) for run in runs]
+    shown = progress(runs, what) if what else runs
     tasks = (
-        delayed(_run)(
-            work,
-            embeddings[rows_of[part]],
-            rows_of[part],
-            sizes[run],
-            *(own[part] for own in extra),
-        )
-        for part, run in zip(parts, progress(runs, what) if what else runs, strict=True)
+        delayed(_run)(work, embeddings[at], at, sizes[run], *(own[part] for own in extra))
+        for at, part, run in zip([rows_of[part] for part in parts], parts, shown, strict=True)
     )
     with threadpool_limits(1, user_api="blas"):  # one core per task; tasks are many
         results = Parallel(n_jobs=jobs, prefer="threads")(tasks)
@@ -139,11 +121,7 @@ def _run(
 
 
 def unit_rows(raw: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, int]:
-    """Normalise rows in float32, and count those that were not of unit length.
-
-    Raises:
-        ValueError: naming the position of a row that is zero or holds NaN or infinity.
-    """
+    """Normalise rows in float32, count those of other than unit length, refuse zero and NaN."""
     rows = np.array(raw, dtype=np.float32)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
     bad = ~np.isfinite(norms) | (norms == 0)
@@ -158,20 +136,14 @@ def unit_rows(raw: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, int]:
     return rows, int(np.count_nonzero(np.abs(norms - 1) > UNIT_TOLERANCE))
 
 
-class NormalizedSubset:
+class NormalizedSubset(EmbeddingSubset):
     """The rows of one huge landmark, which are read, checked and normalised on access."""
-
-    def __init__(self, embeddings: np.ndarray, positions: np.ndarray) -> None:
-        self.embeddings, self.positions = embeddings, positions
-
-    def __len__(self) -> int:
-        return len(self.positions)
 
     def __getitem__(self, part: slice | np.ndarray) -> np.ndarray:
         return self._read(part)[0]
 
     def _read(self, part: slice | np.ndarray) -> tuple[np.ndarray, int]:
-        positions = self.positions[part]
+        positions = self.chosen[part]
         return unit_rows(self.embeddings[positions], positions)
 
     def count_off_unit(self) -> int:
@@ -179,8 +151,11 @@ class NormalizedSubset:
         return sum(self._read(slice(start, start + TASK_ROWS))[1] for start in starts)
 
 
+Rows = np.ndarray | NormalizedSubset  # unit rows
+
+
 def select_rows(rows: Rows, where: np.ndarray) -> Rows:
     """The rows at `where` in that order; many rows of a huge landmark stay on disk."""
     if isinstance(rows, NormalizedSubset) and len(where) > WHOLE:
-        return NormalizedSubset(rows.embeddings, rows.positions[where])
+        return NormalizedSubset(rows.embeddings, rows.chosen[where])
     return rows[where]

@@ -2,8 +2,7 @@
 
 Writes `train_cluster.csv`, which the second training stage of GLR20 (3rd place, Google Landmark
 Retrieval 2020, Mei et al.) reads, and beside it what became of every image (`images.csv`) and every
-landmark (`landmarks.csv`), and the radii that were tried (`sweep.csv`). Cleaning a second time, as
-GLR20 tried, is the same stage with the embeddings of the new model.
+landmark (`landmarks.csv`), and the radii that were tried (`sweep.csv`).
 """
 
 from dataclasses import dataclass
@@ -12,18 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib import retrieval
-from lib.artifacts import (
-    fingerprint,
-    is_done,
-    locked,
-    mark_complete,
-    read_csv_or_none,
-    read_fingerprint,
-    read_manifest,
-    start_over,
-    write_csv,
-)
+from lib import artifacts, retrieval
 from lib.cleaning.two_pass import CleaningResult, clean
 from lib.config import CleanConfig
 
@@ -52,29 +40,20 @@ def make_cluster_list(
     *,
     jobs: int = -1,
 ) -> ClusterList:
-    """Clean `table` by its embeddings and write the cluster list into `folder`.
+    """Clean `table` (id, landmark_id, path) and write the cluster list into `folder`.
 
     Only reads if the folder already holds the result of the same embeddings, labels and settings.
-
-    Args:
-        embeddings: folder written by `lib.retrieval.embed`, or a `.npy` file of (N, D) rows; in the
-            order of `table`.
-        table: raw training images with id, landmark_id and path.
-        config: the settings of both passes.
-        folder: receives the tables.
-        jobs: joblib's `n_jobs`.
-
-    Raises:
-        ValueError: if embeddings and table do not fit each other or `clean`, or nothing is left.
+    `embeddings` is a folder written by `lib.retrieval.embed`, or a `.npy` file of (N, D) rows, in
+    the order of `table`.
     """
     embeddings, folder = Path(embeddings), Path(folder)
-    origin = [read_fingerprint(embeddings)]
+    origin = [artifacts.read_fingerprint(embeddings)]
     if embeddings.is_file():
         stat = embeddings.stat()
         origin = [str(embeddings.resolve()), stat.st_size, stat.st_mtime_ns]
-    key = fingerprint(VERSION, origin, table[["id", "landmark_id"]], config)
-    with locked(folder):
-        if not is_done(folder, key):
+    key = artifacts.fingerprint(VERSION, origin, table[["id", "landmark_id"]], config)
+    with artifacts.locked(folder):
+        if not artifacts.is_done(folder, key):
             rows, landmark_ids = _read_rows(embeddings, table), table["landmark_id"].to_numpy()
             try:
                 result = clean(rows, landmark_ids, config, ids=table["id"].to_numpy(), jobs=jobs)
@@ -109,7 +88,7 @@ def _write(result: CleaningResult, folder: Path, key: str) -> None:
             f"expected clusters at eps {config.eps:.2f}, found none: every image was dropped; "
             "give a larger EPS or fewer MIN_SAMPLES"
         )
-    start_over(folder)
+    artifacts.start_over(folder)
     tables = {
         "sweep.csv": result.sweep,
         "images.csv": result.images,
@@ -117,20 +96,17 @@ def _write(result: CleaningResult, folder: Path, key: str) -> None:
         CLUSTERS: clusters,
     }
     for name, table in tables.items():
-        write_csv(table, folder / name)
+        artifacts.write_csv(table, folder / name)
     facts = {"eps": config.eps, "relaxed_eps": config.relaxed_eps, "reason": result.reason}
-    mark_complete(folder, key, files=tables, **facts, **result.summary())
+    artifacts.mark_complete(folder, key, files=tables, **facts, **result.summary())
 
 
 def read_cluster_list(folder: str | Path, table: pd.DataFrame) -> ClusterList:
-    """Read what `make_cluster_list` left in `folder`, with the paths of `table` (id, path).
-
-    Raises:
-        ValueError: if the folder holds no finished cleaning.
-    """
+    """Read what `make_cluster_list` left in `folder`, with the paths of `table` (id, path)."""
     folder = Path(folder)
-    manifest = read_manifest(folder)
-    if manifest is None or not {"eps", "relaxed_eps", "reason"} <= manifest.keys():
+    manifest = artifacts.read_manifest(folder)
+    facts = ("eps", "relaxed_eps", "reason")
+    if manifest is None or not set(facts) <= manifest.keys():
         raise ValueError(f"expected a finished cleaning in {folder}, found none; run notebook 03")
     images = _read(folder / "images.csv", ["id", "distance"], keep_default_na=False)
     images["distance"] = pd.to_numeric(images["distance"], errors="coerce")
@@ -139,14 +115,12 @@ def read_cluster_list(folder: str | Path, table: pd.DataFrame) -> ClusterList:
         images.merge(table[["id", "path"]], on="id", how="left"),
         _read(folder / "landmarks.csv", ["landmark_id"]),
         _read(folder / "sweep.csv", []),
-        manifest["eps"],
-        manifest["relaxed_eps"],
-        manifest["reason"],
+        *(manifest[name] for name in facts),
     )
 
 
 def _read(path: Path, columns: list[str], *, keep_default_na: bool = True) -> pd.DataFrame:
-    table = read_csv_or_none(path, columns, keep_default_na=keep_default_na)
+    table = artifacts.read_csv_or_none(path, columns, keep_default_na=keep_default_na)
     if table is None:
         raise ValueError(
             f"expected a table of a finished cleaning in {path}, found a damaged file; delete its "

@@ -1,9 +1,8 @@
 """Cleaning: DBSCAN on every landmark and a relaxed second pass over its noise.
 
-GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), §2.1: clusters of the first model's
-embeddings separate indoor from outdoor views, each cluster becomes a class; the noise is clustered
-once more with a larger radius, which wins back rare views; what is noise even then is dropped. Two
-options go beyond the paper: suspected mislabels are dropped first (`lib.cleaning.label_noise`), and
+GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), §2.1: each cluster becomes a class;
+the noise is clustered once more with a larger radius, which wins back rare views; what is noise
+even then is dropped. Two options go beyond the paper: suspected mislabels are dropped first, and
 clusters of two views are split.
 """
 
@@ -15,18 +14,12 @@ import numpy as np
 import pandas as pd
 from scipy.sparse import csr_array
 
-from lib.cleaning.dbscan import check_settings, dbscan_labels
+from lib.cleaning import per_landmark
+from lib.cleaning.dbscan import dbscan_labels
 from lib.cleaning.eps import Suggestion, suggest_eps
 from lib.cleaning.label_noise import estimate_label_noise
-from lib.cleaning.per_landmark import (
-    TASK_ROWS,
-    WHOLE,
-    Rows,
-    check_embeddings,
-    map_landmarks,
-    select_rows,
-)
 from lib.config import CleanConfig
+from lib.retrieval import check_count, check_ids
 
 STATUSES = ("kept", "split", "rescued", "dropped")
 DROPPED_AS = ("", "suspected mislabel", "noise", "small")
@@ -41,27 +34,24 @@ ENOUGH, NONE = 0.4, 0.25
 class CleaningResult:
     """What cleaning made of every image and of every landmark.
 
-    Attributes:
-        images: one row per image in the order given: `id` (if ids were given), `position`,
-            `landmark_id`, `cluster` (from 0 within the landmark, those of the first pass before the
-            rescued ones; -1 if dropped), `label` (contiguous over all classes; -1 if dropped),
-            `status`, `dropped_as`, and `distance` (cosine, to the mean of its class; NaN if
-            dropped). Statuses: *kept* (in the landmark's largest cluster of the first pass, the
-            first of equals), *split* (in another cluster of the first pass), *rescued* (in a
-            cluster of the second pass), *dropped*. Dropped as: *suspected mislabel* (before both
-            passes), *noise* (in no cluster of either), *small* (in a cluster that is too small).
-        landmarks: one row per landmark by ascending id: `landmark_id`, `images`, `clusters`,
-            `kept`, `split`, `rescued`, `dropped`; with no clusters if nothing is left of it.
-        config: the settings, with the radii that were used.
-        reason: why these radii, and these suspected mislabels.
-        sweep: one row per radius that was tried (`lib.cleaning.eps.sweep`); empty if eps was given.
+    `images` has one row per image in the order given: `id` (if ids were given), `position`,
+    `landmark_id`, `cluster` (from 0 within the landmark, those of the first pass before the rescued
+    ones; -1 if dropped), `label` (contiguous over all classes; -1 if dropped), `status`,
+    `dropped_as`, and `distance` (cosine, to the mean of its class; NaN if dropped).
+
+    Statuses: *kept* (in the landmark's largest cluster of the first pass, the first of equals),
+    *split* (in another cluster of the first pass), *rescued* (in a cluster of the second pass),
+    *dropped*. Dropped as: *suspected mislabel* (before both passes), *noise* (in no cluster of
+    either), *small* (in a cluster that is too small).
     """
 
     images: pd.DataFrame
-    landmarks: pd.DataFrame
-    config: CleanConfig
-    reason: str
-    sweep: pd.DataFrame
+    landmarks: (
+        pd.DataFrame
+    )  # by ascending `landmark_id`: `images`, `clusters`, count of each status
+    config: CleanConfig  # with the radii that were used
+    reason: str  # why these radii, and these suspected mislabels
+    sweep: pd.DataFrame  # of `lib.cleaning.eps.sweep`; empty if eps was given
 
     def train_cluster(self) -> pd.DataFrame:
         """The cleaned list as `cluster_table`; positions stand for ids that were not given."""
@@ -93,28 +83,19 @@ def clean(
 
     The first pass clusters each landmark, the second its noise with the relaxed settings; clusters
     of fewer than `config.min_cluster_size` images are dropped. Labels ascend with the landmark id
-    and, within a landmark, with the cluster; without `config.split` a landmark is one class. Every
-    landmark's rows are read once.
+    and, within a landmark, with the cluster; without `config.split` a landmark is one class.
 
     Args:
-        embeddings: (N, D) unit rows.
-        landmark_ids: (N,) integers.
         config: the settings. An `eps` of 0 is replaced by that of `suggest_eps`, a `relaxed_eps` of
             0 by eps times `relaxation`.
         ids: (N,) unique names of the images, for the tables.
         suspected_mislabels: (N,) bool; images to drop before both passes. By default those of
             `estimate_label_noise` with `config.drop_suspected_mislabels`, otherwise none.
-        jobs: joblib's `n_jobs`.
-
-    Returns:
-        Tables that account for every image exactly once; empty for empty input.
-
-    Raises:
-        ValueError: as `cluster_landmarks`; if `ids` or `suspected_mislabels` do not fit, if
-            `relaxed_eps < eps`, or if there is too little to suggest a radius from.
     """
-    embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
-    names = None if ids is None else _check_ids(ids, len(embeddings))
+    embeddings, landmark_ids = per_landmark.check_embeddings(embeddings, landmark_ids)
+    if ids is not None:
+        check_count(ids, len(embeddings), "image")
+        check_ids(ids, "image")
     reasons = []
     if suspected_mislabels is None and config.drop_suspected_mislabels:
         odds = config.mislabel_odds
@@ -128,14 +109,14 @@ def clean(
     distance = np.full(len(cluster), np.nan, dtype=np.float32)
     options = {"positions": trusted, "what": "cleaning", "jobs": jobs}
     work = partial(two_pass_dbscan, config=config)
-    for at, found in map_landmarks(work, embeddings, landmark_ids[trusted], **options):
+    for at, found in per_landmark.map_landmarks(work, embeddings, landmark_ids[trusted], **options):
         at = trusted[at]
         cluster[at], is_rescued[at], distance[at] = found
     images = assign_status(landmark_ids, cluster, is_rescued, suspected, config)
     images["distance"] = distance
     images.insert(0, "position", np.arange(len(images)))
-    if names is not None:
-        images.insert(0, "id", names)
+    if ids is not None:
+        images.insert(0, "id", np.asarray(ids))
     reason = "; ".join([*reasons, advice.reason])
     return CleaningResult(images, count_by_landmark(images), config, reason, advice.sweep)
 
@@ -154,26 +135,12 @@ def _with_radii(
         options = {"min_samples": config.min_samples, "without": suspected, "jobs": jobs}
         advice = suggest_eps(embeddings, landmark_ids, **options)
     relaxed_eps = config.relaxed_eps or round(min(config.relaxation * advice.eps, 2.0), 4)
-    check_settings(advice.eps, config.min_samples)
-    check_settings(relaxed_eps, config.relaxed_min_samples)
     if config.rescue and relaxed_eps < advice.eps:
         raise ValueError(
             f"expected relaxed_eps to be at least eps = {advice.eps}, found {relaxed_eps}: "
             "the second pass relaxes the first"
         )
     return dataclasses.replace(config, eps=advice.eps, relaxed_eps=relaxed_eps), advice
-
-
-def _check_ids(ids: Sequence[str], count: int) -> np.ndarray:
-    names = np.asarray(ids)
-    if names.shape != (count,):
-        raise ValueError(
-            f"expected one id for each of the {count} images, found shape {names.shape}: "
-            "give them in the order of the embeddings"
-        )
-    if len(pd.unique(names)) < count:
-        raise ValueError("expected unique ids, found repeated ones: give every image its own id")
-    return names
 
 
 def _check_suspected(suspected: np.ndarray | None, count: int) -> np.ndarray:
@@ -187,13 +154,12 @@ def _check_suspected(suspected: np.ndarray | None, count: int) -> np.ndarray:
 
 
 def two_pass_dbscan(
-    rows: Rows, sizes: np.ndarray, config: CleanConfig
+    rows: per_landmark.Rows, sizes: np.ndarray, config: CleanConfig
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Cluster landmarks, then the noise of each, and measure distances to the classes' means.
 
-    Returns:
-        (R,) int64 clusters from 0 in each landmark and pass (-1 for noise), (R,) bool whether of
-        the second pass, and (R,) float32 cosine distances (NaN without a class).
+    Returns (R,) clusters from 0 in each landmark and pass (-1 for noise), (R,) whether of the
+    second pass, and (R,) float32 cosine distances (NaN without a class).
     """
     cluster = dbscan_labels(rows, sizes, (config.eps,), config.min_samples)[0]
     if config.split_two_views:
@@ -206,13 +172,13 @@ def two_pass_dbscan(
         noise = noise[np.lexsort((owner, -counts[owner]))]  # the largest landmarks first
         settings = (config.relaxed_eps,), config.relaxed_min_samples
         counts = np.sort(counts[counts > 0])[::-1]
-        cluster[noise] = dbscan_labels(select_rows(rows, noise), counts, *settings)[0]
+        cluster[noise] = dbscan_labels(per_landmark.select_rows(rows, noise), counts, *settings)[0]
         is_rescued[noise] = cluster[noise] >= 0
     return cluster, is_rescued, _distances(rows, sizes, cluster, is_rescued, config)
 
 
 def _distances(
-    rows: Rows,
+    rows: per_landmark.Rows,
     sizes: np.ndarray,
     cluster: np.ndarray,
     is_rescued: np.ndarray,
@@ -226,7 +192,8 @@ def _distances(
     large = count[which] >= config.min_cluster_size
     group = np.full(len(cluster), -1)
     group[held[large]] = which[large] if config.split else owner[held[large]]
-    parts = [slice(start, start + TASK_ROWS) for start in range(0, len(rows), TASK_ROWS)]
+    step = per_landmark.TASK_ROWS
+    parts = [slice(start, start + step) for start in range(0, len(rows), step)]
     means = sum(_sums(rows[part], group[part], group.max() + 1) for part in parts)
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
     distance = np.full(len(cluster), np.nan, dtype=np.float32)
@@ -244,18 +211,13 @@ def _sums(rows: np.ndarray, group: np.ndarray, groups: int) -> np.ndarray:
 
 
 def split_two_views(
-    rows: Rows, sizes: np.ndarray, cluster: np.ndarray, min_samples: int
+    rows: per_landmark.Rows, sizes: np.ndarray, cluster: np.ndarray, min_samples: int
 ) -> np.ndarray:
     """Split clusters in two, and the parts again, as long as both parts stand on their own.
 
     DBSCAN follows chains: in a large landmark a few odd images are enough to join its front to its
-    interior. A view that changes continuously along one line is split, too. Clusters of more than
-    `WHOLE` rows stay whole; each part has at least `min_samples` rows, and the part with the first
-    row keeps the number.
-
-    >>> rows = np.eye(2, dtype=np.float32)[[0, 0, 0, 1, 1, 1]]
-    >>> split_two_views(rows, np.array([6]), np.array([0, 0, 0, 0, 0, -1]), 2).tolist()
-    [0, 0, 0, 1, 1, -1]
+    interior. Clusters of more than `WHOLE` rows stay whole; each part has at least `min_samples`
+    rows, and the part with the first row keeps the number.
     """
     cluster = cluster.copy()
     owner = np.repeat(np.arange(len(sizes)), sizes)
@@ -265,7 +227,7 @@ def split_two_views(
     key = owner[held] * len(cluster) + cluster[held]
     ends = np.cumsum(np.unique(key, return_counts=True)[1])
     members = np.split(held[np.argsort(key, kind="stable")], ends[:-1])
-    todo = [own for own in reversed(members) if 2 * min_samples <= len(own) <= WHOLE]
+    todo = [own for own in reversed(members) if 2 * min_samples <= len(own) <= per_landmark.WHOLE]
     while todo:
         own = todo.pop()
         is_other = second_view(rows[own], min_samples)
@@ -310,12 +272,8 @@ def second_view(rows: np.ndarray, min_samples: int) -> np.ndarray | None:
 def two_part_silhouette(rows: np.ndarray, is_other: np.ndarray) -> np.ndarray:
     """(n,) silhouettes of unit rows in two parts, by cosine distance (Rousseeuw 1987).
 
-    A row's mean distance to a set is one minus its product with their mean, so this equals
-    scikit-learn's `silhouette_samples(metric="cosine")` without n² distances.
-
-    >>> rows = np.array([[1, 0], [1, 0], [0, 1], [0.6, 0.8]], dtype=np.float32)
-    >>> two_part_silhouette(rows, np.array([False, False, True, True])).round(2).tolist()
-    [1.0, 1.0, 0.8, 0.5]
+    Equals scikit-learn's `silhouette_samples(metric="cosine")` without n² distances, as a row's
+    mean distance to a set is one minus its product with their mean.
     """
     part = is_other.astype(np.int64)
     sizes = np.bincount(part, minlength=2)
@@ -335,12 +293,7 @@ def assign_status(
     suspected: np.ndarray,
     config: CleanConfig,
 ) -> pd.DataFrame:
-    """Number the clusters that are large enough, and assign a status to every image.
-
-    Returns:
-        N rows of `landmark_id`, `cluster`, `label`, `status` and `dropped_as`, as in
-        `CleaningResult.images`.
-    """
+    """Number the clusters that are large enough, and assign a status to every image."""
     total = max(len(cluster), 1)
     landmark = np.unique(landmark_ids, return_inverse=True)[1]
     held = np.flatnonzero(cluster >= 0)
@@ -354,19 +307,17 @@ def assign_status(
     first_of_owner = np.searchsorted(owner, owner)
     best = np.lexsort((-size[large], rescued, owner))[first_of_owner]
     code = np.where(rescued, 2, np.where(best == np.arange(len(owner)), 0, 1))
+    code = np.append(code, 3)[number]
     within = np.arange(len(owner)) - first_of_owner
     label = np.arange(len(owner)) if config.split else np.unique(owner, return_inverse=True)[1]
     fate = np.where(suspected, 1, np.where(cluster < 0, 2, np.where(number < 0, 3, 0)))
 
-    def of_images(of_cluster: np.ndarray, dropped: int) -> np.ndarray:
-        return np.append(of_cluster, dropped)[number]
-
     return pd.DataFrame(
         {
             "landmark_id": landmark_ids,
-            "cluster": of_images(within, -1),
-            "label": of_images(label, -1),
-            "status": pd.Categorical.from_codes(of_images(code, 3), categories=STATUSES),
+            "cluster": np.append(within, -1)[number],
+            "label": np.append(label, -1)[number],
+            "status": pd.Categorical.from_codes(code, categories=STATUSES),
             "dropped_as": pd.Categorical.from_codes(fate, categories=DROPPED_AS),
         }
     )
@@ -389,15 +340,8 @@ def count_by_landmark(images: pd.DataFrame) -> pd.DataFrame:
 def count_flow(images: pd.DataFrame) -> pd.DataFrame:
     """Count `CleaningResult.images` on every way through both passes that has some.
 
-    Returns:
-        Rows of `first` (after the first pass: kept, split, noise, small or suspected mislabel),
-        `last` (their status) and `images`.
-
-    >>> images = pd.DataFrame(
-    ...     {"status": ["kept", "rescued", "dropped"], "dropped_as": ["", "", "noise"]}
-    ... )
-    >>> count_flow(images).to_numpy().tolist()
-    [['kept', 'kept', 1], ['noise', 'rescued', 1], ['noise', 'dropped', 1]]
+    Columns: `first` (after the first pass: kept, split, noise, small or suspected mislabel), `last`
+    (their status) and `images`.
     """
     last, fate = images["status"].astype(str), images["dropped_as"].astype(str)
     first = fate.where(last == "dropped", last.replace("rescued", "noise"))

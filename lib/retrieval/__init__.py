@@ -4,7 +4,7 @@ Embedding of images, exact and approximate search, the official metrics with boo
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lib.data import read_solution
 from lib.retrieval.ann_index import ApproximateIndex, index_if_large
@@ -17,17 +17,9 @@ from lib.retrieval.embedding_table import (
     open_rows,
     read_embeddings,
 )
-from lib.retrieval.knn import (
-    NO_TAG,
-    SumOfTerms,
-    TagScores,
-    best_of,
-    nearest,
-    score_pairs,
-    search,
-)
+from lib.retrieval.knn import NO_TAG, SumOfTerms, TagScores, best_of, nearest, score_pairs, search
 from lib.retrieval.metrics import evaluate, mean_average_precision
-from lib.retrieval.ranking import Ranking, check_count, check_rows
+from lib.retrieval.ranking import Ranking, check_count, check_ids
 from lib.retrieval.scoring import (
     bootstrap_interval,
     compare_steps,
@@ -38,55 +30,17 @@ from lib.retrieval.scoring import (
 )
 from lib.retrieval.submission import write_submission
 
-if TYPE_CHECKING:
-    from lib.retrieval.embedding import (
-        embed,
-        embed_and_search,
-        embed_evaluation,
-        extract_embeddings,
-        largest_size,
-    )
-
-__all__ = [
-    "BLOCK",
-    "NO_TAG",
-    "ApproximateIndex",
-    "EmbeddingSubset",
-    "EmbeddingTable",
-    "Embeddings",
-    "Ranking",
-    "SumOfTerms",
-    "TagScores",
-    "best_of",
-    "bootstrap_interval",
-    "check_count",
-    "check_rows",
-    "check_table",
-    "compare_steps",
+_OF_EMBEDDING = (
     "embed",
     "embed_and_search",
     "embed_evaluation",
-    "evaluate",
     "extract_embeddings",
-    "index_if_large",
     "largest_size",
-    "map_by_continent",
-    "map_of_usage",
-    "mean_average_precision",
-    "nearest",
-    "open_rows",
-    "paired_gain",
-    "read_embeddings",
-    "read_solution",
-    "score_pairs",
-    "score_queries",
-    "search",
-    "write_submission",
-]
+)
 
 
 def __getattr__(name: str) -> Any:
     """Import `lib.retrieval.embedding`, and with it torch, when it is first needed."""
-    if name not in __all__:
+    if name not in _OF_EMBEDDING:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module("lib.retrieval.embedding"), name)

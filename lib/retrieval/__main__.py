@@ -6,19 +6,12 @@
 
 import argparse
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from lib import data
 from lib.artifacts import write_csv
-from lib.data import (
-    ImageStore,
-    ids_of_split,
-    read_groups,
-    read_ignored,
-    read_solution,
-    read_submission,
-)
-from lib.retrieval.metrics import OFFICIAL, Solution, evaluate, per_query, refuse_unknown
+from lib.retrieval.metrics import OFFICIAL, evaluate, per_query, refuse_unknown
 from lib.retrieval.submission import check_submission
 
 
@@ -44,27 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _score(chosen: argparse.Namespace) -> str:
-    files = read_submission(chosen.submission), read_solution(chosen.solution)
-    ignored = read_ignored(chosen.solution)
-    groups = read_groups(chosen.groups) if chosen.groups else None
-    _check_files(chosen, *files, ignored=ignored, groups=groups)
-    tables = [evaluate(*files, ignored=ignored)]
-    if groups is not None:
-        tables.append(evaluate(*files, ignored=ignored, groups=groups))
-    if chosen.queries:
-        write_csv(per_query(*files, ignored=ignored), chosen.queries)
-    return "\n\n".join(table.to_string(float_format="{:.4f}".format) for table in tables)
-
-
-def _check_files(
-    chosen: argparse.Namespace,
-    predictions: Mapping[str, Sequence[str]],
-    solutions: Mapping[str, Solution],
-    *,
-    ignored: Collection[str],
-    groups: Mapping[str, str] | None,
-) -> None:
-    """Refuse files that do not fit each other; warn of what looks wrong."""
+    """Refuse files that do not fit each other, warn of what looks wrong, and score."""
+    predictions = data.read_submission(chosen.submission)
+    solutions = data.read_solution(chosen.solution)
+    ignored = data.read_ignored(chosen.solution)
+    groups = data.read_groups(chosen.groups) if chosen.groups else None
     relevant = {query: set(ids) for usage in solutions.values() for query, ids in usage.items()}
     if not relevant:
         raise ValueError(f"{chosen.solution}: expected Public or Private queries, found none")
@@ -72,10 +49,25 @@ def _check_files(
         refuse_unknown(predictions, relevant.keys() | ignored)
     except ValueError as error:
         raise ValueError(f"{chosen.submission}: {error}") from None
-    warnings = []
+    for warning in _warnings(chosen, predictions, relevant, groups):
+        print(f"warning: {warning}", file=sys.stderr)
+    tables = [evaluate(predictions, solutions, ignored=ignored)]
+    if groups is not None:
+        tables.append(evaluate(predictions, solutions, ignored=ignored, groups=groups))
+    if chosen.queries:
+        write_csv(per_query(predictions, solutions, ignored=ignored), chosen.queries)
+    return "\n\n".join(table.to_string(float_format="{:.4f}".format) for table in tables)
+
+
+def _warnings(
+    chosen: argparse.Namespace,
+    predictions: dict[str, list[str]],
+    relevant: dict[str, set[str]],
+    groups: dict[str, str] | None,
+) -> Iterator[str]:
     absent = [query for query in relevant if not predictions.get(query)]
     if absent:
-        warnings.append(
+        yield (
             f"{chosen.submission} ranks no image for {len(absent):,} of the {len(relevant):,}"
             f" queries, the first {absent[0]}; they count 0"
         )
@@ -85,25 +77,23 @@ def _check_files(
         lower = {image.lower() for image in answers}
         same = sum(image.lower() in lower for image in found)
         case = f", but {same:,} are in the other case" if same else ""
-        warnings.append(
+        yield (
             f"none of the {len(found):,} ids in {chosen.submission} answers any query of"
             f" {chosen.solution}{case}; are both of one dataset?"
         )
     groupless = [] if groups is None else [query for query in relevant if query not in groups]
     if groupless:
-        warnings.append(
+        yield (
             f"{chosen.groups} has no group for {len(groupless):,} of the {len(relevant):,} queries,"
             f" the first {groupless[0]}"
         )
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
 
 
 def _check(chosen: argparse.Namespace) -> str:
     if not Path(chosen.data).is_dir():
         raise ValueError(f"expected a dataset folder, found none at {chosen.data}; check its path")
-    store = ImageStore(Path(chosen.data))
-    ids = {split: ids_of_split(store, split) for split in ("test", "index")}
+    store = data.ImageStore(Path(chosen.data))
+    ids = {split: data.ids_of_split(store, split) for split in ("test", "index")}
     for split, found in ids.items():
         if found.empty:
             raise ValueError(

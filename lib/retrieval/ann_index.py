@@ -1,28 +1,17 @@
 """Approximate nearest neighbours among millions of references, through an inverted file of faiss.
 
-Rows are projected on the directions of largest second moment, grouped in cells by k-means and kept
-as half-byte codes (IVF, PQ fast scan), 56 bytes a row instead of a kilobyte. A query looks into the
-nearest cells only; its best candidates are scored again as in the exact search, so scores are the
-same. Every search also searches a sample of its queries exactly and prints the recall.
+Rows are projected, grouped in cells by k-means and kept as half-byte codes (IVF, PQ fast scan). A
+query looks into the nearest cells; its best candidates are scored again as in the exact search.
 """
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import faiss
 import numpy as np
 
-from lib.artifacts import (
-    atomic_path,
-    fingerprint,
-    is_done,
-    mark_complete,
-    progress,
-    rng,
-    start_over,
-)
+from lib import artifacts
 from lib.retrieval.embedding_table import (
     BLOCK,
     EmbeddingSubset,
@@ -30,36 +19,24 @@ from lib.retrieval.embedding_table import (
     blocks,
     check_table,
 )
-from lib.retrieval.knn import best_of, check_tables, nearest, score_pairs
+from lib.retrieval.knn import best_of, check_search, nearest, score_pairs
 
 VERSION = 2  # of the stored form
 INDEX, TRAINED = "index.faiss", "trained"
 FEWEST = 64  # rows worth an index
 POINTS_PER_CELL = 40  # rows that k-means learns from; faiss asks for 39
 PROJECTED = 192  # dimensions kept
+ITERATIONS = 8  # of k-means
 AT_ONCE = 16_384  # queries
 LARGEST_EXACT = 300_000  # references: exact tags of as many gallery images take half an hour
 
 
-class Neighbours(NamedTuple):
-    """What an approximate search found, and its measured recall."""
-
-    scores: np.ndarray  # (Q, k) float32, best first
-    positions: np.ndarray  # (Q, k) int64
-    recall_at_1: float
-    recall_at_k: float
-
-
 @dataclass(frozen=True, eq=False)
 class ApproximateIndex:
-    """A saved index over its rows; `read_index` makes it.
+    """A saved index over the (N, D) embeddings `rows`; `read_index` makes it.
 
-    Attributes:
-        rows: (N, D) embeddings that it was built over.
-        index: faiss's index.
-        probes: cells that a query looks into; more find more and take longer.
-        candidates: rows scored again per query, at least twice as many as are asked for.
-        sample: queries of every search that are searched exactly, too.
+    A query looks into `probes` cells and scores at least `candidates` rows again; `sample` queries
+    of every search are also searched exactly, for the recall.
     """
 
     rows: EmbeddingTable
@@ -69,7 +46,6 @@ class ApproximateIndex:
     sample: int = 500
 
     def __len__(self) -> int:
-        """The number of rows."""
         return self.index.ntotal
 
     def nearest(
@@ -79,24 +55,13 @@ class ApproximateIndex:
         *,
         names: tuple[str, str] = ("queries", "indexed rows"),
         block: int = BLOCK,
-    ) -> Neighbours:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Find about the `k` rows of largest inner product for every query, and print the recall.
 
         A neighbour counts as found when one of the same score was. A query whose cells hold fewer
-        than `k` rows is searched exactly.
-
-        Args:
-            queries: (Q, D), may be a memory map.
-            k: neighbours per query; all rows when there are fewer.
-            names: what messages call queries and rows.
-            block: queries read at a time, and rows in the exact search of the sample.
-
-        Raises:
-            ValueError: as `lib.retrieval.nearest`.
+        than `k` rows is searched exactly. All else is as in `lib.retrieval.nearest`.
         """
-        check_tables(queries, self.rows, names)
-        if k < 1:
-            raise ValueError(f"expected k of at least 1, found {k}; ask for one neighbour or more")
+        check_search(queries, self.rows, k, block, names)
         k = min(k, len(self))
         scores = np.empty((len(queries), k), dtype=np.float32)
         positions = np.empty((len(queries), k), dtype=np.int64)
@@ -106,22 +71,22 @@ class ApproximateIndex:
         step = min(block, AT_ONCE)
         pieces = blocks(queries, step, names[0])
         title = f"approximate search of {names[1]}"
-        for start, piece, _ in progress(pieces, title, -(-len(queries) // step)):
+        for start, piece, _ in artifacts.progress(pieces, title, -(-len(queries) // step)):
             candidates = self.index.search(piece, wanted, params=settings)[1]
             found = best_of(score_pairs(piece, self.rows, candidates), candidates, k)
             few = np.flatnonzero(found[1][:, -1] < 0)
             if len(few):
                 found[0][few], found[1][few] = nearest(piece[few], self.rows, k, block=block)
             scores[start : start + len(piece)], positions[start : start + len(piece)] = found
-        return Neighbours(scores, positions, *self._recall(queries, scores, names, block))
+        if scores.size and self.sample:
+            self._print_recall(queries, scores, names, block)
+        return scores, positions
 
-    def _recall(
+    def _print_recall(
         self, queries: EmbeddingTable, scores: np.ndarray, names: tuple[str, str], block: int
-    ) -> tuple[float, float]:
-        """Recall at 1 and at k over evenly spread queries, printed."""
+    ) -> None:
+        """Print the recall at 1 and at k over evenly spread queries."""
         k, count = scores.shape[1], min(self.sample, len(queries))
-        if not k or not count:
-            return 1.0, 1.0
         chosen = np.linspace(0, len(queries) - 1, count).astype(np.int64)
         exact = nearest(queries[chosen], self.rows, k, block=block, names=names)[0]
         at_1 = float((scores[chosen, 0] >= exact[:, 0]).mean())
@@ -134,20 +99,12 @@ class ApproximateIndex:
             " probed)",
             flush=True,
         )
-        return at_1, at_k
 
 
 def index_if_large(
     rows: EmbeddingTable, folder: str | Path, *, largest: int = LARGEST_EXACT, **options: int
 ) -> ApproximateIndex | None:
-    """An index of `rows` kept in `folder`, or None where exact search is quick enough.
-
-    Args:
-        rows: (N, D) embeddings.
-        folder: where the index is, or will be built.
-        largest: number of rows that are still searched exactly.
-        options: as `read_index`.
-    """
+    """An index of `rows` kept in `folder`; None for up to `largest` rows, searched exactly."""
     if len(rows) <= largest:
         return None
     return read_index(build_index(rows, folder), rows, **options)
@@ -158,14 +115,8 @@ def read_index(
 ) -> ApproximateIndex:
     """Open the index that `build_index` saved in `folder` for `rows`.
 
-    Args:
-        folder: of the index.
-        rows: the embeddings it was built over.
-        probes: cells that a query looks into; 0 for a twelfth of them, at least 8.
-        options: `candidates` and `sample` of `ApproximateIndex`.
-
-    Raises:
-        ValueError: if there is no finished index, or it is of another number or width of rows.
+    `probes` are by default a twelfth of the cells, at least 8; `options` are `candidates` and
+    `sample` of `ApproximateIndex`. An index of another number or width of rows is refused.
     """
     index = open_index(folder)
     if index is None:
@@ -188,23 +139,11 @@ def open_index(folder: str | Path) -> faiss.Index | None:
     return None if faiss.try_extract_index_ivf(index) is None else index
 
 
-def build_index(
-    rows: EmbeddingTable, folder: str | Path, *, cells: int = 0, iterations: int = 8, seed: int = 0
-) -> Path:
-    """Train an index of `rows` and save it in `folder`, which is returned.
+def build_index(rows: EmbeddingTable, folder: str | Path, *, cells: int = 0, seed: int = 0) -> Path:
+    """Train an index of the (N, D) `rows`, with 2·√N cells by default, and save it in `folder`.
 
     Does nothing when the folder already holds the index of rows with these values, and goes on from
     the training of a killed run. Takes minutes for millions of rows, and less than a gigabyte.
-
-    Args:
-        rows: (N, D) embeddings, may be a memory map.
-        folder: receives `index.faiss`.
-        cells: groups of rows; 0 for 2·√N.
-        iterations: of k-means.
-        seed: chooses the rows that k-means learns from.
-
-    Raises:
-        ValueError: if rows are no table of finite numbers, or too few for an index or its cells.
     """
     check_table(rows, "rows to index")
     cells = cells or round(2 * len(rows) ** 0.5)
@@ -216,54 +155,53 @@ def build_index(
     folder, digest = Path(folder), hashlib.sha256(str(rows.dtype).encode())
     for start in range(0, len(rows), BLOCK):  # four seconds for four million rows of 512
         digest.update(np.ascontiguousarray(rows[start : start + BLOCK]))
-    key = fingerprint(VERSION, cells, iterations, seed, list(rows.shape), digest.hexdigest())
-    if is_done(folder, key) and open_index(folder) is not None:
+    shape = list(rows.shape)
+    key = artifacts.fingerprint(VERSION, cells, ITERATIONS, seed, shape, digest.hexdigest())
+    if artifacts.is_done(folder, key) and open_index(folder) is not None:
         return folder
-    start_over(folder)
-    index = _trained(rows, folder / TRAINED, key, cells, iterations, seed)
+    artifacts.start_over(folder)
+    index = _trained(rows, folder / TRAINED, key, cells, seed)
     pieces = blocks(rows, BLOCK, "rows to index")
-    for _, piece, _ in progress(pieces, "indexing", -(-len(rows) // BLOCK)):
+    for _, piece, _ in artifacts.progress(pieces, "indexing", -(-len(rows) // BLOCK)):
         index.add(piece)
-    with atomic_path(folder / INDEX) as temporary:
-        faiss.write_index(index, str(temporary))
-    mark_complete(folder, key, files=[INDEX], rows=len(rows), cells=cells)
+    _save(index, folder, key, rows=len(rows), cells=cells)
     return folder
 
 
 def _trained(
-    rows: EmbeddingTable, folder: Path, key: str, cells: int, iterations: int, seed: int
+    rows: EmbeddingTable, folder: Path, key: str, cells: int, seed: int
 ) -> faiss.IndexPreTransform:
     """The index with its cells and no rows: read, or trained and kept."""
-    if is_done(folder, key) and (known := open_index(folder)) is not None:
+    if artifacts.is_done(folder, key) and (known := open_index(folder)) is not None:
         return known
-    start_over(folder)
-    generator = rng(seed, "rows that the index learns from")
+    artifacts.start_over(folder)
+    generator = artifacts.rng(seed, "rows that the index learns from")
     chosen = np.sort(generator.permutation(len(rows))[: max(POINTS_PER_CELL * cells, FEWEST)])
     pieces = blocks(EmbeddingSubset(rows, chosen), BLOCK, "rows to index")
     learned = np.concatenate([piece.copy() for _, piece, _ in pieces])
     projection = _projection(learned, generator)
-    width = projection.d_out
-    codes = f"IVF{cells},PQ{max(1, width // 2)}x4fs"
-    inverted = faiss.index_factory(width, codes, faiss.METRIC_INNER_PRODUCT)
-    inverted.cp.niter, inverted.cp.seed, inverted.cp.spherical = iterations, seed, True
+    codes = f"IVF{cells},PQ{max(1, projection.d_out // 2)}x4fs"
+    inverted = faiss.index_factory(projection.d_out, codes, faiss.METRIC_INNER_PRODUCT)
+    inverted.cp.niter, inverted.cp.seed, inverted.cp.spherical = ITERATIONS, seed, True
     for settings in (inverted.cp, inverted.pq.cp):
         settings.min_points_per_centroid = 1
     inverted.train(projection.apply(learned))
     index = faiss.IndexPreTransform(projection, inverted)
-    with atomic_path(folder / INDEX) as temporary:
-        faiss.write_index(index, str(temporary))
-    mark_complete(folder, key, files=[INDEX])
+    _save(index, folder, key)
     return index
 
 
-def _projection(rows: np.ndarray, generator: np.random.Generator) -> faiss.LinearTransform:
-    """Onto the directions of largest second moment, rotated at random so that codes share them.
+def _save(index: faiss.Index, folder: Path, key: str, **facts: int) -> None:
+    with artifacts.atomic_path(folder / INDEX) as temporary:
+        faiss.write_index(index, str(temporary))
+    artifacts.mark_complete(folder, key, files=[INDEX], **facts)
 
-    Unlike PCA it subtracts no mean, so that inner products stay what they are.
-    """
+
+def _projection(rows: np.ndarray, generator: np.random.Generator) -> faiss.LinearTransform:
+    """Onto the directions of largest second moment, rotated at random so that codes share them."""
     width = rows.shape[1]
     kept = max(1, min(PROJECTED, width) // 2 * 2)
-    _, directions = np.linalg.eigh((rows.T @ rows).astype(np.float64))
+    _, directions = np.linalg.eigh((rows.T @ rows).astype(np.float64))  # no mean is subtracted
     turned, _ = np.linalg.qr(generator.standard_normal((kept, kept)))
     matrix = (turned @ directions[:, ::-1][:, :kept].T).astype(np.float32)
     projection = faiss.LinearTransform(width, kept, False)

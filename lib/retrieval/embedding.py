@@ -1,10 +1,8 @@
 """From a checkpoint and images to embeddings: float16 unit rows in one `.npy`, with their ids.
 
-An image's embedding is the mean over its views: mirrored and rescaled, at a larger size than the
-training's, as both papers test (GLR20 = 3rd place, Google Landmark Retrieval 2020, Mei et al.;
-GLR21 = 2nd place, Google Landmark Retrieval 2021, Zhang et al., whose code has the scales 0.707, 1
-and 1.414). Rows are written block by block and a finished block is marked, so that embedding
-millions of images survives a kill and several processes share the blocks.
+An image's embedding is the mean over mirrored and rescaled views, larger than in training, as both
+papers test (GLR20 = 3rd place, Google Landmark Retrieval 2020, Mei et al.; GLR21 = 2nd place,
+Google Landmark Retrieval 2021, Zhang et al., whose code has the scales 0.707, 1 and 1.414).
 """
 
 import errno
@@ -20,30 +18,8 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 
-from lib import models
-from lib.artifacts import (
-    atomic_path,
-    fingerprint,
-    full_disk_named,
-    is_done,
-    mark_complete,
-    progress,
-    read_fingerprint,
-    start_over,
-    write_csv,
-)
+from lib import artifacts, data, models
 from lib.config import InferenceConfig
-from lib.data import (
-    Evaluation,
-    ImageSource,
-    ImageStore,
-    SquareImages,
-    check_readable,
-    load_batches,
-    mark_stage_complete,
-    report_unreadable,
-    work_left,
-)
 from lib.distributed import precision, work_alone
 from lib.models import EmbeddingNetwork, normalise
 from lib.retrieval.embedding_table import IDS, ROWS, Embeddings, read_embeddings
@@ -58,11 +34,7 @@ UNREADABLE = "unreadable.txt"  # paths of images that counted as grey in the blo
 
 
 def sizes(config: InferenceConfig) -> tuple[int, ...]:
-    """The side of every view in pixels.
-
-    >>> sizes(InferenceConfig(448, scales=(0.707, 1.0, 1.414)))
-    (320, 448, 640)
-    """
+    """The side of every view in pixels."""
     return tuple(
         config.size if scale == 1 else max(STEP, STEP * round(config.size * scale / STEP))
         for scale in config.scales
@@ -70,11 +42,7 @@ def sizes(config: InferenceConfig) -> tuple[int, ...]:
 
 
 def largest_size(config: InferenceConfig) -> int:
-    """The side at which images are read; smaller views are resized from it.
-
-    Raises:
-        ValueError: if there is no scale, or one is not positive.
-    """
+    """The side at which images are read; smaller views are resized from it."""
     if not config.scales or min(config.scales) <= 0:
         raise ValueError(
             f"expected one or more positive scales, found {config.scales}; (1.0,) is one plain view"
@@ -85,10 +53,7 @@ def largest_size(config: InferenceConfig) -> int:
 def extract_embeddings(
     model: EmbeddingNetwork, pixels: torch.Tensor, config: InferenceConfig
 ) -> torch.Tensor:
-    """Embed uint8 images (B, 3, S, S), S of `largest_size`, as unit rows (B, D) in float32.
-
-    `model` is on the device of `pixels`.
-    """
+    """Embed uint8 images (B, 3, S, S), S of `largest_size`, as float32 unit rows (B, D)."""
     images = normalise(pixels, model.mean, model.std)
     total = torch.zeros((), device=images.device)
     for side in sizes(config):
@@ -126,31 +91,22 @@ def embed(
     *,
     batch_size: int = 128,
 ) -> Path:
-    """Embed the images of `table` (columns id, path) and return `folder`.
+    """Embed the images of `table` (columns id, path under `root`) and return `folder`.
 
     Does nothing when the folder holds these images' embeddings from this checkpoint, and embeds
     only the missing blocks when it holds some of them. `read_embeddings` reads the result.
 
-    Args:
-        checkpoint: written by `lib.training.train` or `lib.models.save`.
-        table: images in the order of the rows.
-        root: the data folder that the paths are relative to.
-        folder: receives `embeddings.npy` (N, D) float16 and `ids.csv`.
-        inference: sizes and views of an image.
-        batch_size: images per forward pass and process.
-
     Raises:
-        ValueError: if `inference` has no scale, or one is not positive; if more than a few per cent
-            of the images are missing or unreadable; or if an embedding is not finite.
+        ValueError: if too many images are unreadable, or an embedding is not finite.
     """
     checkpoint, folder = Path(checkpoint), Path(folder)
-    origin = read_fingerprint(checkpoint.parent)
+    origin = artifacts.read_fingerprint(checkpoint.parent)
     if origin is None:
         origin = [str(checkpoint), checkpoint.stat().st_size, checkpoint.stat().st_mtime_ns]
-    settings = fingerprint(checkpoint.name, origin, table[["id", "path"]], inference)
-    store, paths, root = ImageStore(root), tuple(table["path"]), Path(root)
+    settings = artifacts.fingerprint(checkpoint.name, origin, table[["id", "path"]], inference)
+    store, paths, root = data.ImageStore(root), tuple(table["path"]), Path(root)
     with work_alone(
-        folder, lambda: work_left(f"embedding {folder.name!r}", folder, settings, store, paths)
+        folder, lambda: data.work_left(f"embedding {folder.name!r}", folder, settings, store, paths)
     ) as key:
         if key:
             options = inference, batch_size, settings, key
@@ -160,7 +116,7 @@ def embed(
 
 def embed_evaluation(
     checkpoint: str | Path,
-    evaluation: Evaluation,
+    evaluation: data.Evaluation,
     root: str | Path,
     folder: str | Path,
     inference: InferenceConfig,
@@ -175,7 +131,7 @@ def embed_evaluation(
 
 def embed_and_search(
     checkpoint: str | Path,
-    evaluation: Evaluation,
+    evaluation: data.Evaluation,
     root: str | Path,
     folder: str | Path,
     inference: InferenceConfig,
@@ -196,19 +152,16 @@ def _embed(job: _Job) -> None:
     if accelerator.is_main_process:
         _prepare(job, model.config.embedding_dim)
     accelerator.wait_for_everyone()
-    source, size = ImageSource(job.root), largest_size(job.inference)
-    mine = [
-        block
-        for block in np.flatnonzero(~np.load(partial / BLOCKS_DONE))
-        if block % accelerator.num_processes == accelerator.process_index
-    ]
-    for block in progress(mine, f"embedding {job.folder.name}"):
+    source, size = data.ImageSource(job.root), largest_size(job.inference)
+    missing = np.flatnonzero(~np.load(partial / BLOCKS_DONE))
+    mine = missing[missing % accelerator.num_processes == accelerator.process_index]
+    for block in artifacts.progress(mine, f"embedding {job.folder.name}"):
         first, last = block * BLOCK, min((block + 1) * BLOCK, count)
-        images = SquareImages(source, job.paths[first:last], size)
+        images = data.SquareImages(source, job.paths[first:last], size)
         starts = range(0, last - first, job.batch_size)
         batches = [list(range(s, min(s + job.batch_size, last - first))) for s in starts]
         rows = np.empty((last - first, model.config.embedding_dim), dtype=np.float16)
-        for pixels, positions in load_batches(images, batches):
+        for pixels, positions in data.load_batches(images, batches):
             rows[positions.numpy()] = _rows(accelerator, model, pixels, job.inference)
         wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(wrong):
@@ -233,27 +186,26 @@ def _rows(
     pixels: torch.Tensor,
     inference: InferenceConfig,
 ) -> np.ndarray:
-    """Float16 unit rows (B, D) of uint8 images (B, 3, S, S)."""
     with accelerator.autocast():
         rows = extract_embeddings(model, pixels.to(accelerator.device), inference)
     return rows.to(torch.float16).cpu().numpy()
 
 
-def _note_unreadable(job: _Job, source: ImageSource) -> None:
+def _note_unreadable(job: _Job, source: data.ImageSource) -> None:
     """Collect the images that count as grey over all processes and killed runs."""
     path = job.folder / PARTIAL / UNREADABLE
-    with full_disk_named(path), open(path, "a+", encoding="utf-8") as file:
+    with artifacts.full_disk_named(path), open(path, "a+", encoding="utf-8") as file:
         file.seek(0)
         known = set(file.read().splitlines())
         file.write("".join(f"{name}\n" for name in source.unreadable if name not in known))
     known.update(source.unreadable)
-    check_readable(f"embedding {job.folder.name!r}", job.root, known, len(job.paths))
+    data.check_readable(f"embedding {job.folder.name!r}", job.root, known, len(job.paths))
 
 
 def _write_rows(path: Path, first: int, rows: np.ndarray) -> None:
     """Overwrite rows of a `.npy` file; not through a memory map, which a full disk kills."""
     offset = np.load(path, mmap_mode="r").offset + first * rows[0].nbytes
-    with full_disk_named(path), open(path, "r+b") as file:
+    with artifacts.full_disk_named(path), open(path, "r+b") as file:
         file.seek(offset)
         file.write(rows.data)
         file.flush()
@@ -262,10 +214,10 @@ def _write_rows(path: Path, first: int, rows: np.ndarray) -> None:
 
 def _prepare(job: _Job, dim: int) -> None:
     """Allocate the rows, unless a killed run of the same job left its blocks."""
-    start_over(job.folder)
-    if is_done(job.folder / PARTIAL, job.key):
+    artifacts.start_over(job.folder)
+    if artifacts.is_done(job.folder / PARTIAL, job.key):
         return
-    with atomic_path(job.folder / PARTIAL) as temporary:
+    with artifacts.atomic_path(job.folder / PARTIAL) as temporary:
         temporary.mkdir()
         shape = (len(job.paths), dim)
         np.lib.format.open_memmap(temporary / ROWS, "w+", np.float16, shape).flush()
@@ -279,18 +231,17 @@ def _prepare(job: _Job, dim: int) -> None:
                 raise
         np.save(temporary / BLOCKS_DONE, np.zeros(-(-len(job.paths) // BLOCK), dtype=bool))
         (temporary / UNREADABLE).touch()
-        mark_complete(temporary, job.key, files=(ROWS, BLOCKS_DONE))
+        artifacts.mark_complete(temporary, job.key, files=(ROWS, BLOCKS_DONE))
 
 
 def _finish(job: _Job) -> None:
     """Move the rows to `folder` and write its manifest."""
-    unreadable = (job.folder / PARTIAL / UNREADABLE).read_text(encoding="utf-8").splitlines()
-    report_unreadable(set(unreadable))
-    partial = start_over(job.folder / PARTIAL)  # its rows leave, so it is nothing to go on from
+    partial = job.folder / PARTIAL
+    unreadable = set((partial / UNREADABLE).read_text(encoding="utf-8").splitlines())
+    data.report_unreadable(unreadable)
+    artifacts.start_over(partial)  # its rows leave, so it is nothing to go on from
     (partial / ROWS).replace(job.folder / ROWS)
-    write_csv(job.ids.to_frame("id"), job.folder / IDS)
+    artifacts.write_csv(job.ids.to_frame("id"), job.folder / IDS)
     shutil.rmtree(partial)
-    facts = {"images": len(job.paths), "size": job.inference.size}
-    mark_stage_complete(
-        job.folder, job.key, job.settings, set(unreadable), files=(ROWS, IDS), **facts
-    )
+    facts = {"images": len(job.paths), "size": job.inference.size, "files": (ROWS, IDS)}
+    data.mark_stage_complete(job.folder, job.key, job.settings, unreadable, **facts)

@@ -1,8 +1,7 @@
 """Tables of embeddings that may be larger than memory: opened, checked and read in blocks.
 
-`read_embeddings` opens what `lib.retrieval.embed` wrote, as a memory map. Every search reads its
-tables through `blocks` in float32: a float16 memory map is never converted as a whole, a NaN is
-reported with its row, and the next block is read by a thread while the present one is used.
+Every search reads its tables through `blocks` in float32, one block ahead, and a NaN is reported
+with its row; a float16 memory map is never converted as a whole.
 """
 
 from collections.abc import Iterator
@@ -27,20 +26,14 @@ class EmbeddingTable(Protocol):
     ndim: int
     dtype: np.dtype
 
-    def __len__(self) -> int:
-        """N."""
-        ...
-
-    def __getitem__(self, item: slice | np.ndarray) -> np.ndarray:
-        """Rows by slice, or by an array of positions of any shape."""
-        ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, item: slice | np.ndarray) -> np.ndarray: ...
 
 
 class EmbeddingSubset:
-    """Chosen rows of a table, read on demand."""
+    """Rows of a table at the (M,) positions `chosen`, read on demand."""
 
     def __init__(self, embeddings: EmbeddingTable, chosen: np.ndarray) -> None:
-        """Keep the table and the (M,) row numbers."""
         self.embeddings, self.chosen = embeddings, chosen
         self.shape = (len(chosen), *embeddings.shape[1:])
         self.ndim, self.dtype = embeddings.ndim, embeddings.dtype
@@ -64,11 +57,7 @@ class Embeddings:
 
 
 def read_embeddings(folder: str | Path) -> Embeddings:
-    """Open a finished folder of `lib.retrieval.embed`; the rows stay on disk until they are used.
-
-    Raises:
-        ValueError: if the folder holds no finished embeddings, or another number of ids than rows.
-    """
+    """Open a finished folder of `lib.retrieval.embed`; the rows stay on disk until used."""
     folder = Path(folder)
     if read_fingerprint(folder) is None:
         raise ValueError(f"expected finished embeddings in {folder}, found none; run embed first")
@@ -90,11 +79,7 @@ def read_embeddings(folder: str | Path) -> Embeddings:
 
 
 def open_rows(path: Path) -> np.ndarray:
-    """Open the (N, D) floating-point rows of a `.npy` file as a memory map.
-
-    Raises:
-        ValueError: naming the file and what it holds instead.
-    """
+    """Open the (N, D) floating-point rows of a `.npy` file as a memory map, and nothing else."""
     try:
         rows = np.load(path, mmap_mode="r", allow_pickle=False)
         found = f"{rows.dtype} of shape {rows.shape}" if isinstance(rows, np.ndarray) else "many"
@@ -114,11 +99,7 @@ def open_rows(path: Path) -> np.ndarray:
 
 
 def check_table(embeddings: EmbeddingTable, what: str) -> None:
-    """Check that `embeddings` is an (N, D) table of numbers; `blocks` checks the values.
-
-    Raises:
-        ValueError: naming what was found instead.
-    """
+    """Check that `embeddings` is an (N, D) table of numbers; `blocks` checks the values."""
     if getattr(embeddings, "ndim", None) != 2:
         raise ValueError(
             f"expected {what} as an (N, D) array, found"
@@ -139,11 +120,7 @@ class Block(NamedTuple):
 
 
 def blocks(embeddings: EmbeddingTable, block: int, what: str) -> Iterator[Block]:
-    """Yield the table in blocks of `block` rows, reading one block ahead.
-
-    Raises:
-        ValueError: at the first row that holds a NaN or an infinity.
-    """
+    """Yield the table in blocks of `block` rows, reading one ahead; refuse NaN and infinity."""
     starts = range(0, len(embeddings), block)
     shape = (min(block, len(embeddings)), embeddings.shape[1])
     is_ready = isinstance(embeddings, np.ndarray) and embeddings.dtype == np.float32

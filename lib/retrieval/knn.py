@@ -1,10 +1,8 @@
 """Exact nearest neighbours by inner product, alone or with a score term added to every pair.
 
-A search in single precision proposes somewhat more than k candidates per query: block by block
-through faiss, on every GPU there is, or with a score term through a running top-k. They are scored
-again in double precision, so a score depends on its two embeddings only, never on block size,
-threads or device; equal scores rank by position. Queries whose candidates cannot be proved complete
-(nearly equal scores at the cut) are searched again in full.
+A single-precision search proposes more than k candidates per query, which are scored again in
+double precision: a score depends on its two embeddings only, and equal scores rank by position.
+Queries whose candidates cannot be proved complete are searched again in full.
 """
 
 from collections import deque
@@ -39,11 +37,9 @@ class ScoreTerm(Protocol):
 
     def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
         """(R, 1) query rows and (R or 1, M) gallery positions to (R, M) float64 additions."""
-        ...
 
     def tile_adder(self, rows: np.ndarray) -> AddToTile:
         """The function that adds the term of (Q,) query rows to a tile."""
-        ...
 
 
 def search(
@@ -58,19 +54,15 @@ def search(
 ) -> Ranking:
     """Rank the `k` gallery images of largest inner product, best first, ties by position.
 
-    With rows of unit norm the score is the cosine similarity.
+    With rows of unit norm the score is the cosine similarity. Either table may be empty.
 
     Args:
-        queries: (Q, D) embeddings; Q may be 0.
-        gallery: (N, D) embeddings, may be a memory map larger than memory; N may be 0.
+        queries: (Q, D) embeddings.
+        gallery: (N, D) embeddings, may be a memory map larger than memory.
         k: images per query; all of a smaller gallery.
-        query_ids: (Q,) ids, for a ranking that can be scored and submitted.
-        gallery_ids: (N,) ids.
+        query_ids: (Q,) ids, for a ranking that can be scored and submitted; so are `gallery_ids`.
         index: of the gallery; given, the search is approximate and prints its recall.
         block: gallery rows in memory at a time. The result does not depend on it.
-
-    Raises:
-        ValueError: if the number of ids is not the number of rows, and as `nearest`.
 
     >>> search(np.eye(2), np.array([[0.6, 0.8], [1.0, 0.0]]), k=5).positions.tolist()
     [[1, 0], [0, 1]]
@@ -95,22 +87,10 @@ def nearest(
 
     The score is the inner product, plus `term` where one is given; the ranking is exact for the
     sum, which runs on the CPU. Rows need not have unit norm; any real type is taken as float32.
-
-    Args:
-        queries: (Q, D).
-        gallery: (N, D), may be a memory map.
-        k: neighbours per query; all of a smaller gallery.
-        index: of the gallery; given, the search is approximate and prints its recall.
-        term: added to the inner products.
-        block: gallery rows read at a time. The result does not depend on it.
-        names: what messages call the two tables.
+    Other arguments are those of `search`; messages call the two tables by their `names`.
 
     Returns:
         (Q, k) float32 scores, best first, and (Q, k) int64 positions, ascending among equals.
-
-    Raises:
-        ValueError: if an array is not a table of finite numbers, widths differ, k < 1, or the index
-            is of another number of rows or given with a term.
     """
     if index is not None:
         if len(index) != len(gallery):
@@ -120,12 +100,8 @@ def nearest(
             )
         if term is not None:
             raise ValueError("expected an index or a score term, found both; give one of them")
-        return index.nearest(queries, k, names=names, block=block)[:2]
-    check_tables(queries, gallery, names)
-    if k < 1 or block < 1:
-        raise ValueError(
-            f"expected k and block of at least 1, found {k} and {block}; ask for one or more"
-        )
+        return index.nearest(queries, k, names=names, block=block)
+    check_search(queries, gallery, k, block, names)
     k = min(k, len(gallery))
     devices = faiss.get_num_gpus() if term is None and 2 * k + 32 <= LARGEST_GPU_K else 0
     count = 2 * k + 32 if devices else k + k // 4 + 8  # candidates; a GPU rounds more coarsely
@@ -155,18 +131,20 @@ def nearest(
     return scores, positions
 
 
-def check_tables(queries: EmbeddingTable, gallery: EmbeddingTable, names: tuple[str, str]) -> None:
-    """Check that two tables can be compared.
-
-    Raises:
-        ValueError: if one is no (N, D) array of numbers, or their widths differ.
-    """
+def check_search(
+    queries: EmbeddingTable, gallery: EmbeddingTable, k: int, block: int, names: tuple[str, str]
+) -> None:
+    """Refuse tables that cannot be compared, and no neighbours or rows at a time."""
     check_table(queries, names[0])
     check_table(gallery, names[1])
     if queries.shape[1] != gallery.shape[1]:
         raise ValueError(
             f"expected {names[0]} and {names[1]} of one width, found {queries.shape[1]} and"
             f" {gallery.shape[1]}; embed both with the same model"
+        )
+    if k < 1 or block < 1:
+        raise ValueError(
+            f"expected k and block of at least 1, found {k} and {block}; ask for one or more"
         )
 
 
@@ -186,12 +164,8 @@ def score_pairs(
 ) -> np.ndarray:
     """(Q, M) float32 scores of the candidates, summed in double precision and rounded once.
 
-    Args:
-        queries: (Q, D) float32.
-        gallery: (N, D).
-        candidates: (Q, M) positions in the gallery; -1 is none and scores -inf.
-        term: added to the inner products.
-        rows: (Q,) query rows of the term.
+    A candidate is a position in the gallery; -1 is none and scores -inf. `rows` are the (Q,) query
+    rows of the `term`, which is added.
     """
     exact = np.empty(candidates.shape)
     for part in _parts(len(queries), candidates.shape[1] * queries.shape[1], PAIR_ENTRIES):
@@ -226,7 +200,6 @@ class _Task:
     name: str  # of the gallery, in messages
 
     def of(self, part: slice | np.ndarray) -> "_Task":
-        """The same for some of the queries."""
         return replace(self, queries=self.queries[part], rows=self.rows[part])
 
 
@@ -320,37 +293,21 @@ def _exhaustive(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, eq=False)
 class TagScores:
-    """The score that the query gives to the tag of the image.
+    """The score that the query gives to the tag of the image; -1 is no tag."""
 
-    Attributes:
-        voted: (Q, V) int64 tags, distinct in a row; -1 in empty places.
-        scores: (Q, V) float64, what each adds.
-        tags: (N,) int64 tag of every gallery image, -1 for none.
-        weights: (N,) float64 factor of every gallery image; None for 1.
-
-    >>> term = TagScores(np.array([[7, 9]]), np.array([[0.5, 0.2]]), np.array([9, 8, 7, -1]))
-    >>> term.at(np.array([[0]]), np.arange(4)[None]).tolist()
-    [[0.2, 0.0, 0.5, 0.0]]
-    """
-
-    voted: np.ndarray
-    scores: np.ndarray
-    tags: np.ndarray
-    weights: np.ndarray | None = None
+    voted: np.ndarray  # (Q, V) int64 tags, distinct in a row
+    scores: np.ndarray  # (Q, V) float64, what each adds
+    tags: np.ndarray  # (N,) int64 tag of every gallery image
+    weights: np.ndarray | None = None  # (N,) float64 factor of every gallery image; None for 1
     __array_ufunc__ = None  # so that a NumPy scalar leaves the product to `__rmul__`
 
     def __rmul__(self, factor: float) -> "TagScores":
-        """The same with all scores multiplied, as in `alpha * L`.
-
-        Raises:
-            ValueError: if the factor is not finite.
-        """
+        """The same with all scores multiplied, as in `alpha * L`."""
         if not np.isfinite(factor):
             raise ValueError(f"expected a finite weight of a score, found {factor}; give a number")
         return replace(self, scores=factor * self.scores)
 
     def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """As `ScoreTerm.at`."""
         tags = self.tags[positions]
         found = np.zeros(np.broadcast_shapes(rows.shape, positions.shape))
         for place in range(self.voted.shape[1]):
@@ -390,12 +347,10 @@ class SumOfTerms:
     parts: Sequence[ScoreTerm]
 
     def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """As `ScoreTerm.at`."""
         shape = np.broadcast_shapes(rows.shape, positions.shape)
         return sum((part.at(rows, positions) for part in self.parts), np.zeros(shape))
 
     def tile_adder(self, rows: np.ndarray) -> AddToTile:
-        """As `ScoreTerm.tile_adder`."""
         adders = [part.tile_adder(rows) for part in self.parts]
 
         def add_to_tile(tile: np.ndarray, start: int) -> None:

@@ -1,8 +1,7 @@
 """The official metrics of Google Landmark Retrieval: mAP@100, precisions and first hits.
 
-Definitions are those of the DELF scoring code and of Kaggle's metric page: average precision is
-divided by min(|relevant|, k), and a repeated id keeps its rank and earns nothing.
-`python -m lib.retrieval score` prints them for a submission file.
+Defined as in the DELF scoring code and on Kaggle's metric page: average precision is divided by
+min(|relevant|, k), and a repeated id keeps its rank and earns nothing.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -25,15 +24,12 @@ def mean_average_precision(
 
     The mean over all queries of the solution of
     1 / min(|relevant|, k) · Σ over ranks i ≤ k that hit of (hits up to i) / i.
-    A query without predictions counts 0.
 
     Args:
-        predictions: query id to ranked gallery ids, best first, or a `Ranking` with ids.
+        predictions: query id to ranked gallery ids, best first, or a `Ranking` with ids; a query
+            without predictions counts 0.
         solution: query id to the set of relevant gallery ids.
         k: how many predictions count; as many as a `Ranking` holds, else the official 100.
-
-    Raises:
-        ValueError: if a predicted query is not in the solution, or a query has nothing relevant.
 
     >>> mean_average_precision({"q": ["a", "x", "x", "b"]}, {"q": {"a", "b"}})  # (1/1 + 2/4) / 2
     0.75
@@ -51,19 +47,10 @@ def per_query(
 ) -> pd.DataFrame:
     """Tabulate the official metrics of every query.
 
-    Args:
-        predictions: for the queries of all usages together, ignored ones included.
-        solutions: usage to solution, as `read_solution` gives it.
-        ignored: query ids that may be predicted and do not count (`read_ignored`).
-        k: how many predictions count, as for `mean_average_precision`.
-
-    Returns:
-        A row per query in the order of the solutions: usage, query, relevant (how many there are),
-        AP@k, P@1, P@5, … up to k (missing predictions count as wrong), first hit (from 1; k + 1
-        without one).
-
-    Raises:
-        ValueError: if a predicted query is in no solution and not ignored.
+    `solutions` is what `read_solution` gives; queries that are `ignored` may be predicted and do
+    not count. A row per query in the order of the solutions: usage, query, relevant (how many there
+    are), AP@k, P@1, P@5, … up to k (missing predictions count as wrong), first hit (from 1; k + 1
+    without one).
     """
     k = counted(predictions, k)
     ranked = _as_mapping(predictions)
@@ -94,17 +81,10 @@ def evaluate(
     groups: Mapping[str, str] | None = None,
     k: int | None = None,
 ) -> pd.DataFrame:
-    """Tabulate the official metrics per usage, and per group where groups are given.
+    """Tabulate the official metrics per usage, and per group where `groups` names one of queries.
 
-    Arguments and errors are those of `per_query`.
-
-    Args:
-        groups: query id to the name of its group (a continent, a country); a query that it lacks
-            belongs to the group "".
-
-    Returns:
-        A row per usage with queries (and group); columns queries, mAP@k, P@1, P@5, …, mean and
-        median first hit.
+    A row has queries, mAP@k, P@1, P@5, …, mean and median first hit. A query that has no group
+    belongs to the group "".
     """
     k = counted(predictions, k)
     table = per_query(predictions, solutions, ignored=ignored, k=k)
@@ -114,12 +94,14 @@ def evaluate(
     if groups is not None:
         table["group"] = [groups.get(query, "") for query in table["query"]]
         by = ["usage", "group"]
-    means = {f"P@{n}": (f"P@{n}", "mean") for n in PRECISIONS if n <= k}
-    return table.groupby(by, sort=groups is not None).agg(
-        **{"queries": ("query", "size"), f"mAP@{k}": (f"AP@{k}", "mean")},
-        **means,
-        **{"mean first hit": ("first hit", "mean"), "median first hit": ("first hit", "median")},
-    )
+    columns = {
+        "queries": ("query", "size"),
+        f"mAP@{k}": (f"AP@{k}", "mean"),
+        **{f"P@{n}": (f"P@{n}", "mean") for n in PRECISIONS if n <= k},
+        "mean first hit": ("first hit", "mean"),
+        "median first hit": ("first hit", "median"),
+    }
+    return table.groupby(by, sort=groups is not None).agg(**columns)
 
 
 def counted(predictions: Predictions, k: int | None = None) -> int:
@@ -130,7 +112,6 @@ def counted(predictions: Predictions, k: int | None = None) -> int:
 
 
 def refuse_unknown(predicted: Collection[str], known: Collection[str]) -> None:
-    """Refuse predictions for queries that are not known."""
     unknown = [query for query in predicted if query not in known]
     if unknown:
         raise ValueError(

@@ -1,9 +1,4 @@
-"""`Ranking`: the result of search and reranking that metrics, plots and submissions read.
-
-It holds the best gallery images of every query with their scores, best first. It is validated when
-it is made and read-only afterwards: a reranker returns a new one. `save` and `load` keep it as one
-`.npz` file.
-"""
+"""`Ranking`: the result of search and reranking that metrics, plots and submissions read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,32 +14,21 @@ FIELDS = ("scores", "positions", "query_ids", "gallery_ids")
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Ranked gallery positions per query, best first.
+    """Ranked gallery positions per query, best first; validated when made, read-only afterwards.
 
-    `k` is at most the size of the gallery; there may be no query or no image. The arrays are copied
-    and made read-only.
-
-    Attributes:
-        scores: (Q, k) float32, larger is better, never increasing along a row.
-        positions: (Q, k) int64 rows of the gallery, none twice in a row.
-        query_ids: (Q,) distinct ids, or None.
-        gallery_ids: (N,) distinct ids of the whole gallery, or None.
-
-    Raises:
-        ValueError: if shapes, order, range or ids contradict the above.
+    There may be no query or no image. The arrays are copied.
 
     >>> ranking = Ranking([[0.9, 0.4]], [[2, 0]], query_ids=["q"], gallery_ids=["a", "b", "c"])
     >>> ranking.predictions()
     {'q': ['c', 'a']}
     """
 
-    scores: np.ndarray
-    positions: np.ndarray
-    query_ids: np.ndarray | None = None
-    gallery_ids: np.ndarray | None = None
+    scores: np.ndarray  # (Q, k) float32, larger is better, never increasing along a row; k ≤ N
+    positions: np.ndarray  # (Q, k) int64 rows of the gallery, none twice in a row
+    query_ids: np.ndarray | None = None  # (Q,) distinct
+    gallery_ids: np.ndarray | None = None  # (N,) distinct, of the whole gallery
 
     def __post_init__(self) -> None:
-        """Validate and lock the arrays."""
         scores, positions = np.array(self.scores, dtype=np.float32), np.array(self.positions)
         if positions.size and not np.issubdtype(positions.dtype, np.integer):
             raise ValueError(
@@ -67,7 +51,6 @@ class Ranking:
             object.__setattr__(self, name, value)
 
     def __len__(self) -> int:
-        """The number of queries."""
         return len(self.scores)
 
     @property
@@ -76,11 +59,7 @@ class Ranking:
         return self.scores.shape[1]
 
     def ids(self) -> np.ndarray:
-        """The (Q, k) gallery ids, best first.
-
-        Raises:
-            ValueError: if the ranking was made without gallery ids.
-        """
+        """The (Q, k) gallery ids, best first; refused where the ranking has none."""
         if self.gallery_ids is None:
             raise ValueError(
                 "expected a ranking with gallery ids, found positions only; give gallery_ids"
@@ -89,11 +68,7 @@ class Ranking:
         return self.gallery_ids[self.positions]
 
     def predictions(self) -> dict[str, list[str]]:
-        """Query id to ranked gallery ids, for metrics and submissions.
-
-        Raises:
-            ValueError: if the ranking was made without query or gallery ids.
-        """
+        """Query id to ranked gallery ids; refused where the ranking has no ids."""
         if self.query_ids is None:
             raise ValueError(
                 "expected a ranking with query ids, found none; give query_ids to the search"
@@ -111,14 +86,10 @@ class Ranking:
         return self.replace(self.scores[:, :k], self.positions[:, :k])
 
     def row(self, query: str | int) -> int:
-        """The row of a query, given its id, or its row number where there are no ids.
-
-        Raises:
-            ValueError: if there is no such query.
-        """
+        """The row of a query, given its id, or its row number where there are no ids."""
         if self.query_ids is None:
-            found = [query] if isinstance(query, int | np.integer) else []
-            found = [row for row in found if 0 <= row < len(self)]
+            is_row = isinstance(query, int | np.integer) and 0 <= query < len(self)
+            found = [query] if is_row else []
         else:
             found = np.flatnonzero(self.query_ids == str(query)).tolist()
         if not found:
@@ -150,11 +121,7 @@ class Ranking:
 
     @classmethod
     def load(cls, path: str | Path) -> "Ranking":
-        """Read what `save` wrote.
-
-        Raises:
-            ValueError: if the file is no ranking, or its contents contradict each other.
-        """
+        """Read what `save` wrote."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 fields = {name: file[name] for name in FIELDS if name in file.files}
@@ -174,11 +141,7 @@ class Ranking:
 
 
 def check_ids(ids: Sequence[str] | np.ndarray | pd.Series, what: str) -> np.ndarray:
-    """Copy ids into a one-dimensional array of distinct strings.
-
-    Raises:
-        ValueError: if an id is missing or occurs twice.
-    """
+    """Copy ids into a one-dimensional array of strings; refuse missing and repeated ones."""
     if np.ndim(ids) != 1:
         raise ValueError(
             f"expected a flat list of {what} ids, found {np.ndim(ids)} dimensions; pass one id"
@@ -198,42 +161,8 @@ def check_ids(ids: Sequence[str] | np.ndarray | pd.Series, what: str) -> np.ndar
     return np.array(table.to_list(), dtype=str)
 
 
-def check_rows(ranking: Ranking, **tables: object) -> None:
-    """Check that tables belong to a ranking that is to be reranked.
-
-    Args:
-        ranking: of Q queries; of N gallery images where it has ids.
-        tables: anything with a length: one entry per query where the name begins with `quer`, one
-            per gallery image otherwise.
-
-    Raises:
-        ValueError: naming the table that has another number of entries.
-    """
-    images = None if ranking.gallery_ids is None else len(ranking.gallery_ids)
-    for name, table in tables.items():
-        is_query = name.startswith("quer")
-        wanted = len(ranking) if is_query else images
-        if wanted is not None and len(table) != wanted:
-            whose = "ranked queries" if is_query else "gallery images"
-            raise ValueError(
-                f"expected {name.replace('_', ' ')} of the {wanted} {whose}, found {len(table)};"
-                " make ranking, votes and embeddings from the same images"
-            )
-        if not is_query:
-            images = len(table)
-    if images is not None and ranking.positions.size and ranking.positions.max() >= images:
-        raise ValueError(
-            f"expected a gallery that holds every ranked position, found {images} images and"
-            f" position {ranking.positions.max()}; rank the gallery that the votes are about"
-        )
-
-
 def check_count(ids: Sequence[str] | np.ndarray | None, rows: int, what: str) -> None:
-    """Check that there is one id per row; None is no ids at all.
-
-    Raises:
-        ValueError: if the numbers differ.
-    """
+    """Refuse another number of ids than rows; None is no ids at all."""
     if ids is not None and len(ids) != rows:
         raise ValueError(
             f"expected one {what} id per row, found {len(ids)} ids for {rows} rows; pass the ids"

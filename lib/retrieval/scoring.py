@@ -1,8 +1,7 @@
 """Scores of a ranking per query, and how much better one ranking is than another.
 
-Settings are chosen on Public queries and reported on Private ones. Every mean has a percentile
-bootstrap interval over queries (Efron 1979), and every gain the interval of its paired difference:
-what makes a query hard is the same for both rankings and cancels.
+Settings are chosen on Public queries and reported on Private ones. Every mean and every paired gain
+has a percentile bootstrap interval over queries (Efron 1979).
 """
 
 from collections.abc import Mapping, Sequence
@@ -24,9 +23,8 @@ def score_queries(
 ) -> pd.DataFrame:
     """Average precision and first hit of every query, counting all that is ranked or the first `k`.
 
-    Returns:
-        One row per query in the order of `evaluation.queries`: id, usage, country, continent,
-        average_precision, first_hit (1-based, k + 1 when none).
+    One row per query in the order of `evaluation.queries`: id, usage, country, continent,
+    average_precision, first_hit (1-based, k + 1 when none).
     """
     queries = evaluation.queries[["id", "usage", "country", "continent"]].reset_index(drop=True)
     k = counted(ranking, k)
@@ -44,9 +42,8 @@ def map_of_usage(scores: pd.DataFrame, usage: str = "Private") -> float:
 def map_by_continent(steps: Mapping[str, pd.DataFrame], *, fewest: int = 3) -> pd.DataFrame:
     """mAP over all queries of each continent, for each table of `score_queries`.
 
-    Returns:
-        One row per continent with at least `fewest` queries: continent, queries, and a column per
-        step; the largest continent first.
+    One row per continent with at least `fewest` queries, the largest first: continent, queries, and
+    a column per step.
     """
     columns = {
         step: scores.groupby("continent")["average_precision"].mean()
@@ -61,12 +58,8 @@ def map_by_continent(steps: Mapping[str, pd.DataFrame], *, fewest: int = 3) -> p
 def compare_steps(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.DataFrame:
     """Tabulate the steps of a pipeline, each a table of `score_queries`, and the gain of each.
 
-    Returns:
-        One row per step: step, public, private (mAP), low, high (95 % interval of private),
-        gain, gain_low, gain_high (paired difference on Private from the step above; NaN first).
-
-    Raises:
-        ValueError: if a step has no Private query, or other queries than the one before.
+    One row per step: step, public, private (mAP), low, high (95 % interval of private), gain,
+    gain_low, gain_high (paired difference on Private from the step above; NaN first).
     """
     rows, before = [], None
     for step, scores in steps.items():
@@ -104,22 +97,10 @@ def bootstrap_interval(
     resamples: int = 10_000,
     level: float = 0.95,
 ) -> Interval:
-    """Estimate the percentile interval of the mean of `values`, one per query.
+    """Estimate the percentile interval of the mean of (Q,) `values`, one per query.
 
-    One value, or equal values, give an interval of no width.
-
-    Args:
-        values: (Q,) numbers.
-        generator: source of the draws.
-        resamples: how many times the queries are drawn with replacement.
-        level: share of the resampled means inside, between 0 and 1.
-
-    Raises:
-        ValueError: if there is no value, one is not finite, or `level` or `resamples` is out of
-            range.
-
-    >>> bootstrap_interval([0.5, 0.5], generator=np.random.default_rng(0))
-    Interval(mean=0.5, low=0.5, high=0.5)
+    The queries are drawn `resamples` times with replacement; a share `level` of the resampled means
+    lies inside. One value, or equal ones, give an interval of no width.
     """
     from scipy import stats  # half a second to import
 
@@ -154,13 +135,6 @@ def paired_gain(
     """Estimate the 95 % interval of the mean of `after - before` over the same queries.
 
     Values are matched by their index, the query ids; where `before` is None all is NaN.
-
-    Raises:
-        ValueError: if the two are not about the same queries, and as `bootstrap_interval`.
-
-    >>> after, before = pd.Series([0.75, 1.0]), pd.Series([0.5, 0.75])
-    >>> paired_gain(after, before, generator=np.random.default_rng(0))
-    Interval(mean=0.25, low=0.25, high=0.25)
     """
     if before is None:
         return Interval(np.nan, np.nan, np.nan)

@@ -1,7 +1,7 @@
 """The competition's submission file: one row per query, its best gallery ids joined by spaces.
 
 Kaggle rejects a whole file for one bad row without naming it, so everything is checked before a
-byte is written, and an error names the row. `python -m lib.retrieval check` checks a finished file.
+byte is written, and an error names the row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,20 +27,17 @@ def write_submission(
     sample: Ids | None = None,
     k: int | None = None,
 ) -> Path:
-    """Write ranked ids as `id,images`, every query exactly once.
+    """Write ranked ids as `id,images`, every query exactly once, and return `path`.
+
+    Nothing is written if a query is missing, unknown or repeated, or a row has an unknown or
+    repeated id or another number of ids.
 
     Args:
         predictions: a `Ranking` with ids, or query id to ranked gallery ids, best first.
-        path: the file to write or replace; it is returned.
         query_ids: all queries, in the order of the file unless `sample` gives another.
-        gallery_ids: all gallery images.
         sample: the ids of `sample_submission.csv`, whose order is kept.
-        k: ids per row; by default as many as a `Ranking` holds, at most the official 100; the whole
-            gallery where it is smaller.
-
-    Raises:
-        ValueError: if a query is missing, unknown or repeated, or a row has an unknown or repeated
-            id or another number of ids; nothing is written then.
+        k: ids per row, or the whole of a smaller gallery; by default as many as a `Ranking` holds,
+            at most the official 100.
     """
     k = min(counted(predictions), OFFICIAL) if k is None else k
     if isinstance(predictions, Ranking):
@@ -64,14 +61,7 @@ def write_submission(
 def check_submission(
     path: str | Path, query_ids: Ids, gallery_ids: Ids, *, k: int = OFFICIAL
 ) -> dict[str, list[str]]:
-    """Read a submission file and check it as Kaggle would.
-
-    Returns:
-        Query id to ranked gallery ids.
-
-    Raises:
-        ValueError: as `write_submission`, or if the header is not `id,images`.
-    """
+    """Read a submission file as query id to ranked gallery ids, checked as Kaggle would."""
     predictions = read_submission(path)
     try:
         _check(predictions, check_ids(query_ids, "query").tolist(), gallery_ids, k)
@@ -100,25 +90,19 @@ def _check(
             f" {len(missing)}, the first {missing[0]!r}; rank every query"
         )
     for number, (query, ranked) in enumerate(predictions.items(), start=1):
-        _check_row(f"row {number}, query {query!r}", ranked, gallery, wanted)
+        if fault := _fault_of(ranked, gallery, wanted):
+            raise ValueError(f"row {number}, query {query!r}: expected {fault}")
 
 
-def _check_row(row: str, ranked: Sequence[str], gallery: set[str], wanted: int) -> None:
+def _fault_of(ranked: Sequence[str], gallery: set[str], wanted: int) -> str:
     if isinstance(ranked, str):
-        raise ValueError(f"{row}: expected a list of ids, found one string; split it at its spaces")
+        return "a list of ids, found one string; split it at its spaces"
     if len(ranked) != wanted:
-        raise ValueError(
-            f"{row}: expected {wanted} ids, found {len(ranked)}; search with k={wanted} or keep"
-            " that many"
-        )
+        return f"{wanted} ids, found {len(ranked)}; search with k={wanted} or keep that many"
     unknown = next((found for found in ranked if found not in gallery), None)
     if unknown is not None:
-        raise ValueError(
-            f"{row}: expected ids of the gallery, found {unknown!r}; rank the gallery of this"
-            " dataset"
-        )
+        return f"ids of the gallery, found {unknown!r}; rank the gallery of this dataset"
     if len(set(ranked)) < len(ranked):
         twice = next(found for place, found in enumerate(ranked) if found in ranked[:place])
-        raise ValueError(
-            f"{row}: expected distinct ids, found {twice!r} twice; keep its better rank"
-        )
+        return f"distinct ids, found {twice!r} twice; keep its better rank"
+    return ""

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import artifacts
 from lib.artifacts import fingerprint, mark_complete, read_json, write_json
 from lib.cleaning import stage
 from lib.cleaning.eps import Suggestion
@@ -182,7 +183,7 @@ def test_make_cluster_list_takes_no_half_of_one_cleaning_for_a_whole_of_another(
     folder = tmp_path / "cleaning"
     first = make_cluster_list(embeddings, table, CONFIG, folder)
     with monkeypatch.context() as patch:
-        patch.setattr(stage, "mark_complete", killed)
+        patch.setattr(artifacts, "mark_complete", killed)
         with pytest.raises(KeyboardInterrupt):
             make_cluster_list(embeddings, table, dataclasses.replace(CONFIG, rescue=False), folder)
     with pytest.raises(ValueError, match="expected a finished cleaning"):

@@ -11,7 +11,6 @@ from sklearn.metrics import silhouette_samples
 
 import lib.cleaning.dbscan
 import lib.cleaning.per_landmark
-import lib.cleaning.two_pass
 from lib.cleaning.dbscan import cluster_landmarks
 from lib.cleaning.eps import k_distances, suggest_eps, sweep
 from lib.cleaning.label_noise import estimate_label_noise
@@ -260,8 +259,8 @@ def test_clean_of_nothing_gives_empty_tables():
             None,
             "relaxed_eps to be at least eps",
         ),
-        (CONFIG, ["a"], "one id for each of the 2 images"),
-        (CONFIG, ["a", "a"], "unique ids"),
+        (CONFIG, ["a"], "one image id per row, found 1 ids for 2 rows"),
+        (CONFIG, ["a", "a"], "distinct image ids, found 'a' twice"),
     ],
 )
 def test_clean_refuses_what_does_not_fit(config: CleanConfig, ids, what: str):
@@ -338,7 +337,7 @@ def test_clean_reads_landmarks_of_any_size(monkeypatch, whole: int):
 @pytest.mark.parametrize("whole", [10**6, 40])
 def test_distance_is_to_the_mean_of_the_class(monkeypatch, split: bool, whole: int):
     monkeypatch.setattr(lib.cleaning.per_landmark, "WHOLE", whole)
-    monkeypatch.setattr("lib.cleaning.two_pass.TASK_ROWS", 30)
+    monkeypatch.setattr(lib.cleaning.per_landmark, "TASK_ROWS", 30)
     generator = np.random.default_rng(2)
     rows, ids = blobs(generator, 300, 5)
     config = CleanConfig(eps=0.5, relaxed_eps=0.6, min_cluster_size=4, split=split)
@@ -449,7 +448,7 @@ def test_split_two_views_leaves_huge_clusters_whole(monkeypatch):
     rows = np.concatenate([around(generator, axes[view], 20) for view in (0, 1)])
     cluster = np.zeros(40, dtype=int)
     assert split_two_views(rows, np.array([40]), cluster, 3).max() == 1
-    monkeypatch.setattr(lib.cleaning.two_pass, "WHOLE", 39)
+    monkeypatch.setattr(lib.cleaning.per_landmark, "WHOLE", 39)
     assert split_two_views(rows, np.array([40]), cluster, 3).max() == 0
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lib import artifacts, data
 from lib.artifacts import read_fingerprint, read_manifest
 from lib.config import InferenceConfig
 from lib.data.images import ImageSource, SquareImages, load_batches
@@ -217,12 +218,17 @@ def test_embed_goes_on_with_the_missing_blocks(run, monkeypatch, counted, call, 
 
 
 @pytest.mark.parametrize(
-    ("name", "call"),
-    [("mark_complete", 1), ("mark_stage_complete", 1), ("report_unreadable", 1), ("write_csv", 1)],
+    ("owner", "name"),
+    [
+        (artifacts, "mark_complete"),
+        (artifacts, "write_csv"),
+        (data, "mark_stage_complete"),
+        (data, "report_unreadable"),
+    ],
 )
-def test_embed_survives_a_kill_before_and_after_its_blocks(run, monkeypatch, name, call):
+def test_embed_survives_a_kill_before_and_after_its_blocks(run, monkeypatch, owner, name):
     whole = rows_of(run("whole"))
-    killed_at(monkeypatch, run, name, call)
+    killed_at(monkeypatch, run, name, 1, owner)
     np.testing.assert_array_equal(rows_of(run()), whole)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.retrieval.ranking import Ranking, check_rows
+from lib.retrieval.ranking import Ranking
 
 
 def two_queries() -> Ranking:
@@ -132,28 +132,6 @@ def test_replace_keeps_the_ids_and_checks_as_ever():
     assert other.predictions() == {"q0": ["c"], "q1": ["a"]}
     with pytest.raises(ValueError, match="scores best first"):
         ranking.replace([[0.1, 0.9]] * 2, [[2, 1]] * 2)
-
-
-@pytest.mark.parametrize(
-    ("tables", "message"),
-    [
-        ({"query_votes": [1]}, "query votes of the 2 ranked queries, found 1"),
-        ({"gallery": [1, 2, 3]}, "gallery of the 4 gallery images, found 3"),
-    ],
-)
-def test_check_rows_names_what_is_out_of_step(tables, message):
-    with pytest.raises(ValueError, match=message):
-        check_rows(two_queries(), **tables)
-    check_rows(two_queries(), queries=[1, 2], gallery=[1, 2, 3, 4])
-
-
-def test_check_rows_without_ids_compares_galleries_with_each_other():
-    ranking = Ranking([[0.9]], [[3]])
-    check_rows(ranking, gallery=range(4), gallery_votes=range(4))
-    with pytest.raises(ValueError, match="gallery votes of the 4 gallery images, found 5"):
-        check_rows(ranking, gallery=range(4), gallery_votes=range(5))
-    with pytest.raises(ValueError, match="found 3 images and position 3"):
-        check_rows(ranking, gallery=range(3))
 
 
 @pytest.mark.parametrize("ids", [{}, {"query_ids": ["q"], "gallery_ids": ["ä", "b", "0012"]}])
