@@ -1,13 +1,12 @@
 """A notebook's parameters: read from its tagged cell, checked, and applied to a profile.
 
-Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing. So
-`chosen_profile` checks every name, type, choice, range and path: `lib.pipeline` for all notebooks
-to be run before the first of them starts, `lib.session` for the one that is open.
+Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing, so
+`chosen_profile` checks every name, type, choice, range and path.
 """
 
 import ast
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +14,7 @@ from typing import Any
 import nbformat
 
 from lib.artifacts import existing_folder
-from lib.config import (
-    ModelConfig,
-    Profile,
-    Range,
-    list_settings,
-    nearest,
-    override,
-    split_settings,
-)
+from lib.config import ModelConfig, Profile, Range, list_settings, nearest, override, split_settings
 from lib.miniworld import make_plan
 from lib.recipes import profile as profile_of
 
@@ -75,25 +66,20 @@ class Parameter:
 
 
 def read_parameters(path: str | Path) -> dict[str, Parameter]:
-    """Defaults and help texts of a notebook's cell tagged `parameters`, by name.
-
-    Raises:
-        ValueError: if the notebook has no such cell.
-    """
-    for cell in nbformat.read(path, as_version=4).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            return dict(_assignments(cell.source))
-    raise ValueError(
-        f"expected a cell tagged 'parameters' in {Path(path).name}, found none; tag it"
-    )
-
-
-def _assignments(source: str) -> Iterator[tuple[str, Parameter]]:
-    lines = source.splitlines()
-    for node in ast.parse(source).body:
+    """Defaults and help texts of a notebook's cell tagged `parameters`, by name."""
+    cells = nbformat.read(path, as_version=4).cells
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if not tagged:
+        raise ValueError(
+            f"expected a cell tagged 'parameters' in {Path(path).name}, found none; tag it"
+        )
+    found, lines = {}, tagged[0].splitlines()
+    for node in ast.parse(tagged[0]).body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-            yield node.target.id, Parameter(ast.literal_eval(node.value), comment.strip(" #"))
+            default = ast.literal_eval(node.value)
+            found[node.target.id] = Parameter(default, comment.strip(" #"))
+    return found
 
 
 def declared_parameters(path: str | Path) -> dict[str, Any]:
@@ -102,7 +88,7 @@ def declared_parameters(path: str | Path) -> dict[str, Any]:
 
 
 def with_new_names(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The same parameters, those of earlier versions under their names of today; says so."""
+    """The same parameters, those of earlier versions under their names of today."""
     found = dict(given)
     for old, new in RENAMED.items():
         if old in found:
@@ -111,12 +97,7 @@ def with_new_names(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_parameters(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
-    """Refuse names that a notebook does not declare and values of another type than its defaults.
-
-    Raises:
-        ValueError: naming the nearest declared parameter, or the type that was expected.
-    """
+def _check_types(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name not in declared:
             hint = nearest(name, declared, "it declares {}")
@@ -129,7 +110,6 @@ def check_parameters(given: Mapping[str, Any], declared: Mapping[str, Any]) -> N
 
 
 def _is_like(value: Any, default: Any) -> bool:
-    """Whether a value has the type of a default, and those of a list the type of its first."""
     expected = type(default)
     accepted = (float, int) if expected is float else expected
     if not isinstance(value, accepted) or (type(value) is bool and expected is not bool):
@@ -138,16 +118,11 @@ def _is_like(value: Any, default: Any) -> bool:
 
 
 def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Profile:
-    """The profile that a notebook's parameters make, after all of them were checked.
+    """The profile that a notebook's parameters make, or ValueError if one of them is wrong.
 
-    Args:
-        given: all of the notebook's parameters.
-        declared: their defaults.
-
-    Raises:
-        ValueError: for a name, type, choice, range or path that is wrong.
+    `given` holds all of the notebook's parameters, `declared` their defaults.
     """
-    check_parameters(given, declared)
+    _check_types(given, declared)
     _check_values(given, declared)
     usual = profile_of(given["PROFILE"], recipe_name=given["RECIPE"], seed=given["SEED"])
     changes = changed_settings(given, declared)
@@ -168,7 +143,10 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
             raise ValueError(f"parameter {sizes[0]}: {error}") from None
     if profile.model != usual.model:
         _check_network(profile.model)
-    _check_stages(profile)
+    from lib.training import check_stage  # after the quick checks
+
+    for stage in profile.stages:
+        check_stage(stage)
     if "TABLES" in given:
         from lib.ablation import chosen_tables
 
@@ -180,9 +158,6 @@ def changed_settings(
     given: Mapping[str, Any], declared: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """By parameter, the settings that it changes: new values by dotted name, for SET as text.
-
-    Raises:
-        ValueError: if SET cannot be read, or sets what has a parameter of its own.
 
     >>> declared = {"EPS": 0.0, "QUERIES": 0, "SET": ""}
     >>> changed_settings({"EPS": 0.4, "QUERIES": 0, "SET": "clean.split=off"}, declared)
@@ -208,7 +183,6 @@ def changed_settings(
 
 
 def _check_names(asked: Iterable[str], profile: Profile) -> None:
-    """Refuse dotted names that no setting has, offering the nearest of all."""
     known = [name for name, _ in list_settings(profile)]
     for name in asked:
         is_part = any(one.startswith(f"{name}.") or name.startswith(f"{one}.") for one in known)
@@ -218,7 +192,6 @@ def _check_names(asked: Iterable[str], profile: Profile) -> None:
 
 
 def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
-    """Check the parameters that are no settings."""
     for name in RANGES.keys() & given.keys():
         value, allowed = given[name], RANGES[name]
         if value != declared[name] and value not in allowed:
@@ -232,7 +205,6 @@ def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None
 
 
 def _check_network(model: ModelConfig) -> None:
-    """Build the network, which tells whether weight file and backbone fit."""
     from lib.models import build_model
 
     if model.weights not in ("", "pretrained") and not Path(model.weights).is_file():
@@ -244,15 +216,7 @@ def _check_network(model: ModelConfig) -> None:
     build_model(model if is_local else dataclasses.replace(model, weights=""))
 
 
-def _check_stages(profile: Profile) -> None:
-    from lib.training import check_stage
-
-    for stage in profile.stages:
-        check_stage(stage)
-
-
 def _check_data(data_dir: str, profile: Profile, sizes: Sequence[str]) -> None:
-    """Refuse a data folder that is not there, none where one is needed, and a world beside it."""
     if data_dir:
         existing_folder(data_dir)
     elif profile.world is None:
