@@ -29,15 +29,13 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent.parent
-KAGGLE_WORKING = Path("/kaggle/working")
+KAGGLE_WORKING = Path("/kaggle/working")  # where the repository is read-only
 
 
 def outputs_root() -> Path:
     """The folder of all run folders; `LANDMARK_OUTPUTS` overrides it."""
-    if chosen := os.environ.get("LANDMARK_OUTPUTS"):
-        return Path(chosen)
-    # On Kaggle the repository is read-only.
-    return (KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT) / "outputs"
+    default = (KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT) / "outputs"
+    return Path(os.environ.get("LANDMARK_OUTPUTS") or default)
 
 
 def world_root(profile: str) -> Path:
@@ -104,7 +102,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     if in_the_way is not None:
         raise ValueError(f"expected a folder to write {path.name} into, but {in_the_way} is a file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = _temporary(path), _temporary(path)
+    owner = f"{_HOST}-{os.getpid()}-{_TOKEN}"
+    temporary, old = (  # np.save and savefig look at the suffix
+        path.with_name(f".{path.stem}.{owner}-{next(_NUMBERS)}.part{path.suffix}") for _ in range(2)
+    )
     try:
         with full_disk_named(path):
             yield temporary
@@ -147,12 +148,6 @@ def _full_disk(error: BaseException | None) -> int:
             return error.errno
         error = error.__cause__ or error.__context__
     return next((code for code in FULL_DISK if os.strerror(code) in text), found)
-
-
-def _temporary(path: Path) -> Path:
-    owner = f"{_HOST}-{os.getpid()}-{_TOKEN}-{next(_NUMBERS)}"
-    # np.save and savefig look at the suffix.
-    return path.with_name(f".{path.stem}.{owner}.part{path.suffix}")
 
 
 def remove_leftovers(paths: Iterable[Path]) -> list[Path]:
@@ -275,8 +270,17 @@ def read_csv_or_none(
 
 
 def _jsonable(value: Any) -> Any:
+    """The JSON form of a value; of a dataclass only what is not its default."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        found = {}
+        for field in dataclasses.fields(value):
+            has_factory = field.default_factory is not dataclasses.MISSING
+            default = field.default_factory() if has_factory else field.default
+            own = getattr(value, field.name)
+            # As text, because arrays and NaN do not compare.
+            if default is dataclasses.MISSING or _as_text(own) != _as_text(default):
+                found[field.name] = own
+        return found
     if isinstance(value, pd.DataFrame | pd.Series):
         rows = pd.util.hash_pandas_object(value, index=False).to_numpy()
         columns = list(value.columns) if isinstance(value, pd.DataFrame) else [str(value.name)]
@@ -307,22 +311,7 @@ def fingerprint(*parts: Any) -> str:
 
 
 def _as_text(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=_identity)
-
-
-def _identity(value: Any) -> Any:
-    """The JSON form of a value; of a dataclass only what is not its default."""
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return _jsonable(value)
-    found = {}
-    for field in dataclasses.fields(value):
-        has_factory = field.default_factory is not dataclasses.MISSING
-        default = field.default_factory() if has_factory else field.default
-        own = getattr(value, field.name)
-        # As text, because arrays and NaN do not compare.
-        if default is dataclasses.MISSING or _as_text(own) != _as_text(default):
-            found[field.name] = own
-    return found
+    return json.dumps(value, sort_keys=True, default=_jsonable)
 
 
 def is_done(folder: str | Path, key: str) -> bool:

@@ -386,25 +386,3 @@ def _checked(name: str, value: Any, expected: Any) -> Any:
     if ... not in parts and len(value) != len(parts):
         raise ValueError(f"setting {name!r} expects {len(parts)} values, found {value!r}")
     return tuple(_checked(name, part, parts[0]) for part in value)
-
-
-# Of settings between commas, one: brackets, quotes, or anything but a comma.
-_PART = re.compile(r"""(?:\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|'[^']*'|"[^"]*"|[^,])+""")
-
-
-def split_settings(text: str) -> dict[str, str]:
-    """Text of each value by dotted name; commas within brackets and quotes do not separate.
-
-    >>> split_settings("stages.arcface.loss=cosface, stages.arcface.augment.scale=(0.8, 1.2)")
-    {'stages.arcface.loss': 'cosface', 'stages.arcface.augment.scale': '(0.8, 1.2)'}
-    """
-    found = {}
-    for part in _PART.findall(text):
-        name, equals, value = part.partition("=")
-        if not (equals and name.strip()):
-            raise ValueError(
-                "expected NAME=VALUE, with commas between several such as "
-                f"'clean.eps=0.4, clean.split=False', found {part.strip()!r}"
-            )
-        found[name.strip()] = value.strip()
-    return found

@@ -23,12 +23,12 @@ from nbclient.exceptions import DeadKernelError
 
 from lib.artifacts import seen_by_caller
 
-OPTIONS = (
+OPTIONS = [
     "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port
     "--IPKernelApp.capture_fd_output=False",  # otherwise prints of worker processes come twice
     "--HistoryManager.hist_file=:memory:",
     "--IPKernelApp.kernel_class=lib.patient_kernel.PatientKernel",
-)
+]
 PATIENCE = 300.0  # seconds for a kernel to start or to end, on a busy machine
 LONGEST = 600  # characters of an error that are shown
 AGAIN = "what was finished is kept, and the same command goes on from there"
@@ -59,8 +59,7 @@ def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path)
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=RunningPython())
     errors, is_idle = _Errors(), False
     try:
-        options = {"extra_arguments": list(OPTIONS), "cwd": str(cwd), "stderr": errors.end}
-        run_sync(kernel.start_kernel)(**options)
+        run_sync(kernel.start_kernel)(extra_arguments=OPTIONS, cwd=str(cwd), stderr=errors.end)
         papermill.execute_notebook(
             _verbatim(path),
             _verbatim(copy),

@@ -6,6 +6,7 @@ Papermill only logs a parameter that a notebook does not declare, and Jupyter ch
 
 import ast
 import dataclasses
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import nbformat
 
 from lib.artifacts import existing_folder
-from lib.config import ModelConfig, Profile, Range, list_settings, nearest, override, split_settings
+from lib.config import ModelConfig, Profile, Range, list_settings, nearest, override
 from lib.miniworld import make_plan
 from lib.recipes import profile as profile_of
 
@@ -38,13 +39,8 @@ SETTINGS = {
     "GALLERY": "world.gallery_images",
 }
 # Of the parameters that are no settings; a default is always right.
-RANGES = {
-    "COLUMNS": Range(1, 100),
-    "SHARE": Range(0, 100),
-    "ALPHA": Range(),
-    "BETA": Range(),
-    "VOTES": Range(),
-}
+RANGES = {"COLUMNS": Range(1, 100), "SHARE": Range(0, 100)}
+RANGES |= dict.fromkeys(("ALPHA", "BETA", "VOTES"), Range())
 # Settings that SET leaves to a parameter or argument of their own, because run folders depend on
 # them; a stage's `name` is one too.
 OWN_PARAMETERS = {
@@ -55,6 +51,8 @@ OWN_PARAMETERS = {
     "world": "DATA_DIR",
 }
 RENAMED = {"TRUNK": "BACKBONE"}  # parameters of earlier versions
+# Of settings between commas, one: brackets, quotes, or anything but a comma.
+_PART = re.compile(r"""(?:\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|'[^']*'|"[^"]*"|[^,])+""")
 
 
 @dataclass(frozen=True)
@@ -168,18 +166,20 @@ def changed_settings(
         for name, value in given.items()
         if name in SETTINGS and value != declared[name]
     }
-    if not given.get("SET"):
-        return found
-    try:
-        asked = split_settings(given["SET"])
-    except ValueError as error:
-        raise ValueError(f"parameter SET: {error}") from None
-    for name in asked:
+    asked = {}
+    for part in _PART.findall(given.get("SET", "")):
+        name, equals, value = (text.strip() for text in part.partition("="))
+        if not (equals and name):
+            raise ValueError(
+                "parameter SET: expected NAME=VALUE, with commas between several such as "
+                f"'clean.eps=0.4, clean.split=False', found {part.strip()!r}"
+            )
         own = OWN_PARAMETERS.get(name)
         if own or name.endswith(".name"):
             hint = f"; give {own}" if own else ", because stages are kept under it"
             raise ValueError(f"parameter SET: setting {name!r} cannot be changed here{hint}")
-    return found | {"SET": asked}
+        asked[name] = value
+    return found | ({"SET": asked} if asked else {})
 
 
 def _check_names(asked: Iterable[str], profile: Profile) -> None:

@@ -15,12 +15,7 @@ SIZE = 64  # pixels, where the recipe has its largest images
 RATE = 0.05
 # For GLR20's chain, without what small networks would unlearn colour by: hue and channel order.
 AUGMENT = AugmentConfig(
-    rotate=8.0,
-    scale=(0.7, 1.5),
-    aspect=(0.85, 1.15),
-    brightness=0.3,
-    contrast=0.3,
-    saturation=0.3,
+    rotate=8.0, scale=(0.7, 1.5), aspect=(0.85, 1.15), brightness=0.3, contrast=0.3, saturation=0.3
 )
 EPOCHS = {"softmax": 4, "clean": 44, "c2x": 10, "full": 6, "all": 10, "cluster": 14}
 # timm's name → the relative, the blocks of its four stages (about a sixth of the original's), and
@@ -50,28 +45,23 @@ def miniature(recipe: Recipe) -> Recipe:
     so rates are higher; that of a later stage falls by the square root of what it falls in the
     recipe. GLR20's schedules become the plain polynomial, its augmentation a milder one.
     """
-    first = recipe.stages[0]
-    return dataclasses.replace(
-        recipe,
-        name=f"{recipe.name}-mini",
-        source=f"miniature of {recipe.source}",
-        model=_model(recipe.model),
-        stages=tuple(_stage(stage, first, recipe.inference.size) for stage in recipe.stages),
-        inference=InferenceConfig(size=SIZE, flip=True),
-    )
-
-
-def _model(model: ModelConfig) -> ModelConfig:
-    plain = model.backbone.partition(".")[0]  # without the tag of its weights
+    plain = recipe.model.backbone.partition(".")[0]  # without the tag of its weights
     name, blocks, width = BACKBONES.get(plain, (plain, (), 0))
-    options: dict[str, Any] = dict(model.backbone_options)
+    options: dict[str, Any] = dict(recipe.model.backbone_options)
     if blocks:
         channels = tuple(width * times for times in (1, 2, 4, 8))
         options |= {"layers": blocks, "channels": channels, "stem_width": 16}
     if "32x4d" in name:  # groups as wide as the original's, an eighth of them
         options |= {"cardinality": 4, "base_width": 16}
+    small = {"backbone": name, "backbone_options": options, "weights": "", "mean": (), "std": ()}
+    first, largest = recipe.stages[0], recipe.inference.size
     return dataclasses.replace(
-        model, backbone=name, backbone_options=options, weights="", mean=(), std=()
+        recipe,
+        name=f"{recipe.name}-mini",
+        source=f"miniature of {recipe.source}",
+        model=dataclasses.replace(recipe.model, **small),
+        stages=tuple(_stage(stage, first, largest) for stage in recipe.stages),
+        inference=InferenceConfig(size=SIZE, flip=True),
     )
 
 
@@ -311,7 +301,7 @@ GLR21_RERANK = config.RerankConfig(reciprocal=True, references="full+index")
 
 
 def _parts(found: Recipe) -> dict[str, Any]:
-    parts = {"model": found.model, "stages": found.stages, "inference": found.inference}
+    parts = {name: getattr(found, name) for name in ("model", "stages", "inference")}
     return {"recipe": found.name, **parts}
 
 

@@ -46,8 +46,7 @@ def _read(reference: Path, name: str) -> dict[str, pd.DataFrame]:
     return {title: pd.read_csv(path) for title, path in paths.items() if path.is_file()}
 
 
-def _markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
+def _markdown(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
@@ -79,10 +78,10 @@ def _number(value: float, sign: str = "") -> str:
 
 
 def _with_interval(row: Mapping, name: str, bounds: str, sign: str = "") -> str:
+    if pd.isna(row[name]):
+        return ""
     low, high = row[f"{bounds}low"], row[f"{bounds}high"]
-    return (
-        "" if pd.isna(row[name]) else f"{row[name]:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
-    )
+    return f"{row[name]:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 def _score_and_gain(row: pd.Series) -> list[str]:
@@ -205,11 +204,10 @@ def _ablation_cells(row: dict, marks: Mapping[str, str]) -> list[str]:
 
 
 def _test_times(table: pd.DataFrame) -> str:
-    rows = table.dropna(subset=["paper_milliseconds", "milliseconds"]).to_dict("records")
+    timed = table.dropna(subset=["paper_milliseconds", "milliseconds"])
     times = [
-        f"{row['name'].removesuffix(' cluster')} {row['paper_milliseconds']:.1f} and "
-        f"{row['milliseconds']:.1f} ms"
-        for row in rows
+        f"{name.removesuffix(' cluster')} {paper:.1f} and {here:.1f} ms"
+        for name, paper, here in timed[["name", "paper_milliseconds", "milliseconds"]].to_numpy()
     ]
     where = "the paper's on a GPU and here on the CPU"
     return f"Test time of an image, {where}: {', '.join(times)}."
@@ -315,10 +313,9 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
 
 def _run_folder(run: str) -> Path:
     """Where a run is on this machine: of several data folders of one name, the last one used."""
-    digits = "[0-9a-f]" * 6
-    found = [outputs_root() / run, *outputs_root().glob(f"{run}-{digits}")]
-    there = [folder for folder in found if folder.is_dir()]
-    return max(there, key=lambda folder: folder.stat().st_mtime, default=found[0])
+    root = outputs_root()
+    there = [*root.glob(run), *root.glob(f"{run}-{'[0-9a-f]' * 6}")]
+    return max(there, key=lambda folder: folder.stat().st_mtime, default=root / run)
 
 
 def _round(source: Path, target: Path) -> None:
