@@ -95,7 +95,7 @@ def with_new_names(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _check_types(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
+def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name not in declared:
             hint = nearest(name, declared, "it declares {}")
@@ -105,6 +105,16 @@ def _check_types(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
                 f"parameter {name} expects {type(declared[name]).__name__} such as "
                 f"{declared[name]!r}, found {value!r} ({type(value).__name__})"
             )
+    for name in RANGES.keys() & given.keys():
+        value, allowed = given[name], RANGES[name]
+        if value != declared[name] and value not in allowed:
+            default = "" if declared[name] in allowed else f", or {declared[name]:g}"
+            raise ValueError(f"parameter {name} expects {allowed}{default}, found {value}")
+    seeds = given.get("SEEDS", [0])
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"parameter SEEDS expects different numbers from 0 on such as [0, 1], found {seeds}"
+        )
 
 
 def _is_like(value: Any, default: Any) -> bool:
@@ -120,7 +130,6 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
 
     `given` holds all of the notebook's parameters, `declared` their defaults.
     """
-    _check_types(given, declared)
     _check_values(given, declared)
     usual = profile_of(given["PROFILE"], recipe_name=given["RECIPE"], seed=given["SEED"])
     changes = changed_settings(given, declared)
@@ -189,19 +198,6 @@ def _check_names(asked: Iterable[str], profile: Profile) -> None:
         if name not in known and not is_part:  # of those `override` says more
             hint = nearest(name, known, "./run_all.sh settings lists all")
             raise ValueError(f"there is no setting {name!r}; {hint}")
-
-
-def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
-    for name in RANGES.keys() & given.keys():
-        value, allowed = given[name], RANGES[name]
-        if value != declared[name] and value not in allowed:
-            default = "" if declared[name] in allowed else f", or {declared[name]:g}"
-            raise ValueError(f"parameter {name} expects {allowed}{default}, found {value}")
-    seeds = given.get("SEEDS", [0])
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"parameter SEEDS expects different numbers from 0 on such as [0, 1], found {seeds}"
-        )
 
 
 def _check_network(model: ModelConfig) -> None:
