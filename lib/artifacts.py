@@ -336,11 +336,7 @@ def read_manifest(folder: str | Path) -> dict[str, Any] | None:
 
 
 def mark_complete(folder: str | Path, key: str, *, files: Iterable[str] = (), **facts: Any) -> None:
-    """Sign the folder of a stage as finished, with the fingerprint `key`.
-
-    The signature does not hold once one of `files` is missing or of another size; `facts` are kept
-    beside it.
-    """
+    """Sign the folder of a stage as finished, until one of `files` is gone or of another size."""
     sizes = {name: _size(Path(folder, name)) for name in files}
     signed = {"key": key, **facts, **({"files": sizes} if sizes else {})}
     write_json(signed, Path(folder) / MANIFEST)
@@ -384,10 +380,7 @@ def is_interactive() -> bool:
 def progress(
     iterable: Iterable[T], what: str, total: int | None = None, *, seconds: float = 15.0
 ) -> Iterator[T]:
-    """Yield from `iterable` with a progress bar, or a line every `seconds` if not interactive.
-
-    A bar would leave one output object per refresh in an executed notebook.
-    """
+    """Yield from `iterable` with a progress bar, or a line every `seconds` if not interactive."""
     if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)
     if is_interactive():

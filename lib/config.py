@@ -300,10 +300,8 @@ def override(config: C, changes: Mapping[str, Any], *, is_text: bool = False) ->
 
     In a tuple of stages the next name is a stage's own: `stages.arcface.epochs`. Another backbone
     is set in full (`ModelConfig.with_backbone`); options for it are set after it. With `is_text`
-    values are strings, read by the type of their setting.
-
-    Raises:
-        ValueError: for a name that does not exist, another type, or a value out of range.
+    values are strings, read by the type of their setting. Raises ValueError for a wrong name, type
+    or range.
 
     >>> override(StageConfig(), {"augment.scale": "(0.8, 1.2)"}, is_text=True).augment.scale
     (0.8, 1.2)

@@ -8,9 +8,8 @@ import ast
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 
@@ -55,8 +54,7 @@ RENAMED = {"TRUNK": "BACKBONE"}  # parameters of earlier versions
 _PART = re.compile(r"""(?:\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|'[^']*'|"[^"]*"|[^,])+""")
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One line of a notebook's parameters cell: default value and help text."""
 
     default: Any
@@ -126,10 +124,7 @@ def _is_like(value: Any, default: Any) -> bool:
 
 
 def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Profile:
-    """The profile that a notebook's parameters make, or ValueError if one of them is wrong.
-
-    `given` holds all of the notebook's parameters, `declared` their defaults.
-    """
+    """The profile that a notebook's parameters make, of which `declared` holds the defaults."""
     _check_values(given, declared)
     usual = profile_of(given["PROFILE"], recipe_name=given["RECIPE"], seed=given["SEED"])
     changes = changed_settings(given, declared)

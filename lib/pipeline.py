@@ -71,10 +71,7 @@ def chosen(first: str = "", only: str = "") -> list[Path]:
 def check_parameters(
     parameters: Mapping[str, Any], paths: Sequence[Path], places: Mapping[str, str] | None = None
 ) -> None:
-    """Check parameters for all notebooks to be run, before the first of them starts.
-
-    `places` holds the values of `PLACES`, which every notebook declares.
-    """
+    """Check parameters, `places` those of `PLACES`, for all notebooks to be run."""
     for name, place in PLACES.items():
         if name in parameters:
             raise ValueError(f"expected {name} {place}, found it as -p {name}; move it there")
@@ -101,11 +98,8 @@ def run(
 ) -> Path:
     """Execute the chosen notebooks and return the run folder.
 
-    With `is_timed`, seconds and peak memory of each are kept there in `timings.csv`.
-
-    Raises:
-        ValueError: for a wrong argument, or while another run is at work in the folder.
-        Stopped: from the first notebook that fails.
+    With `is_timed`, seconds and peak memory of each are kept there in `timings.csv`. Raises Stopped
+    from the first notebook that fails.
     """
     if data_dir:
         data_dir = str(artifacts.existing_folder(data_dir))

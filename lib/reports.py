@@ -57,10 +57,7 @@ def _side_by_side(
     columns: Sequence[str],
     cells: Callable[[pd.Series], list[str]],
 ) -> str:
-    """One table of every run beside each other, with the rows of the first run.
-
-    The first of the columns `keys` is unique; in the headings `columns` {} stands for a run's.
-    """
+    """One table of every run beside each other; {} in `columns` stands for the run's heading."""
     if not tables:
         return "No run yet."
     found = {title: table.set_index(keys[0]) for title, table in tables.items()}

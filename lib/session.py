@@ -234,10 +234,7 @@ class Session:
 
 
 def start(notebook: str, names: Mapping[str, Any]) -> Session:
-    """Check a notebook's parameters, in its `globals()`, and open its session.
-
-    Raises ValueError for a parameter with a wrong name, type, range or path.
-    """
+    """Check a notebook's parameters, in its `globals()`, and open its session."""
     declared = declared_parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
     upper = {name: value for name, value in names.items() if name.isupper() and name[0] != "_"}
     given = with_new_names(upper)
