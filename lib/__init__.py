@@ -5,15 +5,13 @@ Imports point downwards: root modules < `data`, `models`, `miniworld` < `trainin
 """
 
 import sys
-from types import TracebackType
+from typing import Any
 
 __version__ = "1.0.0"
 
 
-def _in_one_sentence(
-    kind: type[BaseException], error: BaseException, traceback: TracebackType | None
-) -> None:
-    """What ends a command: a missing package and ^C in one sentence, all else as usual."""
+def _in_one_sentence(kind: type[BaseException], error: BaseException, traceback: Any) -> None:
+    """Report a missing package and ^C in one sentence, any other error as usual."""
     if issubclass(kind, ImportError):
         told = f"{error} in {sys.executable}; ./run_all.sh installs all that requirements.txt pins"
         print(f"run_all.sh: {told}, into .venv if no other environment has it", file=sys.stderr)

@@ -1,10 +1,8 @@
 """Files of a run: where they are, whole-or-nothing writes, manifests, records, progress, seeds.
 
-A stage computes the fingerprint of everything it depends on, returns at once when its folder's
-manifest has that fingerprint (`is_done`), and otherwise writes its files atomically and signs the
-folder last (`mark_complete`). A killed run therefore goes on where it stopped. Files of ours that
-are empty or cut all the same (a full disk, a power cut) count as absent, and of two runs at once
-the second waits (`locked`).
+A stage computes the fingerprint of everything it depends on, returns at once where its folder's
+manifest has it (`is_done`), and otherwise writes its files atomically and signs the folder last
+(`mark_complete`). So a killed run goes on where it stopped.
 """
 
 import contextlib
@@ -31,29 +29,25 @@ import pandas as pd
 from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).resolve().parent.parent
-KAGGLE_WORKING = Path("/kaggle/working")
+KAGGLE_WORKING = Path("/kaggle/working")  # where the repository is read-only
 
 
 def outputs_root() -> Path:
     """The folder of all run folders; `LANDMARK_OUTPUTS` overrides it."""
-    if chosen := os.environ.get("LANDMARK_OUTPUTS"):
-        return Path(chosen)
-    # On Kaggle the repository is read-only.
-    return (KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT) / "outputs"
+    default = (KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT) / "outputs"
+    return Path(os.environ.get("LANDMARK_OUTPUTS") or default)
 
 
 def world_root(profile: str) -> Path:
     """Where the miniature world of a profile is generated."""
-    if chosen := os.environ.get("LANDMARK_OUTPUTS"):
-        return Path(chosen) / "data" / profile
-    return (KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT) / "data" / profile
+    default = KAGGLE_WORKING if KAGGLE_WORKING.is_dir() else ROOT
+    return Path(os.environ.get("LANDMARK_OUTPUTS") or default) / "data" / profile
 
 
 def run_folder(profile: str, data_dir: str = "", recipe: str = "") -> Path:
-    """The folder of everything a profile makes, one per data folder and recipe.
+    """The folder of everything a profile makes, such as `outputs/mini-photos-3fa9c1`.
 
-    `outputs/mini` without a data folder, `outputs/mini-photos-3fa9c1` with one; six digits are for
-    its whole path, because two folders may have one name.
+    The six digits stand for the data folder's whole path.
     """
     parts = [profile]
     if data_dir:
@@ -90,37 +84,36 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # killed run left. The token tells a process from an earlier one of the same number, as restarted
 # containers have. Earlier versions had the number alone.
 _TEMPORARY = re.compile(r"\..*\.(?:([0-9a-f]{6})-)?(\d+)(?:-([0-9a-f]{6})-\d+)?\.part(?:\.[^.]*)?")
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 _TOKEN = secrets.token_hex(3)
 _NUMBERS = itertools.count()
 _STALE = 2 * 24 * 3600  # seconds after which files of other hosts count as left over
-_FEW = 100  # files of a folder that are synced one by one; a whole dataset, all at once
+_FEW = 100  # files of a folder that are synced one by one; of more, the whole disk
 
 
 @contextlib.contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside `path`; it becomes `path` only if the block succeeds.
 
-    Works for a file and for a folder (make it with `mkdir()`); an existing folder is replaced. The
-    content is synced to the disk before it gets its name.
-
-    Raises:
-        OSError: in one sentence if the disk is full (`full_disk_named`).
-        ValueError: if one of the folders above is a file.
+    Works for a file and for a folder (make it with `mkdir()`), which replaces an existing one.
     """
     path = Path(path)
     in_the_way = next((part for part in path.parents if part.is_file()), None)
     if in_the_way is not None:
         raise ValueError(f"expected a folder to write {path.name} into, but {in_the_way} is a file")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary, old = _temporary(path), _temporary(path)
+    owner = f"{_HOST}-{os.getpid()}-{_TOKEN}"
+    temporary, old = (  # np.save and savefig look at the suffix
+        path.with_name(f".{path.stem}.{owner}-{next(_NUMBERS)}.part{path.suffix}") for _ in range(2)
+    )
     try:
         with full_disk_named(path):
             yield temporary
-            _sync(temporary)
+            _sync([*itertools.islice(temporary.rglob("*"), _FEW), temporary])
             if temporary.is_dir() and path.is_dir():
                 os.replace(path, old)  # at once, where removing it could be killed half-way
             os.replace(temporary, path)
-            _sync_one(path.parent)
+            _sync([path.parent])
     finally:
         _remove(temporary)
         _remove(old)
@@ -157,21 +150,8 @@ def _full_disk(error: BaseException | None) -> int:
     return next((code for code in FULL_DISK if os.strerror(code) in text), found)
 
 
-def _temporary(path: Path) -> Path:
-    owner = f"{_host()}-{os.getpid()}-{_TOKEN}-{next(_NUMBERS)}"
-    # np.save and savefig look at the suffix.
-    return path.with_name(f".{path.stem}.{owner}.part{path.suffix}")
-
-
-def _host() -> str:
-    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
-
-
 def remove_leftovers(paths: Iterable[Path]) -> list[Path]:
-    """Remove those of `paths` that are temporary and that killed runs left; returns them.
-
-    Those of living processes stay, and those of other computers while they may be in use.
-    """
+    """Remove and return those of `paths` that are temporary and left by killed runs."""
     found = [path for path in paths if _is_leftover(path)]
     for path in found:
         _remove(path)
@@ -183,19 +163,14 @@ def _is_leftover(path: Path) -> bool:
     if match is None:
         return False
     host, process, token = match.groups()
-    if host not in (None, _host()):
+    if host not in (None, _HOST):
         return path.exists() and time.time() - path.stat().st_mtime > _STALE
-    is_ours = int(process) == os.getpid()
-    return token not in (None, _TOKEN) if is_ours else _is_dead(int(process))
-
-
-def _is_dead(process: int) -> bool:
+    if int(process) == os.getpid():
+        return token not in (None, _TOKEN)
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except (OverflowError, PermissionError):
-        return False
+        os.kill(int(process), 0)
+    except (ProcessLookupError, OverflowError, PermissionError) as error:
+        return isinstance(error, ProcessLookupError)
     return False
 
 
@@ -206,38 +181,26 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _sync(path: Path) -> None:
-    """Sync a file, or all files of a folder."""
-    if not path.is_dir():
-        _sync_one(path)
-        return
-    files = list(itertools.islice(path.rglob("*"), _FEW + 1))
-    if len(files) > _FEW:
+def _sync(paths: list[Path]) -> None:
+    if len(paths) > _FEW:
         os.sync()
-    else:
-        for file in [*files, path]:
-            _sync_one(file)
-
-
-def _sync_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # not on this disk
-            raise
-    finally:
-        os.close(handle)
+        return
+    for path in paths:
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):  # not on this disk
+                raise
+        finally:
+            os.close(handle)
 
 
 @contextlib.contextmanager
 def locked(folder: str | Path, *, waits: bool = True) -> Iterator[None]:
-    """Keep other runs from working in `folder` meanwhile; wait, and say so, while one does.
+    """Keep other runs from working in `folder`; wait while one does, or raise ValueError.
 
     The lock is the file `.NAME.lock` beside the folder; it ends with its process.
-
-    Raises:
-        ValueError: if another run is at work and `waits` is False.
     """
     folder = Path(folder).absolute()
     place, holder = folder.with_name(f".{folder.name}.lock"), ""
@@ -298,10 +261,7 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
 def read_csv_or_none(
     path: str | Path, columns: Iterable[str], *, keep_default_na: bool = False
 ) -> pd.DataFrame | None:
-    """A table of ours as it was written (ids are text); None where it is missing, empty or cut.
-
-    Empty cells stay empty text, unless `keep_default_na` makes them NaN as pandas does.
-    """
+    """A table of ours with text ids; None where it is missing, cut or lacks one of `columns`."""
     try:
         table = pd.read_csv(path, dtype={"id": str}, keep_default_na=keep_default_na)
     except (OSError, ValueError):  # pandas' own errors are ValueErrors
@@ -310,8 +270,17 @@ def read_csv_or_none(
 
 
 def _jsonable(value: Any) -> Any:
+    """The JSON form of a value; of a dataclass only what is not its default."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
+        found = {}
+        for field in dataclasses.fields(value):
+            has_factory = field.default_factory is not dataclasses.MISSING
+            default = field.default_factory() if has_factory else field.default
+            own = getattr(value, field.name)
+            # As text, because arrays and NaN do not compare.
+            if default is dataclasses.MISSING or _as_text(own) != _as_text(default):
+                found[field.name] = own
+        return found
     if isinstance(value, pd.DataFrame | pd.Series):
         rows = pd.util.hash_pandas_object(value, index=False).to_numpy()
         columns = list(value.columns) if isinstance(value, pd.DataFrame) else [str(value.name)]
@@ -331,34 +300,18 @@ def _jsonable(value: Any) -> Any:
 def fingerprint(*parts: Any) -> str:
     """Sixteen hexadecimal digits that change when any part changes.
 
-    Parts are dataclasses, tables, arrays, numbers, strings, and lists, sets and dicts of these.
-    Paths count by name: give the fingerprint of their content (`read_fingerprint`) beside them.
-    Fields of dataclasses that equal their default are left out, so a new setting with a neutral
-    default changes no fingerprint; a changed default needs a new VERSION of its stage.
+    Paths count by name, not by content. Fields of dataclasses that equal their default are left
+    out, so a new setting with a neutral default changes no fingerprint; a changed default needs a
+    new VERSION of its stage.
 
     >>> fingerprint({"b": 1, "a": [2.0]}) == fingerprint({"a": [2.0], "b": 1})
     True
     """
-    text = json.dumps(parts, sort_keys=True, default=_identity)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(_as_text(parts).encode()).hexdigest()[:16]
 
 
-def _identity(value: Any) -> Any:
-    """The JSON form of a value; of a dataclass only what is not its default."""
-    if not dataclasses.is_dataclass(value) or isinstance(value, type):
-        return _jsonable(value)
-    settings = [(setting, getattr(value, setting.name)) for setting in dataclasses.fields(value)]
-    return {setting.name: found for setting, found in settings if not _is_default(setting, found)}
-
-
-def _is_default(setting: dataclasses.Field, value: Any) -> bool:
-    """Whether a field has its default; compared as text, because arrays and NaN do not compare."""
-    has_factory = setting.default_factory is not dataclasses.MISSING
-    default = setting.default_factory() if has_factory else setting.default
-    if default is dataclasses.MISSING:
-        return False
-    one, other = (json.dumps(v, sort_keys=True, default=_identity) for v in (value, default))
-    return one == other
+def _as_text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=_jsonable)
 
 
 def is_done(folder: str | Path, key: str) -> bool:
@@ -375,25 +328,15 @@ def read_fingerprint(folder: str | Path) -> str | None:
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:
     """What `mark_complete` wrote; None if it is damaged or a file's size is another one."""
     manifest = read_json_or_none(Path(folder) / MANIFEST)
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("key"), str):
-        return None
-    files = manifest.get("files", {})
-    if not isinstance(files, dict):
+    files = manifest.get("files", {}) if isinstance(manifest, dict) else None
+    if not isinstance(files, dict) or not isinstance(manifest.get("key"), str):
         return None
     is_whole = all(_size(Path(folder, name)) == size for name, size in files.items())
     return manifest if is_whole else None
 
 
 def mark_complete(folder: str | Path, key: str, *, files: Iterable[str] = (), **facts: Any) -> None:
-    """Sign the folder of a stage as finished.
-
-    Args:
-        folder: of the stage.
-        key: the fingerprint of everything its result depends on.
-        files: names of its results; if one is missing or of another size later, the signature
-            does not hold.
-        facts: kept beside the fingerprint.
-    """
+    """Sign the folder of a stage as finished, until one of `files` is gone or of another size."""
     sizes = {name: _size(Path(folder, name)) for name in files}
     signed = {"key": key, **facts, **({"files": sizes} if sizes else {})}
     write_json(signed, Path(folder) / MANIFEST)
@@ -419,15 +362,10 @@ def record(run_dir: str | Path, notebook: str, **values: float | int | str) -> N
 
 def read_records(run_dir: str | Path) -> pd.DataFrame:
     """All recorded numbers of a run: columns notebook, name, value."""
-    found = {
-        path.stem: read_json_or_none(path)
-        for path in sorted((Path(run_dir) / "recorded").glob("*.json"))
-    }
-    rows = [
-        (notebook, name, value)
-        for notebook, values in found.items()
-        for name, value in (values.items() if isinstance(values, dict) else ())
-    ]
+    rows = []
+    for path in sorted((Path(run_dir) / "recorded").glob("*.json")):
+        if isinstance(values := read_json_or_none(path), dict):
+            rows += [(path.stem, name, value) for name, value in values.items()]
     return pd.DataFrame(rows, columns=["notebook", "name", "value"])
 
 
@@ -442,11 +380,7 @@ def is_interactive() -> bool:
 def progress(
     iterable: Iterable[T], what: str, total: int | None = None, *, seconds: float = 15.0
 ) -> Iterator[T]:
-    """Yield from `iterable` and show how far it is.
-
-    A bar if `is_interactive`; otherwise (papermill, a log file) at most one line every `seconds`,
-    because a bar would leave one output object per refresh in an executed notebook.
-    """
+    """Yield from `iterable` with a progress bar, or a line every `seconds` if not interactive."""
     if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)
     if is_interactive():
@@ -473,11 +407,7 @@ def _progress_line(what: str, count: int, total: int | None, elapsed: float) -> 
 
 
 def end_with(parent: int) -> None:
-    """End this process within a second after the process `parent`, which started it.
-
-    A worker would otherwise go on for hours after its notebook was killed, and write what the next
-    run writes too. ^C is left to the parent. Does nothing in the process `parent` itself.
-    """
+    """End this worker within a second after the process `parent`, to which ^C is left."""
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -490,11 +420,7 @@ def end_with(parent: int) -> None:
 
 
 def rng(seed: int, *words: str | int) -> np.random.Generator:
-    """An independent generator for each purpose, named by `words`.
-
-    >>> bool(rng(0, "a").random() == rng(0, "a").random() != rng(0, "b").random())
-    True
-    """
+    """An independent generator for each purpose, named by `words`."""
     return np.random.default_rng(stream_seed(seed, *words))
 
 

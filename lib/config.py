@@ -1,9 +1,9 @@
 """Every setting in one place: frozen dataclasses, from which `lib.recipes` builds experiments.
 
-Change settings with `override(config, {"stages.cluster.epochs": 3})`, which checks names and types;
-the annotations give the range of each value, which is checked whenever a dataclass is built.
-Defaults follow the papers unless a comment says why not: GLR20 = 3rd place, Google Landmark
-Retrieval 2020 (Mei et al.), GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
+`override(config, {"stages.cluster.epochs": 3})` checks names and types, building a dataclass the
+range that its annotations give. Defaults follow the papers unless a comment says why not: GLR20 =
+3rd place, Google Landmark Retrieval 2020 (Mei et al.), GLR21 = 2nd place, Google Landmark Retrieval
+2021 (Zhang et al.).
 """
 
 import ast
@@ -23,11 +23,7 @@ C = TypeVar("C")
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str = "there are {}") -> str:
-    """The hint that ends an error message: the known name most like `name`, or all of them.
-
-    >>> nearest("los", ["loss", "margin"]), nearest("x", ["loss", "margin"])
-    ('did you mean loss?', 'there are loss, margin')
-    """
+    """The hint that ends an error message: the known name most like `name`, or all of them."""
     names = list(known)
     found = difflib.get_close_matches(name, names, n=1)
     return f"did you mean {found[0]}?" if found else otherwise.format(", ".join(names))
@@ -42,16 +38,10 @@ class Range:
     is_open: bool = False
 
     def __contains__(self, value: Any) -> bool:
-        """Whether a number is in the range; NaN and infinity never are."""
         is_above = value > self.low if self.is_open else value >= self.low
         return is_above and value <= self.high and math.isfinite(value)
 
     def __str__(self) -> str:
-        """As error messages have it.
-
-        >>> str(Range(0, 1)), str(Range(1)), str(Range(is_open=True))
-        ('a number from 0 to 1', 'a number from 1 on', 'a number above 0')
-        """
         if self.is_open:
             return f"a number above {self.low:g}"
         end = "on" if self.high == math.inf else f"to {self.high:.4g}"
@@ -62,11 +52,6 @@ class Choice(tuple):
     """The strings that a setting may be."""
 
     def __str__(self) -> str:
-        """As error messages have it.
-
-        >>> str(Choice(("", "a", "b")))
-        "one of '', 'a', 'b'"
-        """
         return f"one of {', '.join(map(repr, self))}"
 
 
@@ -81,8 +66,6 @@ Degrees = Annotated[float, Range(0, 180)]
 LISTS = Choice(("clean", "c2x", "full", "all", "cluster"))
 REFERENCES = Choice(("cluster", "full", "full+index"))  # of the index those with a known landmark
 STEPS = ("chain", "flip", "crop", "colour", "blur", "normalise", "affine", "erasing")
-
-
 # Backbones of timm with stages called `layer1` to `layer4`, and which of them have no bottlenecks.
 RESNET_LIKE = re.compile(
     r"(wide_|se|eca)?res(net|next|nest)(?P<depth>\d+)[cdest]?(_[\dsxd]+|_pruned)?(\.|$)"
@@ -94,7 +77,6 @@ class Settings:
     """Base of all settings; building one checks the ranges of its values."""
 
     def __post_init__(self) -> None:
-        """Raise ValueError for the first value out of its range."""
         for name, kind in _kinds(type(self)).items():
             _refuse_out_of_range(name, getattr(self, name), kind)
 
@@ -123,16 +105,7 @@ def _refuse_out_of_range(name: str, value: Any, kind: Any) -> None:
 
 
 def chosen(setting: str, name: str, registry: Mapping[str, C]) -> C:
-    """The entry called `name` of a registry whose names a setting may be.
-
-    Raises:
-        ValueError: there is none; the names and the nearest one are told.
-
-    >>> chosen("loss", "arcfase", {"softmax": 1, "arcface": 2})
-    Traceback (most recent call last):
-    ValueError: setting 'loss' expects one of 'softmax', 'arcface', found 'arcfase'; did you mean \
-'arcface'?
-    """
+    """The entry called `name` of a registry whose names `setting` may be, or ValueError."""
     _refuse_out_of_range(setting, name, Annotated[str, Choice(registry)])
     return registry[name]
 
@@ -168,21 +141,12 @@ class ModelConfig(Settings):
     def with_backbone(self, name: str) -> "ModelConfig":
         """The same with the backbone `name` in full, its own input normalisation included.
 
-        The width and depth of a miniature's relative go; `last_stride` and `ibn` stay where the
-        backbone can take them.
-
-        >>> small = ModelConfig("resnet26d", {"channels": (8, 16, 32, 64), "last_stride": 1})
-        >>> dict(small.with_backbone("resnet18").backbone_options)
-        {'last_stride': 1}
-        >>> dict(small.with_backbone("convnext_atto").backbone_options)
-        {}
+        Of the options `last_stride` and `ibn` stay, where the backbone can take them.
         """
         found = RESNET_LIKE.match(name)
-        can = {
-            "last_stride": bool(found),
-            "ibn": bool(found) and found["depth"] not in BASIC_DEPTHS,
-        }
-        options = {k: v for k, v in self.backbone_options.items() if can.get(k)}
+        can = ["last_stride"] if found else []
+        can += ["ibn"] if found and found["depth"] not in BASIC_DEPTHS else []
+        options = {k: v for k, v in self.backbone_options.items() if v and k in can}
         kept = {} if name == self.backbone else {"mean": (), "std": ()}
         return dataclasses.replace(self, backbone=name, backbone_options=options, **kept)
 
@@ -239,9 +203,7 @@ class StageConfig(Settings):
     at_least: Count = 5  # images per class and epoch of the at_least sampler GLR20
     images_per_class: Count = 4  # K of the class_uniform sampler's P classes × K images
     learning_rate: NotNegative = 0.01  # of neck and head
-    backbone_lr: NotNegative = (
-        0.1  # the backbone's share of it; GLR20: 1 in the paper, 0.1 in the code
-    )
+    backbone_lr: NotNegative = 0.1  # as a share of it; GLR20: 1 in the paper, 0.1 in the code
     bias_lr: NotNegative = 1.0  # GLR21: 2
     momentum: Share = 0.9
     weight_decay: NotNegative = 5e-4
@@ -324,7 +286,7 @@ class Profile(Settings):
 
     @property
     def stage_one(self) -> tuple[StageConfig, ...]:
-        """The leading stages on the clean list; cleaning uses their network."""
+        """The leading stages on the clean list, whose network cleaning uses."""
         return tuple(itertools.takewhile(lambda stage: stage.train_list == "clean", self.stages))
 
     @property
@@ -337,19 +299,10 @@ def override(config: C, changes: Mapping[str, Any], *, is_text: bool = False) ->
     """A copy of `config` with dotted names set; integers are accepted where floats belong.
 
     In a tuple of stages the next name is a stage's own: `stages.arcface.epochs`. Another backbone
-    is set in full (`ModelConfig.with_backbone`); options for it are set after it.
+    is set in full (`ModelConfig.with_backbone`); options for it are set after it. With `is_text`
+    values are strings, read by the type of their setting. Raises ValueError for a wrong name, type
+    or range.
 
-    Args:
-        config: any of the settings above.
-        changes: value by dotted name.
-        is_text: values are strings, read by the type of their setting.
-
-    Raises:
-        ValueError: if a name does not exist (the nearest is offered), or a value has another type
-            or is out of range.
-
-    >>> override(CleanConfig(), {"eps": 1}).eps
-    1.0
     >>> override(StageConfig(), {"augment.scale": "(0.8, 1.2)"}, is_text=True).augment.scale
     (0.8, 1.2)
     """
@@ -372,11 +325,7 @@ def override(config: C, changes: Mapping[str, Any], *, is_text: bool = False) ->
 
 
 def list_settings(config: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield dotted name and value of every setting, in the order of the fields.
-
-    >>> list(list_settings(InferenceConfig(), "inference."))[:2]
-    [('inference.size', 448), ('inference.flip', False)]
-    """
+    """Yield dotted name and value of every setting, in the order of the fields."""
     for item in dataclasses.fields(config):
         name, value = prefix + item.name, getattr(config, item.name)
         if isinstance(value, Settings):
@@ -435,28 +384,3 @@ def _checked(name: str, value: Any, expected: Any) -> Any:
     if ... not in parts and len(value) != len(parts):
         raise ValueError(f"setting {name!r} expects {len(parts)} values, found {value!r}")
     return tuple(_checked(name, part, parts[0]) for part in value)
-
-
-# Of settings between commas, one: brackets, quotes, or anything but a comma.
-_PART = re.compile(r"""(?:\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|'[^']*'|"[^"]*"|[^,])+""")
-
-
-def split_settings(text: str) -> dict[str, str]:
-    """Text of each value by dotted name; commas within brackets and quotes do not separate.
-
-    Raises:
-        ValueError: for a part that is not NAME=VALUE.
-
-    >>> split_settings("stages.arcface.loss=cosface, stages.arcface.augment.scale=(0.8, 1.2)")
-    {'stages.arcface.loss': 'cosface', 'stages.arcface.augment.scale': '(0.8, 1.2)'}
-    """
-    found = {}
-    for part in _PART.findall(text):
-        name, equals, value = part.partition("=")
-        if not (equals and name.strip()):
-            raise ValueError(
-                "expected NAME=VALUE, with commas between several such as "
-                f"'clean.eps=0.4, clean.split=False', found {part.strip()!r}"
-            )
-        found[name.strip()] = value.strip()
-    return found

@@ -1,8 +1,7 @@
-"""Start the processes of a stage, from a notebook, a script or a test; precision; locks.
+"""Start the processes of a stage, or take those of `accelerate launch`; precision; locks.
 
-On a cluster `accelerate launch` has started them. Otherwise they are spawned, not forked as by
-accelerate's own launchers: by then this process may have used the GPU or OpenMP threads, and
-neither survives a fork (the children raise or hang).
+Processes are spawned, not forked as by accelerate's own launchers: GPU and OpenMP threads, which
+this process may have used, do not survive a fork.
 """
 
 import builtins
@@ -17,14 +16,7 @@ from typing import TypeVar
 
 import joblib
 import torch
-from accelerate import PartialState
-from accelerate.utils import (
-    DistributedType,
-    PrepareForLaunch,
-    broadcast_object_list,
-    parse_flag_from_env,
-    patch_environment,
-)
+from accelerate import PartialState, utils
 from torch.multiprocessing import ProcessRaisedException, start_processes
 
 from lib.artifacts import locked
@@ -42,13 +34,8 @@ def precision() -> str:
 def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> None:
     """Call `work(job)` here, or once in each of several processes that `accelerate` finds.
 
-    Args:
-        work: a function of a module, so that a new process can import it.
-        job: its argument, which is pickled.
-        processes: how many; one per GPU by default. More than there are GPUs run on the CPU.
-
-    Raises:
-        ValueError, OSError: where one of the processes does.
+    A process imports `work`, a function of a module. By default there is one process per GPU; more
+    than there are GPUs run on the CPU. ValueErrors and OSErrors of a process are raised here.
     """
     gpus = torch.cuda.device_count()
     wanted = processes or max(1, gpus)
@@ -63,10 +50,11 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
         place["accelerate_use_cpu"] = "yes"
         place["gloo_socket_ifname"] = "lo0" if sys.platform == "darwin" else "lo"
         place["omp_num_threads"] = max(1, joblib.cpu_count() // wanted)
-    kind = DistributedType.MULTI_GPU if wanted <= gpus else DistributedType.MULTI_CPU
-    with patch_environment(**place):
+    kind = utils.DistributedType.MULTI_GPU if wanted <= gpus else utils.DistributedType.MULTI_CPU
+    prepared = utils.PrepareForLaunch(work, kind)
+    with utils.patch_environment(**place):
         try:
-            start_processes(PrepareForLaunch(work, kind), (job,), wanted, start_method="spawn")
+            start_processes(prepared, (job,), wanted, start_method="spawn")
         except ProcessRaisedException as error:
             # The last line of the traceback is the sentence that a user needs.
             told = re.search(r"\n(\w+Error): (.*)\s*\Z", str(error))
@@ -86,21 +74,18 @@ def is_launched() -> bool:
 def work_alone(folder: str | Path, work_left: Callable[[], str]) -> Iterator[str]:
     """Lock `folder`, a stage's result, and yield what `work_left` returns, "" for nothing to do.
 
-    Of several processes of one job the main one calls it for all: their answers might differ.
-
-    Raises:
-        ValueError: in a job of several processes, if another run holds the lock.
+    Of several processes of one job the main one calls it for all, and does not wait for the lock.
     """
     if not is_launched():
         with locked(folder):
             yield work_left()
         return
-    state = PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+    state = PartialState(cpu=utils.parse_flag_from_env("ACCELERATE_USE_CPU"))
     with contextlib.ExitStack() as held:
         answer = [""]
         if state.is_main_process:
             held.enter_context(locked(folder, waits=False))  # the others would give up waiting
             answer = [work_left()]
-        broadcast_object_list(answer)
+        utils.broadcast_object_list(answer)
         yield answer[0]
         state.wait_for_everyone()

@@ -1,9 +1,9 @@
-"""What `run_all.sh` asks before anything is installed; needs only the standard library.
+"""`python -m lib.environment requirements.txt`: whether this Python has what is pinned.
 
-`python -m lib.environment requirements.txt` tells whether this Python has what is pinned, and
-`python -m lib.environment --help` prints the usage.
+With `--help` it prints the usage of `run_all.sh`. Needs only the standard library.
 """
 
+import contextlib
 import sys
 import textwrap
 from importlib import metadata
@@ -41,30 +41,23 @@ recipes
 
 
 def missing(requirements: str | Path) -> list[str]:
-    """The pinned requirements (`name==version; marker`) that this Python does not have.
-
-    Comments and lines whose marker is false here are left out of account.
-    """
+    """The pinned requirements (`name==version; marker`) that this Python does not have."""
     try:
         from packaging.requirements import Requirement
     except ImportError:  # comes with what is pinned; before that, pip has a copy
         from pip._vendor.packaging.requirements import Requirement
 
-    lines = (line.split("#")[0].strip() for line in Path(requirements).read_text().splitlines())
-    wanted = [Requirement(line) for line in lines if line]
-    return [
-        str(requirement)
-        for requirement in wanted
-        if requirement.marker is None or requirement.marker.evaluate()
-        if not _is_installed(requirement.name, requirement.specifier)
-    ]
-
-
-def _is_installed(name: str, specifier: object) -> bool:
-    try:
-        return metadata.version(name) in specifier
-    except metadata.PackageNotFoundError:
-        return False
+    found = []
+    for line in Path(requirements).read_text().splitlines():
+        if not (text := line.split("#")[0].strip()):
+            continue
+        wanted, version = Requirement(text), ""
+        if wanted.marker is None or wanted.marker.evaluate():
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                version = metadata.version(wanted.name)
+            if not version or version not in wanted.specifier:
+                found.append(str(wanted))
+    return found
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """One notebook executed headless in the running Python, and its failure put in one sentence.
 
-The executed copy keeps the whole traceback. The kernel is started and ended here instead of by
-nbclient, which takes whatever kernelspec `python3` comes first, interrupts it after its last cell,
-ends the helpers of its worker processes too early and kills it if that takes a few seconds; each of
-these prints errors on the terminal.
+The kernel is started and ended here because nbclient takes the first kernelspec called `python3`,
+interrupts it after its last cell and kills it with its worker processes, which prints errors.
 """
 
 import logging
@@ -25,12 +23,12 @@ from nbclient.exceptions import DeadKernelError
 
 from lib.artifacts import seen_by_caller
 
-OPTIONS = (
+OPTIONS = [
     "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port
     "--IPKernelApp.capture_fd_output=False",  # otherwise prints of worker processes come twice
     "--HistoryManager.hist_file=:memory:",
     "--IPKernelApp.kernel_class=lib.patient_kernel.PatientKernel",
-)
+]
 PATIENCE = 300.0  # seconds for a kernel to start or to end, on a busy machine
 LONGEST = 600  # characters of an error that are shown
 AGAIN = "what was finished is kept, and the same command goes on from there"
@@ -52,19 +50,16 @@ class Stopped(Exception):
 
 
 def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path) -> None:
-    """Run the notebook `path` in the folder `cwd`; what it prints is printed here.
+    """Run the notebook `path` in the folder `cwd` and print what it prints.
 
-    `copy` receives its outputs, with the traceback of a cell that fails.
-
-    Raises:
-        Stopped: if a cell fails, the kernel dies or a person interrupts.
+    `copy` receives its outputs, with the traceback of a cell that fails. Raises Stopped if one
+    does, the kernel dies or a person interrupts.
     """
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are printed by the caller
     kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=RunningPython())
     errors, is_idle = _Errors(), False
     try:
-        options = {"extra_arguments": list(OPTIONS), "cwd": str(cwd), "stderr": errors.end}
-        run_sync(kernel.start_kernel)(**options)
+        run_sync(kernel.start_kernel)(extra_arguments=OPTIONS, cwd=str(cwd), stderr=errors.end)
         papermill.execute_notebook(
             _verbatim(path),
             _verbatim(copy),
@@ -97,10 +92,7 @@ def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path)
 
 
 class _Errors:
-    """Prints what a kernel and its processes write to stderr until the notebook is over.
-
-    After that only messages about their own end would follow.
-    """
+    """Prints what a kernel and its processes write to stderr until the notebook is over."""
 
     def __init__(self) -> None:
         self._is_shown = True

@@ -1,29 +1,20 @@
 """A notebook's parameters: read from its tagged cell, checked, and applied to a profile.
 
-Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing. So
-`chosen_profile` checks every name, type, choice, range and path: `lib.pipeline` for all notebooks
-to be run before the first of them starts, `lib.session` for the one that is open.
+Papermill only logs a parameter that a notebook does not declare, and Jupyter checks nothing, so
+`chosen_profile` checks every name, type, choice, range and path.
 """
 
 import ast
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import nbformat
 
 from lib.artifacts import existing_folder
-from lib.config import (
-    ModelConfig,
-    Profile,
-    Range,
-    list_settings,
-    nearest,
-    override,
-    split_settings,
-)
+from lib.config import ModelConfig, Profile, Range, list_settings, nearest, override
 from lib.miniworld import make_plan
 from lib.recipes import profile as profile_of
 
@@ -47,13 +38,8 @@ SETTINGS = {
     "GALLERY": "world.gallery_images",
 }
 # Of the parameters that are no settings; a default is always right.
-RANGES = {
-    "COLUMNS": Range(1, 100),
-    "SHARE": Range(0, 100),
-    "ALPHA": Range(),
-    "BETA": Range(),
-    "VOTES": Range(),
-}
+RANGES = {"COLUMNS": Range(1, 100), "SHARE": Range(0, 100)}
+RANGES |= dict.fromkeys(("ALPHA", "BETA", "VOTES"), Range())
 # Settings that SET leaves to a parameter or argument of their own, because run folders depend on
 # them; a stage's `name` is one too.
 OWN_PARAMETERS = {
@@ -64,10 +50,11 @@ OWN_PARAMETERS = {
     "world": "DATA_DIR",
 }
 RENAMED = {"TRUNK": "BACKBONE"}  # parameters of earlier versions
+# Of settings between commas, one: brackets, quotes, or anything but a comma.
+_PART = re.compile(r"""(?:\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|'[^']*'|"[^"]*"|[^,])+""")
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """One line of a notebook's parameters cell: default value and help text."""
 
     default: Any
@@ -75,25 +62,20 @@ class Parameter:
 
 
 def read_parameters(path: str | Path) -> dict[str, Parameter]:
-    """Defaults and help texts of a notebook's cell tagged `parameters`, by name.
-
-    Raises:
-        ValueError: if the notebook has no such cell.
-    """
-    for cell in nbformat.read(path, as_version=4).cells:
-        if "parameters" in cell.metadata.get("tags", []):
-            return dict(_assignments(cell.source))
-    raise ValueError(
-        f"expected a cell tagged 'parameters' in {Path(path).name}, found none; tag it"
-    )
-
-
-def _assignments(source: str) -> Iterator[tuple[str, Parameter]]:
-    lines = source.splitlines()
-    for node in ast.parse(source).body:
+    """Defaults and help texts of a notebook's cell tagged `parameters`, by name."""
+    cells = nbformat.read(path, as_version=4).cells
+    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
+    if not tagged:
+        raise ValueError(
+            f"expected a cell tagged 'parameters' in {Path(path).name}, found none; tag it"
+        )
+    found, lines = {}, tagged[0].splitlines()
+    for node in ast.parse(tagged[0]).body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
-            yield node.target.id, Parameter(ast.literal_eval(node.value), comment.strip(" #"))
+            default = ast.literal_eval(node.value)
+            found[node.target.id] = Parameter(default, comment.strip(" #"))
+    return found
 
 
 def declared_parameters(path: str | Path) -> dict[str, Any]:
@@ -102,7 +84,7 @@ def declared_parameters(path: str | Path) -> dict[str, Any]:
 
 
 def with_new_names(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The same parameters, those of earlier versions under their names of today; says so."""
+    """The same parameters, those of earlier versions under their names of today."""
     found = dict(given)
     for old, new in RENAMED.items():
         if old in found:
@@ -111,12 +93,7 @@ def with_new_names(given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def check_parameters(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
-    """Refuse names that a notebook does not declare and values of another type than its defaults.
-
-    Raises:
-        ValueError: naming the nearest declared parameter, or the type that was expected.
-    """
+def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
     for name, value in given.items():
         if name not in declared:
             hint = nearest(name, declared, "it declares {}")
@@ -126,10 +103,19 @@ def check_parameters(given: Mapping[str, Any], declared: Mapping[str, Any]) -> N
                 f"parameter {name} expects {type(declared[name]).__name__} such as "
                 f"{declared[name]!r}, found {value!r} ({type(value).__name__})"
             )
+    for name in RANGES.keys() & given.keys():
+        value, allowed = given[name], RANGES[name]
+        if value != declared[name] and value not in allowed:
+            default = "" if declared[name] in allowed else f", or {declared[name]:g}"
+            raise ValueError(f"parameter {name} expects {allowed}{default}, found {value}")
+    seeds = given.get("SEEDS", [0])
+    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+        raise ValueError(
+            f"parameter SEEDS expects different numbers from 0 on such as [0, 1], found {seeds}"
+        )
 
 
 def _is_like(value: Any, default: Any) -> bool:
-    """Whether a value has the type of a default, and those of a list the type of its first."""
     expected = type(default)
     accepted = (float, int) if expected is float else expected
     if not isinstance(value, accepted) or (type(value) is bool and expected is not bool):
@@ -138,16 +124,7 @@ def _is_like(value: Any, default: Any) -> bool:
 
 
 def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Profile:
-    """The profile that a notebook's parameters make, after all of them were checked.
-
-    Args:
-        given: all of the notebook's parameters.
-        declared: their defaults.
-
-    Raises:
-        ValueError: for a name, type, choice, range or path that is wrong.
-    """
-    check_parameters(given, declared)
+    """The profile that a notebook's parameters make, of which `declared` holds the defaults."""
     _check_values(given, declared)
     usual = profile_of(given["PROFILE"], recipe_name=given["RECIPE"], seed=given["SEED"])
     changes = changed_settings(given, declared)
@@ -168,7 +145,10 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
             raise ValueError(f"parameter {sizes[0]}: {error}") from None
     if profile.model != usual.model:
         _check_network(profile.model)
-    _check_stages(profile)
+    from lib.training import check_stage  # after the quick checks
+
+    for stage in profile.stages:
+        check_stage(stage)
     if "TABLES" in given:
         from lib.ablation import chosen_tables
 
@@ -181,9 +161,6 @@ def changed_settings(
 ) -> dict[str, dict[str, Any]]:
     """By parameter, the settings that it changes: new values by dotted name, for SET as text.
 
-    Raises:
-        ValueError: if SET cannot be read, or sets what has a parameter of its own.
-
     >>> declared = {"EPS": 0.0, "QUERIES": 0, "SET": ""}
     >>> changed_settings({"EPS": 0.4, "QUERIES": 0, "SET": "clean.split=off"}, declared)
     {'EPS': {'clean.eps': 0.4}, 'SET': {'clean.split': 'off'}}
@@ -193,22 +170,23 @@ def changed_settings(
         for name, value in given.items()
         if name in SETTINGS and value != declared[name]
     }
-    if not given.get("SET"):
-        return found
-    try:
-        asked = split_settings(given["SET"])
-    except ValueError as error:
-        raise ValueError(f"parameter SET: {error}") from None
-    for name in asked:
+    asked = {}
+    for part in _PART.findall(given.get("SET", "")):
+        name, equals, value = (text.strip() for text in part.partition("="))
+        if not (equals and name):
+            raise ValueError(
+                "parameter SET: expected NAME=VALUE, with commas between several such as "
+                f"'clean.eps=0.4, clean.split=False', found {part.strip()!r}"
+            )
         own = OWN_PARAMETERS.get(name)
         if own or name.endswith(".name"):
             hint = f"; give {own}" if own else ", because stages are kept under it"
             raise ValueError(f"parameter SET: setting {name!r} cannot be changed here{hint}")
-    return found | {"SET": asked}
+        asked[name] = value
+    return found | ({"SET": asked} if asked else {})
 
 
 def _check_names(asked: Iterable[str], profile: Profile) -> None:
-    """Refuse dotted names that no setting has, offering the nearest of all."""
     known = [name for name, _ in list_settings(profile)]
     for name in asked:
         is_part = any(one.startswith(f"{name}.") or name.startswith(f"{one}.") for one in known)
@@ -217,22 +195,7 @@ def _check_names(asked: Iterable[str], profile: Profile) -> None:
             raise ValueError(f"there is no setting {name!r}; {hint}")
 
 
-def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None:
-    """Check the parameters that are no settings."""
-    for name in RANGES.keys() & given.keys():
-        value, allowed = given[name], RANGES[name]
-        if value != declared[name] and value not in allowed:
-            default = "" if declared[name] in allowed else f", or {declared[name]:g}"
-            raise ValueError(f"parameter {name} expects {allowed}{default}, found {value}")
-    seeds = given.get("SEEDS", [0])
-    if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-        raise ValueError(
-            f"parameter SEEDS expects different numbers from 0 on such as [0, 1], found {seeds}"
-        )
-
-
 def _check_network(model: ModelConfig) -> None:
-    """Build the network, which tells whether weight file and backbone fit."""
     from lib.models import build_model
 
     if model.weights not in ("", "pretrained") and not Path(model.weights).is_file():
@@ -244,15 +207,7 @@ def _check_network(model: ModelConfig) -> None:
     build_model(model if is_local else dataclasses.replace(model, weights=""))
 
 
-def _check_stages(profile: Profile) -> None:
-    from lib.training import check_stage
-
-    for stage in profile.stages:
-        check_stage(stage)
-
-
 def _check_data(data_dir: str, profile: Profile, sizes: Sequence[str]) -> None:
-    """Refuse a data folder that is not there, none where one is needed, and a world beside it."""
     if data_dir:
         existing_folder(data_dir)
     elif profile.world is None:

@@ -1,8 +1,7 @@
 """The notebooks one after the other, headless: what `./run_all.sh` runs.
 
-Parameters go to the notebooks that declare them; all are checked before the first notebook starts.
-Executed copies are kept in the run folder, where one run at a time may work; the first notebook
-that fails ends the chain.
+Parameters go to the notebooks that declare them and are checked before the first one starts.
+Executed copies are kept in the run folder; the first notebook that fails ends the chain.
 """
 
 import argparse
@@ -17,17 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from lib.artifacts import (
-    ROOT,
-    caller_path,
-    existing_folder,
-    locked,
-    read_records,
-    remove_leftovers,
-    run_folder,
-    seen_by_caller,
-    write_csv,
-)
+from lib import artifacts
+from lib.artifacts import ROOT, caller_path
 from lib.config import Profile, WorldConfig, list_settings, nearest
 from lib.environment import USAGE
 from lib.kernel import AGAIN, Stopped, execute
@@ -41,10 +31,8 @@ from lib.parameters import (
 from lib.recipes import PROFILES
 from lib.recipes import profile as profile_of
 
-PATH_PARAMETERS = ("WEIGHTS",)
-# What `./run_all.sh ablation` runs. Instead of the usual miniature world it draws one with GLDv2's
-# long tail and four times the landmarks, so that seeds differ less. Images are four times as many
-# and seen a quarter as often: the same work.
+# What `./run_all.sh ablation` runs, in a world with GLDv2's long tail and four times the landmarks,
+# so that seeds differ less. Images are four times as many and seen a quarter as often.
 ABLATION = {"SEEDS": [0, 1, 2], "TABLES": "all"}
 ABLATION_WORLD = {
     "LANDMARKS": 800,
@@ -68,11 +56,7 @@ def notebooks() -> list[Path]:
 
 
 def chosen(first: str = "", only: str = "") -> list[Path]:
-    """The notebooks to run: all, those from number `first` on, or number `only` alone.
-
-    Raises:
-        ValueError: if there is no notebook of that number.
-    """
+    """The notebooks to run: all, those from number `first` on, or number `only` alone."""
     every = notebooks()
     numbers = [path.name[:2] for path in every]
     for number in filter(None, (first, only)):
@@ -80,25 +64,14 @@ def chosen(first: str = "", only: str = "") -> list[Path]:
             raise ValueError(
                 f"expected a notebook number among {', '.join(numbers)}, found {number!r}"
             )
-    if only:
-        return [every[numbers.index(only)]]
-    return every[numbers.index(first) :] if first else every
+    start = numbers.index(only or first) if only or first else 0
+    return every[start : start + 1] if only else every[start:]
 
 
 def check_parameters(
     parameters: Mapping[str, Any], paths: Sequence[Path], places: Mapping[str, str] | None = None
 ) -> None:
-    """Check parameters for all notebooks to be run, before the first of them starts.
-
-    Args:
-        parameters: value by name.
-        paths: the notebooks to be run.
-        places: values of `PLACES`, which every notebook declares; their defaults if left out.
-
-    Raises:
-        ValueError: for a parameter that no notebook declares, that is one of `PLACES`, or whose
-            value has another type, is out of range, or names what does not exist.
-    """
+    """Check parameters, `places` those of `PLACES`, for all notebooks to be run."""
     for name, place in PLACES.items():
         if name in parameters:
             raise ValueError(f"expected {name} {place}, found it as -p {name}; move it there")
@@ -125,25 +98,20 @@ def run(
 ) -> Path:
     """Execute the chosen notebooks and return the run folder.
 
-    With `is_timed`, seconds and peak memory of each are kept there in `timings.csv`.
-
-    Raises:
-        ValueError: for an unknown profile, recipe, notebook, parameter or data folder, and while
-            another run is at work in the folder.
-        Stopped: from the first notebook that fails.
-        OSError: if the folder cannot be written.
+    With `is_timed`, seconds and peak memory of each are kept there in `timings.csv`. Raises Stopped
+    from the first notebook that fails.
     """
     if data_dir:
-        data_dir = str(existing_folder(data_dir))
+        data_dir = str(artifacts.existing_folder(data_dir))
     paths, parameters = chosen(first, only), with_new_names(parameters or {})
     places = {"PROFILE": profile, "DATA_DIR": data_dir, "RECIPE": recipe}
     check_parameters(parameters, paths, places)
     parameters |= places
-    folder = run_folder(profile, data_dir, recipe)
+    folder = artifacts.run_folder(profile, data_dir, recipe)
     (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     os.environ["LANDMARK_HEADLESS"] = "1"
-    with locked(folder, waits=False):
-        remove_leftovers(folder.rglob(".*"))
+    with artifacts.locked(folder, waits=False):
+        artifacts.remove_leftovers(folder.rglob(".*"))
         for path in paths:
             print(f"{path.stem} ...", flush=True)
             began = time.monotonic()
@@ -165,7 +133,7 @@ def _keep_timing(folder: Path, notebook: str, seconds: float) -> None:
     if path.is_file():
         known = pd.read_csv(path)
         table = pd.concat([known[known["notebook"] != notebook], table])
-    write_csv(table.sort_values("notebook"), path)
+    artifacts.write_csv(table.sort_values("notebook"), path)
 
 
 def describe(profile: Profile) -> str:
@@ -198,7 +166,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _value(name: str, text: str) -> Any:
     """A parameter's value as Python reads it (`1e-3` is a float); a path is the caller's."""
-    if name in PATH_PARAMETERS:
+    if name == "WEIGHTS":
         path = caller_path(text)
         return str(path.resolve()) if path.is_file() else text
     try:
@@ -209,7 +177,7 @@ def _value(name: str, text: str) -> Any:
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run what the command line asks for; 1 after a refusal or a failing notebook, 130 after ^C."""
+    """Run what the command line asks for and return its exit code."""
     chosen = parse(arguments)
     values = {name: _value(name, text) for name, text in chosen.parameters}
     if chosen.ablation:
@@ -222,15 +190,11 @@ def main(arguments: Sequence[str]) -> int:
         if chosen.settings:
             print(describe(profile_of(chosen.profile, recipe_name=chosen.recipe)))
             return 0
-        folder = run(
-            chosen.profile,
-            data_dir=str(caller_path(chosen.data_dir)) if chosen.data_dir else "",
-            recipe=chosen.recipe,
-            first=chosen.first,
-            only=chosen.only,
-            parameters=values,
-            is_timed=not chosen.ablation,  # notebook 05 is another amount of work then
-        )
+        options = {name: getattr(chosen, name) for name in ("recipe", "first", "only")}
+        if chosen.data_dir:
+            options["data_dir"] = str(caller_path(chosen.data_dir))
+        # Notebook 05 is another amount of work in an ablation.
+        folder = run(chosen.profile, parameters=values, is_timed=not chosen.ablation, **options)
     except (ValueError, Stopped) as error:
         return _refuse(str(error), getattr(error, "code", 1))
     except OSError as error:
@@ -238,8 +202,9 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse(f"{what}; LANDMARK_OUTPUTS may name another folder, {AGAIN}")
     except KeyboardInterrupt:
         return _refuse(f"interrupted; {AGAIN}", 130)
-    print(f"\n{read_records(folder).to_string(index=False)}")
-    print(f"\nall of it in {time.monotonic() - began:.0f} s; results in {seen_by_caller(folder)}")
+    print(f"\n{artifacts.read_records(folder).to_string(index=False)}")
+    where = artifacts.seen_by_caller(folder)
+    print(f"\nall of it in {time.monotonic() - began:.0f} s; results in {where}")
     return 0
 
 

@@ -1,48 +1,26 @@
-"""Named recipes and named profiles, as plain data: `RECIPES` and `PROFILES`.
+"""Named recipes and profiles: `RECIPES` re-create networks, `PROFILES` are complete experiments.
 
-A recipe re-creates a system with every hyper-parameter that is known of it: `glr20-…` are networks
-of GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), `glr21-…` those of GLR21 = 2nd
-place, Google Landmark Retrieval 2021 (Zhang et al.). Where a paper and its published code differ,
-the plain name is the paper's and `…-code` the code's; what a paper does not tell is the code's in
-both. `…-mini` is a relative of any recipe that trains on two cores in the miniature world.
-
-A profile is one complete experiment, `./run_all.sh PROFILE`: a recipe, the data it is for, and how
-to clean and rerank.
+`glr20-…` are networks of GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), `glr21-…`
+those of GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), `…-code` with the
+published code's values where it differs from the paper. What a paper does not tell is the code's.
 """
 
 import dataclasses
 from typing import Any
 
-from lib.config import (
-    AugmentConfig,
-    CleanConfig,
-    InferenceConfig,
-    ModelConfig,
-    Profile,
-    Recipe,
-    RerankConfig,
-    StageConfig,
-    WorldConfig,
-    nearest,
-    override,
-)
+from lib import config
+from lib.config import AugmentConfig, InferenceConfig, ModelConfig, Profile, Recipe, StageConfig
 
 SIZE = 64  # pixels, where the recipe has its largest images
 RATE = 0.05
 # For GLR20's chain, without what small networks would unlearn colour by: hue and channel order.
 AUGMENT = AugmentConfig(
-    rotate=8.0,
-    scale=(0.7, 1.5),
-    aspect=(0.85, 1.15),
-    brightness=0.3,
-    contrast=0.3,
-    saturation=0.3,
+    rotate=8.0, scale=(0.7, 1.5), aspect=(0.85, 1.15), brightness=0.3, contrast=0.3, saturation=0.3
 )
 EPOCHS = {"softmax": 4, "clean": 44, "c2x": 10, "full": 6, "all": 10, "cluster": 14}
 # timm's name → the relative, the blocks of its four stages (about a sixth of the original's), and
-# the width of the first. Those that GLR20 Table 2 compares cost as much beside ResNet152's relative
-# as the originals beside ResNet152, so that none has an advantage that it has not in the paper.
-# Inception and EfficientNet have no such knobs; timm's own test networks stand in.
+# the width of the first. Those of GLR20 Table 2 cost as much beside ResNet152's relative as the
+# originals beside ResNet152. For Inception and EfficientNet timm's own test networks stand in.
 BACKBONES: dict[str, tuple[str, tuple[int, ...], int]] = {
     "resnet50": ("resnet26d", (1, 1, 1, 1), 16),
     "resnet101": ("resnet26d", (1, 1, 3, 1), 16),
@@ -61,40 +39,39 @@ BACKBONES: dict[str, tuple[str, tuple[int, ...], int]] = {
 def miniature(recipe: Recipe) -> Recipe:
     """The relative of a recipe, `…-mini`, that trains on two cores in the miniature world.
 
-    Kept is what makes the recipe: kind of block, pooling, IBN, last stride, losses, lists,
-    samplers, mixing, and which stage follows which. Smaller are network (a sixth of the depth, a
-    quarter of the width; a backbone without a relative stays), images (64 px at the end), batches
-    and epochs. Weights are random, so rates are higher, backbones learn as fast as heads, and the
-    first stages warm up longer; the rate of a later stage falls by the square root of what it falls
-    in the recipe. GLR20's schedules become the plain polynomial, its augmentation a milder one.
+    Block, pooling, IBN, last stride, losses, lists, samplers and mixing stay; network (a sixth of
+    the depth, a quarter of the width), images, batches and epochs are smaller. Weights are random,
+    so rates are higher; that of a later stage falls by the square root of what it falls in the
+    recipe. GLR20's schedules become the plain polynomial, its augmentation a milder one.
     """
-    first = recipe.stages[0]
-    return dataclasses.replace(
-        recipe,
-        name=f"{recipe.name}-mini",
-        source=f"miniature of {recipe.source}",
-        model=_model(recipe.model),
-        stages=tuple(_stage(stage, first, recipe.inference.size) for stage in recipe.stages),
-        inference=InferenceConfig(size=SIZE, flip=True),
-    )
-
-
-def _model(model: ModelConfig) -> ModelConfig:
-    plain = model.backbone.partition(".")[0]  # without the tag of its weights
+    plain = recipe.model.backbone.partition(".")[0]  # without the tag of its weights
     name, blocks, width = BACKBONES.get(plain, (plain, (), 0))
-    options: dict[str, Any] = dict(model.backbone_options)
+    options: dict[str, Any] = dict(recipe.model.backbone_options)
     if blocks:
         channels = tuple(width * times for times in (1, 2, 4, 8))
         options |= {"layers": blocks, "channels": channels, "stem_width": 16}
     if "32x4d" in name:  # groups as wide as the original's, an eighth of them
         options |= {"cardinality": 4, "base_width": 16}
+    small = {"backbone": name, "backbone_options": options, "weights": "", "mean": (), "std": ()}
+    first, largest = recipe.stages[0], recipe.inference.size
     return dataclasses.replace(
-        model, backbone=name, backbone_options=options, weights="", mean=(), std=()
+        recipe,
+        name=f"{recipe.name}-mini",
+        source=f"miniature of {recipe.source}",
+        model=dataclasses.replace(recipe.model, **small),
+        stages=tuple(_stage(stage, first, largest) for stage in recipe.stages),
+        inference=InferenceConfig(size=SIZE, flip=True),
     )
 
 
 def _stage(stage: StageConfig, first: StageConfig, largest: int) -> StageConfig:
     share = stage.learning_rate / first.learning_rate
+    # The recipe's own flip, padding and erasing; or our chain where it has one.
+    if stage.augment.chain or stage.augment.scale != (1.0, 1.0):
+        augment = dataclasses.replace(AUGMENT, erasing=stage.augment.erasing)
+    else:
+        pad = round(stage.augment.pad * SIZE / stage.size)
+        augment = dataclasses.replace(stage.augment, pad=pad)
     return dataclasses.replace(
         stage,
         size=max(32, 16 * round(SIZE * stage.size / largest / 16)),
@@ -107,19 +84,11 @@ def _stage(stage: StageConfig, first: StageConfig, largest: int) -> StageConfig:
         warmup=0.2 if stage.train_list == "clean" else stage.warmup,
         # A new head needs so many steps, and all of GLR20's stages are longer.
         freeze_backbone=0.1 if stage.freeze_backbone else 0.0,
-        augment=_augment(stage),
+        augment=augment,
     )
 
 
-def _augment(stage: StageConfig) -> AugmentConfig:
-    """The recipe's own flip, padding and erasing; or our chain where it has one."""
-    if stage.augment.chain or stage.augment.scale != (1.0, 1.0):
-        return dataclasses.replace(AUGMENT, erasing=stage.augment.erasing)
-    return dataclasses.replace(stage.augment, pad=round(stage.augment.pad * SIZE / stage.size))
-
-
 GPUS = 8  # of both systems
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
 
 # GLR20: flip or quarter turn, rotation, zoom, then colour, each with probability 0.5. Ranges are
 # the code's; on batches colour comes in one order, contrast keeps an image's mean and brightness is
@@ -137,83 +106,62 @@ GLR20_AUGMENT = AugmentConfig(
     channel_shuffle=0.5,
     blur=0.5,
 )
-# timm's names of the networks of GLR20, images per GPU (the code's), epochs on the clean and the
-# cluster list. Which weights it started from is not known; these have seen ImageNet alone.
+# timm's names of the networks of GLR20, images per GPU and epochs on the clean list, epochs on the
+# cluster list in the paper, and in the code (400,000 steps). Which weights it started from is not
+# known; these have seen ImageNet alone.
 GLR20 = {
-    "resnet152": ("resnet152.tv_in1k", 24, 24, 12),
-    "resnest101": ("resnest101e.in1k", 24, 24, 12),
-    "resnest200": ("resnest200e.in1k", 12, 12, 6),
-    "seresnext101": ("seresnext101_32x4d.gluon_in1k", 24, 24, 12),
-    "inception-v4": ("inception_v4.tf_in1k", 24, 24, 12),
-    "efficientnet-b7": ("tf_efficientnet_b7.ra_in1k", 12, 12, 6),
+    "resnet152": ("resnet152.tv_in1k", 24, 12, 27),
+    "resnest101": ("resnest101e.in1k", 24, 12, 27),
+    "resnest200": ("resnest200e.in1k", 12, 6, 14),
+    "seresnext101": ("seresnext101_32x4d.gluon_in1k", 24, 12, 27),
+    "inception-v4": ("inception_v4.tf_in1k", 24, 12, 27),
+    "efficientnet-b7": ("tf_efficientnet_b7.ra_in1k", 12, 6, 14),
 }
-# By the paper's epochs on the cluster list those of the code, whose scripts take 400,000 steps.
-GLR20_CODE_EPOCHS = {12: 27, 6: 14}
-# timm's names of the networks of GLR21, IBN, size of the first two stages. Weights are ImageNet's:
-# IBN-Net's own files with IBN, those of ResNeSt's authors without.
+# timm's names of the networks of GLR21, IBN, size of the first two stages, and images per GPU stage
+# by stage: what the configurations note for GPUs of 16 GB in the first two stages, which the plain
+# recipes take, and what they set. ResNet101 has no configuration. Weights are ImageNet's: IBN-Net's
+# own files with IBN, those of ResNeSt's authors without.
 GLR21 = {
-    "seresnet101-ibn": ("seresnet101", True, 384),
-    "resnext101-ibn": ("resnext101_32x4d", True, 384),
-    "resnet101-ibn": ("resnet101", True, 384),
-    "resnest101": ("resnest101e.in1k", False, 384),
-    "resnest269": ("resnest269e.in1k", False, 448),
+    "seresnet101-ibn": ("seresnet101", True, 384, (40, 40, 18, 18), (96, 96, 18, 18)),
+    "resnext101-ibn": ("resnext101_32x4d", True, 384, (40, 40, 18, 18), (40, 40, 18, 18)),
+    "resnet101-ibn": ("resnet101", True, 384, (40, 40, 18, 18), (40, 40, 18, 18)),
+    "resnest101": ("resnest101e.in1k", False, 384, (36, 36, 40, 40), (36, 88, 40, 40)),
+    "resnest269": ("resnest269e.in1k", False, 448, (12, 12, 6, 6), (28, 28, 6, 6)),
 }
-# Images per GPU, stage by stage: what the configurations note for GPUs of 16 GB in the first two
-# stages, which the plain recipes take, and what they set. ResNet101 has no configuration.
-GLR21_PER_GPU = {
-    "seresnet101-ibn": ((40, 40, 18, 18), (96, 96, 18, 18)),
-    "resnext101-ibn": ((40, 40, 18, 18), (40, 40, 18, 18)),
-    "resnet101-ibn": ((40, 40, 18, 18), (40, 40, 18, 18)),
-    "resnest101": ((36, 36, 40, 40), (36, 88, 40, 40)),
-    "resnest269": ((12, 12, 6, 6), (28, 28, 6, 6)),
-}
-DECAY = 5e-4  # of the weights GLR20, GLR21
 PADS = {256: 10, 384: 15, 448: 18, 512: 20}  # GLR21, code
 
 
 def _glr20(name: str, *, is_code: bool = False) -> Recipe:
-    backbone, per_gpu, on_clean, on_clusters = GLR20[name]
+    backbone, on_clean, *on_clusters = GLR20[name]
     stage = StageConfig(
         size=448,
-        batch_size=GPUS * per_gpu,
+        batch_size=GPUS * on_clean,
         learning_rate=0.01,
         backbone_lr=0.1 if is_code else 1.0,  # the paper has one rate
         schedule="lambda_range" if is_code else "lambda_poly",
         sampler="at_least",
         at_least=5,
-        augment=GLR20_AUGMENT,
+        augment=AugmentConfig(chain=True, flip=0.0) if is_code else GLR20_AUGMENT,
     )
-    # The paper starts with softmax and does not say for how long: a sixth of the epochs here.
-    softmax = max(1, on_clean // 6)
-    first = (
-        dataclasses.replace(stage, name="softmax", loss="softmax", epochs=softmax, warmup=0.15),
-        dataclasses.replace(stage, name="arcface", epochs=on_clean - softmax),
-    )
+    if is_code:
+        told = "published code, whose split of 1 % for validation and exported model are left out"
+        # A warm-up of 5,000 in 200,000 steps: there of the backbone alone.
+        first = [dataclasses.replace(stage, name="arcface", epochs=on_clean, warmup=0.025)]
+    else:
+        told = "paper; as the code: batch, repeats of rare classes, warm-up, frozen backbone, decay"
+        # The paper starts with softmax and does not say for how long: a sixth of the epochs here.
+        softmax = max(1, on_clean // 6)
+        first = [
+            dataclasses.replace(stage, name="softmax", loss="softmax", epochs=softmax, warmup=0.15),
+            dataclasses.replace(stage, name="arcface", epochs=on_clean - softmax),
+        ]
     cluster = dataclasses.replace(
         stage,
         name="cluster",
         train_list="cluster",
-        epochs=on_clusters,
+        epochs=on_clusters[is_code],
         freeze_backbone=0.05,  # the code's 20,000 of 400,000 steps
-        cutmix="paper" if name == "resnest200" else "",
-    )
-    # ArcFace from the start, Corner-Cutmix its way, and a warm-up of 5,000 in 200,000 steps: there
-    # of the backbone alone, here of neck and head too.
-    if is_code:
-        chain = AugmentConfig(chain=True, flip=0.0)
-        first = (
-            dataclasses.replace(
-                stage, name="arcface", epochs=on_clean, warmup=0.025, augment=chain
-            ),
-        )
-        cutmix = "code" if cluster.cutmix else ""
-        cluster = dataclasses.replace(
-            cluster, cutmix=cutmix, augment=chain, epochs=GLR20_CODE_EPOCHS[on_clusters]
-        )
-    told = (
-        "published code, whose split of 1 % for validation and exported model are left out"
-        if is_code
-        else "paper; as the code: batch, repeats of rare classes, warm-up, frozen backbone, decay"
+        cutmix=("paper", "code")[is_code] if name == "resnest200" else "",
     )
     return Recipe(
         f"glr20-{name}{'-code' * is_code}",
@@ -224,18 +172,21 @@ def _glr20(name: str, *, is_code: bool = False) -> Recipe:
     )
 
 
-def _glr21_stage(name: str, train_list: str, size: int, epochs: int, rate: float) -> StageConfig:
+def _glr21_stage(
+    name: str, size: int, epochs: int, rate: float, per_gpu: int, **settings: Any
+) -> StageConfig:
     return StageConfig(
         name=name,
-        train_list=train_list,
+        train_list=name,
         size=size,
         epochs=epochs,
         learning_rate=rate,
+        batch_size=GPUS * per_gpu,
         backbone_lr=1.0,
         bias_lr=2.0,
         schedule="cosine",
-        weight_decay=DECAY,
         augment=AugmentConfig(pad=PADS[size], erasing=1.0),
+        **settings,
     )
 
 
@@ -245,32 +196,25 @@ def _glr21_model(backbone: str, *, has_ibn: bool = False) -> ModelConfig:
         backbone_options={"last_stride": 1, "ibn": has_ibn},
         weights="pretrained",
         pooling="gem",
-        gem_p=3.0,
-        mean=IMAGENET_MEAN,
+        mean=(0.485, 0.456, 0.406),  # ImageNet's
         std=(57 / 255,) * 3,
     )
 
 
 def _glr21(name: str, *, is_code: bool = False) -> Recipe:
-    backbone, has_ibn, size = GLR21[name]
+    backbone, has_ibn, size, *per_gpu = GLR21[name]
+    images = per_gpu[is_code]
     base = 0.08 if is_code else 0.01  # the code scales the paper's rate with its eight GPUs
-    stages = (
-        dataclasses.replace(_glr21_stage("clean", "clean", size, 10, base), warmup=0.1),
-        _glr21_stage("c2x", "c2x", size, 6, base / 10),
-        _glr21_stage("full", "full", 512, 2, base / 100),
-        dataclasses.replace(
-            _glr21_stage("all", "all", 512, 2, base / 100), sampler="continent", clean_share=0.66
-        ),
-    )
-    stages = tuple(
-        dataclasses.replace(stage, batch_size=GPUS * images)
-        for stage, images in zip(stages, GLR21_PER_GPU[name][is_code], strict=True)
-    )
+    large = {}
     if is_code:  # its configurations of the 512 px stages
-        large = {"weight_decay": 1e-5}
-        if name == "resnest269":
-            large = {"margin": 0.0, "scale": 60.0}
-        stages = (*stages[:2], *(dataclasses.replace(stage, **large) for stage in stages[2:]))
+        is_269 = name == "resnest269"
+        large = {"margin": 0.0, "scale": 60.0} if is_269 else {"weight_decay": 1e-5}
+    stages = (
+        _glr21_stage("clean", size, 10, base, images[0], warmup=0.1),
+        _glr21_stage("c2x", size, 6, base / 10, images[1]),
+        _glr21_stage("full", 512, 2, base / 100, images[2], **large),
+        _glr21_stage("all", 512, 2, base / 100, images[3], sampler="continent", **large),
+    )
     told = "published configurations" if is_code else "paper §2; images per GPU as in the code"
     return Recipe(
         f"glr21-{name}{'-code' * is_code}",
@@ -282,23 +226,20 @@ def _glr21(name: str, *, is_code: bool = False) -> Recipe:
 
 
 def _glr21_resnet50(*, is_code: bool = False) -> Recipe:
-    """The network of GLR21's ablations: 256 px, the clean list, c2x, then `all` by continents.
-
-    The configuration of the last stage starts from a checkpoint after six epochs that has none of
-    its own; that it is of c2x at the last stage's rate is inferred.
-    """
+    """The network of GLR21's ablations."""
     base = 0.08 if is_code else 0.01
     stages = (
-        dataclasses.replace(_glr21_stage("clean", "clean", 256, 10, base), warmup=0.1),
-        _glr21_stage("c2x", "c2x", 256, 6, base / 10),
-        dataclasses.replace(_glr21_stage("all", "all", 256, 2, base / 10), sampler="continent"),
+        _glr21_stage("clean", 256, 10, base, 128, warmup=0.1),
+        # Inferred: the last stage starts from a checkpoint after six epochs at its own rate.
+        _glr21_stage("c2x", 256, 6, base / 10, 128),
+        _glr21_stage("all", 256, 2, base / 10, 128, sampler="continent"),
     )
     return Recipe(
         f"glr21-resnet50{'-code' * is_code}",
         f"GLR21, ablations, {'published code' if is_code else 'paper'}: resnet50.tv_in1k, without "
         "the code's average pooling in the shortcuts of its second and third stage",
         _glr21_model("resnet50.tv_in1k"),
-        tuple(dataclasses.replace(stage, batch_size=GPUS * 128) for stage in stages),
+        stages,
         InferenceConfig(size=256),
     )
 
@@ -338,32 +279,27 @@ RECIPES: dict[str, Recipe] = {
 
 
 def recipe(name: str) -> Recipe:
-    """The recipe called `name`, of `RECIPES` or with `-mini` the relative of one.
+    """The recipe called `name`, of `RECIPES` or with `-mini` the relative of one, or ValueError.
 
-    Raises:
-        ValueError: if there is none.
-
-    >>> recipe("glr20-resnest200").stages[-1].cutmix
-    'paper'
     >>> [(stage.train_list, stage.size) for stage in recipe("glr21-seresnet101-ibn").stages]
     [('clean', 384), ('c2x', 384), ('full', 512), ('all', 512)]
     """
     base = name.removesuffix("-mini")
     if base not in RECIPES:
-        raise ValueError(f"expected the name of a recipe, found {name!r}; {nearest(base, RECIPES)}")
+        hint = config.nearest(base, RECIPES)
+        raise ValueError(f"expected the name of a recipe, found {name!r}; {hint}")
     return RECIPES[base] if base == name else miniature(RECIPES[base])
 
 
 # Without the suspected mislabels, the second pass may take a much larger radius.
-CLEAN = CleanConfig(drop_suspected_mislabels=True, split_two_views=True, relaxation=2.0)
+CLEAN = config.CleanConfig(drop_suspected_mislabels=True, split_two_views=True, relaxation=2.0)
 # GLR21 votes by k-reciprocal similarity, asking the full list and the labelled index images.
-GLR21_RERANK = RerankConfig(reciprocal=True, references="full+index")
+GLR21_RERANK = config.RerankConfig(reciprocal=True, references="full+index")
 
 
-def _following(recipe_name: str, **settings: Any) -> Profile:
-    found = recipe(recipe_name)
-    parts = {"model": found.model, "stages": found.stages, "inference": found.inference}
-    return Profile(recipe=found.name, **parts, **settings)
+def _parts(found: Recipe) -> dict[str, Any]:
+    parts = {name: getattr(found, name) for name in ("model", "stages", "inference")}
+    return {"recipe": found.name, **parts}
 
 
 def _shortened(profile: Profile, *, epochs: int, size: int) -> Profile:
@@ -376,31 +312,33 @@ def _shortened(profile: Profile, *, epochs: int, size: int) -> Profile:
     return dataclasses.replace(profile, stages=stages, inference=inference)
 
 
-_MINI = _following(
-    "glr20-resnet152-mini",
+_MINI = Profile(
+    **_parts(recipe("glr20-resnet152-mini")),
     name="mini",
     summary="the embedded miniature world (about 15 minutes on two cores)",
-    rerank=RerankConfig(reciprocal=True),
+    rerank=config.RerankConfig(reciprocal=True),
     clean=CLEAN,
-    world=WorldConfig(),
+    world=config.WorldConfig(),
     quick=0.25,
 )
 _SMOKE = dataclasses.replace(
     _shortened(_MINI, epochs=2, size=48),
     name="smoke",
     summary="a tiny world, to see that everything works (1-2 minutes on two cores)",
-    world=WorldConfig(landmarks=20, raw_images=300, gallery_images=120, queries=30, image_size=64),
+    world=config.WorldConfig(
+        landmarks=20, raw_images=300, gallery_images=120, queries=30, image_size=64
+    ),
 )
-_PHOTOS = _following(
-    "photos",
+_PHOTOS = Profile(
+    **_parts(recipe("photos")),
     name="photos",
     summary="a few thousand photographs and a small pretrained network (about 25 minutes)",
     # With few images and classes, a right image lost counts, and half a class is a poor class.
     clean=dataclasses.replace(CLEAN, mislabel_odds=4.0, split=False),
-    rerank=RerankConfig(reciprocal=True),
+    rerank=config.RerankConfig(reciprocal=True),
 )
-_FULL = _following(
-    "glr20-resnet152",
+_FULL = Profile(
+    **_parts(recipe("glr20-resnet152")),
     name="full",
     summary="Google Landmarks v2 on GPUs, as the 3rd place of 2020 trained",
 )
@@ -410,20 +348,15 @@ PROFILES: dict[str, Profile] = {found.name: found for found in (_SMOKE, _MINI, _
 def profile(name: str, *, recipe_name: str = "", **changes: Any) -> Profile:
     """The profile called `name`, with dotted settings changed: `profile("mini", seed=1)`.
 
-    Args:
-        name: one of `PROFILES`.
-        recipe_name: another recipe than the profile's; in the miniature world its relative.
-        changes: settings by their dotted names, as `lib.config.override` takes them.
-
-    Raises:
-        ValueError: if there is no such profile or recipe, or `override` refuses a change.
+    With `recipe_name` of another recipe; in the miniature world of its relative. Raises ValueError
+    if there is no such profile or recipe, or `lib.config.override` refuses a change.
     """
     if name not in PROFILES:
         raise ValueError(f"expected a profile among {', '.join(PROFILES)}, found {name!r}")
     found = PROFILES[name]
     if recipe_name:
         found = _with_recipe(found, recipe_name)
-    return override(found, changes)
+    return config.override(found, changes)
 
 
 def _with_recipe(profile: Profile, recipe_name: str) -> Profile:
@@ -432,13 +365,7 @@ def _with_recipe(profile: Profile, recipe_name: str) -> Profile:
     # GLR21's networks rerank as it did, but not in the miniature world: the labelled index is the
     # gallery itself there, so its labels would vote on themselves.
     is_glr21 = chosen.name.startswith("glr21-") and not is_small
-    found = dataclasses.replace(
-        profile,
-        recipe=chosen.name,
-        model=chosen.model,
-        stages=chosen.stages,
-        inference=chosen.inference,
-        rerank=GLR21_RERANK if is_glr21 else profile.rerank,
-    )
+    rerank = GLR21_RERANK if is_glr21 else profile.rerank
+    found = dataclasses.replace(profile, **_parts(chosen), rerank=rerank)
     is_smoke = profile.name == "smoke"
     return _shortened(found, epochs=2, size=profile.inference.size) if is_smoke else found

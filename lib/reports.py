@@ -1,10 +1,9 @@
 """The committed reference in `outputs/reference`: `./run_all.sh reference` makes it from runs.
 
-Tables, chosen figures and executed notebooks are copied there from `outputs/`; then the tables in
-`README.md` and in `outputs/reference/RESULTS.md`, between `<!-- NAME -->` and `<!-- end -->`, are
-written anew from the copied files, so that no number there is typed by hand. The text around them
-is kept. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), GLR21 = 2nd place, Google
-Landmark Retrieval 2021 (Zhang et al.).
+Tables, chosen figures and executed notebooks are copied there from `outputs/`, and the tables in
+`PAGES` between `<!-- NAME -->` and `<!-- end -->` written anew from them. GLR20 = 3rd place, Google
+Landmark Retrieval 2020 (Mei et al.), GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et
+al.).
 """
 
 import base64
@@ -47,8 +46,7 @@ def _read(reference: Path, name: str) -> dict[str, pd.DataFrame]:
     return {title: pd.read_csv(path) for title, path in paths.items() if path.is_file()}
 
 
-def _markdown(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = list(head)
+def _markdown(head: Sequence[str], rows: Iterable[Iterable[str]]) -> str:
     lines = [f"| {' | '.join(cells)} |" for cells in (head, *rows)]
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]])
 
@@ -59,14 +57,7 @@ def _side_by_side(
     columns: Sequence[str],
     cells: Callable[[pd.Series], list[str]],
 ) -> str:
-    """One table of every run beside each other, with the rows of the first run.
-
-    Args:
-        tables: by the run's heading.
-        keys: columns that name a row; the first one is unique.
-        columns: headings of the cells of a run; {} stands for the run's.
-        cells: makes the cells of one row of one run.
-    """
+    """One table of every run beside each other; {} in `columns` stands for the run's heading."""
     if not tables:
         return "No run yet."
     found = {title: table.set_index(keys[0]) for title, table in tables.items()}
@@ -83,11 +74,15 @@ def _number(value: float, sign: str = "") -> str:
     return "" if pd.isna(value) else f"{value:{sign}.3f}"
 
 
+def _with_interval(row: Mapping, name: str, bounds: str, sign: str = "") -> str:
+    if pd.isna(row[name]):
+        return ""
+    low, high = row[f"{bounds}low"], row[f"{bounds}high"]
+    return f"{row[name]:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+
+
 def _score_and_gain(row: pd.Series) -> list[str]:
-    score = f"{row['private']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-    if pd.isna(row["gain"]):
-        return [score, ""]
-    return [score, f"{row['gain']:+.3f} ({row['gain_low']:+.3f} to {row['gain_high']:+.3f})"]
+    return [_with_interval(row, "private", ""), _with_interval(row, "gain", "gain_", "+")]
 
 
 def steps_block(reference: Path = REFERENCE) -> str:
@@ -143,7 +138,7 @@ def descriptors_block(reference: Path = REFERENCE) -> str:
 
 
 def bench_block(name: str, reference: Path = REFERENCE) -> str:
-    """What a benchmark printed, as it was kept in `bench_NAME.txt`."""
+    """What a benchmark printed."""
     path = reference / f"bench_{name}.txt"
     return f"```\n{path.read_text().strip()}\n```" if path.is_file() else "No run yet."
 
@@ -151,10 +146,7 @@ def bench_block(name: str, reference: Path = REFERENCE) -> str:
 def ablation_tables(
     run: str, reference: Path = REFERENCE, *, suffix: str = ""
 ) -> dict[str, pd.DataFrame]:
-    """The committed tables of a run of notebook 05, by name, in the order of `ABLATIONS`.
-
-    With the suffix "_quick" those of `./run_all.sh`, else those of `./run_all.sh ablation`.
-    """
+    """The committed tables of `./run_all.sh ablation`; with the suffix "_quick" of notebook 05."""
     paths = {name: reference / f"{run}_05_{name}{suffix}.csv" for name in ABLATIONS}
     return {
         name: pd.read_csv(path, dtype={"against": str}).fillna({"against": ""})
@@ -164,7 +156,7 @@ def ablation_tables(
 
 
 def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -> str:
-    """All tables of a run of notebook 05 below each other, and what they sum up to."""
+    """All `ablation_tables` of a run below each other, and what they sum up to."""
     tables = ablation_tables(run, reference, suffix=suffix)
     if not tables:
         return "No run yet."
@@ -197,29 +189,22 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
 
 
 def _ablation_cells(row: dict, marks: Mapping[str, str]) -> list[str]:
-    here = difference = ""
-    if not pd.isna(row["private"]):
-        here = f"{row['private']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-    if not pd.isna(row["difference"]):
-        low, high = row["difference_low"], row["difference_high"]
-        difference = f"{row['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
     return [
         row["name"] + marks.get(row.get("note"), ""),
         _number(row["paper_private"]),
-        here,
+        _with_interval(row, "private", ""),
         row["against"],
         _number(row["paper"], "+"),
-        difference,
+        _with_interval(row, "difference", "difference_", "+"),
         "" if pd.isna(row["verdict"]) else row["verdict"],
     ]
 
 
 def _test_times(table: pd.DataFrame) -> str:
-    rows = table.dropna(subset=["paper_milliseconds", "milliseconds"]).to_dict("records")
+    timed = table.dropna(subset=["paper_milliseconds", "milliseconds"])
     times = [
-        f"{row['name'].removesuffix(' cluster')} {row['paper_milliseconds']:.1f} and "
-        f"{row['milliseconds']:.1f} ms"
-        for row in rows
+        f"{name.removesuffix(' cluster')} {paper:.1f} and {here:.1f} ms"
+        for name, paper, here in timed[["name", "paper_milliseconds", "milliseconds"]].to_numpy()
     ]
     where = "the paper's on a GPU and here on the CPU"
     return f"Test time of an image, {where}: {', '.join(times)}."
@@ -296,8 +281,7 @@ LARGEST = 1_500_000  # bytes of a notebook as HTML
 def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
     """Copy numbers, tables and (with `figures`) pictures and notebooks of a run; False without one.
 
-    Of a chain that is not finished, only what `./run_all.sh ablation` made is copied, which needs
-    no other notebook.
+    Of a chain that is not finished, only what `./run_all.sh ablation` made is copied.
     """
     folder = _run_folder(run)
     is_whole = (folder / "recorded" / "06_submission_reranking.json").is_file()
@@ -309,11 +293,9 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
     tables = [path for pattern in TABLES for path in (folder / "tables").glob(f"{pattern}.csv")]
     pictures = [folder / "figures" / f"{name}.png" for name in FIGURES if figures]
     notebooks = sorted((folder / "notebooks").glob("*.ipynb")) if figures else []
-    chosen = [
-        path
-        for path in (*sorted(tables), *pictures, *notebooks)
-        if path.is_file() and (is_whole or _is_of_ablation(path))
-    ]
+    chosen = [path for path in (*sorted(tables), *pictures, *notebooks) if path.is_file()]
+    if not is_whole:
+        chosen = [path for path in chosen if re.fullmatch(r"05_.*(?<!_quick)\.csv", path.name)]
     copies = {".csv": _round, ".png": _shrink, ".ipynb": _convert}
     for path in chosen:
         try:
@@ -328,26 +310,18 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
 
 def _run_folder(run: str) -> Path:
     """Where a run is on this machine: of several data folders of one name, the last one used."""
-    digits = "[0-9a-f]" * 6
-    found = [outputs_root() / run, *outputs_root().glob(f"{run}-{digits}")]
-    there = [folder for folder in found if folder.is_dir()]
-    return max(there, key=lambda folder: folder.stat().st_mtime, default=found[0])
-
-
-def _is_of_ablation(path: Path) -> bool:
-    is_table = path.suffix == ".csv" and not path.stem.endswith("_quick")
-    return path.name.startswith("05_") and is_table
+    root = outputs_root()
+    there = [*root.glob(run), *root.glob(f"{run}-{'[0-9a-f]' * 6}")]
+    return max(there, key=lambda folder: folder.stat().st_mtime, default=root / run)
 
 
 def _round(source: Path, target: Path) -> None:
-    """A table with four places."""
     write_csv(pd.read_csv(source).round(4), target)
 
 
 def _shrink(source: Path, target: Path) -> None:
-    small = _smaller(source.read_bytes(), WIDEST, 256)
     with atomic_path(target) as temporary:
-        temporary.write_bytes(small)
+        temporary.write_bytes(_smaller(source.read_bytes(), WIDEST, 256))
 
 
 def _smaller(png: bytes, widest: int, colours: int) -> bytes:
@@ -377,10 +351,7 @@ def _convert(source: Path, target: Path) -> None:
 
 
 def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
-    """Draw the differences of all committed ablation tables of a run; False if there are none.
-
-    Notebook 05 draws those of one call; the committed tables may come from several.
-    """
+    """Draw the differences of all committed ablation tables of a run; False if there are none."""
     tables = ablation_tables(run, reference)
     if tables:
         titled = {ABLATIONS[name]: table for name, table in tables.items()}

@@ -1,8 +1,7 @@
-"""What every notebook starts with: its parameters checked, its data, profile and run folder.
+"""What every notebook starts with: `start` checks its parameters and opens the data.
 
-`start` checks the parameters (`lib.parameters`) and opens the data: a folder in GLDv2's layout, or
-the profile's miniature world, which it generates. The `Session` that it returns trains, embeds,
-ranks and scores with the profile's settings and keeps results in the run folder.
+The `Session` that it returns trains, embeds, ranks and scores with the profile's settings and keeps
+results in the run folder.
 """
 
 import dataclasses
@@ -21,12 +20,7 @@ from lib import artifacts, config, data, miniworld, retrieval, training
 from lib.artifacts import ROOT, existing_folder, run_folder, world_root
 from lib.cleaning import read_truth
 from lib.data import OTHER, ImageSource
-from lib.parameters import (
-    changed_settings,
-    chosen_profile,
-    declared_parameters,
-    with_new_names,
-)
+from lib.parameters import changed_settings, chosen_profile, declared_parameters, with_new_names
 from lib.retrieval import Embeddings, Ranking
 
 
@@ -104,19 +98,13 @@ class Session:
     def train(
         self, stage: config.StageConfig, *, start: Path | None = None, name: str = ""
     ) -> Path:
-        """Train a stage into its folder (`stage.name`, or `name`); the checkpoint's path.
+        """Train a stage into the folder `name` or its own; the checkpoint's path.
 
-        Raises:
-            ValueError: if its list holds images that the evaluation asks for, unless `may_leak`.
+        Raises ValueError if its list holds images that the evaluation asks for, unless `may_leak`.
         """
         table = self.training_list(stage.train_list)
-        return self._train_on(table, stage, start, name or stage.name)
-
-    def _train_on(
-        self, table: pd.DataFrame, stage: config.StageConfig, start: Path | None, name: str
-    ) -> Path:
         data.refuse_leak(table, self.evaluation, allow=self.may_leak)
-        model, folder, seed = self.profile.model, self.stage(name), self.profile.seed
+        model, folder, seed = self.profile.model, self.stage(name or stage.name), self.profile.seed
         return training.train(stage, model, table, self.root, folder, start=start, seed=seed)
 
     def train_chain(
@@ -128,9 +116,8 @@ class Session:
         """
         found = {}
         for stage in stages:
-            table = self.training_list(stage.train_list)
-            start = self._train_on(table, stage, start, stage.name)
-            leaked = data.is_leaked(table, self.evaluation)
+            start = self.train(stage, start=start)
+            leaked = data.is_leaked(self.training_list(stage.train_list), self.evaluation)
             found[f"{stage.name}{' (leaked)' * leaked}"] = start
         return found
 
@@ -148,24 +135,20 @@ class Session:
 
     def checkpoint(self, stage: str) -> Path:
         """The checkpoint that an earlier notebook trained; ValueError if it did not run."""
-        path = self.stage(stage) / training.CHECKPOINT
         if not self._is_trained(stage):
             of_stage_two = stage in [one.name for one in self.profile.stage_two]
             raise self._too_early(f"the trained stage {stage!r}", "04" if of_stage_two else "02")
-        return path
+        return self.stage(stage) / training.CHECKPOINT
 
     def _is_trained(self, stage: str) -> bool:
         return artifacts.read_fingerprint(self.stage(stage)) is not None
 
     def _too_early(self, what: str, notebook: str) -> ValueError:
         """The error that names what is missing and the first notebook that has to run for it."""
-        stages = self.profile.stages
-        if notebook > "02" and not all(
-            self._is_trained(one.name) for one in self.profile.stage_one
-        ):
+        needs_clusters = any(one.train_list == "cluster" for one in self.profile.stages)
+        if not all(self._is_trained(one.name) for one in self.profile.stage_one):
             notebook = "02"
-        needs_clusters = any(one.train_list == "cluster" for one in stages)
-        if notebook > "03" and needs_clusters and not self._clusters.is_file():
+        elif notebook > "03" and needs_clusters and not self._clusters.is_file():
             notebook = "03"
         command = ["./run_all.sh", self.profile.name, "--from", notebook]
         command += [] if self.is_miniature else ["--data-dir", str(self.root)]
@@ -192,13 +175,9 @@ class Session:
 
     def rank(self, checkpoint: Path) -> Ranking:
         """The gallery ranked for every query of the evaluation."""
+        folder, inference = checkpoint.parent / "embeddings", self.profile.inference
         return retrieval.embed_and_search(
-            checkpoint,
-            self.evaluation,
-            self.root,
-            checkpoint.parent / "embeddings",
-            self.profile.inference,
-            k=self.profile.top_k,
+            checkpoint, self.evaluation, self.root, folder, inference, k=self.profile.top_k
         )
 
     def score(self, ranking: Ranking) -> pd.DataFrame:
@@ -206,10 +185,7 @@ class Session:
         return retrieval.score_queries(ranking, self.evaluation)
 
     def submission_embeddings(self, checkpoint: Path) -> tuple[Embeddings, Embeddings]:
-        """Embedded queries and gallery of a submission.
-
-        The dataset's test and index images; the evaluation's if the dataset has none.
-        """
+        """Embedded test and index images, or the evaluation's if the dataset has none."""
         tables = {"test": self.dataset.test, "index": self.dataset.index["id"]}
         if tables["test"].empty or tables["index"].empty:
             parts = {"query": self.evaluation.queries, "gallery": self.evaluation.gallery}
@@ -236,7 +212,7 @@ class Session:
         return self.folder / name
 
     def record(self, **values: float | int | str) -> pd.DataFrame:
-        """Keep named numbers, replacing those this notebook recorded before; returns them."""
+        """Keep and return named numbers, replacing those this notebook recorded before."""
         artifacts.record(self.folder, self.notebook, **values)
         records = artifacts.read_records(self.folder)
         return records[records["notebook"] == self.notebook].drop(columns="notebook")
@@ -258,18 +234,10 @@ class Session:
 
 
 def start(notebook: str, names: Mapping[str, Any]) -> Session:
-    """Check a notebook's parameters and open its session.
-
-    Args:
-        notebook: stem of the notebook's file.
-        names: the notebook's `globals()`.
-
-    Raises:
-        ValueError: for a parameter with a wrong name, type, range or path.
-    """
+    """Check a notebook's parameters, in its `globals()`, and open its session."""
     declared = declared_parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
-    given = {name: value for name, value in names.items() if name.isupper() and name[0] != "_"}
-    given = with_new_names(given)
+    upper = {name: value for name, value in names.items() if name.isupper() and name[0] != "_"}
+    given = with_new_names(upper)
     profile, data_dir = chosen_profile(given, declared), given["DATA_DIR"]
     folder = run_folder(profile.name, data_dir, given["RECIPE"])
     options = {"may_leak": given.get("LEAKED", False), "recipe": given["RECIPE"]}
