@@ -1,8 +1,7 @@
 """Tables, lists and images of a dataset folder in GLDv2's layout.
 
 `read` opens a folder, `training_list` makes one of its training lists, and `evaluation` its
-queries, gallery and solution. Images lie in files or in tar archives. Own photographs are imported
-into the same layout.
+queries, gallery and solution.
 """
 
 from lib.data.evaluation_set import Evaluation, evaluation
@@ -18,7 +17,6 @@ from lib.data.images import (
     report_unreadable,
     work_left,
 )
-from lib.data.own_photos import import_photos
 from lib.data.tables import (
     first_of,
     read_groups,
@@ -46,7 +44,6 @@ __all__ = [
     "ids_of_split",
     "image_paths",
     "images_key",
-    "import_photos",
     "is_leaked",
     "load_batches",
     "mark_stage_complete",

@@ -1,8 +1,7 @@
 """Strict reading of CSV files: named columns, right types, no repeated key.
 
-`read_table` reads the tables of a dataset; `read_solution`, `read_submission` and `read_groups`
-read the files of scoring. Tables have millions of rows, so every check is vectorised; errors name
-the file and the first wrong row. Text stays text: "NA" is Namibia or a name, never a missing value.
+Tables have millions of rows, so every check is vectorised; errors name the file and the first wrong
+row. Text stays text: "NA" is Namibia or a name, never a missing value.
 """
 
 import re
@@ -24,14 +23,10 @@ _NO_LIST = r"[^0-9A-Za-z_\-\s]"  # a character of neither ids nor the spaces bet
 def read_table(path: Path, columns: Mapping[str, type], *, key: str | None = None) -> pd.DataFrame:
     """Read the given `columns` of a CSV file, in that order; further columns are ignored.
 
-    Args:
-        path: The file.
-        columns: Column name to `str` or `int`. A column called `id` must hold image ids.
-        key: A column whose values may not repeat.
+    A column called `id` must hold image ids; values of the column `key` may not repeat.
 
     Raises:
-        ValueError: The file is missing, empty or no CSV, lacks a column, has a whole number or an
-            image id that is none, or repeats a key.
+        ValueError: The file is missing or no CSV, lacks a column, or has a wrong value.
     """
     table = _read_columns(path, columns)
     if "id" in columns:
@@ -42,11 +37,7 @@ def read_table(path: Path, columns: Mapping[str, type], *, key: str | None = Non
 
 
 def check_image_ids(path: Path, table: pd.DataFrame) -> None:
-    """Refuse a table whose column `id` has something else than image ids.
-
-    Raises:
-        ValueError: Something is no image id.
-    """
+    """Refuse (ValueError) a table whose column `id` has something else than image ids."""
     wrong = ~table["id"].str.fullmatch(ID_PATTERN).astype(bool)
     _refuse(path, table, wrong, "id", "an image id such as 0123456789abcdef")
 
@@ -55,7 +46,7 @@ def explode_ids(table: pd.DataFrame, keep: list[str], path: Path) -> pd.DataFram
     """One row per image of a table whose column `images` has ids between spaces: id and `keep`.
 
     Raises:
-        ValueError: An image is listed twice, or something is listed that is no image id.
+        ValueError: An image is listed twice, or something is no image id.
     """
     _check_lists(path, table)
     lists = [text.split() for text in table["images"]]
@@ -71,11 +62,7 @@ def explode_ids(table: pd.DataFrame, keep: list[str], path: Path) -> pd.DataFram
 
 
 def read_solution_table(path: str | Path) -> pd.DataFrame:
-    """Read a solution file: id, images (ids between spaces) and Usage of every query.
-
-    Raises:
-        ValueError: Columns, a usage or a row is not as in `retrieval_solution_v2.1.csv`.
-    """
+    """Read a solution file: id, images (ids between spaces) and Usage of every query."""
     table = _read_queries(path, "id", "images", "Usage")
     wrong = ~table["Usage"].isin(["Public", "Private", "Ignored"])
     _refuse(path, table, wrong, "Usage", "the usage Public, Private or Ignored")
@@ -89,13 +76,12 @@ def read_solution(path: str | Path) -> dict[str, dict[str, set[str]]]:
     `Ignored` rows are dropped. Both usages are always there.
 
     Raises:
-        ValueError: As `read_solution_table`, or a query that counts has no relevant image.
+        ValueError: The file is no such table, or a query that counts has no relevant image.
     """
     table = read_solution_table(path)
     table = table[table["Usage"] != "Ignored"]
-    is_empty = table["images"].str.strip() == ""
     what = "relevant images for each query (mark others Ignored)"
-    _refuse(path, table, is_empty, "images", what)
+    _refuse(path, table, table["images"].str.strip() == "", "images", what)
     solution: dict[str, dict[str, set[str]]] = {"Public": {}, "Private": {}}
     for query, images, usage in zip(table["id"], table["images"], table["Usage"], strict=True):
         solution[usage][query] = set(images.split())
@@ -111,11 +97,9 @@ def read_ignored(path: str | Path) -> set[str]:
 def read_submission(path: str | Path) -> dict[str, list[str]]:
     """Read a submission file: query id → ranked gallery ids, [] where the row has none.
 
-    Blank rows and spaces at the end of a row are tolerated.
-
     Raises:
         ValueError: The header is not `id,images`, a query occurs twice, or a row has anything but
-            ids between spaces: commas, endings such as .jpg, paths, a Python list.
+            ids between spaces: commas, endings such as .jpg, paths.
     """
     table = _read_queries(path, "id", "images")
     header = read_header(Path(path))
@@ -129,11 +113,7 @@ def read_submission(path: str | Path) -> dict[str, list[str]]:
 
 
 def read_groups(path: str | Path) -> dict[str, str]:
-    """Read a file with the columns `id,group`: query id → group, such as its continent.
-
-    Raises:
-        ValueError: A column is missing or a query occurs twice.
-    """
+    """Read a file with the columns `id,group`: query id → group, such as its continent."""
     table = _read_queries(path, "id", "group")
     return dict(zip(table["id"], table["group"].str.strip(), strict=True))
 
@@ -175,11 +155,7 @@ def _parse(path: Path, types: dict[str, Any]) -> pd.DataFrame:
 
 
 def read_header(path: Path) -> list[str]:
-    """The column names of a CSV file.
-
-    Raises:
-        ValueError: The file is empty or no CSV.
-    """
+    """The column names of a CSV file."""
     return _read_csv(path, header=None, nrows=1, dtype=str).iloc[0].tolist()
 
 
@@ -252,20 +228,12 @@ def category_name(url: str) -> str:
 
 
 def category_url(name: str) -> str:
-    """The Wikimedia Commons address of a landmark's category, as GLDv2's tables have it.
-
-    >>> category_url("Växsjö kyrka, Småland").rpartition("/")[2]
-    'Category:V%C3%A4xsj%C3%B6_kyrka,_Sm%C3%A5land'
-    """
+    """The Wikimedia Commons address of a landmark's category, as GLDv2's tables have it."""
     address = "http://commons.wikimedia.org/wiki/Category:"
     return address + quote(name.replace(" ", "_"), safe=",'()")
 
 
 def first_of(values: Iterable[Any], most: int = 3) -> str:
-    """The first few values, for a sentence about many.
-
-    >>> first_of([4, 5, 6, 7])
-    '4, 5, 6 ...'
-    """
+    """The first few values, for a sentence about many: "4, 5, 6 ..."."""
     first = [str(value) for value in islice(values, most + 1)]
     return ", ".join(first[:most]) + (" ..." if len(first) > most else "")

@@ -1,10 +1,8 @@
 """Find the bytes of an image: in a file SPLIT/a/b/c/ID.jpg, or inside SPLIT/images_NNN.tar.
 
-GLDv2 comes in 620 tar archives with 5 million images, which are read where they are: each split's
-headers are walked once, ids and offsets are kept sorted in a few arrays, and an image is one binary
-search and one read. The arrays are memory-mapped, so worker processes share them, and no file stays
-open, so forks and threads cannot disturb each other. `tarfile` only decodes headers: by itself it
-ends silently at the first damaged one.
+The headers of GLDv2's 620 archives are walked once; then an image is one binary search and one
+read. The index is memory-mapped, so worker processes share it, and no file stays open across forks
+and threads. `tarfile` only decodes headers: it ends silently at the first damaged one.
 """
 
 import contextlib
@@ -56,12 +54,7 @@ def evenly_spread(count: int, most: int) -> np.ndarray:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an image file.
-
-    Raises:
-        OSError: It is missing, larger than `MOST_BYTES`, or a folder, pipe or device, of which
-            reading might never end.
-    """
+    """The bytes of an image file; OSError for pipes and devices, whose reading may never end."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path} is no regular file")
@@ -101,27 +94,20 @@ class TarIndex:
 
 
 class ImageStore:
-    """The images of a dataset folder, as bytes."""
+    """The images of a dataset folder, as bytes.
+
+    The index of packed splits is kept in the folder `cache`, beside the archives when None; where
+    that is not writable, in memory.
+    """
 
     def __init__(self, root: str | Path, *, cache: str | Path | None = None) -> None:
-        """Open a folder without reading anything yet.
-
-        Args:
-            root: The folder that has `train`, `index` and `test`, or any folder of images.
-            cache: Where the index of packed splits is kept; beside the archives when None. If
-                that is not writable, the index lives in memory only.
-        """
         self.root = Path(root)
         self.cache = None if cache is None else Path(cache)
         self._is_packed: dict[str, bool] = {}
         self._indexes: dict[str, TarIndex] = {}
 
     def read(self, path: str | Path) -> bytes:
-        """The bytes of the image at `path`, relative to the root or absolute.
-
-        Raises:
-            OSError: Neither a file nor an archive has it, or as `read_file`.
-        """
+        """The bytes of the image at `path`, relative to the root or absolute (else OSError)."""
         path = Path(path)
         split = "".join(path.parts[:1])
         data = self._index(split).read(path.stem) if self.is_packed(split) else None
@@ -152,11 +138,7 @@ class ImageStore:
         return absent
 
     def state(self, paths: Sequence[str]) -> str:
-        """A digest of what lies at `paths`, which changes when images come, go or change.
-
-        It is made of path, size and modification time of at most 20,000 unpacked images, evenly
-        spread over `paths`, and of every archive of packed splits. No image is read.
-        """
+        """A digest of path, size and time of a sample of `paths`, and of all archives they use."""
         stamps = []
         chosen = [paths[i] for i in evenly_spread(len(paths), _SAMPLE)]
         for split, part in _by_split(chosen).items():
@@ -166,12 +148,7 @@ class ImageStore:
         return fingerprint(stamps)
 
     def ids(self, split: str, warn: Callable[[str], None] = warnings.warn) -> list[str]:
-        """All ids that a split has an image for, sorted; reads folders or the index, no image.
-
-        `warn` receives a sentence with the number of other files: those that are no regular file
-        SPLIT/a/b/c/ID.jpg with an id that begins with abc, and copies or companions of such a file
-        (ID_thumb.jpg).
-        """
+        """All ids that a split has an image for, sorted; `warn` receives a note on other files."""
         if self.is_packed(split):
             return [image_id.decode() for image_id in self._index(split).ids]
         return _ids_of_files(self.root / split, warn)
@@ -215,8 +192,7 @@ def walk_files(
 ) -> Iterator[tuple[str, list[str]]]:
     """Each folder from `folder` down, hidden ones left out, and its files' names, sorted.
 
-    Linked folders are followed, but no folder is visited twice and none above `folder` at all, or
-    links in a circle would never end. `onerror` receives the errors of unreadable folders.
+    Linked folders are followed, but never twice or to a folder above `folder`, as circles are.
     """
     above = [parent for path in (folder.absolute(), folder.resolve()) for parent in path.parents]
     seen = set(map(os.path.realpath, above))
@@ -267,10 +243,8 @@ def _regular_files(folder: str) -> set[str]:
 
 
 def _is_companion(stem: str, stems: set[str]) -> bool:
-    """Whether a name is that of another image with an addition: ID_thumb, ID-copy, ID_1.
-
-    Any addition counts to GLDv2's own ids; to others, which people choose, only what tools add.
-    """
+    """Whether a name is that of another image with an addition: ID_thumb, ID-copy, ID_1."""
+    # Any addition counts to GLDv2's own ids; to others, which people choose, only what tools add.
     patterns = ("([0-9a-f]{16})[_-].*", f"(.+)[_-]{_ADDITIONS}")
     matches = [re.fullmatch(pattern, stem) for pattern in patterns]
     return any(match and match[1] in stems for match in matches)
@@ -279,9 +253,8 @@ def _is_companion(stem: str, stems: set[str]) -> bool:
 def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
     """The index of all `images_*.tar` in a folder: from its cache, or built and cached.
 
-    An archive that is cut short, damaged or no archive at all gives what it has, and a warning:
-    one failed download of 620 should not stop a night of work. A cache that is damaged, or was
-    made for archives of other names, sizes or times, is replaced.
+    An archive that is cut short, damaged or no archive at all gives what it has, and a warning. A
+    cache that is damaged, or of archives of other names, sizes or times, is replaced.
     """
     archives = _archives(folder)
     odd = sorted(path.name for path in folder.glob("images_*.tar") if not path.is_file())
