@@ -4,6 +4,8 @@
 queries, gallery and solution.
 """
 
+# ruff: noqa: F401 - the imported names are what the package exports
+
 from lib.data.evaluation_set import Evaluation, evaluation
 from lib.data.geography import CONTINENTS, OTHER, country_name
 from lib.data.gldv2 import Dataset, find_file, ids_of_split, image_paths, read
@@ -27,34 +29,3 @@ from lib.data.tables import (
 )
 from lib.data.tar_images import ImageStore
 from lib.data.training_lists import is_leaked, refuse_leak, training_list
-
-__all__ = [
-    "CONTINENTS",
-    "OTHER",
-    "Dataset",
-    "Evaluation",
-    "ImageSource",
-    "ImageStore",
-    "SquareImages",
-    "check_readable",
-    "country_name",
-    "evaluation",
-    "find_file",
-    "first_of",
-    "ids_of_split",
-    "image_paths",
-    "images_key",
-    "is_leaked",
-    "load_batches",
-    "mark_stage_complete",
-    "read",
-    "read_groups",
-    "read_ignored",
-    "read_solution",
-    "read_submission",
-    "read_table",
-    "refuse_leak",
-    "report_unreadable",
-    "training_list",
-    "work_left",
-]

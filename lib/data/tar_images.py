@@ -19,16 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.artifacts import (
-    MANIFEST,
-    atomic_path,
-    fingerprint,
-    is_done,
-    locked,
-    mark_complete,
-    progress,
-    read_json,
-)
+from lib import artifacts
 from lib.data.tables import ID_PATTERN, first_of
 
 SPLITS = ("train", "index", "test")
@@ -145,7 +136,7 @@ class ImageStore:
             if self.is_packed(split):
                 part = [f"{split}/{path.name}" for path in _archives(self.root / split)]
             stamps += [(path, *_stamp(self.root / path)) for path in part]
-        return fingerprint(stamps)
+        return artifacts.fingerprint(stamps)
 
     def ids(self, split: str, warn: Callable[[str], None] = warnings.warn) -> list[str]:
         """All ids that a split has an image for, sorted; `warn` receives a note on other files."""
@@ -265,13 +256,13 @@ def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
             stacklevel=2,
         )
     cache = folder / "tar_index" if cache is None else cache
-    key = fingerprint([[path.name, *_stamp(path)] for path in archives])
-    with locked(cache):
-        index = _load_index(archives, cache) if is_done(cache, key) else None
+    key = artifacts.fingerprint([[path.name, *_stamp(path)] for path in archives])
+    with artifacts.locked(cache):
+        index = _load_index(archives, cache) if artifacts.is_done(cache, key) else None
         if index is None:
             index = _build_index(archives)
-            # A read-only dataset folder: the index stays in memory.
-            with contextlib.suppress(OSError):
+            # Where nothing can be written, or a file is in the way, the index stays in memory.
+            with contextlib.suppress(OSError, ValueError):
                 _save_index(index, cache, key)
                 index = _load_index(archives, cache) or index
     for note in index.notes:
@@ -280,12 +271,14 @@ def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
 
 
 def _save_index(index: TarIndex, cache: Path, key: str) -> None:
-    with atomic_path(cache) as temporary:
+    with artifacts.atomic_path(cache) as temporary:
         temporary.mkdir()
         for name in _ARRAYS:
             np.save(temporary / f"{name}.npy", getattr(index, name))
         files = [f"{name}.npy" for name in _ARRAYS]
-        mark_complete(temporary, key, files=files, images=len(index.ids), notes=index.notes)
+        artifacts.mark_complete(
+            temporary, key, files=files, images=len(index.ids), notes=index.notes
+        )
 
 
 def _load_index(archives: list[Path], cache: Path) -> TarIndex | None:
@@ -295,7 +288,7 @@ def _load_index(archives: list[Path], cache: Path) -> TarIndex | None:
         arrays = {
             name: np.asarray(np.load(cache / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS
         }
-        notes = tuple(map(str, read_json(cache / MANIFEST)["notes"]))
+        notes = tuple(map(str, artifacts.read_json(cache / artifacts.MANIFEST)["notes"]))
     except Exception:  # NumPy raises nearly anything on a damaged header, tokenize.TokenError too
         return None
     kinds = {name: values.dtype.kind for name, values in arrays.items()}
@@ -308,31 +301,24 @@ def _load_index(archives: list[Path], cache: Path) -> TarIndex | None:
 def _build_index(archives: list[Path]) -> TarIndex:
     with ThreadPoolExecutor(8) as threads:
         what = f"indexing {archives[0].parent.name} archives"
-        parts = list(progress(threads.map(_walk, archives), what, len(archives)))
-    notes = [note for part in parts for note in part[3]]
-    ids = np.concatenate([part[0] for part in parts])
-    order = np.argsort(ids, kind="stable")
-    is_first = np.append(True, ids[order][1:] != ids[order][:-1])[: len(order)]
-    repeated = np.unique(ids[order][~is_first])
+        parts = list(artifacts.progress(threads.map(_walk, archives), what, len(archives)))
+    notes = [note for _, notes in parts for note in notes]
+    members = np.concatenate([found for found, _ in parts])
+    ids, first, counts = np.unique(members["id"], return_index=True, return_counts=True)
+    repeated = ids[counts > 1]
     if len(repeated):
         notes.append(
             f"{len(repeated):,} images are more than once in the archives of {archives[0].parent}, "
             f"and the first is used: {first_of(name.decode() for name in repeated)}."
         )
-    order = order[is_first]
-    counts = [len(part[0]) for part in parts]
-    return TarIndex(
-        tuple(archives),
-        ids=ids[order],
-        archive=np.repeat(np.arange(len(parts), dtype=np.uint16), counts)[order],
-        offset=np.concatenate([part[1] for part in parts])[order],
-        size=np.concatenate([part[2] for part in parts])[order],
-        notes=tuple(notes),
-    )
+    lengths = [len(found) for found, _ in parts]
+    archive = np.repeat(np.arange(len(parts), dtype=np.uint16), lengths)[first]
+    offset, size = members["offset"][first], members["size"][first]
+    return TarIndex(tuple(archives), ids, archive, offset, size, tuple(notes))
 
 
-def _walk(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """Ids, offsets and sizes of the whole images in one archive, and notes on its oddities."""
+def _walk(path: Path) -> tuple[np.ndarray, list[str]]:
+    """Id, offset and size of each whole image in one archive, and notes on its oddities."""
     rows: list[tuple[str, int, int]] = []
     others: list[str] = []
     is_damaged = False
@@ -364,13 +350,8 @@ def _walk(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
             f"{len(others):,} members of {path} are left out, because they are no image file "
             f"called by an id: {first_of(others)}."
         )
-    ids, offsets, sizes = zip(*rows, strict=True) if rows else ((), (), ())
-    return (
-        np.array(ids, dtype=np.bytes_ if rows else "S1"),
-        np.array(offsets, dtype=np.int64),
-        np.array(sizes, dtype=np.int64),
-        notes,
-    )
+    width = max((len(row[0]) for row in rows), default=1)
+    return np.array(rows, dtype=[("id", f"S{width}"), ("offset", "i8"), ("size", "i8")]), notes
 
 
 def _members(descriptor: int) -> Iterator[tarfile.TarInfo | None]:
