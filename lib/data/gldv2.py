@@ -42,7 +42,6 @@ class Dataset:
     """The tables of a dataset folder."""
 
     root: Path
-    kind: str  # "gldv2", "kaggle2020" or "kaggle2021"
     train: pd.DataFrame  # id, landmark_id: every row of train.csv
     clean: pd.DataFrame  # id, landmark_id: train_clean.csv with one row per image
     clean_landmarks: np.ndarray  # (C,) landmark ids in the row order of train_clean.csv
@@ -70,8 +69,7 @@ def read(root: str | Path) -> Dataset:
     train = _read_table(root, "train.csv", {"id": str, "landmark_id": int}, is_needed=True)
     if train.empty:
         raise ValueError(f"{find_file(root, 'train.csv')} has no rows: download it again.")
-    kind = _find_kind(root)
-    clean, clean_landmarks = _clean_list(root, kind, train, notes)
+    clean, clean_landmarks = _clean_list(root, train, notes)
     folder = find_file(root, "country_codes.json").parent
     entries = geography.read_country_files(folder, notes.append)
     landmarks = _landmarks(root, train, entries, notes)
@@ -86,7 +84,6 @@ def read(root: str | Path) -> Dataset:
     notes += _similar_names(root)
     return Dataset(
         root=root,
-        kind=kind,
         train=train,
         clean=clean,
         clean_landmarks=clean_landmarks,
@@ -152,16 +149,6 @@ def _read_table(
     return None
 
 
-def _find_kind(root: Path) -> str:
-    """GLDv2 has `train_clean.csv` or a `url` column; Kaggle has an index or test since 2021."""
-    header = tables.read_header(find_file(root, "train.csv"))
-    has_url = any("url" in name.lower() for name in header)
-    if find_file(root, "train_clean.csv").is_file() or has_url:
-        return "gldv2"
-    of_2021 = ("index", "test", "sample_submission.csv")
-    return "kaggle2021" if any((root / name).exists() for name in of_2021) else "kaggle2020"
-
-
 def _similar_names(root: Path, names: Collection[str] = _TABLES) -> list[str]:
     """One sentence for each unread file near the root called nearly as one of these tables."""
     known = {Path(name).stem: name for name in (*_TABLES, *_NOT_NEEDED)}
@@ -206,13 +193,16 @@ def _look_for_files(notes: list[str], store: ImageStore, split: str, ids: pd.Ser
 
 
 def _clean_list(
-    root: Path, kind: str, train: pd.DataFrame, notes: list[str]
+    root: Path, train: pd.DataFrame, notes: list[str]
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """One row per clean image, and the clean landmarks in the order of their file."""
-    if kind != "gldv2":
-        return train, train["landmark_id"].unique()
     name, columns = "train_clean.csv", {"landmark_id": int, "images": str}
-    path, table = find_file(root, name), _read_table(root, name, columns, is_needed=True)
+    path, header = find_file(root, name), tables.read_header(find_file(root, "train.csv"))
+    # Kaggle's train.csv, which is itself clean, has no `url`, as GLDv2's has.
+    is_needed = any("url" in column.lower() for column in header)
+    table = _read_table(root, name, columns, is_needed=is_needed)
+    if table is None:
+        return train, train["landmark_id"].unique()
     clean = tables.explode_ids(table, ["landmark_id"], path)
     unknown = table.loc[~table["landmark_id"].isin(train["landmark_id"]), "landmark_id"]
     if len(unknown):

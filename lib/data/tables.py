@@ -134,10 +134,14 @@ def _read_columns(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
         raise ValueError(f"{path} is missing, or no file: get it as data/README.md says.")
     _check_header(path, read_header(path), list(columns))
     numbers = [name for name, kind in columns.items() if kind is int]
+    types = {**dict.fromkeys(columns, str), **dict.fromkeys(numbers, "int64")}
+    # Of lists every column is read: pandas drops fields beyond the last that is asked for, so of
+    # ids between commas it would keep the first.
+    usecols = None if "images" in columns else list(columns)
     try:
-        table = _parse(path, {**dict.fromkeys(columns, str), **dict.fromkeys(numbers, "int64")})
+        table = _read_csv(path, usecols=usecols, dtype=types)[list(columns)]
     except (ValueError, OverflowError):
-        text = _parse(path, dict.fromkeys(columns, str))  # to say where the wrong number is
+        text = _read_csv(path, usecols=usecols, dtype=str)  # to say where the wrong number is
         for name in numbers:
             wrong = ~text[name].str.fullmatch(r"[0-9]{1,18}").astype(bool)
             _refuse(path, text, wrong, name, "a whole number from 0")
@@ -145,13 +149,6 @@ def _read_columns(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
     for name in numbers:
         _refuse(path, table, table[name] < 0, name, "a whole number from 0")
     return table
-
-
-def _parse(path: Path, types: dict[str, Any]) -> pd.DataFrame:
-    # Of lists every column is read: pandas drops fields beyond the last that is asked for, so of
-    # ids between commas it would keep the first.
-    usecols = None if "images" in types else list(types)
-    return _read_csv(path, usecols=usecols, dtype=types)[list(types)]
 
 
 def read_header(path: Path) -> list[str]:

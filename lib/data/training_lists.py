@@ -36,11 +36,8 @@ def training_list(
     - `full+index`: `all` without queries (GLR21's references); `full` where the index has no labels
     - `cluster`: what cleaning wrote, with its clusters as classes (GLR20)
 
-    Args:
-        dataset: From `read`.
-        name: One of `NAMES`.
-        clusters: The file of `cluster`, with the columns cluster_id, landmark_id and images.
-        without: Leave out the landmarks that this evaluation holds out.
+    `clusters` is the file of `cluster`: cluster_id, landmark_id and images. Landmarks that the
+    evaluation `without` holds out are left out.
 
     Returns:
         Columns id, landmark_id, label, is_clean, country, continent, path.

@@ -139,7 +139,7 @@ def _plain_values() -> list[Any]:
     cores, path_modules = ("core", "_core"), ("pathlib", "pathlib._local")
     return [
         *(argparse.Namespace, types.SimpleNamespace, frozenset),
-        (_new_dict, "collections.defaultdict"),
+        (lambda *_: {}, "collections.defaultdict"),  # torch does not fill a defaultdict
         *(datetime.datetime, datetime.date, datetime.timedelta, torch.torch_version.TorchVersion),
         *(np.ndarray, np.dtype, *(getattr(np.dtypes, name) for name in np.dtypes.__all__)),
         *(bool, int, float, str, bytes, list, dict, tuple, slice, range),
@@ -147,11 +147,6 @@ def _plain_values() -> list[Any]:
         *((kind, f"{module}.{name}") for kind, name in paths for module in path_modules),
         *((kind, f"{module}.{kind.__name__}") for kind, _ in paths for module in path_modules),
     ]
-
-
-def _new_dict(*_: Any) -> dict[Any, Any]:
-    """Replaces defaultdict, which torch does not fill."""
-    return {}
 
 
 def _largest(content: Any) -> dict[str, torch.Tensor]:
