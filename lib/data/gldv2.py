@@ -57,9 +57,6 @@ def read(root: str | Path) -> Dataset:
     """Read the tables of a dataset folder and check them against each other.
 
     Needed are `train.csv` and, in GLDv2, `train_clean.csv`; Kaggle's `train.csv` is itself clean.
-
-    Raises:
-        ValueError: A needed file is missing or malformed, or files contradict each other.
     """
     root = Path(root)
     if not root.is_dir():

@@ -57,7 +57,6 @@ class ImageSource:
     """
 
     def __init__(self, root: str | Path, *, cache: str | Path | None = None) -> None:
-        """Open a dataset folder; `cache` is where the index of packed splits is kept."""
         cv2.setNumThreads(0)  # OpenCV's own threads do not survive a fork
         self.store = ImageStore(root, cache=cache)
         self.unreadable: dict[str, str] = {}
@@ -204,11 +203,7 @@ class SquareImages:
 def load_batches(
     images: SquareImages, batches: Sequence[Sequence[int]]
 ) -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-    """Pixels (B, 3, S, S) uint8 and positions (B,) int64 of each of the `batches` of positions.
-
-    Raises:
-        OSError: The worker processes, which read images not in memory, stopped or do not answer.
-    """
+    """Pixels (B, 3, S, S) uint8 and positions (B,) int64 of each of the `batches` of positions."""
     import torch
     from torch.utils.data import DataLoader
 
@@ -263,9 +258,6 @@ def work_left(
     A finished stage is done again when its images changed, which is printed, or when one that was
     replaced by grey has become readable. `settings` is the fingerprint of everything else that
     decides the result; `what` names the stage in messages.
-
-    Raises:
-        ValueError: More than a few per cent of a sample of the images are missing.
     """
     key, manifest = images_key(settings, store, paths), read_manifest(folder) or {}
     unreadable = manifest.get("unreadable_images", [])

@@ -34,10 +34,6 @@ def import_photos(folders: str | Path, data_dir: str | Path) -> pd.DataFrame:
     Returns:
         One row per file, and per folder without a readable file: path, landmark, id ("" if it was
         left out), problem ("" if there is none).
-
-    Raises:
-        ValueError: There is no folder with a readable image, `data_dir` has something in it, or
-            another run imports into it.
     """
     folders, data_dir = Path(folders), Path(data_dir)
     if not folders.is_dir():

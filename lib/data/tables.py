@@ -24,9 +24,6 @@ def read_table(path: Path, columns: Mapping[str, type], *, key: str | None = Non
     """Read the given `columns` of a CSV file, in that order; further columns are ignored.
 
     A column called `id` must hold image ids; values of the column `key` may not repeat.
-
-    Raises:
-        ValueError: The file is missing or no CSV, lacks a column, or has a wrong value.
     """
     table = _read_columns(path, columns)
     if "id" in columns:
@@ -43,11 +40,7 @@ def check_image_ids(path: Path, table: pd.DataFrame) -> None:
 
 
 def explode_ids(table: pd.DataFrame, keep: list[str], path: Path) -> pd.DataFrame:
-    """One row per image of a table whose column `images` has ids between spaces: id and `keep`.
-
-    Raises:
-        ValueError: An image is listed twice, or something is no image id.
-    """
+    """One row per image of a table whose column `images` has ids between spaces: id and `keep`."""
     _check_lists(path, table)
     lists = [text.split() for text in table["images"]]
     ids = pd.Series([i for ids in lists for i in ids], dtype=table["images"].dtype, name="id")
@@ -74,9 +67,6 @@ def read_solution(path: str | Path) -> dict[str, dict[str, set[str]]]:
     """Read a solution file: usage (`Public`, `Private`) → query id → relevant gallery ids.
 
     `Ignored` rows are dropped. Both usages are always there.
-
-    Raises:
-        ValueError: The file is no such table, or a query that counts has no relevant image.
     """
     table = read_solution_table(path)
     table = table[table["Usage"] != "Ignored"]
@@ -95,12 +85,7 @@ def read_ignored(path: str | Path) -> set[str]:
 
 
 def read_submission(path: str | Path) -> dict[str, list[str]]:
-    """Read a submission file: query id → ranked gallery ids, [] where the row has none.
-
-    Raises:
-        ValueError: The header is not `id,images`, a query occurs twice, or a row has anything but
-            ids between spaces: commas, endings such as .jpg, paths.
-    """
+    """Read a submission file: query id → ranked gallery ids, [] where the row has none."""
     table = _read_queries(path, "id", "images")
     header = read_header(Path(path))
     if header != ["id", "images"]:

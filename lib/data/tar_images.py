@@ -152,7 +152,6 @@ class ImageStore:
 
 
 def _by_split(paths: Sequence[str]) -> dict[str, list[str]]:
-    """The paths of each split, in their order."""
     parts = defaultdict(list)
     for path in paths:
         parts[path.split("/", 1)[0]].append(path)
@@ -282,7 +281,6 @@ def _save_index(index: TarIndex, cache: Path, key: str) -> None:
 
 
 def _load_index(archives: list[Path], cache: Path) -> TarIndex | None:
-    """The index in a cache; None where its files are damaged."""
     try:
         # Plain arrays over the mapped files: element access on np.memmap itself is slow.
         arrays = {
@@ -426,7 +424,7 @@ def _member_at(descriptor: int, place: int, length: int) -> tuple[tarfile.TarInf
 
 
 def _pax_records(text: bytes) -> dict[bytes, bytes]:
-    """The records "LENGTH KEY=VALUE" of an extended header, as far as they are sound."""
+    """The sound records "LENGTH KEY=VALUE" of an extended header."""
     records, place = {}, 0
     while found := re.compile(rb"([0-9]{1,9}) ([^=]+)=").match(text, place):
         end = place + int(found[1])

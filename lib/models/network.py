@@ -104,9 +104,6 @@ def build_model(config: ModelConfig) -> EmbeddingNetwork:
     `weights` is "" (random), "pretrained" (fetched by timm; with IBN the official ones) or the path
     of a local file. `backbone_options` are those of `build_backbone`, for example
     `{"ibn": True, "last_stride": 1}`.
-
-    Raises:
-        ValueError: Unknown backbone or pooling, or weights out of reach or of another network.
     """
     is_pretrained = config.weights == "pretrained"
     has_ibn = bool(config.backbone_options.get("ibn"))

@@ -76,11 +76,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def read_file(path: str | Path) -> tuple[Any, dict[str, str]]:
-    """The content of a safetensors or torch file, and the metadata of a safetensors file.
-
-    Raises:
-        ValueError: No such file, another kind of file, or a pickle of more than plain values.
-    """
+    """The content of a safetensors or torch file, and the metadata of a safetensors file."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"expected a weight file at {path}, found none; check `weights`")
