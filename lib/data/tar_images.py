@@ -105,11 +105,13 @@ class ImageStore:
         return read_file(self.root / path) if data is None else data
 
     def is_packed(self, split: str) -> bool:
-        """Whether a split is still in its archives; unpacked files beside them win."""
+        """Whether a split is in archives, without the one-letter folders of unpacked images."""
         if split not in self._is_packed:
             folder = self.root / split
-            is_split = split in SPLITS and folder.is_dir() and not _has_unpacked_images(folder)
-            self._is_packed[split] = is_split and bool(_archives(folder))
+            is_split = split in SPLITS and folder.is_dir()
+            within = folder.iterdir() if is_split else ()
+            is_unpacked = any(len(path.name) == 1 and path.is_dir() for path in within)
+            self._is_packed[split] = is_split and not is_unpacked and bool(_archives(folder))
         return self._is_packed[split]
 
     def prepare(self, paths: Sequence[str]) -> None:
@@ -169,12 +171,6 @@ def _stamp(path: Path) -> tuple[int, int]:
 
 def _archives(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("images_*.tar") if path.is_file())
-
-
-def _has_unpacked_images(folder: Path) -> bool:
-    """Whether a split has the one-letter folders of unpacked images."""
-    with os.scandir(folder) as entries:
-        return any(len(entry.name) == 1 and entry.is_dir() for entry in entries)
 
 
 def walk_files(
@@ -369,7 +365,6 @@ def _members(descriptor: int) -> Iterator[tarfile.TarInfo | None]:
         after = _next_header(descriptor, start, length)
         if last is not None and (after is None or after >= place):
             yield last
-            last = None
         if is_end and after is None:
             return
         yield None

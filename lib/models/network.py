@@ -67,10 +67,6 @@ class EmbeddingNetwork(nn.Module):
         self.mean: tuple[float, ...] = config.mean or tuple(backbone.pretrained_cfg["mean"])
         self.std: tuple[float, ...] = config.std or tuple(backbone.pretrained_cfg["std"])
         self.backbone = backbone
-        if config.pooling not in ("gap", "gem"):
-            raise ValueError(
-                f"expected pooling 'gap' or 'gem', found {config.pooling!r}; correct it"
-            )
         gem = GeM(config.gem_p, is_trained=config.gem_trained)
         self.pool = gem if config.pooling == "gem" else nn.AdaptiveAvgPool2d(1)
         self.reduce = nn.Conv2d(backbone.map_channels, config.embedding_dim, 1, bias=False)
@@ -150,7 +146,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
             f"{path}; name the file in `weights` of a ModelConfig instead"
         )
     try:
-        config, facts = _config(json.loads(notes["config"])), json.loads(notes["facts"])
+        settings = json.loads(notes["config"], object_hook=_with_tuples)
+        config, facts = ModelConfig(**settings), json.loads(notes["facts"])
         model = build_model(dataclasses.replace(config, weights=""))
         model.load_state_dict(_under("model.", tensors))
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
@@ -163,12 +160,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
     return Checkpoint(model.to(device).eval(), _under("head.", tensors), facts)
 
 
-def _config(settings: dict[str, Any]) -> ModelConfig:
-    def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:  # JSON has made lists of them
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-
-    options = with_tuples(settings["backbone_options"])
-    return ModelConfig(**with_tuples(settings | {"backbone_options": options}))
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
