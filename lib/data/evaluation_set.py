@@ -1,8 +1,7 @@
 """What a model is validated on: queries, a gallery, and the relevant gallery images of each query.
 
-With GLDv2's retrieval solution these are the competition's. Kaggle's folders have none: there,
-whole landmarks are held out of training (`training_list(..., without=evaluation)`), because
-queries show landmarks that were never a class.
+Kaggle's folders have no retrieval solution: there, whole landmarks are held out of training
+(`training_list(..., without=evaluation)`), because queries show landmarks that were never a class.
 """
 
 from dataclasses import dataclass
@@ -72,10 +71,7 @@ def _from_solution(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[s
 def _held_out(
     dataset: Dataset, generator: np.random.Generator, share: float, most: int
 ) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, set[str]], np.ndarray]:
-    """One query of each held-out landmark, two from eight images on; the rest is gallery.
-
-    The gallery has as many distractors again, of other landmarks, which stay in training.
-    """
+    """One query of each held-out landmark, two from eight images on; the rest is gallery."""
     clean = dataset.clean
     counts = clean["landmark_id"].value_counts().sort_index()
     large = counts.index[counts >= 4].to_numpy()
@@ -94,6 +90,7 @@ def _held_out(
     is_query = (position == 0) | ((position == 1) & (size >= 8))
     chosen, relevant = images[is_query], images[~is_query]
     others = clean[~is_held]
+    # Other landmarks, which stay in training, give the gallery as many distractors again.
     distractors = others.sample(min(len(relevant), len(others)), random_state=generator)
     gallery = pd.concat([relevant, distractors]).sort_values("id", ignore_index=True)
     chosen = chosen.sort_values("id", ignore_index=True)

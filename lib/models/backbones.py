@@ -1,8 +1,7 @@
 """Backbones from timm, and the two changes that GLR21 makes to ResNet-like ones.
 
-*Last stride 1*: the fourth stage keeps the resolution of the third, so the feature map has twice
-the sides. *IBN-a* (Pan et al., 2018): in the first three stages, half the channels of each
-bottleneck's first norm are normalised per image, which drops colour and style.
+*Last stride 1*: the fourth stage keeps the resolution of the third. *IBN-a* (Pan et al., 2018): in
+the first three stages, half the channels of each bottleneck's first norm are normalised per image.
 GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
@@ -229,10 +228,7 @@ def add_ibn(backbone: nn.Module) -> None:
 
 
 def from_ibn_net(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Translate the names of an official IBN-Net checkpoint into timm's.
-
-    The two linear layers of squeeze-and-excitation are 1×1 convolutions with biases in timm.
-    """
+    """Translate an official IBN-Net checkpoint to timm, whose SE layers are 1×1 convolutions."""
     renamed: dict[str, torch.Tensor] = {}
     for name, value in weights.items():
         layer = re.fullmatch(r"(.*\.se\.fc)\.([02])\.(weight|bias)", name)

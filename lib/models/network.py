@@ -1,7 +1,6 @@
 """The embedding network of both systems: backbone, pooling, reduction to 512, BatchNorm.
 
-GLR20 §2.2: global average pooling, a 1×1 convolution to 512, BatchNorm, and L2 normalisation at
-test time. GLR21: the same with GeM pooling (p = 3). Losses receive the output of BatchNorm.
+GLR20 §2.2: global average pooling; GLR21: GeM (p = 3). Losses receive the output of BatchNorm.
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
 Retrieval 2021 (Zhang et al.).
 """

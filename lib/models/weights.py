@@ -1,9 +1,7 @@
 """Weight files: reading them, fitting them to a network, and reporting what fitted.
 
-`read_weights` finds the tensors inside `state_dict`, `model_ema` or another wrapper without
-executing a pickle; `load_weights` finds the prefix (`module.`, `model.backbone.`) under which most
-names fit, and refuses a file of which less than half does: training would silently start from
-random weights.
+No pickle is executed, and names fit under any prefix (`module.`, `model.backbone.`). A file that
+hardly fits is refused: training would silently start from random weights.
 """
 
 import argparse
