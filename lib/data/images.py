@@ -1,11 +1,8 @@
 """Images of a dataset as pixels and batches, and what a stage checks about the images it reads.
 
-`decode` is the one place where bytes become pixels. Photographs of the web are rotated by EXIF,
-grey, with a palette, of 12 or 16 bits, floats, CMYK or transparent, PNG under a .jpg name, cut
-short or empty; all become (H, W, 3) uint8 RGB. An image that cannot be read is reported and
-replaced by mid-grey, so training never stops. A stage refuses its images when more than a few per
-cent are missing or unreadable, and is done again when they changed. GLR21 = 2nd place, Google
-Landmark Retrieval 2021 (Zhang et al.).
+An image that cannot be read is reported and replaced by grey, so training never stops. A stage
+refuses its images when more than a few per cent are missing or unreadable, and is done again when
+they changed. GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
 import contextlib
@@ -42,12 +39,10 @@ _WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits
 # TIFF tags and their values
 _BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
 _WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
-
 IN_MEMORY = 2 * 2**30  # bytes of pixels that are decoded once and kept
 PREFETCHED = 2  # batches that a worker process reads ahead
 TIMEOUT = 1800  # seconds to wait for a batch
 SHARED_MEMORY = Path("/dev/shm")  # through which workers hand tensors over, on Linux
-
 TOLERATED_SHARE, TOLERATED = 0.05, 10  # missing or unreadable images: this share, or so many
 SAMPLE = 2000  # images looked for before work starts
 KEPT = 1000  # names of unreadable images that a manifest holds
@@ -56,31 +51,23 @@ KEPT = 1000  # names of unreadable images that a manifest holds
 class ImageSource:
     """Pixels of the images of a dataset folder, from files or from GLDv2's tar archives.
 
-    Attributes:
-        store: The images as bytes.
-        unreadable: Path and reason of each unreadable image met so far; `load_batches` adds those
-            of its worker processes.
+    `unreadable` has path and reason of each unreadable image met so far, by worker processes too.
     """
 
     def __init__(self, root: str | Path, *, cache: str | Path | None = None) -> None:
-        """Open a dataset folder; `cache` is where the index of packed splits is kept."""
         cv2.setNumThreads(0)  # OpenCV's own threads do not survive a fork
         self.store = ImageStore(root, cache=cache)
         self.unreadable: dict[str, str] = {}
 
     def read(self, path: str | Path) -> np.ndarray:
         """The (H, W, 3) uint8 RGB pixels at `path`, upright; (256, 256, 3) grey if unreadable."""
-        pixels = self._decode(path, None)
-        return np.full((256, 256, 3), GREY, dtype=np.uint8) if pixels is None else pixels
+        return self._decode(path, None)
 
     def read_resized(self, path: str | Path, size: int) -> np.ndarray:
         """The image stretched to (size, size, 3); its aspect ratio is not kept, as in GLR21."""
-        pixels = self._decode(path, size)
-        if pixels is None:
-            return np.full((size, size, 3), GREY, dtype=np.uint8)
-        return stretch(pixels, size)
+        return stretch(self._decode(path, size), size)
 
-    def _decode(self, path: str | Path, size: int | None) -> np.ndarray | None:
+    def _decode(self, path: str | Path, size: int | None) -> np.ndarray:
         try:
             return decode(self.store.read(path), size)
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
@@ -91,7 +78,7 @@ class ImageSource:
                 message = f"{path} cannot be read ({reason}); it is replaced by grey{more}."
                 if len(self.unreadable) <= WARNINGS:
                     warnings.warn(message, stacklevel=3)
-            return None
+            return np.full((256, 256, 3), GREY, dtype=np.uint8)
 
 
 def decode(data: bytes, size: int | None = None) -> np.ndarray:
@@ -129,12 +116,9 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
 
 
 def _grey(image: Image.Image) -> np.ndarray:
-    """(H, W) uint8 of an image of floats, or of integers of more than 8 bits.
-
-    White is the end of the range that the values are in: as the file says where a value has 9 to
-    15 bits, otherwise the smallest of `_WHITES` that none exceeds. Values of no such range are
-    stretched from the lowest, or 0, to the highest.
-    """
+    """(H, W) uint8 of an image of floats, or of integers of more than 8 bits."""
+    # White is the smallest end of a range that no value exceeds. Values of none of these ranges
+    # are stretched from the lowest, or 0, to the highest.
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
     bits, kind = tags.get(_BITS, (0,))[0], tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
@@ -217,13 +201,7 @@ class SquareImages:
 def load_batches(
     images: SquareImages, batches: Sequence[Sequence[int]]
 ) -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-    """Pixels (B, 3, S, S) uint8 and positions (B,) int64 of each of the `batches` of positions.
-
-    Images that are not in memory are read by worker processes, which need shared memory or a pipe.
-
-    Raises:
-        OSError: The worker processes were killed or do not answer.
-    """
+    """Pixels (B, 3, S, S) uint8 and positions (B,) int64 of each of the `batches` of positions."""
     import torch
     from torch.utils.data import DataLoader
 
@@ -276,17 +254,8 @@ def work_left(
     """The key (`images_key`) to finish `folder` with; "" if that is done already.
 
     A finished stage is done again when its images changed, which is printed, or when one that was
-    replaced by grey has become readable.
-
-    Args:
-        what: The stage's name, for messages.
-        folder: The folder of its result.
-        settings: Fingerprint of everything that decides the result except the images.
-        store: The images.
-        paths: The images that it reads.
-
-    Raises:
-        ValueError: More than a few per cent of a sample of the images are missing.
+    replaced by grey has become readable. `settings` is the fingerprint of everything else that
+    decides the result; `what` names the stage in messages.
     """
     key, manifest = images_key(settings, store, paths), read_manifest(folder) or {}
     unreadable = manifest.get("unreadable_images", [])
@@ -327,11 +296,7 @@ def _check_present(what: str, store: ImageStore, paths: Sequence[str]) -> None:
 
 
 def check_readable(what: str, root: str | Path, unreadable: Collection[str], count: int) -> None:
-    """Refuse to go on when more than a few per cent of `count` images turned out unreadable.
-
-    Raises:
-        ValueError: Naming the first of them.
-    """
+    """Refuse (ValueError) more than a few per cent of unreadable images among `count`."""
     if _are_too_many(unreadable, count):
         raise ValueError(
             f"expected the {count:,} images of {what} in {root} to be readable, found at least "
@@ -348,9 +313,8 @@ def _are_too_many(lost: Collection[str], count: int) -> bool:
 def report_unreadable(unreadable: Collection[str]) -> None:
     """Print how many images were replaced by grey because they could not be read."""
     if unreadable:
-        count, first = len(unreadable), min(unreadable)
-        text = f"{count:,} images could not be read and were replaced by grey, first {first}"
-        print(text, flush=True)
+        text = "images could not be read and were replaced by grey, first"
+        print(f"{len(unreadable):,} {text} {min(unreadable)}", flush=True)
 
 
 def mark_stage_complete(

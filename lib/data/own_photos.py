@@ -1,9 +1,7 @@
 """Import photographs from folders named after their landmark into a new folder in GLDv2's layout.
 
-The command is `./run_all.sh import FOLDERS DATA_DIR`; every profile runs on the new folder. Ids are
-made from the files' contents, so the same photograph in two folders is noticed; nothing in the
-source is changed. Everything that is left out is listed with its reason, except hidden files and
-folders.
+Ids are made from the files' contents, so the same photograph in two folders is noticed. Everything
+that is left out is listed with its reason, except hidden files and folders.
 """
 
 import argparse
@@ -30,20 +28,12 @@ def import_photos(folders: str | Path, data_dir: str | Path) -> pd.DataFrame:
     """Write every readable image below `folders` into the new data folder `data_dir`.
 
     Each folder directly below is one landmark, with its subfolders and linked folders; landmark ids
-    count from 0 in the order of the names. All images count as clean, and no country is known.
-
-    Args:
-        folders: Holds a folder per landmark.
-        data_dir: Receives train.csv, train_clean.csv, train_label_to_category.csv and
-            train/a/b/c/ID.jpg; appears whole or not at all.
+    count from 0 in the order of the names. All images count as clean. `data_dir` appears whole or
+    not at all.
 
     Returns:
         One row per file, and per folder without a readable file: path, landmark, id ("" if it was
         left out), problem ("" if there is none).
-
-    Raises:
-        ValueError: There is no folder with a readable image, `data_dir` has something in it, or
-            another run imports into it.
     """
     folders, data_dir = Path(folders), Path(data_dir)
     if not folders.is_dir():
@@ -90,10 +80,9 @@ def _find(folders: Path) -> Iterator[tuple[Path, str, str]]:
             yield place, landmark, "the folder's name is no UTF-8"
         else:
             errors: list[OSError] = []
-            files = [
-                Path(f, name) for f, names in walk_files(place, errors.append) for name in names
-            ]
-            yield from ((path, landmark, "") for path in files)
+            walk = walk_files(place, errors.append)
+            files = [(Path(folder, name), landmark, "") for folder, names in walk for name in names]
+            yield from files
             for error in errors:
                 yield Path(error.filename), landmark, f"unreadable ({error.strerror})"
             if not files and not errors:
@@ -126,14 +115,13 @@ def _copy(path: Path, shown: str, target: Path, seen: dict[str, str]) -> tuple[s
 
 
 def _write_tables(copied: pd.DataFrame, target: Path) -> None:
-    numbers = {name: number for number, name in enumerate(sorted(copied["landmark"].unique()))}
-    landmark_id = copied["landmark"].map(numbers)
+    landmark_id, names = pd.factorize(copied["landmark"], sort=True)
     train = pd.DataFrame({"id": copied["id"], "url": "", "landmark_id": landmark_id})
     clean = train.groupby("landmark_id")["id"].agg(" ".join).rename("images").reset_index()
-    names = [(number, category_url(name)) for name, number in numbers.items()]
-    categories = pd.DataFrame(names, columns=["landmark_id", "category"])
+    categories = pd.DataFrame({"category": [category_url(name) for name in names]})
     write_csv(train, target / "train.csv")
     write_csv(clean, target / "train_clean.csv")
+    categories = categories.rename_axis("landmark_id").reset_index()
     write_csv(categories, target / "train_label_to_category.csv")
 
 

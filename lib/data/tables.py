@@ -1,8 +1,7 @@
 """Strict reading of CSV files: named columns, right types, no repeated key.
 
-`read_table` reads the tables of a dataset; `read_solution`, `read_submission` and `read_groups`
-read the files of scoring. Tables have millions of rows, so every check is vectorised; errors name
-the file and the first wrong row. Text stays text: "NA" is Namibia or a name, never a missing value.
+Tables have millions of rows, so every check is vectorised; errors name the file and the first wrong
+row. Text stays text: "NA" is Namibia or a name, never a missing value.
 """
 
 import re
@@ -24,14 +23,7 @@ _NO_LIST = r"[^0-9A-Za-z_\-\s]"  # a character of neither ids nor the spaces bet
 def read_table(path: Path, columns: Mapping[str, type], *, key: str | None = None) -> pd.DataFrame:
     """Read the given `columns` of a CSV file, in that order; further columns are ignored.
 
-    Args:
-        path: The file.
-        columns: Column name to `str` or `int`. A column called `id` must hold image ids.
-        key: A column whose values may not repeat.
-
-    Raises:
-        ValueError: The file is missing, empty or no CSV, lacks a column, has a whole number or an
-            image id that is none, or repeats a key.
+    A column called `id` must hold image ids; values of the column `key` may not repeat.
     """
     table = _read_columns(path, columns)
     if "id" in columns:
@@ -42,21 +34,13 @@ def read_table(path: Path, columns: Mapping[str, type], *, key: str | None = Non
 
 
 def check_image_ids(path: Path, table: pd.DataFrame) -> None:
-    """Refuse a table whose column `id` has something else than image ids.
-
-    Raises:
-        ValueError: Something is no image id.
-    """
+    """Refuse (ValueError) a table whose column `id` has something else than image ids."""
     wrong = ~table["id"].str.fullmatch(ID_PATTERN).astype(bool)
     _refuse(path, table, wrong, "id", "an image id such as 0123456789abcdef")
 
 
 def explode_ids(table: pd.DataFrame, keep: list[str], path: Path) -> pd.DataFrame:
-    """One row per image of a table whose column `images` has ids between spaces: id and `keep`.
-
-    Raises:
-        ValueError: An image is listed twice, or something is listed that is no image id.
-    """
+    """One row per image of a table whose column `images` has ids between spaces: id and `keep`."""
     _check_lists(path, table)
     lists = [text.split() for text in table["images"]]
     ids = pd.Series([i for ids in lists for i in ids], dtype=table["images"].dtype, name="id")
@@ -71,11 +55,7 @@ def explode_ids(table: pd.DataFrame, keep: list[str], path: Path) -> pd.DataFram
 
 
 def read_solution_table(path: str | Path) -> pd.DataFrame:
-    """Read a solution file: id, images (ids between spaces) and Usage of every query.
-
-    Raises:
-        ValueError: Columns, a usage or a row is not as in `retrieval_solution_v2.1.csv`.
-    """
+    """Read a solution file: id, images (ids between spaces) and Usage of every query."""
     table = _read_queries(path, "id", "images", "Usage")
     wrong = ~table["Usage"].isin(["Public", "Private", "Ignored"])
     _refuse(path, table, wrong, "Usage", "the usage Public, Private or Ignored")
@@ -87,15 +67,11 @@ def read_solution(path: str | Path) -> dict[str, dict[str, set[str]]]:
     """Read a solution file: usage (`Public`, `Private`) → query id → relevant gallery ids.
 
     `Ignored` rows are dropped. Both usages are always there.
-
-    Raises:
-        ValueError: As `read_solution_table`, or a query that counts has no relevant image.
     """
     table = read_solution_table(path)
     table = table[table["Usage"] != "Ignored"]
-    is_empty = table["images"].str.strip() == ""
     what = "relevant images for each query (mark others Ignored)"
-    _refuse(path, table, is_empty, "images", what)
+    _refuse(path, table, table["images"].str.strip() == "", "images", what)
     solution: dict[str, dict[str, set[str]]] = {"Public": {}, "Private": {}}
     for query, images, usage in zip(table["id"], table["images"], table["Usage"], strict=True):
         solution[usage][query] = set(images.split())
@@ -109,14 +85,7 @@ def read_ignored(path: str | Path) -> set[str]:
 
 
 def read_submission(path: str | Path) -> dict[str, list[str]]:
-    """Read a submission file: query id → ranked gallery ids, [] where the row has none.
-
-    Blank rows and spaces at the end of a row are tolerated.
-
-    Raises:
-        ValueError: The header is not `id,images`, a query occurs twice, or a row has anything but
-            ids between spaces: commas, endings such as .jpg, paths, a Python list.
-    """
+    """Read a submission file: query id → ranked gallery ids, [] where the row has none."""
     table = _read_queries(path, "id", "images")
     header = read_header(Path(path))
     if header != ["id", "images"]:
@@ -129,11 +98,7 @@ def read_submission(path: str | Path) -> dict[str, list[str]]:
 
 
 def read_groups(path: str | Path) -> dict[str, str]:
-    """Read a file with the columns `id,group`: query id → group, such as its continent.
-
-    Raises:
-        ValueError: A column is missing or a query occurs twice.
-    """
+    """Read a file with the columns `id,group`: query id → group, such as its continent."""
     table = _read_queries(path, "id", "group")
     return dict(zip(table["id"], table["group"].str.strip(), strict=True))
 
@@ -154,10 +119,14 @@ def _read_columns(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
         raise ValueError(f"{path} is missing, or no file: get it as data/README.md says.")
     _check_header(path, read_header(path), list(columns))
     numbers = [name for name, kind in columns.items() if kind is int]
+    types = {**dict.fromkeys(columns, str), **dict.fromkeys(numbers, "int64")}
+    # Of lists every column is read: pandas drops fields beyond the last that is asked for, so of
+    # ids between commas it would keep the first.
+    usecols = None if "images" in columns else list(columns)
     try:
-        table = _parse(path, {**dict.fromkeys(columns, str), **dict.fromkeys(numbers, "int64")})
+        table = _read_csv(path, usecols=usecols, dtype=types)[list(columns)]
     except (ValueError, OverflowError):
-        text = _parse(path, dict.fromkeys(columns, str))  # to say where the wrong number is
+        text = _read_csv(path, usecols=usecols, dtype=str)  # to say where the wrong number is
         for name in numbers:
             wrong = ~text[name].str.fullmatch(r"[0-9]{1,18}").astype(bool)
             _refuse(path, text, wrong, name, "a whole number from 0")
@@ -167,19 +136,8 @@ def _read_columns(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
     return table
 
 
-def _parse(path: Path, types: dict[str, Any]) -> pd.DataFrame:
-    # Of lists every column is read: pandas drops fields beyond the last that is asked for, so of
-    # ids between commas it would keep the first.
-    usecols = None if "images" in types else list(types)
-    return _read_csv(path, usecols=usecols, dtype=types)[list(types)]
-
-
 def read_header(path: Path) -> list[str]:
-    """The column names of a CSV file.
-
-    Raises:
-        ValueError: The file is empty or no CSV.
-    """
+    """The column names of a CSV file."""
     return _read_csv(path, header=None, nrows=1, dtype=str).iloc[0].tolist()
 
 
@@ -243,29 +201,17 @@ def _refuse(
 
 
 def category_name(url: str) -> str:
-    """The name of a landmark as Wikimedia Commons writes it, from its category address.
-
-    >>> category_name("http://commons.wikimedia.org/wiki/Category:Marb%C3%A4cks_kyrka,_Sweden")
-    'Marbäcks_kyrka,_Sweden'
-    """
+    """The name of a landmark as Wikimedia Commons writes it, from its category address."""
     return unquote(url.rpartition("/Category:")[2]).replace(" ", "_")
 
 
 def category_url(name: str) -> str:
-    """The Wikimedia Commons address of a landmark's category, as GLDv2's tables have it.
-
-    >>> category_url("Växsjö kyrka, Småland").rpartition("/")[2]
-    'Category:V%C3%A4xsj%C3%B6_kyrka,_Sm%C3%A5land'
-    """
+    """The Wikimedia Commons address of a landmark's category, as GLDv2's tables have it."""
     address = "http://commons.wikimedia.org/wiki/Category:"
     return address + quote(name.replace(" ", "_"), safe=",'()")
 
 
 def first_of(values: Iterable[Any], most: int = 3) -> str:
-    """The first few values, for a sentence about many.
-
-    >>> first_of([4, 5, 6, 7])
-    '4, 5, 6 ...'
-    """
+    """The first few values, for a sentence about many: "4, 5, 6 ..."."""
     first = [str(value) for value in islice(values, most + 1)]
     return ", ".join(first[:most]) + (" ..." if len(first) > most else "")

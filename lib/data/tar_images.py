@@ -1,10 +1,8 @@
 """Find the bytes of an image: in a file SPLIT/a/b/c/ID.jpg, or inside SPLIT/images_NNN.tar.
 
-GLDv2 comes in 620 tar archives with 5 million images, which are read where they are: each split's
-headers are walked once, ids and offsets are kept sorted in a few arrays, and an image is one binary
-search and one read. The arrays are memory-mapped, so worker processes share them, and no file stays
-open, so forks and threads cannot disturb each other. `tarfile` only decodes headers: by itself it
-ends silently at the first damaged one.
+The headers of GLDv2's 620 archives are walked once; then an image is one binary search and one
+read. The index is memory-mapped, so worker processes share it, and no file stays open across forks
+and threads. `tarfile` only decodes headers: it ends silently at the first damaged one.
 """
 
 import contextlib
@@ -21,16 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.artifacts import (
-    MANIFEST,
-    atomic_path,
-    fingerprint,
-    is_done,
-    locked,
-    mark_complete,
-    progress,
-    read_json,
-)
+from lib import artifacts
 from lib.data.tables import ID_PATTERN, first_of
 
 SPLITS = ("train", "index", "test")
@@ -56,12 +45,7 @@ def evenly_spread(count: int, most: int) -> np.ndarray:
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of an image file.
-
-    Raises:
-        OSError: It is missing, larger than `MOST_BYTES`, or a folder, pipe or device, of which
-            reading might never end.
-    """
+    """The bytes of an image file; OSError for pipes and devices, whose reading may never end."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise OSError(f"{path} is no regular file")
@@ -101,38 +85,33 @@ class TarIndex:
 
 
 class ImageStore:
-    """The images of a dataset folder, as bytes."""
+    """The images of a dataset folder, as bytes.
+
+    The index of packed splits is kept in the folder `cache`, beside the archives when None; where
+    that is not writable, in memory.
+    """
 
     def __init__(self, root: str | Path, *, cache: str | Path | None = None) -> None:
-        """Open a folder without reading anything yet.
-
-        Args:
-            root: The folder that has `train`, `index` and `test`, or any folder of images.
-            cache: Where the index of packed splits is kept; beside the archives when None. If
-                that is not writable, the index lives in memory only.
-        """
         self.root = Path(root)
         self.cache = None if cache is None else Path(cache)
         self._is_packed: dict[str, bool] = {}
         self._indexes: dict[str, TarIndex] = {}
 
     def read(self, path: str | Path) -> bytes:
-        """The bytes of the image at `path`, relative to the root or absolute.
-
-        Raises:
-            OSError: Neither a file nor an archive has it, or as `read_file`.
-        """
+        """The bytes of the image at `path`, relative to the root or absolute (else OSError)."""
         path = Path(path)
         split = "".join(path.parts[:1])
         data = self._index(split).read(path.stem) if self.is_packed(split) else None
         return read_file(self.root / path) if data is None else data
 
     def is_packed(self, split: str) -> bool:
-        """Whether a split is still in its archives; unpacked files beside them win."""
+        """Whether a split is in archives, without the one-letter folders of unpacked images."""
         if split not in self._is_packed:
             folder = self.root / split
-            is_split = split in SPLITS and folder.is_dir() and not _has_unpacked_images(folder)
-            self._is_packed[split] = is_split and bool(_archives(folder))
+            is_split = split in SPLITS and folder.is_dir()
+            within = folder.iterdir() if is_split else ()
+            is_unpacked = any(len(path.name) == 1 and path.is_dir() for path in within)
+            self._is_packed[split] = is_split and not is_unpacked and bool(_archives(folder))
         return self._is_packed[split]
 
     def prepare(self, paths: Sequence[str]) -> None:
@@ -152,26 +131,17 @@ class ImageStore:
         return absent
 
     def state(self, paths: Sequence[str]) -> str:
-        """A digest of what lies at `paths`, which changes when images come, go or change.
-
-        It is made of path, size and modification time of at most 20,000 unpacked images, evenly
-        spread over `paths`, and of every archive of packed splits. No image is read.
-        """
+        """A digest of path, size and time of a sample of `paths`, and of all archives they use."""
         stamps = []
         chosen = [paths[i] for i in evenly_spread(len(paths), _SAMPLE)]
         for split, part in _by_split(chosen).items():
             if self.is_packed(split):
                 part = [f"{split}/{path.name}" for path in _archives(self.root / split)]
             stamps += [(path, *_stamp(self.root / path)) for path in part]
-        return fingerprint(stamps)
+        return artifacts.fingerprint(stamps)
 
     def ids(self, split: str, warn: Callable[[str], None] = warnings.warn) -> list[str]:
-        """All ids that a split has an image for, sorted; reads folders or the index, no image.
-
-        `warn` receives a sentence with the number of other files: those that are no regular file
-        SPLIT/a/b/c/ID.jpg with an id that begins with abc, and copies or companions of such a file
-        (ID_thumb.jpg).
-        """
+        """All ids that a split has an image for, sorted; `warn` receives a note on other files."""
         if self.is_packed(split):
             return [image_id.decode() for image_id in self._index(split).ids]
         return _ids_of_files(self.root / split, warn)
@@ -184,7 +154,6 @@ class ImageStore:
 
 
 def _by_split(paths: Sequence[str]) -> dict[str, list[str]]:
-    """The paths of each split, in their order."""
     parts = defaultdict(list)
     for path in paths:
         parts[path.split("/", 1)[0]].append(path)
@@ -204,19 +173,12 @@ def _archives(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("images_*.tar") if path.is_file())
 
 
-def _has_unpacked_images(folder: Path) -> bool:
-    """Whether a split has the one-letter folders of unpacked images."""
-    with os.scandir(folder) as entries:
-        return any(len(entry.name) == 1 and entry.is_dir() for entry in entries)
-
-
 def walk_files(
     folder: Path, onerror: Callable[[OSError], None] | None = None
 ) -> Iterator[tuple[str, list[str]]]:
     """Each folder from `folder` down, hidden ones left out, and its files' names, sorted.
 
-    Linked folders are followed, but no folder is visited twice and none above `folder` at all, or
-    links in a circle would never end. `onerror` receives the errors of unreadable folders.
+    Linked folders are followed, but never twice or to a folder above `folder`, as circles are.
     """
     above = [parent for path in (folder.absolute(), folder.resolve()) for parent in path.parents]
     seen = set(map(os.path.realpath, above))
@@ -267,10 +229,8 @@ def _regular_files(folder: str) -> set[str]:
 
 
 def _is_companion(stem: str, stems: set[str]) -> bool:
-    """Whether a name is that of another image with an addition: ID_thumb, ID-copy, ID_1.
-
-    Any addition counts to GLDv2's own ids; to others, which people choose, only what tools add.
-    """
+    """Whether a name is that of another image with an addition: ID_thumb, ID-copy, ID_1."""
+    # Any addition counts to GLDv2's own ids; to others, which people choose, only what tools add.
     patterns = ("([0-9a-f]{16})[_-].*", f"(.+)[_-]{_ADDITIONS}")
     matches = [re.fullmatch(pattern, stem) for pattern in patterns]
     return any(match and match[1] in stems for match in matches)
@@ -279,9 +239,8 @@ def _is_companion(stem: str, stems: set[str]) -> bool:
 def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
     """The index of all `images_*.tar` in a folder: from its cache, or built and cached.
 
-    An archive that is cut short, damaged or no archive at all gives what it has, and a warning:
-    one failed download of 620 should not stop a night of work. A cache that is damaged, or was
-    made for archives of other names, sizes or times, is replaced.
+    An archive that is cut short, damaged or no archive at all gives what it has, and a warning. A
+    cache that is damaged, or of archives of other names, sizes or times, is replaced.
     """
     archives = _archives(folder)
     odd = sorted(path.name for path in folder.glob("images_*.tar") if not path.is_file())
@@ -292,13 +251,13 @@ def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
             stacklevel=2,
         )
     cache = folder / "tar_index" if cache is None else cache
-    key = fingerprint([[path.name, *_stamp(path)] for path in archives])
-    with locked(cache):
-        index = _load_index(archives, cache) if is_done(cache, key) else None
+    key = artifacts.fingerprint([[path.name, *_stamp(path)] for path in archives])
+    with artifacts.locked(cache):
+        index = _load_index(archives, cache) if artifacts.is_done(cache, key) else None
         if index is None:
             index = _build_index(archives)
-            # A read-only dataset folder: the index stays in memory.
-            with contextlib.suppress(OSError):
+            # Where nothing can be written, or a file is in the way, the index stays in memory.
+            with contextlib.suppress(OSError, ValueError):
                 _save_index(index, cache, key)
                 index = _load_index(archives, cache) or index
     for note in index.notes:
@@ -307,22 +266,23 @@ def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
 
 
 def _save_index(index: TarIndex, cache: Path, key: str) -> None:
-    with atomic_path(cache) as temporary:
+    with artifacts.atomic_path(cache) as temporary:
         temporary.mkdir()
         for name in _ARRAYS:
             np.save(temporary / f"{name}.npy", getattr(index, name))
         files = [f"{name}.npy" for name in _ARRAYS]
-        mark_complete(temporary, key, files=files, images=len(index.ids), notes=index.notes)
+        artifacts.mark_complete(
+            temporary, key, files=files, images=len(index.ids), notes=index.notes
+        )
 
 
 def _load_index(archives: list[Path], cache: Path) -> TarIndex | None:
-    """The index in a cache; None where its files are damaged."""
     try:
         # Plain arrays over the mapped files: element access on np.memmap itself is slow.
         arrays = {
             name: np.asarray(np.load(cache / f"{name}.npy", mmap_mode="r")) for name in _ARRAYS
         }
-        notes = tuple(map(str, read_json(cache / MANIFEST)["notes"]))
+        notes = tuple(map(str, artifacts.read_json(cache / artifacts.MANIFEST)["notes"]))
     except Exception:  # NumPy raises nearly anything on a damaged header, tokenize.TokenError too
         return None
     kinds = {name: values.dtype.kind for name, values in arrays.items()}
@@ -335,31 +295,24 @@ def _load_index(archives: list[Path], cache: Path) -> TarIndex | None:
 def _build_index(archives: list[Path]) -> TarIndex:
     with ThreadPoolExecutor(8) as threads:
         what = f"indexing {archives[0].parent.name} archives"
-        parts = list(progress(threads.map(_walk, archives), what, len(archives)))
-    notes = [note for part in parts for note in part[3]]
-    ids = np.concatenate([part[0] for part in parts])
-    order = np.argsort(ids, kind="stable")
-    is_first = np.append(True, ids[order][1:] != ids[order][:-1])[: len(order)]
-    repeated = np.unique(ids[order][~is_first])
+        parts = list(artifacts.progress(threads.map(_walk, archives), what, len(archives)))
+    notes = [note for _, notes in parts for note in notes]
+    members = np.concatenate([found for found, _ in parts])
+    ids, first, counts = np.unique(members["id"], return_index=True, return_counts=True)
+    repeated = ids[counts > 1]
     if len(repeated):
         notes.append(
             f"{len(repeated):,} images are more than once in the archives of {archives[0].parent}, "
             f"and the first is used: {first_of(name.decode() for name in repeated)}."
         )
-    order = order[is_first]
-    counts = [len(part[0]) for part in parts]
-    return TarIndex(
-        tuple(archives),
-        ids=ids[order],
-        archive=np.repeat(np.arange(len(parts), dtype=np.uint16), counts)[order],
-        offset=np.concatenate([part[1] for part in parts])[order],
-        size=np.concatenate([part[2] for part in parts])[order],
-        notes=tuple(notes),
-    )
+    lengths = [len(found) for found, _ in parts]
+    archive = np.repeat(np.arange(len(parts), dtype=np.uint16), lengths)[first]
+    offset, size = members["offset"][first], members["size"][first]
+    return TarIndex(tuple(archives), ids, archive, offset, size, tuple(notes))
 
 
-def _walk(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """Ids, offsets and sizes of the whole images in one archive, and notes on its oddities."""
+def _walk(path: Path) -> tuple[np.ndarray, list[str]]:
+    """Id, offset and size of each whole image in one archive, and notes on its oddities."""
     rows: list[tuple[str, int, int]] = []
     others: list[str] = []
     is_damaged = False
@@ -391,13 +344,8 @@ def _walk(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
             f"{len(others):,} members of {path} are left out, because they are no image file "
             f"called by an id: {first_of(others)}."
         )
-    ids, offsets, sizes = zip(*rows, strict=True) if rows else ((), (), ())
-    return (
-        np.array(ids, dtype=np.bytes_ if rows else "S1"),
-        np.array(offsets, dtype=np.int64),
-        np.array(sizes, dtype=np.int64),
-        notes,
-    )
+    width = max((len(row[0]) for row in rows), default=1)
+    return np.array(rows, dtype=[("id", f"S{width}"), ("offset", "i8"), ("size", "i8")]), notes
 
 
 def _members(descriptor: int) -> Iterator[tarfile.TarInfo | None]:
@@ -417,7 +365,6 @@ def _members(descriptor: int) -> Iterator[tarfile.TarInfo | None]:
         after = _next_header(descriptor, start, length)
         if last is not None and (after is None or after >= place):
             yield last
-            last = None
         if is_end and after is None:
             return
         yield None
@@ -472,7 +419,7 @@ def _member_at(descriptor: int, place: int, length: int) -> tuple[tarfile.TarInf
 
 
 def _pax_records(text: bytes) -> dict[bytes, bytes]:
-    """The records "LENGTH KEY=VALUE" of an extended header, as far as they are sound."""
+    """The sound records "LENGTH KEY=VALUE" of an extended header."""
     records, place = {}, 0
     while found := re.compile(rb"([0-9]{1,9}) ([^=]+)=").match(text, place):
         end = place + int(found[1])

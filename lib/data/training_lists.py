@@ -1,9 +1,9 @@
 """The training lists of both papers, with nested class ids (GLR21 section 2.1, GLR20 section 2.1).
 
-Clean landmarks are classes 0.. in the row order of train_clean.csv, the other landmarks follow in
-order of first appearance in train.csv. The classes of a smaller list are therefore the first ones
-of a larger list, and a head grows by copying its first rows. GLR20 = 3rd place, Google Landmark
-Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
+Clean landmarks are classes 0.. in the row order of train_clean.csv, the others follow as they
+appear in train.csv, so a head grows to a larger list by copying its first rows. GLR20 = 3rd
+place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval
+2021 (Zhang et al.).
 """
 
 from pathlib import Path
@@ -36,18 +36,8 @@ def training_list(
     - `full+index`: `all` without queries (GLR21's references); `full` where the index has no labels
     - `cluster`: what cleaning wrote, with its clusters as classes (GLR20)
 
-    Args:
-        dataset: From `read`.
-        name: One of `NAMES`.
-        clusters: The file of `cluster`, with the columns cluster_id, landmark_id and images.
-        without: Leave out the landmarks that this evaluation holds out.
-
-    Returns:
-        Columns id, landmark_id, label, is_clean, country, continent, path. `attrs` has the list's
-        name and whether it is `leaked`.
-
-    Raises:
-        ValueError: The name is unknown, or a file that the list needs is missing or does not fit.
+    Landmarks that the evaluation `without` holds out are left out. Returned are the columns id,
+    landmark_id, label, is_clean, country, continent, path; `clusters` is the file of `cluster`.
     """
     if name not in NAMES:
         raise ValueError(f"There is no training list {name!r}: choose one of {', '.join(NAMES)}.")
@@ -58,24 +48,23 @@ def training_list(
         images = images[images["is_clean"]]
     elif name == "c2x":
         images = images[images["landmark_id"].isin(dataset.clean_landmarks)]
-    elif name == "all":
-        if dataset.solution is None or not _has_categories(dataset):
+    elif name in ("all", "full+index"):
+        has_categories = (dataset.index["category"] != "").any()
+        if name == "all" and (dataset.solution is None or not has_categories):
             raise ValueError(
-                f"The list 'all' needs index.csv, index_image_to_landmark.csv, both "
+                "The list 'all' needs index.csv, index_image_to_landmark.csv, both "
                 f"label_to_category.csv and the retrieval solution in {dataset.root}: download "
                 "them as data/README.md says, or take 'full'."
             )
-        index = _labelled_index(dataset, images)
-        parts = ("index", index), ("test", _labelled_queries(dataset, index))
-        images = pd.concat([images, *(_tagged(*part, images) for part in parts)])
-    elif name == "full+index" and _has_categories(dataset):
-        index = _labelled_index(dataset, images)
-        images = pd.concat([images, _tagged("index", index, images)])
+        if has_categories:
+            index = _labelled_index(dataset, images)
+            parts = [images, _tagged("index", index, images)]
+            if name == "all":
+                parts.append(_tagged("test", _labelled_queries(dataset, index), images))
+            images = pd.concat(parts)
     elif clusters is not None:
         images = _clustered(dataset, images, Path(clusters))
-    images = images.reset_index(drop=True)
-    images.attrs = {"list": name, "leaked": name == "all"}
-    return images
+    return images.reset_index(drop=True)
 
 
 def is_leaked(images: pd.DataFrame, evaluation: Evaluation) -> bool:
@@ -85,11 +74,7 @@ def is_leaked(images: pd.DataFrame, evaluation: Evaluation) -> bool:
 
 
 def refuse_leak(images: pd.DataFrame, evaluation: Evaluation, *, allow: bool = False) -> bool:
-    """Refuse to validate a model on images it was trained on; returns `is_leaked`.
-
-    Raises:
-        ValueError: The list leaks and `allow` is false.
-    """
+    """Refuse (ValueError) to validate on images trained on unless `allow`; returns `is_leaked`."""
     leaked = is_leaked(images, evaluation)
     if leaked and not allow:
         raise ValueError(
@@ -120,10 +105,6 @@ def _full(dataset: Dataset, held_out: set[int]) -> pd.DataFrame:
             "path": image_paths("train", train["id"]),
         }
     )
-
-
-def _has_categories(dataset: Dataset) -> bool:
-    return bool((dataset.index["category"] != "").any())
 
 
 def _labelled_index(dataset: Dataset, train_images: pd.DataFrame) -> pd.DataFrame:

@@ -1,8 +1,7 @@
 """Backbones from timm, and the two changes that GLR21 makes to ResNet-like ones.
 
-*Last stride 1*: the fourth stage keeps the resolution of the third, so the feature map has twice
-the sides. *IBN-a* (Pan et al., 2018): in the first three stages, half the channels of each
-bottleneck's first norm are normalised per image, which drops colour and style.
+*Last stride 1*: the fourth stage keeps the resolution of the third. *IBN-a* (Pan et al., 2018): in
+the first three stages, half the channels of each bottleneck's first norm are normalised per image.
 GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
@@ -37,14 +36,9 @@ IBN_NET_FILES = {
 def build_backbone(
     name: str, options: Mapping[str, Any], *, is_pretrained: bool = False
 ) -> nn.Module:
-    """Create the timm network `name` without pooling and classifier.
+    """Create the timm network `name` without pooling and classifier; it has `map_channels`.
 
-    Its attribute `map_channels` is the number of channels of its feature map.
-
-    Args:
-        name: Any timm name.
-        options: For `timm.create_model`, except `last_stride: 1` and `ibn: True`.
-        is_pretrained: Whether timm fetches its weights.
+    `options` are those of `timm.create_model`, and `last_stride: 1` and `ibn: True`.
 
     Raises:
         ValueError: Unknown name, weights out of reach, an option that the network does not take, or
@@ -64,8 +58,13 @@ def build_backbone(
     if last_stride == 1 and is_resnest:
         options["output_stride"] = 16  # with dilation 2 in the fourth stage, as GLR21 has it
     backbone = _create(name, options, is_pretrained)
-    if last_stride == 1:
-        (pool_as_resnest if is_resnest else keep_last_resolution)(backbone)
+    if last_stride == 1 and is_resnest:
+        # As in the original, the first block pools 3×3 before its last convolution, and not its
+        # shortcut; dilated, timm does not pool the former and pools the latter 2×2.
+        backbone.layer4[0].avd_last = nn.AvgPool2d(3, stride=1, padding=1)
+        backbone.layer4[0].downsample[0] = nn.Identity()
+    elif last_stride == 1:
+        keep_last_resolution(backbone)
     if has_ibn:
         add_ibn(backbone)
     backbone.map_channels = _map_channels(_call(name, options), backbone)
@@ -156,11 +155,7 @@ def try_backbone(backbone: nn.Module, size: int) -> tuple[int, ...]:
 
 
 def fetch_ibn_net(name: str) -> dict[str, torch.Tensor]:
-    """The official ImageNet weights of the timm network `name` with IBN-a, in timm's names.
-
-    Raises:
-        ValueError: There are none, or they cannot be fetched.
-    """
+    """The official ImageNet weights of the timm network `name` with IBN-a, in timm's names."""
     if name not in IBN_NET_FILES:
         raise ValueError(
             f"expected one of {', '.join(IBN_NET_FILES)} for pretrained weights with IBN, found "
@@ -184,11 +179,7 @@ def _out_of_reach(what: str, error: Exception) -> ValueError:
 
 
 def keep_last_resolution(backbone: nn.Module) -> None:
-    """Give the fourth stage of a ResNet-like backbone stride 1, without dilation, in place (GLR21).
-
-    Raises:
-        ValueError: The backbone has no stage `layer4`, or nothing in it has stride 2.
-    """
+    """Give the fourth stage of a ResNet-like backbone stride 1, without dilation (GLR21)."""
     found = 0
     for parent in list(getattr(backbone, "layer4", nn.Sequential()).modules()):
         for name, child in list(parent.named_children()):
@@ -205,23 +196,8 @@ def keep_last_resolution(backbone: nn.Module) -> None:
         )
 
 
-def pool_as_resnest(backbone: nn.Module) -> None:
-    """Let a dilated ResNeSt's fourth stage begin as the original does (GLR21), in place.
-
-    Its first block pools 3×3 before its last convolution, as with stride 2, and not its shortcut;
-    timm does not pool the former and pools the latter 2×2.
-    """
-    block = backbone.layer4[0]
-    block.avd_last = nn.AvgPool2d(3, stride=1, padding=1)
-    block.downsample[0] = nn.Identity()
-
-
 class IBN(nn.Module):
-    """InstanceNorm for the first half of the channels, BatchNorm for the rest.
-
-    It starts from the values of the norm that it replaces; its names are those of the official
-    checkpoints.
-    """
+    """InstanceNorm for half the channels, BatchNorm for the rest; names of the official files."""
 
     def __init__(self, batch_norm: nn.BatchNorm2d) -> None:
         super().__init__()
@@ -234,17 +210,12 @@ class IBN(nn.Module):
         self.BN.load_state_dict({k: v[self.half :] if v.ndim else v for k, v in state.items()})
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Normalise (B, C, H, W)."""
         by_image, by_batch = features[:, : self.half], features[:, self.half :]
         return torch.cat([self.IN(by_image), self.BN(by_batch)], dim=1)
 
 
 def add_ibn(backbone: nn.Module) -> None:
-    """Put IBN-a into the bottlenecks of stages 1 to 3 of a ResNet-like backbone, in place.
-
-    Raises:
-        ValueError: The backbone has no such bottlenecks.
-    """
+    """Put IBN-a into the bottlenecks of stages 1 to 3 of a ResNet-like backbone, in place."""
     stages = [getattr(backbone, f"layer{stage}", ()) for stage in (1, 2, 3)]
     blocks = [block for stage in stages for block in stage if hasattr(block, "conv3")]
     if not blocks or not all(isinstance(block.bn1, nn.BatchNorm2d) for block in blocks):
@@ -257,21 +228,15 @@ def add_ibn(backbone: nn.Module) -> None:
 
 
 def from_ibn_net(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Translate the names of an official IBN-Net checkpoint into timm's.
-
-    Only squeeze-and-excitation differs: its two linear layers are 1×1 convolutions with biases in
-    timm; the biases are 0 where the file has none.
-    """
+    """Translate an official IBN-Net checkpoint to timm, whose SE layers are 1×1 convolutions."""
     renamed: dict[str, torch.Tensor] = {}
     for name, value in weights.items():
         layer = re.fullmatch(r"(.*\.se\.fc)\.([02])\.(weight|bias)", name)
-        if layer is None or value.ndim != (2 if layer[3] == "weight" else 1):
-            renamed[name] = value
-            continue
-        start = layer[1] + ("1" if layer[2] == "0" else "2")
-        if layer[3] == "weight":
-            renamed[f"{start}.weight"] = value[:, :, None, None]
-            renamed.setdefault(f"{start}.bias", torch.zeros(len(value)))
-        else:
-            renamed[f"{start}.bias"] = value
+        if layer and value.ndim == (2 if layer[3] == "weight" else 1):
+            start = layer[1] + ("1" if layer[2] == "0" else "2")
+            name = f"{start}.{layer[3]}"
+            if layer[3] == "weight":
+                renamed.setdefault(f"{start}.bias", torch.zeros(len(value)))
+                value = value[:, :, None, None]
+        renamed[name] = value
     return renamed

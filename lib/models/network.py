@@ -1,8 +1,6 @@
 """The embedding network of both systems: backbone, pooling, reduction to 512, BatchNorm.
 
-GLR20 §2.2: global average pooling, a 1×1 convolution to 512, BatchNorm, and L2 normalisation at
-test time. GLR21: the same with GeM pooling (p = 3) and a linear layer, which is the same.
-Losses receive the output of BatchNorm. Any timm network with a feature map can be the backbone.
+GLR20 §2.2: global average pooling; GLR21: GeM (p = 3). Losses receive the output of BatchNorm.
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
 Retrieval 2021 (Zhang et al.).
 """
@@ -39,11 +37,7 @@ def normalise(
 
 
 class GeM(nn.Module):
-    """Generalised-mean pooling: (B, C, H, W) → (B, C, 1, 1), `mean(x^p)^(1/p)`.
-
-    p = 1 is average pooling of the positive part, and large p tends to max pooling. GLR21 keeps
-    p = 3 fixed.
-    """
+    """Generalised-mean pooling: (B, C, H, W) → (B, C, 1, 1), `mean(x^p)^(1/p)`; GLR21: p = 3."""
 
     def __init__(self, p: float = 3.0, *, is_trained: bool = False, eps: float = 1e-6) -> None:
         super().__init__()
@@ -52,7 +46,7 @@ class GeM(nn.Module):
         self.eps = eps
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Pool in float32, because the cube of a half-precision activation overflows."""
+        # In float32, because the cube of a half-precision activation overflows.
         with torch.autocast(features.device.type, enabled=False):
             powers = features.float().clamp(min=self.eps).pow(self.p)
             return powers.mean(dim=(2, 3), keepdim=True).pow(1.0 / self.p)
@@ -61,11 +55,8 @@ class GeM(nn.Module):
 class EmbeddingNetwork(nn.Module):
     """Normalised images (B, 3, H, W) → raw embeddings (B, D), the output of the last BatchNorm.
 
-    Attributes:
-        config: The `ModelConfig` that builds this network again.
-        mean, std: Per-channel values in [0, 1] that images are normalised with: the
-            configuration's, else those that the backbone was trained with.
-        weight_report: Which weights of a file fitted the backbone; None without a file.
+    `mean` and `std`, in [0, 1], are the configuration's, else those of the backbone's training;
+    `weight_report` tells which weights of a file fitted the backbone.
     """
 
     def __init__(self, backbone: nn.Module, config: ModelConfig) -> None:
@@ -75,16 +66,9 @@ class EmbeddingNetwork(nn.Module):
         self.mean: tuple[float, ...] = config.mean or tuple(backbone.pretrained_cfg["mean"])
         self.std: tuple[float, ...] = config.std or tuple(backbone.pretrained_cfg["std"])
         self.backbone = backbone
-        if config.pooling not in ("gap", "gem"):
-            raise ValueError(
-                f"expected pooling 'gap' or 'gem', found {config.pooling!r}; correct it"
-            )
-        is_gem = config.pooling == "gem"
         gem = GeM(config.gem_p, is_trained=config.gem_trained)
-        self.pool = gem if is_gem else nn.AdaptiveAvgPool2d(1)
-        self.reduce = nn.Conv2d(
-            backbone.map_channels, config.embedding_dim, kernel_size=1, bias=False
-        )
+        self.pool = gem if config.pooling == "gem" else nn.AdaptiveAvgPool2d(1)
+        self.reduce = nn.Conv2d(backbone.map_channels, config.embedding_dim, 1, bias=False)
         nn.init.xavier_uniform_(self.reduce.weight)
         self.norm = nn.BatchNorm1d(config.embedding_dim)
         self.norm.bias.requires_grad_(False)
@@ -94,11 +78,7 @@ class EmbeddingNetwork(nn.Module):
         return self.norm(self.reduce(self.pool(self.backbone(images))).flatten(1))
 
     def check_size(self, size: int) -> None:
-        """Refuse images that are too small for the backbone.
-
-        Raises:
-            ValueError: The backbone cannot reduce so few pixels.
-        """
+        """Refuse (ValueError) images that are too small for the backbone."""
         try:
             if size < PROBE:  # `build_backbone` has tried PROBE pixels
                 try_backbone(self.backbone, size)
@@ -118,10 +98,7 @@ def build_model(config: ModelConfig) -> EmbeddingNetwork:
 
     `weights` is "" (random), "pretrained" (fetched by timm; with IBN the official ones) or the path
     of a local file. `backbone_options` are those of `build_backbone`, for example
-    `{"pad_type": "same"}` or `{"ibn": True, "last_stride": 1}`.
-
-    Raises:
-        ValueError: Unknown backbone or pooling, weights out of reach, or a file that fits nowhere.
+    `{"ibn": True, "last_stride": 1}`.
     """
     is_pretrained = config.weights == "pretrained"
     has_ibn = bool(config.backbone_options.get("ibn"))
@@ -160,11 +137,7 @@ def save(
 
 
 def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
-    """Read what `save` wrote and build the network again, in evaluation mode.
-
-    Raises:
-        ValueError: The file is missing or was not written by `save`.
-    """
+    """Read what `save` wrote and build the network again, in evaluation mode."""
     tensors, notes = read_file(path)
     if "config" not in notes:
         raise ValueError(
@@ -172,7 +145,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
             f"{path}; name the file in `weights` of a ModelConfig instead"
         )
     try:
-        config, facts = _config(json.loads(notes["config"])), json.loads(notes["facts"])
+        settings = json.loads(notes["config"], object_hook=_with_tuples)
+        config, facts = ModelConfig(**settings), json.loads(notes["facts"])
         model = build_model(dataclasses.replace(config, weights=""))
         model.load_state_dict(_under("model.", tensors))
     except (KeyError, TypeError, AttributeError, RuntimeError, ValueError) as error:
@@ -185,12 +159,8 @@ def load(path: str | Path, *, device: str | torch.device = "cpu") -> Checkpoint:
     return Checkpoint(model.to(device).eval(), _under("head.", tensors), facts)
 
 
-def _config(settings: dict[str, Any]) -> ModelConfig:
-    def with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:  # JSON has made lists of them
-        return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-
-    options = with_tuples(settings["backbone_options"])
-    return ModelConfig(**with_tuples(settings | {"backbone_options": options}))
+def _with_tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

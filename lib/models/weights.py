@@ -1,11 +1,7 @@
 """Weight files: reading them, fitting them to a network, and reporting what fitted.
 
-Pretrained networks come inside `state_dict` or `model_ema`, with names prefixed by `module.` or
-`model.backbone.`, and with a classifier that is not needed. `read_weights` finds the tensors in any
-such file without executing a pickle; `load_weights` finds the prefix under which most names fit and
-returns a `WeightReport`. Unlike timm's `load_state_dict` it goes by a file's content, not by its
-name, and refuses a file of which less than half fits: training would silently start from random
-weights.
+No pickle is executed, and names fit under any prefix (`module.`, `model.backbone.`). A file that
+hardly fits is refused: training would silently start from random weights.
 """
 
 import argparse
@@ -44,24 +40,12 @@ _OTHER_FILES = {
 
 @dataclass(frozen=True)
 class WeightReport:
-    """Which weights of a file reached the network, by the network's names (else the file's).
-
-    Attributes:
-        matched: Loaded.
-        missing: Absent from the file: still at their initial values.
-        unexpected: In the file, unknown to the network: ignored.
-        wrong_shape: Known to both with different shapes: still at their initial values.
-    """
+    """Which weights of a file reached the network, by the network's names (else the file's)."""
 
     matched: tuple[str, ...]
-    missing: tuple[str, ...]
-    unexpected: tuple[str, ...]
+    missing: tuple[str, ...]  # from the file
+    unexpected: tuple[str, ...]  # in the file
     wrong_shape: tuple[str, ...]
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether every weight of the network came from the file."""
-        return not self.missing and not self.wrong_shape
 
     def __str__(self) -> str:
         """One line for a log: counts, and the first names of what did not fit."""
@@ -78,9 +62,6 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
     Of several networks in one file the largest is taken, and of two of one size the averaged one
     (`model_ema` before `model`), as timm does.
-
-    Raises:
-        ValueError: As `read_file`, or there are no named tensors.
     """
     content, _ = read_file(path)
     found = _largest(content)
@@ -93,12 +74,7 @@ def read_weights(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def read_file(path: str | Path) -> tuple[Any, dict[str, str]]:
-    """The content of a safetensors or torch file, and the metadata of a safetensors file.
-
-    Raises:
-        ValueError: There is no such file, it is another kind of file, or its pickle needs more than
-            tensors and plain values.
-    """
+    """The content of a safetensors or torch file, and the metadata of a safetensors file."""
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"expected a weight file at {path}, found none; check `weights`")
@@ -151,16 +127,13 @@ def _why_unreadable(path: Path, error: Exception) -> str:
 
 
 def _plain_values() -> list[Any]:
-    """Classes without side effects that training scripts save beside the weights.
-
-    Under their old names too: NumPy 2 and Python 3.13 moved some.
-    """
+    """Harmless classes that training scripts save beside the weights, under old names too."""
     arrays = (np._core.multiarray.scalar, np._core.multiarray._reconstruct)
     paths = ((pathlib.PurePosixPath, "PosixPath"), (pathlib.PureWindowsPath, "WindowsPath"))
     cores, path_modules = ("core", "_core"), ("pathlib", "pathlib._local")
     return [
         *(argparse.Namespace, types.SimpleNamespace, frozenset),
-        (_new_dict, "collections.defaultdict"),
+        (lambda *_: {}, "collections.defaultdict"),  # torch does not fill a defaultdict
         *(datetime.datetime, datetime.date, datetime.timedelta, torch.torch_version.TorchVersion),
         *(np.ndarray, np.dtype, *(getattr(np.dtypes, name) for name in np.dtypes.__all__)),
         *(bool, int, float, str, bytes, list, dict, tuple, slice, range),
@@ -168,11 +141,6 @@ def _plain_values() -> list[Any]:
         *((kind, f"{module}.{name}") for kind, name in paths for module in path_modules),
         *((kind, f"{module}.{kind.__name__}") for kind, _ in paths for module in path_modules),
     ]
-
-
-def _new_dict(*_: Any) -> dict[Any, Any]:
-    """Replaces defaultdict, which torch does not fill."""
-    return {}
 
 
 def _largest(content: Any) -> dict[str, torch.Tensor]:
@@ -199,11 +167,6 @@ def load_weights(
     """Copy into `module` every tensor that fits by name (under the best prefix) and shape.
 
     Batch counters (`num_batches_tracked`), which old files lack, are copied but not reported.
-
-    Args:
-        module: Receives the weights.
-        weights: From `read_weights`.
-        origin: Their name in messages.
 
     Raises:
         ValueError: Less than half of the network's weights fit, more than a tenth are of another
@@ -239,11 +202,7 @@ def load_weights(
 
 
 def check_weights(weights: Mapping[str, torch.Tensor], origin: str) -> None:
-    """Refuse tensors that are no plain, finite floating-point numbers; batch counters pass.
-
-    Raises:
-        ValueError: Naming the first.
-    """
+    """Refuse (ValueError) tensors of other than plain, finite floats; batch counters pass."""
     for name in _reported(weights):
         value = weights[name]
         is_plain = value.layout == torch.strided and not value.is_meta

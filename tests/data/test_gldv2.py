@@ -23,7 +23,6 @@ def root(tmp_path):
 
 def test_read_gives_every_table_of_gldv2_without_a_warning(root):
     dataset = read(root)
-    assert dataset.kind == "gldv2"
     assert dataset.warnings == ()
     assert dict(zip(dataset.train["id"], dataset.train["landmark_id"], strict=True)) == {
         image_id(number): landmark for number, landmark in LANDMARK_OF.items()
@@ -77,7 +76,6 @@ def kaggle(root, year):
 
 def test_read_takes_kaggle_2020_as_a_clean_set_without_evaluation(tmp_path):
     dataset = read(kaggle(tmp_path, 2020))
-    assert dataset.kind == "kaggle2020"
     assert dataset.clean["id"].tolist() == dataset.train["id"].tolist()
     assert dataset.clean_landmarks.tolist() == [50, 7, 3, 9]
     assert (len(dataset.index), len(dataset.test), dataset.solution) == (0, 0, None)
@@ -86,7 +84,6 @@ def test_read_takes_kaggle_2020_as_a_clean_set_without_evaluation(tmp_path):
 
 def test_read_takes_ids_of_kaggle_2021_from_its_folders(tmp_path):
     dataset = read(kaggle(tmp_path, 2021))
-    assert dataset.kind == "kaggle2021"
     assert dataset.index["id"].tolist() == ids(101, 102).split()
     assert dataset.test.tolist() == ids(201, 202, 203).split()
     assert dataset.sample.tolist() == ids(203, 201).split()

@@ -40,7 +40,6 @@ def folders(tmp_path):
 def test_import_photos_writes_what_the_reader_reads(folders, tmp_path):
     table = import_photos(folders, tmp_path / "data")
     dataset = gldv2.read(tmp_path / "data")
-    assert dataset.kind == "gldv2"
     assert dataset.train["landmark_id"].value_counts().to_dict() == {0: 3, 1: 2}
     assert dataset.landmarks["category"].tolist() == ["Qutub_Minar,_Delhi", "Théâtre"]
     assert len(dataset.clean) == 5

@@ -112,6 +112,7 @@ def test_category_name_is_the_same_for_every_spelling():
     spellings = ("X:Y", "a/Category:X%3AY", "http://b/Category:X:Y")
     assert {category_name(text) for text in spellings} == {"X:Y"}
     assert category_name("Eiffel Tower") == "Eiffel_Tower"
+    assert category_name("http://b/Category:Marb%C3%A4cks_kyrka,_Sweden").startswith("Marbäcks_k")
 
 
 def test_first_of_marks_what_it_leaves_out():

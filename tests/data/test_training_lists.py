@@ -75,7 +75,6 @@ def test_training_list_all_adds_index_images_and_queries_once_per_class(dataset)
     assert added["landmark_id"].tolist() == [50, 50, 7, 50, 7, 50]
     assert all((dataset.root / path).is_file() for path in added["path"])
     assert added.notna().all(axis=None)
-    assert images.attrs["leaked"]
     assert images["landmark_id"].dtype == images["label"].dtype == np.int64
 
 

@@ -195,7 +195,7 @@ def test_build_model_loads_official_ibn_checkpoints(tmp_path, name, form):
     options = {"layers": (1, 2, 1, 1), "ibn": True, "last_stride": 1}
     config = ModelConfig(backbone=name, backbone_options=options, weights=str(tmp_path / "ibn.pth"))
     model = build_model(config)
-    assert model.weight_report.is_complete
+    assert model.weight_report.missing == model.weight_report.wrong_shape == ()
     assert model.weight_report.unexpected == ("module.fc.bias", "module.fc.weight")
     loaded = model.backbone.state_dict()
     torch.testing.assert_close(loaded["layer2.1.bn1.IN.weight"], weights["layer2.1.bn1.IN.weight"])
@@ -216,7 +216,7 @@ def test_build_model_fetches_the_official_weights_of_ibn(tmp_path, monkeypatch):
     (tmp_path / "ibn.pth").rename(tmp_path / name)
     monkeypatch.setitem(backbones.IBN_NET_FILES, "seresnet101", name)
     model = build_model(config)
-    assert model.weight_report.is_complete
+    assert model.weight_report.missing == model.weight_report.wrong_shape == ()
     loaded = model.backbone.state_dict()
     torch.testing.assert_close(loaded["layer1.0.bn1.IN.weight"], weights["layer1.0.bn1.IN.weight"])
 
