@@ -4,8 +4,6 @@
 queries, gallery and solution.
 """
 
-# ruff: noqa: F401 - the imported names are what the package exports
-
 from lib.data.evaluation_set import Evaluation, evaluation
 from lib.data.geography import CONTINENTS, OTHER, country_name
 from lib.data.gldv2 import Dataset, find_file, ids_of_split, image_paths, read
