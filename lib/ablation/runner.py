@@ -1,11 +1,8 @@
 """Train and score the rows of ablation tables, seed by seed.
 
-A row is a chain of stages, or an ensemble of other rows. Every stage is stored under the
-fingerprint of all that decides it, so that rows and tables share what they have in common, and an
-interrupted run goes on where it stopped. Cluster lists are made anew for every seed, by the
-profile's own network trained with that seed: intervals over seeds then cover cleaning too.
-
-GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.).
+Every stage is stored under the fingerprint of all that decides it, so that rows share stages and an
+interrupted run goes on. Cluster lists are made anew for every seed, by the profile's own network
+trained with it. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.).
 """
 
 import dataclasses
@@ -156,8 +153,7 @@ def milliseconds_per_image(
 ) -> dict[str, float]:
     """Measure the mean time to embed one image, one by one, without decoding (GLR20 Table 2).
 
-    The networks (name → checkpoint and inference) take turns, so that a machine that is slow for a
-    while is so for all.
+    The networks (name → checkpoint and inference) take turns, so that slow moments hit all alike.
     """
     timed = {}
     for name, (checkpoint, inference) in networks.items():
@@ -186,8 +182,6 @@ def run(
 ) -> dict[str, pd.DataFrame]:
     """Train and score every row of the tables with every seed; finished ones are read.
 
-    After each row a line tells how far its seed is and about how long the rest takes.
-
     Args:
         tables: their rows, those that several tables share once.
         runner: trains and scores them.
@@ -197,9 +191,6 @@ def run(
 
     Returns:
         Row name → scores of all its queries (`lib.retrieval.score_queries`) with the column `seed`.
-
-    Raises:
-        ValueError: if two different rows have one name.
     """
     rows = unique_rows(tables)
     if not processes:  # rounds of equal size, so that no core waits for the last seed
@@ -215,11 +206,7 @@ def run(
 def _side_by_side(
     rows: Mapping[str, AblationRow], runner: AblationRunner, seeds: Sequence[int], processes: int
 ) -> list[dict[str, pd.DataFrame]]:
-    """Run each seed in a process of one thread, which small networks use far better than several.
-
-    The first error ends the others too. (joblib would keep its processes for later calls, and a
-    notebook's kernel that ends with them leaks their semaphores.)
-    """
+    """Run each seed in a process of one thread; the first error ends the others too."""
     threads = {"omp_num_threads": 1, "openblas_num_threads": 1, "mkl_num_threads": 1}
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
     with patch_environment(**threads), pool:
@@ -236,10 +223,7 @@ def _side_by_side(
 def _run_seed(
     rows: Mapping[str, AblationRow], runner: AblationRunner, seed: int, parent: int = 0
 ) -> dict[str, pd.DataFrame]:
-    """The scores of every row with one seed, in a process that ends with its parent if it has one.
-
-    The time left is told from the pixels that are still to be trained on.
-    """
+    """The scores of every row with one seed, in a process that ends with its parent if it has one."""
     if parent:
         end_with(parent)
     pixels = _new_pixels(rows, runner, seed)

@@ -1,8 +1,7 @@
 """What an ablation table says: means over seeds, paired differences, a verdict for each row.
 
 Every difference is taken query by query and seed by seed from the row's reference before anything
-is averaged; queries and seeds are then drawn again with replacement. With few seeds the interval is
-a little too narrow, because few draws tell little of how much training varies.
+is averaged; queries and seeds are then drawn again with replacement.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,8 +26,8 @@ def table(
     """Rows with the paper's figures, ours, and the paired difference from the reference row.
 
     Results are those of `lib.ablation.run`; a row without any reads "not run". `private` and the
-    differences are of `usage`, and `paper` is the paper's own difference. Columns for notes and for
-    times (milliseconds per image by row) are there where they are filled.
+    differences are of `usage`, `paper` is the paper's own difference, `times` are milliseconds by
+    row.
     """
     papers = {row.name: row.paper_private for row in rows}
     lines = []
@@ -65,7 +64,7 @@ def table(
 
 
 def by_seed(scores: pd.DataFrame | None, usage: str) -> np.ndarray:
-    """Average precisions as a matrix (seeds, queries), queries in the order of their ids."""
+    """Average precisions (seeds, queries), queries in the order of their ids."""
     if scores is None:
         return np.empty((0, 0))
     chosen = scores[scores["usage"] == usage]
@@ -73,13 +72,7 @@ def by_seed(scores: pd.DataFrame | None, usage: str) -> np.ndarray:
 
 
 def verdict(paper: float, low: float, high: float) -> str:
-    """Whether our interval agrees with the sign of the paper's difference.
-
-    >>> verdict(0.01, 0.002, 0.03), verdict(0.01, -0.01, 0.03), verdict(0.01, -0.03, -0.01)
-    ('agrees with the paper', 'not separable', 'contradicts it')
-    >>> verdict(0.0001, 0.002, 0.03)
-    'helps'
-    """
+    """Whether our interval agrees with the sign of the paper's difference."""
     if low <= 0 <= high:
         return "not separable"
     if not abs(paper) >= SMALLEST_DIFFERENCE:
@@ -95,10 +88,7 @@ def _interval(values: np.ndarray, mean: str, low: str, high: str, seed: int) -> 
 def two_way_interval(
     values: np.ndarray, generator: np.random.Generator, *, resamples: int = 4000
 ) -> tuple[float, float, float]:
-    """Mean of (seeds, queries) values and its 95 % interval, both drawn again with replacement.
-
-    All three are NaN where there is no query.
-    """
+    """Mean of (seeds, queries) values and its 95 % interval, both drawn again with replacement."""
     if not values.size:
         return np.nan, np.nan, np.nan
     seeds, queries = values.shape

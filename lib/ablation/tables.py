@@ -1,9 +1,8 @@
 """The ablation tables of both papers and further ones, as tuples of plain data.
 
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
-Retrieval 2021 (Zhang et al.). Where a profile follows a recipe of GLR20, the papers' networks
-compete (in the miniature world, small relatives of them); elsewhere the profile's own network
-stands for all, and rows that would differ in the network alone are left out.
+Retrieval 2021 (Zhang et al.). Where a profile follows a recipe of GLR20, the papers' networks (or
+small relatives) compete; elsewhere the profile's own network stands for all.
 """
 
 import dataclasses
@@ -122,11 +121,7 @@ STRIDE = 32  # pixels of an image per cell of the last feature map of GLR20's ne
 
 
 def paper_tables(profile: Profile) -> dict[str, AblationTable]:
-    """Every table that a profile can fill, by name.
-
-    Raises:
-        ValueError: if the profile's stages are not softmax, ArcFace and cluster, as in GLR20.
-    """
+    """Every table that a profile can fill, by name."""
     if _losses_and_lists(profile) != GLR20_STAGES:
         raise ValueError(
             f"expected the stages of GLR20, {GLR20_STAGES}, found {_losses_and_lists(profile)}; "
@@ -157,9 +152,6 @@ def chosen_tables(
         names: "quick" for the first rows of GLR20 Table 1 (with a recipe of other stages, these
             stages one by one), "all", or names between commas.
         share: of every stage's epochs; 0 for the profile's own share with "quick", else for all.
-
-    Raises:
-        ValueError: an unknown name, a negative share, and as `paper_tables`.
     """
     if share < 0:
         raise ValueError(f"expected a share of the epochs from 0, found {share}; 1 is all of them")
@@ -248,10 +240,7 @@ def _glr20_row(
     *,
     changes: Sequence[Mapping[str, Any]] = (),
 ) -> AblationRow:
-    """A row of GLR20, with its network's own epochs and batches (§3.1), tested at its train size.
-
-    In the miniature world all networks train equally long; a note says where GLR20's do not.
-    """
+    """A row of GLR20, with its network's own epochs and batches (§3.1), tested at its train size."""
     changes = changes or TRAININGS[name]
     stages = [override(stage, new) for stage, new in zip(profile.stages, changes, strict=False)]
     if not _networks_compete(profile):
@@ -328,12 +317,7 @@ def _glr21_row(
     changes: Mapping[str, Any] | None = None,
     continued: Mapping[str, Any] | None = None,
 ) -> AblationRow:
-    """A row of GLR21: one stage on the clean list, without Random Erasing unless changed.
-
-    GLR21's ablations are of ResNet50; elsewhere the profile's network takes its ArcFace stage. A
-    second stage goes on from the first, by default on the full list, shuffled; whatever its list,
-    its epochs have as many images as the full one.
-    """
+    """A row of GLR21: one stage on the clean list, without Random Erasing unless changed."""
     if _networks_compete(profile):
         small = _relative(profile, "glr21-resnet50")
         model, inference, (first, *_, second) = small.model, small.inference, small.stages

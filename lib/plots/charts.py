@@ -1,7 +1,4 @@
-"""Charts that several notebooks show: sizes, shares, training curves, steps, grids, differences.
-
-Each function takes a finished table. Colours and their meaning are those of `lib.plots.sheets`.
-"""
+"""Charts of finished tables: sizes, shares, training curves, steps, grids, differences."""
 
 from collections.abc import Mapping
 from itertools import cycle
@@ -110,10 +107,7 @@ def steps(
 
 
 def by_group(table: pd.DataFrame, group: str, *, title: str, k: int = 100) -> Figure:
-    """mAP@k of every group, one colour per step.
-
-    The table has the column `group`, `queries`, and one per step.
-    """
+    """mAP@k of every group; the table has the column `group`, `queries`, and one per step."""
     queries = table["queries"].astype(str)
     values = table.drop(columns=["queries", group])
     figure = shares(values.set_axis(table[group] + " (" + queries + " queries)"), title=title)

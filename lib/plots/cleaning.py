@@ -1,7 +1,4 @@
-"""Charts of cleaning: distances, the choice of eps, label noise, and where every image went.
-
-Each function takes finished numbers. Colours and their meaning are those of `lib.plots.sheets`.
-"""
+"""Charts of cleaning: distances, the choice of eps, label noise, and where every image went."""
 
 from collections.abc import Mapping
 
@@ -106,9 +103,8 @@ def margins(margins: np.ndarray, moved: np.ndarray, *, wrong: float, threshold: 
 
 
 def radii_against_truth(table: pd.DataFrame, panels: Mapping[str, str], *, chosen: float) -> Figure:
-    """Scores against the truth over eps, a line each, and the eps chosen without the truth.
-
-    The table is that of `lib.cleaning.score_radii`; `panels` names the columns to draw.
+    """Columns `panels` of `lib.cleaning.score_radii` over eps, and the eps chosen without the
+    truth.
     """
     figure, (axis,) = axes_of(8.2, 3.2)
     for (column, name), colour in zip(panels.items(), CLUSTERS, strict=False):
@@ -153,8 +149,7 @@ LINE = 0.055  # height of a line of words
 def flow(ways: pd.DataFrame) -> Figure:
     """Where every image went: bars of all images and of both passes, joined by bands.
 
-    Args:
-        ways: `first`, `last` and `images` from `lib.cleaning.count_flow`.
+    `ways` is first, last and images from `lib.cleaning.count_flow`.
     """
     figure, (axis,) = axes_of(8.6, 3.8)
     axis.set_axis_off()

@@ -1,8 +1,7 @@
 """Interactive explorers: one landmark at any eps, one query's reranking at any α and β.
 
 In Jupyter `widget` shows menus and sliders above a figure that follows them; `still` shows several
-settings side by side for runs that nobody watches. Each setting is computed by `lib.cleaning` and
-`lib.reranking`, as in the pipeline.
+settings side by side.
 """
 
 import dataclasses
@@ -88,7 +87,6 @@ class CleaningExplorer:
         return self.at_eps(landmark, *(min(eps * factor, 2) for factor in FACTORS))
 
     def at_eps(self, landmark: int, *eps_values: float) -> Figure:
-        """One landmark at one or several radii."""
         thumbnails = 24 if len(eps_values) == 1 else 7
         panels = []
         for eps, labels in zip(eps_values, self.labels(landmark, eps_values), strict=True):
@@ -115,11 +113,7 @@ class CleaningExplorer:
         return draw_map(panels, legend=LEGEND | legend)
 
     def positions(self, landmark: int) -> np.ndarray:
-        """Positions of a landmark's images, evenly thinned to at most `MOST`.
-
-        Raises:
-            ValueError: if there is no such landmark.
-        """
+        """Positions of a landmark's images, evenly thinned to at most `MOST`."""
         own = np.flatnonzero(self.images["landmark_id"].to_numpy() == landmark)
         if not len(own):
             raise ValueError(f"expected a landmark of this cleaning, found {landmark}: choose one")
@@ -132,7 +126,6 @@ class CleaningExplorer:
         return dbscan_labels(rows, [len(own)], eps_values, self.min_samples)
 
     def name(self, landmark: int) -> str:
-        """A landmark's name, shortened."""
         return shorten(str(self.names.get(landmark) or f"landmark {landmark}"), 40)
 
     def most_changed(self, count: int) -> list[int]:
@@ -186,9 +179,6 @@ def place(rows: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """(n, D) unit rows to (n, 2) places in the unit square, near images near each other.
 
     t-SNE (van der Maaten and Hinton 2008) on cosine distances, the same every time.
-
-    >>> place(np.eye(3)[[0, 0, 1]]).round(2).tolist()
-    [[0.0, 0.5], [0.0, 0.5], [1.0, 0.5]]
     """
     flat = _principal(np.asarray(rows, dtype=np.float64))
     if len(rows) >= FEWEST:
@@ -212,11 +202,7 @@ def _principal(rows: np.ndarray) -> np.ndarray:
 
 
 def far_apart(points: np.ndarray, count: int) -> list[int]:
-    """Which points to show: one after the other the one farthest from those before.
-
-    >>> far_apart(np.array([[0, 0], [0.1, 0], [1, 1], [1, 0]]), 3)
-    [2, 0, 3]
-    """
+    """Which points to show: one after the other the one farthest from those before."""
     if not len(points):
         return []
     chosen = [int(np.argmax(((points - points.mean(axis=0)) ** 2).sum(axis=1)))]
@@ -230,10 +216,7 @@ def far_apart(points: np.ndarray, count: int) -> list[int]:
 
 
 def draw_map(panels: Sequence[MapPanel], *, title: str = "", legend: Mapping[str, str]) -> Figure:
-    """Panels of landmarks or radii side by side: a dot per image, and a few thumbnails.
-
-    `legend` gives the meaning of each colour.
-    """
+    """Panels of landmarks or radii side by side: a dot per image, and a few thumbnails."""
     side = 4.2 if len(panels) > 1 else 6.4
     figure, axes = axes_of(side * len(panels), side + 0.7, columns=len(panels))
     for axis, panel in zip(axes, panels, strict=True):
@@ -274,10 +257,7 @@ class RerankingExplorer:
     ) -> ipywidgets.VBox:
         """A menu of queries and sliders of α and β above the vote breakdown, which follows at once.
 
-        The menu lists the change of each query's average precision.
-
-        Raises:
-            ValueError: if there is no query to choose.
+        `gains` is the change of each query's average precision.
         """
         if not len(gains):
             raise ValueError("expected queries to choose from, found none; give some ids")
@@ -295,11 +275,7 @@ class RerankingExplorer:
         return explained(found, title=f"query {query}")
 
     def breakdown(self, query: str, alpha: float, beta: float) -> VoteBreakdown:
-        """The vote breakdown of a query at these weights; only this query is ranked.
-
-        Raises:
-            ValueError: if there is no such query.
-        """
+        """The vote breakdown of a query at these weights; only this query is ranked."""
         sums = explain(self.data, query, alpha=alpha, beta=beta, **self.voting).head(self.columns)
         voters = query_votes(self.data, **self.voting).of(self.data.plain.row(query))
         images, colours, _ = query_images(self.source, self.evaluation, query, sums["id"])

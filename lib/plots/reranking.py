@@ -1,8 +1,7 @@
 """Charts of reranking: votes and scores of one query, and continents under every reranker.
 
-GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), whose slides 6 to 8 show under
-each result its sum: raw similarity + landmark votes + country votes. Colours and their meaning are
-those of `lib.plots.sheets`.
+GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), shows under each result its sum:
+raw similarity + landmark votes + country votes (slides 6 to 8).
 """
 
 from collections.abc import Sequence
@@ -44,11 +43,7 @@ _BAR, _BAR_AT = 0.09, 1.2  # height of the bars, and where they are in a row
 
 
 def explained(breakdowns: Sequence[VoteBreakdown], *, title: str = "") -> Figure:
-    """A row per query: its voters, the query, and its results with their sums.
-
-    A bar under each result is cut into similarity, landmark votes and country votes; all bars of a
-    figure have one scale. A part with no weight is not written.
-    """
+    """A row per query: its voters, the query, and its results with their sums, bars of one scale."""
     columns = max((len(one.images) for one in breakdowns), default=0) + 1
     width, height = _LEFT + _CELL * columns, _TOP + _TALL * max(len(breakdowns), 1)
     figure = TextFigure(figsize=(width, height), facecolor="white")

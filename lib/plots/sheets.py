@@ -2,12 +2,7 @@
 
 Colours keep one meaning everywhere: green right or kept, red wrong or dropped, orange rescued,
 blue, violet and teal the clusters of one landmark, grey not judged, brown trained on its own
-queries, and dark lines thresholds such as eps. Sheets choose images by fixed rules or by a
-generator that is passed in, never by how good they look.
-
-Landmarks are named in every script and with any character, so figures are `TextFigure`s, which draw
-text literally: no `$` begins a formula, and letters that matplotlib's font lacks come from the Noto
-fonts of two packages.
+queries, and dark lines thresholds such as eps.
 """
 
 import dataclasses
@@ -44,10 +39,9 @@ TYPICAL = 3  # images that a row shows first, for comparison
 
 
 class TextFigure(Figure):
-    """A figure that draws every text literally and in any script."""
+    """A figure that draws every text literally (no `$` begins a formula) and in any script."""
 
     def draw(self, renderer: Any) -> None:
-        """Draw, with text as it is; a letter that no font has is a box."""
         with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")
             for axis in self.axes:
@@ -64,11 +58,7 @@ class TextFigure(Figure):
 
 
 def printable(text: str) -> str:
-    """A text without control characters and unpaired surrogates.
-
-    >>> printable("a\\tb\\nc")
-    'a b\\nc'
-    """
+    """A text without control characters and unpaired surrogates."""
     return "".join(
         letter if letter == "\n" or unicodedata.category(letter) not in ("Cc", "Cs") else " "
         for letter in text
@@ -161,9 +151,8 @@ def logarithmic(*axes: Axis) -> None:
 def draw(
     rows: Sequence[ImageRow], *, title: str = "", legend: Mapping[str, str] | None = None
 ) -> Figure:
-    """A contact sheet: rows of images with coloured frames, titles on the left.
-
-    The legend gives the meaning of each frame colour. A sheet without rows says so.
+    """A contact sheet: rows of images with frames, whose colours `legend` explains, titles on the
+    left.
     """
     columns = max((len(row.images) for row in rows), default=1)
     has_captions = any(row.captions for row in rows)
@@ -230,10 +219,7 @@ def landmark_rows(
     columns: int = 8,
     generator: np.random.Generator,
 ) -> list[ImageRow]:
-    """A row per landmark with up to `columns` of its images, drawn at random.
-
-    The table has landmark_id and path; a landmark without a name is called by its number.
-    """
+    """A row per landmark with up to `columns` of its images (landmark_id, path), drawn at random."""
     rows = []
     for landmark in landmarks:
         paths = table.loc[table["landmark_id"] == landmark, "path"].to_numpy()
@@ -298,8 +284,7 @@ def split_rows(
 ) -> list[ImageRow]:
     """A row per landmark: its largest classes of the first pass side by side, a colour each.
 
-    Of each class those images of `CleaningResult.images` (with a path) nearest to its centre. A
-    landmark that cleaning dropped whole has a row without images.
+    Of each class those images of `CleaningResult.images` (with a path) nearest to its centre.
     """
     rows = []
     for landmark in landmarks:
@@ -366,10 +351,7 @@ def strips(
     columns: int = 8,
     title: str = "",
 ) -> list[ImageRow]:
-    """A row per query id: the query, then its best results, framed green if right, red if not.
-
-    `title` is shown left of every row, above how many results are right.
-    """
+    """A row per query id: the query, then its best results, framed green if right, red if not."""
     rows = []
     for query in queries:
         found = ranking.of(query).head(columns)

@@ -1,10 +1,8 @@
 """Every reranker in one table: settings chosen on Public queries, reported on Private ones.
 
-`RERANKERS` lists the methods of both papers (GLR20 = 3rd place, Google Landmark Retrieval 2020, Mei
-et al.; GLR21 = 2nd place, Google Landmark Retrieval 2021, Zhang et al.), of other winners, and
-sensible stacks. A new row is one function `rerank(data, **settings) -> Ranking` and one line. The
-table has bootstrap intervals, the gain over plain search on the same queries, and the continents,
-because the data of 2021 was made for fairness."""
+`RERANKERS` lists the methods of GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.),
+GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), other winners, and stacks.
+"""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
@@ -35,15 +33,6 @@ Rerank = Callable[..., Ranking]
 
 
 class Reranker(NamedTuple):
-    """A row of the table.
-
-    Attributes:
-        rerank: function of `RetrievalData` and settings.
-        source: who published it.
-        settings: values to choose from on Public queries, by setting, the published ones first.
-        is_ensemble: needs a second model.
-    """
-
     rerank: Rerank
     source: str
     settings: Mapping[str, Sequence[Any]] = {}
@@ -51,7 +40,6 @@ class Reranker(NamedTuple):
 
 
 def plain_search(data: RetrievalData) -> Ranking:
-    """Exact search."""
     return data.plain
 
 
@@ -146,16 +134,6 @@ RERANKERS: dict[str, Reranker] = {
 
 @dataclass(frozen=True, eq=False)
 class TunedReranker:
-    """A reranker with the settings that were best on Public queries.
-
-    Attributes:
-        name: in `RERANKERS`.
-        settings: chosen.
-        tried: how many settings there were.
-        ranking: of the evaluation's queries.
-        scores: the table of `lib.retrieval.score_queries`.
-    """
-
     name: str
     settings: Mapping[str, Any]
     tried: int
@@ -195,14 +173,12 @@ class Comparison:
         return max(alone, key=lambda one: np.nan_to_num(one.precision("Public").mean()))
 
     def spread(self) -> pd.DataFrame:
-        """Best and worst continent of every reranker and the difference of their mAP.
-
-        OTHER is no continent: its landmarks are in no country file.
+        """Best and worst continent of every reranker and the difference of their mAP, without
+        OTHER.
 
         Returns:
-            Columns reranker, best, best_map, worst, worst_map, spread; no row without a continent
-            of enough queries. The spread is NaN, and a printed sentence says so, where there are
-            fewer than two.
+            Columns reranker, best, best_map, worst, worst_map, spread; no row without a continent of
+            enough queries, and NaN for the spread of fewer than two.
         """
         values = self.continents.set_index("continent").drop(columns="queries")
         values = values.drop(index=OTHER, errors="ignore")
@@ -234,19 +210,15 @@ def compare(
 ) -> Comparison:
     """Try every reranker, choose its settings on Public queries, and report Private ones.
 
-    Ensembles are left out where the data has no second model. Among equally good settings the first
-    wins, so a published one where it is as good. Where there is no Public query, the first settings
-    are taken.
+    Ensembles are left out where the data has no second model. Among equally good settings, and
+    where there is no Public query, the first (published) ones are taken.
 
     Args:
         data: of the evaluation's queries and gallery.
-        evaluation: the right answers.
+        evaluation: the right answers; without a Private query ValueError is raised.
         names: of `RERANKERS`, all unless given; the others are compared with the first.
         seed: of the bootstrap.
         fewest: Private queries that a continent needs to be shown.
-
-    Raises:
-        ValueError: if there is no such reranker, or the evaluation has no Private query.
     """
     names = tuple(names) or tuple(RERANKERS)
     if unknown := [name for name in names if name not in RERANKERS]:
@@ -300,11 +272,7 @@ def _row(one: TunedReranker, first: TunedReranker, seed: int) -> dict[str, Any]:
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
-    """Settings as the table shows them.
-
-    >>> describe_settings({"top": 3, "settings": ReciprocalSettings(30, 10, 3, 0.5)})
-    'votes 3, candidates 30, k1 10, k2 3, plain 0.5'
-    """
+    """Settings as the table shows them: `votes 3, candidates 30, k1 10, k2 3, plain 0.5`."""
     parts = []
     for name, value in settings.items():
         if isinstance(value, ReciprocalSettings):

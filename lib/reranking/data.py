@@ -1,8 +1,8 @@
 """Embeddings of queries, gallery and labelled references: what every reranker works on.
 
-A reranker is a function `rerank(data, **settings) -> Ranking` of one `RetrievalData`. What several
-of them need (votes, tags, an augmented gallery) comes from functions decorated with `cached`, which
-compute it once per data and settings. Nothing here sees a right answer."""
+What several rerankers need (votes, tags, an augmented gallery) comes from functions decorated with
+`cached`. Nothing here sees a right answer.
+"""
 
 import inspect
 from collections.abc import Callable, Hashable
@@ -36,7 +36,7 @@ T = TypeVar("T")
 class Similarity:
     """Inner products of all queries and gallery images, plus score terms: `sim + alpha * L`.
 
-    The table of queries × gallery is never held; `RetrievalData.rank` finds its best entries.
+    The table of queries × gallery is never held.
     """
 
     queries: EmbeddingTable
@@ -44,11 +44,7 @@ class Similarity:
     terms: tuple[TagScores, ...] = ()
 
     def __add__(self, term: TagScores) -> "Similarity":
-        """The sum with one more term.
-
-        Raises:
-            ValueError: if the term is of other queries or another gallery.
-        """
+        """The sum with one more term; ValueError if it is of other queries or another gallery."""
         parts = ("vote", term.voted, self.queries), ("tag", term.tags, self.gallery)
         for name, found, rows in parts:
             if len(found) != len(rows):
@@ -72,8 +68,7 @@ class RetrievalData:
     Attributes:
         queries: (Q, D) unit rows.
         gallery: (N, D) unit rows, may be a memory map.
-        references: (R, D) unit rows of labelled training images, may be a memory map; without any,
-            landmark-country reranking is plain search.
+        references: (R, D) unit rows of labelled training images, may be a memory map, or none.
         reference_landmarks: (R,) integers, -1 where unknown.
         reference_countries: (R,) strings, "" where unknown.
         query_ids: (Q,) ids for the rankings, if known.
@@ -82,9 +77,6 @@ class RetrievalData:
         index: of the references that have a landmark; finds them approximately and prints its
             recall. The final scores stay exact.
         second: the same images as another model embeds them, for ensembles.
-
-    Raises:
-        ValueError: if there are ids, but not one per row.
     """
 
     queries: EmbeddingTable
@@ -112,7 +104,6 @@ class RetrievalData:
 
     @property
     def similarity(self) -> Similarity:
-        """The similarities of queries and gallery images, to which score terms can be added."""
         return Similarity(self.queries, self.gallery)
 
     def rank(self, score: Similarity, query: str | int | None = None) -> Ranking:
@@ -149,16 +140,10 @@ def read_retrieval_data(
     references: str = "references",
     **fields: Any,
 ) -> RetrievalData:
-    """Read the embedding folders that a checkpoint has beside it.
+    """Read the folders `query`, `gallery` and `references` of embeddings in `folder`.
 
-    Args:
-        folder: holds `query`, `gallery` and the references' embeddings.
-        labelled: the references: id, landmark_id, country.
-        references: name of a folder that embeds at least these.
-        **fields: k, index and second of `RetrievalData`.
-
-    Raises:
-        ValueError: if a folder is missing, or a reference has no embedding in it.
+    `labelled` has the references' id, landmark_id and country; their folder may embed more images.
+    k, index and second of `RetrievalData` may follow.
     """
     folder = Path(folder)
     queries, gallery = (

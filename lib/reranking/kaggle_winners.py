@@ -1,10 +1,9 @@
 """Rerankers of other winners, all by the labelled training images nearest to query and gallery.
 
-`soft_rerank`: Ch. Henkel, 1st place of Google Landmark Retrieval 2021 (Kaggle discussion 277099).
-`sort_and_insert`: S. Yokoo et al., "Two-stage Discriminative Re-ranking for Large-scale Landmark
-Retrieval" (CVPR Workshops 2020), 1st place of 2019, which GLR21 = 2nd place, Google Landmark
-Retrieval 2021 (Zhang et al.) softens. `landmark_product`: 13th place of 2021 (discussion 275924).
-`bridged_rerank`: 5th place of 2021 (`5th-Place-Solution-to-Google-Landmark-Retrieval-2021`)."""
+`soft_rerank`: 1st place of Google Landmark Retrieval 2021 (Kaggle discussion 277099).
+`sort_and_insert`: 1st place of 2019 (S. Yokoo et al., CVPR Workshops 2020). `landmark_product`:
+13th place of 2021 (discussion 275924). `bridged_rerank`: 5th place of 2021.
+"""
 
 from typing import NamedTuple
 
@@ -30,8 +29,7 @@ def soft_rerank(data: RetrievalData, *, bonus: float = 1.0, penalty: float = 0.1
     """Rank by cos(q, i) + bonus · cos(i, t) where landmarks agree, cos(q, i) - penalty · cos(i, t)
     where they differ, t being the gallery image's nearest training image.
 
-    The whole gallery takes part, exactly. Where the landmark of either is not known, the similarity
-    stays as it is; a negative cos(i, t) counts 0.
+    Where the landmark of either is not known, the similarity stays; a negative cos(i, t) counts 0.
     """
     voters = query_votes(data, top=1, normalise=False), gallery_votes(data, top=1)
     (query_landmarks, _), (image_landmarks, cos) = (_nearest_voter(votes) for votes in voters)
@@ -47,12 +45,11 @@ def sort_and_insert(data: RetrievalData, *, threshold: float = 0.6, top: int = 3
     """Bring images of the query's landmark to the front, then insert those not retrieved.
 
     The landmark of an image is the one of largest vote, and its score that vote divided by the
-    `top` voters (three in the paper). Sorted images keep their order among themselves, so do
-    the rest; an image that was not retrieved is inserted when score_q + score_i > `threshold`,
+    `top` voters. An image that was not retrieved is inserted when score_q + score_i > `threshold`,
     by that sum. A query without a landmark keeps its ranking.
 
-    Scores of the ranking say the part: similarity + 4 in front, score_q + score_i + 1 where
-    inserted, the similarity behind.
+    Scores say the part: similarity + 4 in front, score_q + score_i + 1 where inserted, the
+    similarity behind.
     """
     ranking, votes = data.plain, query_votes(data, top=top, normalise=False)
     query_landmarks, query_scores = _largest_vote(votes)
@@ -77,9 +74,8 @@ def sort_and_insert(data: RetrievalData, *, threshold: float = 0.6, top: int = 3
 def landmark_product(data: RetrievalData, *, top: int = 5) -> Ranking:
     """Rank by the inner product of landmark scores, then by similarity where that is 0.
 
-    Ties are broken by position. The table of queries × gallery is never held: only images that
-    share a landmark with the query are looked at. Scores of the ranking are products, larger than
-    0; the appended images of plain search have their similarity minus 1.
+    Scores of the ranking are products, larger than 0; the appended images of plain search have
+    their similarity minus 1. Ties are broken by position.
     """
     ranking, votes = data.plain, query_votes(data, top=top, normalise=False)
     image_votes = gallery_votes(data, top=top)
@@ -103,12 +99,9 @@ def landmark_product(data: RetrievalData, *, top: int = 5) -> Ranking:
 def bridged_rerank(data: RetrievalData, *, bonus: float = 0.5, per_landmark: int = 2) -> Ranking:
     """Rank by direct³ + bridged³, confidences being 1 - distance.
 
-    The bridged distance of q and i is the least over landmarks l of max(d(q, l), d(i, l)); without
-    a common landmark, or where it is longer than 1, the bridged confidence is 0. Exact over the
-    whole gallery: images without a bridge to the query keep the order of plain search.
-
-    `bonus` is taken off the distance of every image's nearest landmark. Distances are explained in
-    `landmark_distances`.
+    The bridged distance of q and i is the least over landmarks l of max(d(q, l), d(i, l)), see
+    `landmark_distances`; without a common landmark, or where it is longer than 1, the confidence is
+    0. `bonus` is taken off the distance of every image's nearest landmark.
     """
     if not np.isfinite(bonus):
         raise ValueError(f"expected a finite bonus, found {bonus}; 0.5 was the winners'")
@@ -147,11 +140,10 @@ class LandmarkDistances(NamedTuple):
 def landmark_distances(
     data: RetrievalData, *, per_landmark: int = 2, neighbours: int = 300, keep: int = 5
 ) -> tuple[LandmarkDistances, LandmarkDistances]:
-    """Distances of queries, and of gallery images, to the landmarks around them.
+    """Distances of queries, and of gallery images, to the `keep` landmarks nearest to them.
 
     The distance to a landmark is the mean cosine distance to the nearest `per_landmark` of its
-    references among the image's `neighbours` nearest references (to one, where only one is there).
-    The `keep` nearest landmarks are kept.
+    references among the image's `neighbours` nearest references.
     """
     labelled, positions, tags = labelled_references(data)
 
@@ -215,8 +207,6 @@ def _largest_vote(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
 class TagIndex:
     """The tags of a gallery, sorted once, to find the images that carry one of a query's tags.
 
-    Of 1,129 × 760,000 pairs a handful per query share a tag.
-
     >>> index = TagIndex(np.array([[5, 7], [7, -1], [9, 5]]))
     >>> [found.tolist() for found in index.images_with_tags(np.array([7, -1, 5]))]
     [[0, 0, 2, 2], [0, 1, 0, 2], [1, 0, 0, 1]]
@@ -230,11 +220,8 @@ class TagIndex:
         self._tags = tags.ravel()[self._entries]
 
     def images_with_tags(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Find the images that carry one of (V,) tags.
-
-        Returns:
-            (P,) place of the tag in `wanted`, (P,) image, and (P,) place of the tag in the image,
-            by place and then by image.
+        """Places of (V,) tags in `wanted`, (P,), images that carry them, and places of the tags
+        there.
         """
         left = np.searchsorted(self._tags, wanted, side="left")
         counts = np.searchsorted(self._tags, wanted, side="right") - left

@@ -1,9 +1,8 @@
 """Landmark-country aware reranking: gallery images of the query's landmark and country move up.
 
-The second half of GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al., slides 6 to 8),
-a soft addition where earlier winners sorted and inserted. The whole gallery takes part, so an image
-that plain search never retrieved can be brought in by its landmark. Beside it: the choice of α and
-β on Public queries, and the explanation of one query's scores."""
+The second half of GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al., slides 6 to 8).
+The whole gallery takes part, so an image that plain search never retrieved can be brought in.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -32,20 +31,16 @@ def landmark_country_rerank(
     """Rank the gallery by similarity plus landmark and country votes, best first.
 
     L is the score that the query's voters give to the landmark of a gallery image, C the one to its
-    country. Exact for the sum over the whole gallery; ties by position. With no labelled reference
-    it is plain search.
+    country. Exact for the sum over the whole gallery; ties by position.
 
     Args:
-        data: embeddings and labels.
+        data: embeddings and labels; with no labelled reference it is plain search.
         alpha: weight of the landmark score.
         beta: weight of the country score.
         top: references that vote for a query.
         normalise: scores of a query sum to 1 (published code); False for the slides' raw sums.
         reciprocal: choose the voters by k-reciprocal similarity (`lib.reranking.k_reciprocal`).
         query: rank for this query alone, given its id, or its row where there are no ids.
-
-    Raises:
-        ValueError: if widths differ, a value is not finite, or tags are out of step.
 
     >>> query, gallery = np.array([[1, 0]]), np.array([[0.6, 0.8], [0.28, 0.96]])
     >>> references = np.vstack([gallery, [0.8, 0.6]])
@@ -101,8 +96,6 @@ def choose_weights(
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Choose α and β of landmark-country reranking by mAP on Public queries.
 
-    `voting` are top, normalise and reciprocal of `landmark_country_rerank`.
-
     Returns:
         `alpha` and `beta` of the largest mAP, the smallest where several are best; and the table of
         mAP for every α (rows) and β (columns). Both are empty where there is no Public query.
@@ -129,17 +122,12 @@ def explain(
     beta: float = 0.1,
     **voting: Any,
 ) -> pd.DataFrame:
-    """Take the final scores of one query apart; `query_votes(data).of(row)` shows who voted.
-
-    Settings are those of `landmark_country_rerank`.
+    """Take the final scores of one query apart; settings are those of `landmark_country_rerank`.
 
     Returns:
         A row per ranked image, best first, indexed by rank: raw + landmark + country = final,
         then the image's landmark_id and country_code, its position, its id where known,
         rank_before in plain search (missing where it was not retrieved) and moved, in words.
-
-    Raises:
-        ValueError: if there is no such query.
     """
     row, tags = data.plain.row(query), tag_gallery(data)
     ranking = landmark_country_rerank(data, alpha=alpha, beta=beta, query=query, **voting)
@@ -169,13 +157,7 @@ def explain(
 
 
 def describe_move(now: int, then: int | None, listed: int) -> str:
-    """Where an image of rank `now` came from, `then` being its rank in a list of `listed`.
-
-    >>> describe_move(2, 57, 100), describe_move(3, None, 100), describe_move(4, 4, 100)
-    ('came from rank 57', 'not among the 100 before', 'stayed')
-    >>> describe_move(7, 5, 100)
-    'fell from rank 5'
-    """
+    """In words where an image of rank `now` came from: rank `then` in a list of `listed`, or none."""
     if then is None or pd.isna(then):
         return f"not among the {listed} before"
     if now == then:

@@ -1,8 +1,8 @@
 """Landmark and country by vote: what labelled reference images say about an unlabelled one.
 
 The first half of landmark-country reranking in GLR21 = 2nd place, Google Landmark Retrieval 2021
-(Zhang et al.). The nearest references of a query each add their similarity to the score of their
-landmark and of their country. A gallery image takes both tags from its single nearest reference."""
+(Zhang et al.). A gallery image takes both tags from its single nearest reference.
+"""
 
 from dataclasses import dataclass
 
@@ -22,19 +22,14 @@ class Tags:
     """A landmark and a country for each image of a list.
 
     Attributes:
-        landmarks: (N,) int64, -1 where unknown.
-        countries: (N,) strings such as "CN"; "" where unknown (None and NaN become ""). "OTHER"
-            is a country like any other, as in GLR21.
-
-    Raises:
-        ValueError: if the two have different lengths or landmarks are not integers.
+        landmarks: (N,) integers, -1 where unknown.
+        countries: (N,) strings such as "CN"; "" where unknown (None and NaN become "").
     """
 
     landmarks: np.ndarray
     countries: np.ndarray
 
     def __post_init__(self) -> None:
-        """Bring both to one form."""
         landmarks = np.asarray(self.landmarks)
         countries = pd.Series(np.asarray(self.countries, dtype=object)).fillna(NO_COUNTRY)
         if landmarks.ndim != 1 or len(landmarks) != len(countries):
@@ -83,9 +78,8 @@ class Votes:
         return len(self.landmarks)
 
     def of(self, row: int) -> pd.DataFrame:
-        """The references that voted for the image in this row, nearest first.
-
-        Columns: position (among the references), similarity, landmark, country.
+        """The voters of this row, nearest first: position (in references), similarity, landmark,
+        country.
         """
         return pd.DataFrame(
             {
@@ -107,10 +101,9 @@ def query_votes(
 ) -> Votes:
     """Let the `top` nearest references of every query vote for landmark and country.
 
-    The score of a landmark is the sum of the similarities of the voters that show it
-    (score_j = Σ sim_i over the voters with tag j, slide 6 of GLR21); countries likewise. A voter
-    of negative similarity counts 0. References without landmark are left out before the search,
-    as in GLR21; one without country votes for its landmark only.
+    The score of a landmark is the sum of the similarities of the voters that show it (score_j = Σ
+    sim_i over the voters with tag j, slide 6 of GLR21); countries likewise. A negative similarity
+    counts 0, and references without landmark do not vote.
 
     Args:
         data: without any reference, votes are empty.
@@ -118,9 +111,6 @@ def query_votes(
         normalise: divide the scores of each query by their sum (published code), instead of the
             raw sums of the slides.
         reciprocal: choose voters by k-reciprocal similarity, True for the settings of GLR21.
-
-    Raises:
-        ValueError: if tags and references are out of step, widths differ or a value is not finite.
 
     >>> references = np.array([[0.8, 0.6], [0.6, 0.8]])
     >>> data = RetrievalData(np.eye(2)[:1], np.eye(2), references, [7, 9], ["CN", "CN"])
@@ -139,10 +129,7 @@ def gallery_votes(data: RetrievalData, *, top: int = 3) -> Votes:
 
 @cached
 def tag_gallery(data: RetrievalData) -> Tags:
-    """Give every gallery image the tags of its nearest labelled reference, without a threshold.
-
-    Unknown without any labelled reference. Errors are those of `query_votes`.
-    """
+    """Give every gallery image the tags of its nearest labelled reference, if there is any."""
     labelled, positions, tags = labelled_references(data)
     names = ("gallery images", "references")
     found = nearest(data.gallery, labelled, 1, index=data.index, names=names)[1]

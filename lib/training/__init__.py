@@ -1,8 +1,4 @@
-"""Losses, samplers, augmentation, schedules, and the training stage that puts them together.
-
-Each has a registry, from the name used in settings to a class or function: adding one is one class
-or function and one line.
-"""
+"""Losses, samplers, augmentation, schedules, each by name, and the training stage that uses them."""
 
 from lib.training.augmentation import (
     AUGMENTATIONS,

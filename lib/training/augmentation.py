@@ -1,12 +1,8 @@
 """Augmentation steps by name, and Corner-Cutmix.
 
-Steps take batches (B, 3, H, W) on any device, values 0 to 255 until "normalise", and keep their
-size; each image has draws of its own, from the generator that is passed in. A new step is a
-function (images, config, generator) → images and a line in `AUGMENTATIONS`; it runs where
-`augment.steps` of a stage name it. "chain" and own pipelines go image by image with albumentations.
-
-GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
-Retrieval 2021 (Zhang et al.).
+Steps take batches (B, 3, H, W) on any device, values 0 to 255 until "normalise", keep their size,
+and draw for each image from a generator. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et
+al.); GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
 import copy
@@ -49,7 +45,7 @@ class Augment:
         self.pipeline = copy.deepcopy(pipeline)  # setting its seed changes it
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Augment uint8 images (B, 3, H, W) and normalise them; the sides do not change."""
+        """Augment uint8 images (B, 3, H, W) and normalise them."""
         if self.pipeline is not None:
             images = augment_each(images, self.pipeline, generator)
             return normalise(images, self.mean, self.std)
@@ -64,8 +60,8 @@ class Augment:
 def random_flip(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
     """Mirror each image left to right with probability `flip`.
 
-    With `quarter_turns` a mirror image and turns by 90 degrees either way have equal odds (GLR20,
-    code), and ValueError is raised for images that are not square.
+    With `quarter_turns` mirror image and turns by ±90 degrees have equal odds (GLR20, code), and
+    images that are not square raise ValueError.
     """
     if not config.quarter_turns:
         if config.flip <= 0.0:
@@ -102,10 +98,9 @@ def pad_and_crop(images: Tensor, config: AugmentConfig, generator: Generator) ->
 def colour_jitter(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
     """Change brightness, contrast, saturation, hue and order of the channels (GLR20, code).
 
-    All are linear in the pixel, so they compose into one 3×3 matrix per image. Contrast is about
-    the image's mean grey and saturation about each pixel's grey, as in torchvision; the hue turns
-    about the grey axis, so that greys stay as they are. They apply in this order, each with
-    probability `colour_p`, and values are clipped to 0 to 255 once, at the end.
+    All are linear in the pixel: one 3×3 matrix per image. Each applies with probability `colour_p`,
+    in this order; contrast is about the image's mean grey, saturation about each pixel's, hue about
+    the grey axis. Values are clipped once, at the end.
     """
     c = config
     if not (c.brightness or c.contrast or c.saturation or c.hue or c.channel_shuffle):
@@ -135,11 +130,7 @@ def colour_jitter(images: Tensor, config: AugmentConfig, generator: Generator) -
 
 
 def hue_matrix(angle: Tensor) -> Tensor:
-    """Rotations of RGB about the grey axis by angles (B,) in radians, (B, 3, 3).
-
-    >>> hue_matrix(torch.tensor([2 * math.pi / 3])).round(decimals=3)[0].abs().tolist()
-    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
-    """
+    """Rotations (B, 3, 3) of RGB about the grey axis by angles (B,) in radians."""
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
     third, root = torch.full((3, 3), 1 / 3), 1 / math.sqrt(3)
     cross = root * torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
@@ -170,9 +161,8 @@ def random_blur(images: Tensor, config: AugmentConfig, generator: Generator) -> 
 def random_affine(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
     """Rotate, resize, then crop or pad back to the old size at a random place (GLR20, code).
 
-    The angle is uniform in ± `rotate` with probability 0.5, the zoom in `scale` (below 1 the whole
-    image is seen with a border), width over height of the zoom in `aspect`. All compose into one
-    resampling. Outside of the image is 0: the mean colour, after normalisation.
+    The angle is uniform in ± `rotate` with probability 0.5, the zoom in `scale`, width over height
+    of the zoom in `aspect`. Outside of the image is 0: the mean colour, after normalisation.
     """
     if not config.rotate and config.scale == config.aspect == (1.0, 1.0):
         return images
@@ -217,8 +207,8 @@ def _pixel_centres(side: int, images: Tensor) -> Tensor:
 def random_erasing(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
     """Fill one rectangle of each image with 0, the mean colour, with probability `erasing` (GLR21).
 
-    Its share of the image is uniform in `erasing_area` and its height over width in
-    `erasing_aspect`; an image for which none of 100 draws is smaller than itself stays whole.
+    Its share of the image is uniform in `erasing_area`, its height over width in `erasing_aspect`;
+    an image for which none of 100 draws fits stays whole.
     """
     if config.erasing <= 0.0:
         return images
@@ -246,7 +236,7 @@ def _between(side: int, start: Tensor, length: Tensor) -> Tensor:
 def draw_uniform(
     images: Tensor, generator: Generator, low: float, high: float, *shape: int
 ) -> Tensor:
-    """Draws in [low, high) on the device of `images`, (B, *shape)."""
+    """(B, *shape) draws in [low, high) on the device of `images`."""
     draws = torch.rand(len(images), *shape, generator=generator, device=generator.device)
     return (low + (high - low) * draws).to(images.device)
 
@@ -262,12 +252,8 @@ def corner_cutmix(
 ) -> Tensor:
     """Paste the whole of each image, resized, over one corner of its partner (GLR20 §2.1).
 
-    Images A and partners B are (B, C, H, W) floats; partners are not changed. Height and width
-    factors (uniform in `low` to `high`, independent) and the corner are drawn once per batch, so a
-    patch covers 16 to 36 % of the partner.
-
-    Raises:
-        ValueError: the shapes differ.
+    Both are (B, C, H, W) floats; partners are not changed. Height and width factors (uniform in
+    `low` to `high`) and the corner are drawn once per batch.
     """
     if images.shape != partners.shape:
         raise ValueError(
@@ -289,11 +275,7 @@ def corner_cutmix(
 
 
 def augment_each(images: Tensor, pipeline: Any, generator: Generator) -> Tensor:
-    """Each of uint8 images (B, 3, H, W) through an albumentations pipeline, on the CPU.
-
-    Raises:
-        ValueError: images are not uint8, before or after, or their size changes.
-    """
+    """Each of uint8 images (B, 3, H, W) through an albumentations pipeline, on the CPU."""
     if images.dtype != torch.uint8:
         raise ValueError(f"expected uint8 images, found {images.dtype}; augment before normalising")
     seed = torch.randint(2**31, (), generator=generator, device=generator.device)
@@ -319,7 +301,7 @@ def glr20_chain(images: Tensor, config: AugmentConfig, generator: Generator) -> 
 
 @functools.cache
 def build_chain(size: int) -> Any:
-    """The albumentations pipeline of GLR20's code for squares of `size` pixels, in its ranges."""
+    """The albumentations pipeline of GLR20's code for squares of `size` pixels."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the network on import
     import albumentations as A  # takes seconds
 
@@ -377,14 +359,7 @@ def augmentation_examples(
     count: int = 8,
     generator: Generator,
 ) -> dict[str, list[np.ndarray]]:
-    """One batch as it lies on disk, as it is trained on, and mixed by Corner-Cutmix.
-
-    Args:
-        source: reads the images.
-        table: a training list.
-        stage: its augmentation and image size.
-        count: images, drawn at random.
-        generator: source of all draws.
+    """One batch of `table` as it lies on disk, as it is trained on, and mixed by Corner-Cutmix.
 
     Returns:
         What was done → images (size, size, 3) uint8.

@@ -41,11 +41,10 @@ class TrainingState:
         self.seen += images
 
     def fetch(self) -> list[float]:
-        """The loss of every step so far, the latest copied from their device.
+        """The loss of every step so far.
 
-        Raises:
-            ValueError: if one is not finite; in float16 the last one, because steps that overflow
-                there are left out.
+        A loss that is not finite raises ValueError; in float16 only the last one, because steps
+        that overflow there are left out.
         """
         if self.pending:
             losses, self.pending = torch.stack(self.pending).float().tolist(), []
@@ -81,11 +80,7 @@ class TrainingState:
         return time.monotonic() - self.saved > SAVE_SECONDS
 
     def save(self, classifier: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write all that a restart needs.
-
-        Raises:
-            ValueError: if losses or weights are not finite; the last state stays as it is.
-        """
+        """Write all that a restart needs, unless losses or weights are not finite (ValueError)."""
         self.check_weights(classifier)
         state = {
             "key": self.key,

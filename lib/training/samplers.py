@@ -1,9 +1,8 @@
 """Samplers by name: which training images an epoch shows, in which order.
 
-An epoch depends on seed and epoch alone: all processes draw the same one, and each takes its part
-of equal length. A new sampler is a subclass of `EpochSampler` and a line in `SAMPLERS`. GLR20 = 3rd
-place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval
-2021 (Zhang et al.).
+An epoch depends on seed and epoch alone: all processes draw the same one, and each takes a part of
+equal length. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place,
+Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
 from collections.abc import Iterator, Mapping
@@ -42,15 +41,7 @@ class EpochSampler(Sampler[int]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """All samplers take the same arguments.
-
-        Args:
-            stage: settings; `epoch_images` over all processes (0: what `prepare` returns).
-            table: a training list with the columns label, is_clean and continent.
-            seed: of the run.
-            rank: of this process.
-            world_size: number of processes; images that do not divide among them are left out.
-        """
+        """Take row numbers of a training list; what does not divide among processes is left out."""
         if not 0 <= rank < world_size:
             raise ValueError(
                 f"expected a rank below the {world_size} processes, found {rank}; count from 0"
@@ -75,7 +66,6 @@ class EpochSampler(Sampler[int]):
         raise NotImplementedError
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -83,7 +73,6 @@ class EpochSampler(Sampler[int]):
         return self.size // (self.unit * self.world_size) * self.unit
 
     def __iter__(self) -> Iterator[int]:
-        """Row numbers of this process."""
         rows = self.draw_epoch(rng(self.seed, type(self).__name__, self.epoch))
         groups = rows[: len(self) * self.world_size].reshape(-1, self.unit)
         return iter(groups[self.rank :: self.world_size].ravel().tolist())
@@ -97,10 +86,8 @@ class ShuffledSampler(EpochSampler):
 
 
 class AtLeastSampler(EpochSampler):
-    """Every image, and rare classes repeated until they show `at_least` images (GLR20, code).
-
-    A class repeats its images evenly. With `epoch_images`, a shuffled part of these rows or several
-    shuffles of them.
+    """Every image, and rare classes repeated evenly until they show `at_least` images (GLR20,
+    code).
     """
 
     def prepare(self, table: pd.DataFrame) -> int:
@@ -116,8 +103,8 @@ class AtLeastSampler(EpochSampler):
 class ContinentSampler(EpochSampler):
     """Continents at given shares and, within each, clean images at `clean_share` (GLR21 §2.2).
 
-    Drawn with replacement, uniformly over a pool's images. An empty pool's share goes to the other
-    pool of its continent, an empty continent's to the others in proportion to their shares.
+    Drawn with replacement. An empty pool's share goes to the other pool of its continent, an empty
+    continent's to the others in proportion to their shares.
     """
 
     def prepare(self, table: pd.DataFrame) -> int:
@@ -151,8 +138,8 @@ class ContinentSampler(EpochSampler):
 class ClassUniformSampler(EpochSampler):
     """Batches of P different classes with K images each, all classes equally often (GLR21 Table 3).
 
-    K is `images_per_class`, P·K the batch of a process. A class with fewer than K images repeats
-    them evenly, and so do the classes of a batch where there are fewer than P. GLR21 has K = 1.
+    K is `images_per_class`, P·K the batch of a process; GLR21 has K = 1. Classes with fewer than K
+    images repeat them evenly, and so do classes where there are fewer than P.
     """
 
     def prepare(self, table: pd.DataFrame) -> int:

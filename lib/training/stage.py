@@ -1,10 +1,8 @@
-"""Training a stage: images and labels in, a checkpoint out.
+"""Training a stage of GLR20 (3rd place, Google Landmark Retrieval 2020, Mei et al.) or GLR21 (2nd
+place, Google Landmark Retrieval 2021, Zhang et al.): images and labels in, a checkpoint out.
 
-One loop for every stage of both systems (GLR20 = 3rd place, Google Landmark Retrieval 2020, Mei et
-al.; GLR21 = 2nd place, Google Landmark Retrieval 2021, Zhang et al.): SGD with momentum, a schedule
-per step, and the dual stream of Corner-Cutmix (GLR20 §2.1), on the CPU or one process per GPU. What
-a step draws depends only on the seed and its number, so a killed run goes on from its last saved
-step with the same result.
+What a step draws depends only on the seed and its number, so a killed run goes on from its last
+saved step with the same result.
 """
 
 import dataclasses
@@ -67,12 +65,12 @@ def train(
 ) -> Path:
     """Train one stage on `table` and return the path of its checkpoint.
 
-    Does nothing when `folder` already holds the result of the same settings and images, and goes on
-    from the last saved step when it holds a part of it. Beside the checkpoint lies `history.csv`
-    (epoch, step, learning_rate, loss). With `stage.epochs` 0 the network is saved as it starts.
+    Does nothing when `folder` holds the result of the same settings and images, and goes on from
+    the last saved step when it holds a part of it. Beside the checkpoint lies `history.csv` (epoch,
+    step, learning_rate, loss).
 
     Args:
-        stage: the settings.
+        stage: the settings; with 0 epochs the network is saved as it starts.
         model: the network, when it does not come from `start`.
         table: a training list of `lib.data`, with paths relative to `root`.
         root: the data folder.
@@ -84,9 +82,7 @@ def train(
         processes: one per GPU by default; more than there are GPUs run on the CPU.
 
     Raises:
-        ValueError: if the stage names what is not registered; if the list, or what an epoch draws
-            of it, is smaller than one batch; if more than a few per cent of the images are missing
-            or unreadable; or if a loss is not finite.
+        ValueError: an unknown name, too few or unreadable images, or a loss that is not finite.
     """
     check_stage(stage)
     folder = Path(folder)
@@ -140,11 +136,7 @@ def stage_key(
     """The fingerprint of a training: all that decides its result, and nothing about places.
 
     With `root` the images that lie there count too, as in a stage's manifest. `model` counts only
-    without `start`, a weight file by its content, and an albumentations pipeline by its `to_dict`.
-    The number of processes does not count: a finished training is not repeated for it.
-
-    Raises:
-        ValueError: a part of the pipeline has no `to_dict`.
+    without `start`, a weight file by its content. The number of processes does not count.
     """
     origin = (read_fingerprint(Path(start).parent) or str(start)) if start else model
     if not start and Path(model.weights).is_file():
@@ -227,10 +219,7 @@ def build_classification_model(
 
 
 def is_slow_in_half(backbone: nn.Module) -> bool:
-    """Whether a backbone trains faster in float32: on CPUs with depthwise convolutions.
-
-    EfficientNet-Lite0 takes 44 images of 128 px per second and core instead of 29 in bfloat16.
-    """
+    """Whether a backbone trains faster in float32: on CPUs with depthwise convolutions."""
     convolutions = (module for module in backbone.modules() if isinstance(module, nn.Conv2d))
     is_depthwise = any(1 < layer.groups == layer.in_channels for layer in convolutions)
     return is_depthwise and not torch.cuda.is_available()
