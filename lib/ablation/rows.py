@@ -20,7 +20,7 @@ class AblationRow:
     against: str = field(default="", compare=False)
     paper_public: float = field(default=np.nan, compare=False)
     paper_private: float = field(default=np.nan, compare=False)
-    paper_milliseconds: float = field(default=np.nan, compare=False, kw_only=True)
+    paper_milliseconds: float = field(default=np.nan, compare=False)
     cleaning: str = ""  # how its cluster list is made, a name in `lib.ablation.runner.CLEANINGS`
     # The list whose number of images an epoch of the last stage has, so that rows on different
     # lists see equally many images; empty for its own list.

@@ -5,13 +5,12 @@ interrupted run goes on. Cluster lists are made anew for every seed, by the prof
 trained with it. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.).
 """
 
-import dataclasses
 import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -34,9 +33,8 @@ WARM_UP = 10  # images before the clock starts
 TURN = 10  # images of one network before the next
 FINISHED = 5.0  # seconds; a row that takes less was trained before and only read
 
-# What a row may change in the profile's cleaning. "twice" cleans again with the network that was
-# fine-tuned on the first cluster list, which GLR20 §2.1 warns of; "truth" is perfect cleaning by
-# true landmarks, with their views apart unless "no split".
+# What a row may change in the profile's cleaning. "twice" cleans again with the network fine-tuned
+# on the first cluster list; "truth" is perfect cleaning, with views apart unless "no split".
 CLEANINGS: Mapping[str, Mapping[str, object]] = {
     "": {},
     "paper": {
@@ -82,7 +80,7 @@ class AblationRunner:
         if not row.budget:
             return row.stages
         images = len(self.training_list(row.budget, seed))
-        return (*row.stages[:-1], dataclasses.replace(row.stages[-1], epoch_images=images))
+        return (*row.stages[:-1], replace(row.stages[-1], epoch_images=images))
 
     def training_list(self, name: str, seed: int, cleaning: str = "") -> pd.DataFrame:
         """A training list; `cluster` is made by the profile's own network, trained with `seed`."""
@@ -93,7 +91,7 @@ class AblationRunner:
         profile, root = self.profile, self.dataset.root
         raw = self.training_list("full", seed)
         folder = self.folder / "cleaning" / f"{cleaning.replace(' ', '_') or 'profile'}-{seed}"
-        config = dataclasses.replace(profile.clean, **CLEANINGS[cleaning])
+        config = replace(profile.clean, **CLEANINGS[cleaning])
         if cleaning.startswith("truth"):
             return perfect_cluster_list(raw, root, folder / CLUSTERS, split=config.split)
         stages = profile.stage_one
@@ -139,12 +137,11 @@ class AblationRunner:
         """Milliseconds per image of rows that train a network, where the table has times."""
         if not table.has_times:
             return {}
-        networks = {
-            row.name: (self.train(row, seed), row.inference or self.profile.inference)
-            for row in table.rows
-            if not row.members
-        }
-        return milliseconds_per_image(networks)
+        rows = [row for row in table.rows if not row.members]
+        usual = self.profile.inference
+        return milliseconds_per_image(
+            {row.name: (self.train(row, seed), row.inference or usual) for row in rows}
+        )
 
 
 @torch.inference_mode()
@@ -182,15 +179,9 @@ def run(
 ) -> dict[str, pd.DataFrame]:
     """Train and score every row of the tables with every seed; finished ones are read.
 
-    Args:
-        tables: their rows, those that several tables share once.
-        runner: trains and scores them.
-        seeds: of everything random in a row.
-        processes: seeds at a time; 0 for about one per core, or one alone where there are GPUs,
-            which a single training then has to itself.
-
-    Returns:
-        Row name → scores of all its queries (`lib.retrieval.score_queries`) with the column `seed`.
+    `processes` are seeds at a time: 0 for about one per core, or one alone where there are GPUs.
+    Returns row name → scores of all its queries (`lib.retrieval.score_queries`) with the column
+    `seed`.
     """
     rows = unique_rows(tables)
     if not processes:  # rounds of equal size, so that no core waits for the last seed
@@ -212,8 +203,7 @@ def _side_by_side(
     with patch_environment(**threads), pool:
         work = [pool.submit(_run_seed, rows, runner, seed, os.getpid()) for seed in seeds]
         done, _ = wait(work, return_when=FIRST_EXCEPTION)
-        errors = [error for error in (one.exception() for one in done) if error]
-        if errors:
+        if errors := [error for error in (one.exception() for one in done) if error]:
             for process in active_children():
                 process.terminate()
             raise errors[0]
@@ -223,7 +213,7 @@ def _side_by_side(
 def _run_seed(
     rows: Mapping[str, AblationRow], runner: AblationRunner, seed: int, parent: int = 0
 ) -> dict[str, pd.DataFrame]:
-    """The scores of every row with one seed, in a process that ends with its parent if it has one."""
+    """The scores of every row with one seed, in a process that ends with its parent."""
     if parent:
         end_with(parent)
     pixels = _new_pixels(rows, runner, seed)

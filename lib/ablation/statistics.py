@@ -32,8 +32,7 @@ def table(
     papers = {row.name: row.paper_private for row in rows}
     lines = []
     for row in rows:
-        private = by_seed(results.get(row.name), usage)
-        public = by_seed(results.get(row.name), "Public")
+        private, public = (by_seed(results.get(row.name), part) for part in (usage, "Public"))
         reference = by_seed(results.get(row.against), usage)
         is_compared = row.name in results and row.against in results
         gain = private - reference if is_compared else private[:0]

@@ -77,14 +77,10 @@ def k_distance_curve(distances: np.ndarray, *, k: int, marks: Mapping[str, float
 
 
 def margins(margins: np.ndarray, moved: np.ndarray, *, wrong: float, threshold: float) -> Figure:
-    """How much better another landmark explains images, and images moved on purpose.
+    """Histogram of how much better another landmark explains images (N,), unknown ones NaN.
 
-    Args:
-        margins: (N,) support by the best other landmark minus support by its own; unknown ones
-            (NaN) are left out.
-        moved: (M,) of images moved to random landmarks, drawn as high as their estimated share.
-        wrong: that share.
-        threshold: above it an image is a suspected mislabel.
+    Beside them (M,) margins of images `moved` to random landmarks, drawn as high as their estimated
+    share `wrong`; above the `threshold` an image is a suspected mislabel.
     """
     figure, (axis,) = axes_of(6.4, 3.2)
     known = margins[np.isfinite(margins)]

@@ -43,7 +43,7 @@ _BAR, _BAR_AT = 0.09, 1.2  # height of the bars, and where they are in a row
 
 
 def explained(breakdowns: Sequence[VoteBreakdown], *, title: str = "") -> Figure:
-    """A row per query: its voters, the query, and its results with their sums, bars of one scale."""
+    """A row per query: its voters, the query, and its results with their sums."""
     columns = max((len(one.images) for one in breakdowns), default=0) + 1
     width, height = _LEFT + _CELL * columns, _TOP + _TALL * max(len(breakdowns), 1)
     figure = TextFigure(figsize=(width, height), facecolor="white")

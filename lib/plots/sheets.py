@@ -219,7 +219,7 @@ def landmark_rows(
     columns: int = 8,
     generator: np.random.Generator,
 ) -> list[ImageRow]:
-    """A row per landmark with up to `columns` of its images (landmark_id, path), drawn at random."""
+    """A row per landmark with up to `columns` of its images of `table`, drawn at random."""
     rows = []
     for landmark in landmarks:
         paths = table.loc[table["landmark_id"] == landmark, "path"].to_numpy()
@@ -315,16 +315,9 @@ def marked_rows(
 ) -> list[ImageRow]:
     """A row per landmark: a few typical images (green), then its marked images in `colour`.
 
-    Typical are images that are kept, not marked, and nearest to the centre of their class.
-
-    Args:
-        source: reads the images.
-        images: `CleaningResult.images` with a path.
-        marked: (N,) bool in its order, such as all dropped images.
-        names: landmark → its name.
-        colour: of the marked images' frames.
-        landmarks: which ones; by default the six with most marked images.
-        columns: most images in a row.
+    Typical are images of `CleaningResult.images` (with a path) that are kept, not marked, and
+    nearest to the centre of their class. By default the six landmarks with most marked images are
+    shown.
     """
     marked = np.asarray(marked)
     if landmarks is None:

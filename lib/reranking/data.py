@@ -16,17 +16,7 @@ import pandas as pd
 
 from lib import retrieval
 from lib.artifacts import read_fingerprint
-from lib.retrieval import (
-    ApproximateIndex,
-    EmbeddingSubset,
-    EmbeddingTable,
-    Ranking,
-    SumOfTerms,
-    TagScores,
-    check_count,
-    nearest,
-    search,
-)
+from lib.retrieval import EmbeddingTable, Ranking, TagScores
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -53,12 +43,6 @@ class Similarity:
                     f" {len(rows)}; make them from the same embeddings"
                 )
         return replace(self, terms=(*self.terms, term))
-
-    def of(self, row: int) -> "Similarity":
-        """The scores of the query in this row alone."""
-        own = slice(row, row + 1)
-        terms = (replace(t, voted=t.voted[own], scores=t.scores[own]) for t in self.terms)
-        return Similarity(self.queries[own], self.gallery, tuple(terms))
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,20 +71,20 @@ class RetrievalData:
     query_ids: np.ndarray | None = None
     gallery_ids: np.ndarray | None = None
     k: int = 100
-    index: ApproximateIndex | None = None
+    index: retrieval.ApproximateIndex | None = None
     second: "RetrievalData | None" = None
     _results: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Refuse ids of other images."""
-        check_count(self.query_ids, len(self.queries), "query")
-        check_count(self.gallery_ids, len(self.gallery), "gallery")
+        retrieval.check_count(self.query_ids, len(self.queries), "query")
+        retrieval.check_count(self.gallery_ids, len(self.gallery), "gallery")
 
     @cached_property
     def plain(self) -> Ranking:
         """The ranking of exact search."""
         ids = {"query_ids": self.query_ids, "gallery_ids": self.gallery_ids}
-        return search(self.queries, self.gallery, self.k, **ids)
+        return retrieval.search(self.queries, self.gallery, self.k, **ids)
 
     @property
     def similarity(self) -> Similarity:
@@ -110,9 +94,13 @@ class RetrievalData:
         """Rank the whole gallery by a score, exactly, ties by position; for one query if given."""
         ids = self.query_ids
         if query is not None:
-            row = self.plain.row(query)
-            score, ids = score.of(row), None if ids is None else ids[row : row + 1]
-        found = nearest(score.queries, score.gallery, self.k, term=SumOfTerms(score.terms))
+            own = slice(row := self.plain.row(query), row + 1)
+            terms = (replace(t, voted=t.voted[own], scores=t.scores[own]) for t in score.terms)
+            score = Similarity(score.queries[own], score.gallery, tuple(terms))
+            ids = None if ids is None else ids[own]
+        found = retrieval.nearest(
+            score.queries, score.gallery, self.k, term=retrieval.SumOfTerms(score.terms)
+        )
         return Ranking(*found, ids, self.gallery_ids)
 
 
@@ -134,11 +122,7 @@ def cached(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def read_retrieval_data(
-    folder: str | Path,
-    labelled: pd.DataFrame,
-    *,
-    references: str = "references",
-    **fields: Any,
+    folder: str | Path, labelled: pd.DataFrame, *, references: str = "references", **fields: Any
 ) -> RetrievalData:
     """Read the folders `query`, `gallery` and `references` of embeddings in `folder`.
 
@@ -146,10 +130,7 @@ def read_retrieval_data(
     k, index and second of `RetrievalData` may follow.
     """
     folder = Path(folder)
-    queries, gallery = (
-        retrieval.read_embeddings(folder / "query"),
-        retrieval.read_embeddings(folder / "gallery"),
-    )
+    queries, gallery = (retrieval.read_embeddings(folder / name) for name in ("query", "gallery"))
     return RetrievalData(
         queries.rows,
         gallery.rows,
@@ -187,4 +168,4 @@ def _rows_of(folder: Path, ids: pd.Series) -> EmbeddingTable:
             f" {ids.iloc[int((rows < 0).argmax())]}; embed that list"
         )
     in_order = np.array_equal(rows, np.arange(len(known)))
-    return known.rows if in_order else EmbeddingSubset(known.rows, rows)
+    return known.rows if in_order else retrieval.EmbeddingSubset(known.rows, rows)

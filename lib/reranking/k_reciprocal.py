@@ -62,10 +62,8 @@ def reciprocal_neighbours(
     """Find the `k` references of largest k-reciprocal similarity for every query.
 
     Other references than candidates have a Jaccard distance of 1 and cannot come before the query's
-    nearest, so looking at candidates only is exact without an index of the references.
-
-    Returns:
-        (Q, k) float32 similarities, best first, and (Q, k) positions, ascending among equals.
+    nearest, so looking at candidates only is exact without an index of the references. Returns (Q,
+    k) float32 similarities, best first, and (Q, k) positions, ascending among equals.
     """
     settings, names = settings or ReciprocalSettings(), ("queries", "references")
     near = nearest(queries, references, max(k, settings.candidates), index=index, names=names)[1]

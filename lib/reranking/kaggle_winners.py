@@ -5,21 +5,11 @@
 13th place of 2021 (discussion 275924). `bridged_rerank`: 5th place of 2021.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from lib.reranking.data import RetrievalData, cached
 from lib.reranking.votes import NO_LANDMARK, Votes, gallery_votes, labelled_references, query_votes
-from lib.retrieval import (
-    NO_TAG,
-    EmbeddingTable,
-    Ranking,
-    TagScores,
-    best_of,
-    nearest,
-    score_pairs,
-)
+from lib.retrieval import NO_TAG, Ranking, TagScores, best_of, nearest, score_pairs
 
 FRONT, MIDDLE = 4.0, 1.0  # added to scores of `sort_and_insert`, so that its parts keep their order
 IMAGES_AT_ONCE = 16_384  # with 300 neighbours each: 0.3 GB
@@ -108,13 +98,13 @@ def bridged_rerank(data: RetrievalData, *, bonus: float = 0.5, per_landmark: int
     ranking = data.plain
     of_queries, of_images = landmark_distances(data, per_landmark=per_landmark)
     query_distances, image_distances = (
-        np.concatenate([known.distances[:, :1] - bonus, known.distances[:, 1:]], axis=1)
-        for known in (of_queries, of_images)
+        np.concatenate([distances[:, :1] - bonus, distances[:, 1:]], axis=1)
+        for _, distances in (of_queries, of_images)
     )
-    index = TagIndex(of_images.landmarks)
+    index = TagIndex(of_images[0])
     scores, positions = np.empty(ranking.scores.shape), np.empty_like(ranking.positions)
     for row in range(len(ranking)):
-        places, images, columns = index.images_with_tags(of_queries.landmarks[row])
+        places, images, columns = index.images_with_tags(of_queries[0][row])
         halves = query_distances[row, places], image_distances[images, columns]
         images, place = np.unique(images, return_inverse=True)
         bridge = np.full(len(images), np.inf)
@@ -129,37 +119,29 @@ def bridged_rerank(data: RetrievalData, *, bonus: float = 0.5, per_landmark: int
     return ranking.replace(scores, positions)
 
 
-class LandmarkDistances(NamedTuple):
-    """(N, V) distinct landmarks nearest to every image, nearest first; -1 at infinity beyond."""
-
-    landmarks: np.ndarray
-    distances: np.ndarray
-
-
 @cached
 def landmark_distances(
     data: RetrievalData, *, per_landmark: int = 2, neighbours: int = 300, keep: int = 5
-) -> tuple[LandmarkDistances, LandmarkDistances]:
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """Distances of queries, and of gallery images, to the `keep` landmarks nearest to them.
 
     The distance to a landmark is the mean cosine distance to the nearest `per_landmark` of its
-    references among the image's `neighbours` nearest references.
+    references among the image's `neighbours` nearest references. Each pair are (N, `keep`) distinct
+    landmarks, nearest first, and their distances; -1 at infinity beyond.
     """
     labelled, positions, tags = labelled_references(data)
-
-    def measure(rows: EmbeddingTable) -> LandmarkDistances:
+    found, names = [], ("images", "references")
+    for rows in (data.queries, data.gallery):
         landmarks = np.full((len(rows), keep), NO_LANDMARK)
         distances = np.full((len(rows), keep), np.inf)
         for start in range(0, len(rows) if len(positions) else 0, IMAGES_AT_ONCE):
             part = slice(start, min(start + IMAGES_AT_ONCE, len(rows)))
-            names = ("images", "references")
             sim, near = nearest(rows[part], labelled, neighbours, index=data.index, names=names)
             landmarks[part], distances[part] = _distance_per_landmark(
                 tags.landmarks[positions[near]], 1 - sim.astype(np.float64), per_landmark, keep
             )
-        return LandmarkDistances(landmarks, distances)
-
-    return measure(data.queries), measure(data.gallery)
+        found.append((landmarks, distances))
+    return found
 
 
 def _distance_per_landmark(
@@ -176,10 +158,9 @@ def _distance_per_landmark(
     counts = columns - began < per_landmark
     starts = np.flatnonzero(is_first)
     total = np.add.reduceat((distances * counts).ravel(), starts)
-    means = total / np.add.reduceat(counts.ravel().astype(np.int64), starts)
     # From runs to one row per image: the mean stands where its landmark begins.
     table = np.full(landmarks.shape, np.inf)
-    table[is_first] = means
+    table[is_first] = total / np.add.reduceat(counts.ravel().astype(np.int64), starts)
     best = np.lexsort((landmarks, table), axis=-1)[:, :keep]
     found = np.take_along_axis(table, best, 1)
     kept = np.where(np.isfinite(found), np.take_along_axis(landmarks, best, 1), NO_LANDMARK)

@@ -31,16 +31,9 @@ def landmark_country_rerank(
     """Rank the gallery by similarity plus landmark and country votes, best first.
 
     L is the score that the query's voters give to the landmark of a gallery image, C the one to its
-    country. Exact for the sum over the whole gallery; ties by position.
-
-    Args:
-        data: embeddings and labels; with no labelled reference it is plain search.
-        alpha: weight of the landmark score.
-        beta: weight of the country score.
-        top: references that vote for a query.
-        normalise: scores of a query sum to 1 (published code); False for the slides' raw sums.
-        reciprocal: choose the voters by k-reciprocal similarity (`lib.reranking.k_reciprocal`).
-        query: rank for this query alone, given its id, or its row where there are no ids.
+    country. Exact for the sum over the whole gallery; ties by position. Settings of the votes are
+    those of `query_votes`; `query` (its id, or row where there are no ids) is ranked alone if
+    given.
 
     >>> query, gallery = np.array([[1, 0]]), np.array([[0.6, 0.8], [0.28, 0.96]])
     >>> references = np.vstack([gallery, [0.8, 0.6]])
@@ -96,9 +89,8 @@ def choose_weights(
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Choose α and β of landmark-country reranking by mAP on Public queries.
 
-    Returns:
-        `alpha` and `beta` of the largest mAP, the smallest where several are best; and the table of
-        mAP for every α (rows) and β (columns). Both are empty where there is no Public query.
+    Returns `alpha` and `beta` of the largest mAP, the smallest of several, and the table of mAP for
+    every α (rows) and β (columns). Both are empty where there is no Public query.
     """
     if not evaluation.solution.get("Public"):
         return {}, pd.DataFrame()
@@ -115,19 +107,13 @@ def choose_weights(
 
 
 def explain(
-    data: RetrievalData,
-    query: str | int,
-    *,
-    alpha: float = 1.0,
-    beta: float = 0.1,
-    **voting: Any,
+    data: RetrievalData, query: str | int, *, alpha: float = 1.0, beta: float = 0.1, **voting: Any
 ) -> pd.DataFrame:
     """Take the final scores of one query apart; settings are those of `landmark_country_rerank`.
 
-    Returns:
-        A row per ranked image, best first, indexed by rank: raw + landmark + country = final,
-        then the image's landmark_id and country_code, its position, its id where known,
-        rank_before in plain search (missing where it was not retrieved) and moved, in words.
+    A row per ranked image, best first, indexed by rank: raw + landmark + country = final, then
+    landmark_id, country_code, position, id where known, rank_before in plain search (missing where
+    it was not retrieved) and moved, in words.
     """
     row, tags = data.plain.row(query), tag_gallery(data)
     ranking = landmark_country_rerank(data, alpha=alpha, beta=beta, query=query, **voting)
@@ -157,7 +143,7 @@ def explain(
 
 
 def describe_move(now: int, then: int | None, listed: int) -> str:
-    """In words where an image of rank `now` came from: rank `then` in a list of `listed`, or none."""
+    """Where an image of rank `now` came from: rank `then`, or none, of `listed`."""
     if then is None or pd.isna(then):
         return f"not among the {listed} before"
     if now == then:

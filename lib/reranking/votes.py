@@ -106,8 +106,6 @@ def query_votes(
     counts 0, and references without landmark do not vote.
 
     Args:
-        data: without any reference, votes are empty.
-        top: how many references vote.
         normalise: divide the scores of each query by their sum (published code), instead of the
             raw sums of the slides.
         reciprocal: choose voters by k-reciprocal similarity, True for the settings of GLR21.

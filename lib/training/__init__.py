@@ -1,11 +1,6 @@
-"""Losses, samplers, augmentation, schedules, each by name, and the training stage that uses them."""
+"""Losses, samplers, augmentation, schedules, by name, and the training stage."""
 
-from lib.training.augmentation import (
-    AUGMENTATIONS,
-    Augment,
-    augmentation_examples,
-    corner_cutmix,
-)
+from lib.training.augmentation import AUGMENTATIONS, Augment, augmentation_examples, corner_cutmix
 from lib.training.losses import LOSSES
 from lib.training.samplers import SAMPLERS
 from lib.training.schedules import SCHEDULES

@@ -111,8 +111,7 @@ def colour_jitter(images: Tensor, config: AugmentConfig, generator: Generator) -
         for width in (c.brightness, c.contrast, c.saturation)
     )
     grey = torch.tensor(GREY, device=images.device, dtype=images.dtype)
-    identity = torch.eye(3, device=images.device)
-    matrix = saturation * identity + (1 - saturation) * grey.expand(3, 3)
+    matrix = saturation * torch.eye(3, device=images.device) + (1 - saturation) * grey.expand(3, 3)
     matrix = brightness * contrast * matrix
     pixels = images.flatten(2)
     mean_grey = (pixels.mean(2) @ grey)[:, None, None]
@@ -172,15 +171,14 @@ def random_affine(images: Tensor, config: AugmentConfig, generator: Generator) -
     stretch = draw_uniform(images, generator, *config.aspect).sqrt()
     zooms = torch.stack([zoom * stretch, zoom / stretch], dim=1)
     # The window may stand anywhere inside a larger image, or around a smaller one.
-    place = torch.stack([draw_uniform(images, generator, -1.0, 1.0) for _ in range(2)], dim=1)
+    place = torch.stack([draw_uniform(images, generator, -1.0, 1.0) for _ in "xy"], dim=1)
     return affine(images, angle * (math.pi / 180), zooms, place * (1 - 1 / zooms).abs())
 
 
 def affine(images: Tensor, angle: Tensor, zooms: Tensor, shifts: Tensor) -> Tensor:
-    """Resample each image bilinearly, turned by `angle` and zoomed about a shifted centre.
+    """Resample images (B, C, H, W) bilinearly, turned by `angle` and zoomed about a shifted centre.
 
     Args:
-        images: (B, C, H, W).
         angle: (B,) radians, counter-clockwise as one looks at the image.
         zooms: (B, 2) factors along x and y, applied after the turn.
         shifts: (B, 2) where the middle of the result lies in the turned image, in half sides.
@@ -190,18 +188,17 @@ def affine(images: Tensor, angle: Tensor, zooms: Tensor, shifts: Tensor) -> Tens
     zoom_x, zoom_y, shift_x, shift_y, cos, sin = (
         values[:, None, None] for values in (*zooms.T, *shifts.T, angle.cos(), angle.sin())
     )
-    x = _pixel_centres(width, images)[None, None, :] / zoom_x + shift_x
-    y = _pixel_centres(height, images)[None, :, None] / zoom_y + shift_y
+    across, down = (
+        (2 * torch.arange(side, device=images.device, dtype=images.dtype) + 1) / side - 1
+        for side in (width, height)
+    )
+    x = across[None, None, :] / zoom_x + shift_x
+    y = down[None, :, None] / zoom_y + shift_y
     # Coordinates run from -1 to 1 along both sides, so a turn must know their ratio.
     grid = torch.stack(
         [cos * x - sin * (height / width) * y, sin * (width / height) * x + cos * y], -1
     )
     return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
-
-
-def _pixel_centres(side: int, images: Tensor) -> Tensor:
-    steps = torch.arange(side, device=images.device, dtype=images.dtype)
-    return (2 * steps + 1) / side - 1
 
 
 def random_erasing(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
@@ -359,10 +356,8 @@ def augmentation_examples(
     count: int = 8,
     generator: Generator,
 ) -> dict[str, list[np.ndarray]]:
-    """One batch of `table` as it lies on disk, as it is trained on, and mixed by Corner-Cutmix.
-
-    Returns:
-        What was done → images (size, size, 3) uint8.
+    """One batch of `table` on disk, as trained on, and mixed: what was done → (size, size, 3)
+    uint8.
     """
     chosen = torch.randperm(len(table), generator=generator)[:count].tolist()
     squares = [source.read_resized(path, stage.size) for path in table["path"].iloc[chosen]]

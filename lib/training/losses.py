@@ -105,15 +105,8 @@ class ArcFaceHead(MarginHead):
         return torch.where(cosine > -margin.cos(), widened, cosine - margin * margin.sin())
 
 
-class CosFaceHead(MarginHead):
-    """s·(cos θ − m) for the label, s·cos θ for other classes (Wang et al., 2018)."""
-
-    def with_margin(self, cosine: Tensor, margin: Tensor) -> Tensor:
-        return cosine - margin
-
-
 class SubCenterArcFaceHead(ArcFaceHead):
-    """ArcFace with K weights per class, (C, K, D), of which the nearest counts (Deng et al., 2020)."""
+    """ArcFace with K weights (C, K, D) per class; the nearest counts (Deng et al., 2020)."""
 
     def __init__(self, class_count: int, dim: int, **settings: float | Tensor) -> None:
         super().__init__(class_count, dim, **settings)
@@ -124,6 +117,13 @@ class SubCenterArcFaceHead(ArcFaceHead):
         with torch.autocast(embeddings.device.type, enabled=False):
             cosines = F.linear(unit_rows(embeddings), unit_rows(self.weight.flatten(0, 1)))
             return cosines.unflatten(1, self.weight.shape[:2]).amax(dim=2)
+
+
+class CosFaceHead(MarginHead):
+    """s·(cos θ − m) for the label, s·cos θ for other classes (Wang et al., 2018)."""
+
+    def with_margin(self, cosine: Tensor, margin: Tensor) -> Tensor:
+        return cosine - margin
 
 
 LOSSES: dict[str, type[Head]] = {
@@ -168,18 +168,17 @@ def build_head(stage: StageConfig, image_counts: Tensor, dim: int) -> Head:
 
 
 @torch.no_grad()
-def grow_head(old: nn.Module | Mapping[str, Tensor], new: Head) -> Head:
-    """Copy the old head's rows over the first rows of `new`, and return `new` (GLR21, load_param).
+def grow_head(old: Mapping[str, Tensor], new: Head) -> None:
+    """Copy an old head's tensors over the first rows of `new` (GLR21, load_param).
 
     Right only where class ids are nested: old class i is new class i. Rows and tensors that `old`
     lacks keep their initial values. A single weight becomes the first of several centers; several
     become their mean. A smaller `new` raises ValueError.
     """
-    known = dict(old.named_parameters()) if isinstance(old, nn.Module) else old
     for name, target in new.named_parameters():
-        source = known.get(name)
-        if source is None:
+        if name not in old:
             continue
+        source = old[name]
         if source.dim() > target.dim():
             source = source.mean(dim=1)
         elif source.dim() < target.dim():
@@ -190,7 +189,6 @@ def grow_head(old: nn.Module | Mapping[str, Tensor], new: Head) -> Head:
                 f"{tuple(target.shape)}; a head only grows, at one dimension"
             )
         target[: len(source)] = source
-    return new
 
 
 def dual_stream_loss(
@@ -208,7 +206,7 @@ def dual_stream_loss(
     `base` (B, D) are raw embeddings of images A, `mixed` of images B with A pasted on a corner. The
     paper has w = 0.5 and one head, the published code w = 1 and a head of its own for `mixed`.
     """
-    mixed_head = head if mixed_head is None else mixed_head
+    mixed_head = mixed_head or head
     scores = mixed_head.scores(mixed)
     ce_a = mixed_head.score_loss(scores, base_labels)
     ce_b = mixed_head.score_loss(scores, partner_labels)

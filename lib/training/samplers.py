@@ -5,11 +5,10 @@ equal length. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GL
 Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from torch.utils.data import Sampler
 
 from lib.artifacts import rng
 from lib.config import StageConfig
@@ -27,8 +26,8 @@ CONTINENT_SHARES: Mapping[str, float] = {
 }
 
 
-class EpochSampler(Sampler[int]):
-    """Row numbers of one process; samplers differ in `prepare` and `draw_epoch`."""
+class EpochSampler:
+    """Draws the rows of one process; samplers differ in `prepare` and `draw_epoch`."""
 
     unit = 1  # consecutive images that stay together in one process
 
@@ -42,12 +41,7 @@ class EpochSampler(Sampler[int]):
         world_size: int = 1,
     ) -> None:
         """Take row numbers of a training list; what does not divide among processes is left out."""
-        if not 0 <= rank < world_size:
-            raise ValueError(
-                f"expected a rank below the {world_size} processes, found {rank}; count from 0"
-            )
         self.stage, self.seed, self.rank, self.world_size = stage, seed, rank, world_size
-        self.epoch = 0
         own_size = self.prepare(table)
         self.size = stage.epoch_images or own_size
         if len(self) == 0:
@@ -65,17 +59,15 @@ class EpochSampler(Sampler[int]):
         """Row numbers of the whole epoch, (size,), for all processes."""
         raise NotImplementedError
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
-
     def __len__(self) -> int:
         """Images per epoch of this process."""
         return self.size // (self.unit * self.world_size) * self.unit
 
-    def __iter__(self) -> Iterator[int]:
-        rows = self.draw_epoch(rng(self.seed, type(self).__name__, self.epoch))
+    def rows_of(self, epoch: int) -> list[int]:
+        """Row numbers of this process."""
+        rows = self.draw_epoch(rng(self.seed, type(self).__name__, epoch))
         groups = rows[: len(self) * self.world_size].reshape(-1, self.unit)
-        return iter(groups[self.rank :: self.world_size].ravel().tolist())
+        return groups[self.rank :: self.world_size].ravel().tolist()
 
 
 class ShuffledSampler(EpochSampler):
@@ -86,9 +78,7 @@ class ShuffledSampler(EpochSampler):
 
 
 class AtLeastSampler(EpochSampler):
-    """Every image, and rare classes repeated evenly until they show `at_least` images (GLR20,
-    code).
-    """
+    """Every image; rare classes are repeated evenly up to `at_least` images (GLR20, code)."""
 
     def prepare(self, table: pd.DataFrame) -> int:
         self.pools = _group(table["label"])
@@ -109,16 +99,15 @@ class ContinentSampler(EpochSampler):
 
     def prepare(self, table: pd.DataFrame) -> int:
         continents, is_clean = table["continent"].to_numpy(), table["is_clean"].to_numpy(bool)
-        unknown = sorted(set(continents) - set(CONTINENT_SHARES))
-        if unknown:
+        if unknown := sorted(set(continents) - set(CONTINENT_SHARES)):
             raise ValueError(
                 f"expected continents among {', '.join(CONTINENT_SHARES)}, found "
                 f"{', '.join(unknown)}; give each a share"
             )
-        here = {name: continents == name for name in CONTINENT_SHARES if (continents == name).any()}
         self.pools = {
-            name: (np.flatnonzero(rows & is_clean), np.flatnonzero(rows & ~is_clean))
-            for name, rows in here.items()
+            name: [np.flatnonzero((continents == name) & part) for part in (is_clean, ~is_clean)]
+            for name in CONTINENT_SHARES
+            if name in continents
         }
         return len(table)
 

@@ -15,35 +15,16 @@ from torch import nn
 from lib.config import StageConfig, chosen
 
 
-def constant(t: float) -> float:
-    return 1.0
-
-
-def poly(t: float, *, power: float = 0.9) -> float:
-    """(1 - t)^power, from 1 to 0."""
-    return (1.0 - t) ** power
-
-
-def lambda_poly(t: float) -> float:
-    """The root of 1 - t, from 1 to 0 (GLR20 §3.1; the power is the published code's)."""
-    return poly(t, power=0.5)
-
-
-def lambda_range(t: float) -> float:
-    """(1 - t)^(2t), from 1 to 0: nearly constant at first (GLR20, scripts of the published code)."""
-    return (1.0 - t) ** (2.0 * t)
-
-
 def cosine(t: float, *, end: float = 0.002) -> float:
     """Half a cosine wave from 1 to `end` (GLR21)."""
     return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * t))
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": constant,
-    "poly": poly,
-    "lambda_poly": lambda_poly,
-    "lambda_range": lambda_range,
+    "constant": lambda t: 1.0,
+    "poly": lambda t: (1.0 - t) ** 0.9,
+    "lambda_poly": lambda t: (1.0 - t) ** 0.5,  # GLR20 §3.1; the power is the published code's
+    "lambda_range": lambda t: (1.0 - t) ** (2.0 * t),  # scripts of GLR20's published code
     "cosine": cosine,
 }
 

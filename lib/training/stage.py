@@ -70,19 +70,13 @@ def train(
     step, learning_rate, loss).
 
     Args:
-        stage: the settings; with 0 epochs the network is saved as it starts.
+        stage: with 0 epochs the network is saved as it starts.
         model: the network, when it does not come from `start`.
         table: a training list of `lib.data`, with paths relative to `root`.
-        root: the data folder.
-        folder: receives checkpoint, history and manifest.
         start: a checkpoint to go on from, between GLR21's nested lists with its head.
-        seed: of initial weights, sampling and augmentation.
         augment: an `albumentations.Compose` that keeps size and type of uint8 images, in the place
             of `stage.augment`.
         processes: one per GPU by default; more than there are GPUs run on the CPU.
-
-    Raises:
-        ValueError: an unknown name, too few or unreadable images, or a loss that is not finite.
     """
     check_stage(stage)
     folder = Path(folder)
@@ -186,8 +180,7 @@ class ClassificationModel(nn.Module):
             weight = 0.5 if stage.cutmix == "paper" else 1.0
             streams = base, both, labels, partner_labels
             loss = dual_stream_loss(self.head, *streams, weight=weight, mixed_head=self.mixed_head)
-        if stage.loss_weight != 1.0:
-            loss = stage.loss_weight * loss
+        loss = stage.loss_weight * loss
         if stage.triplet_weight:
             triplet = batch_hard_triplet(base, labels, margin=stage.triplet_margin)
             loss = loss + stage.triplet_weight * triplet
@@ -195,12 +188,7 @@ class ClassificationModel(nn.Module):
 
 
 def build_classification_model(
-    stage: StageConfig,
-    model: ModelConfig,
-    image_counts: Tensor,
-    *,
-    start: Path | None,
-    seed: int,
+    stage: StageConfig, model: ModelConfig, image_counts: Tensor, *, start: Path | None, seed: int
 ) -> ClassificationModel:
     """Build network and head of a stage, from the checkpoint `start` or random weights of `seed`.
 
@@ -246,9 +234,8 @@ def _train(job: TrainingJob) -> None:
     )
     source = data.ImageSource(job.root)
     images = data.SquareImages(source, job.table["path"].tolist(), stage.size)
-    data.check_readable(
-        what, job.root, source.unreadable, len(images)
-    )  # a small set has been read by now
+    # A small set has been read by now.
+    data.check_readable(what, job.root, source.unreadable, len(images))
     labels = labels.to(device)
     place = {"rank": accelerator.process_index, "world_size": world_size}
     seeds = [job.seed]
@@ -258,8 +245,7 @@ def _train(job: TrainingJob) -> None:
     samplers = [sampler(stage, job.table, seed=seed, **place) for seed in seeds]
     classifier, optimizer = accelerator.prepare(classifier, optimizer)
     plain = accelerator.unwrap_model(classifier)
-    if plain.model.weight_report and accelerator.is_main_process:
-        report = plain.model.weight_report
+    if (report := plain.model.weight_report) and accelerator.is_main_process:
         print(f"{stage.name}: weights from {job.model.weights}: {report}", flush=True)
     augment = Augment(stage.augment, plain.model.mean, plain.model.std, pipeline=job.augment)
     generator = torch.Generator()
@@ -274,9 +260,8 @@ def _train(job: TrainingJob) -> None:
     for epoch in range(state.step // max(steps, 1), stage.epochs):
         batches = _batches(samplers, epoch, per_process, steps, skip=state.step - epoch * steps)
         for pixels, positions in data.load_batches(images, batches):
-            generator.manual_seed(
-                stream_seed(job.seed, "augment", state.step, accelerator.process_index)
-            )
+            stream = "augment", state.step, accelerator.process_index
+            generator.manual_seed(stream_seed(job.seed, *stream))
             rate = set_learning_rates(optimizer, stage, state.step / (steps * stage.epochs))
             pixels = augment(pixels.to(device, non_blocking=True), generator)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
@@ -308,14 +293,9 @@ def _train(job: TrainingJob) -> None:
         write_csv(state.history(), folder / HISTORY)
         facts = {"train_list": stage.train_list, "stage": stage.name}
         models.save(folder / CHECKPOINT, plain.model, plain.head, **facts)
-        facts = {
-            "images_seen": state.step * per_process * world_size,
-            "seconds": round(state.seconds(), 1),
-        }
-        files = CHECKPOINT, HISTORY
-        data.mark_stage_complete(
-            folder, job.key, job.settings, state.unreadable, files=files, **facts
-        )
+        images_seen, seconds = state.step * per_process * world_size, round(state.seconds(), 1)
+        facts = {"files": (CHECKPOINT, HISTORY), "images_seen": images_seen, "seconds": seconds}
+        data.mark_stage_complete(folder, job.key, job.settings, state.unreadable, **facts)
         state.path.unlink(missing_ok=True)  # not before the signature, or a kill loses all
     accelerator.wait_for_everyone()
 
@@ -324,9 +304,7 @@ def _batches(
     samplers: Sequence[EpochSampler], epoch: int, size: int, steps: int, *, skip: int
 ) -> list[list[int]]:
     """The epoch's batches from `skip` on, each of `size` positions of every sampler in turn."""
-    for sampler in samplers:
-        sampler.set_epoch(epoch)
-    orders = [list(sampler) for sampler in samplers]
+    orders = [sampler.rows_of(epoch) for sampler in samplers]
     return [
         [row for order in orders for row in order[i * size : (i + 1) * size]]
         for i in range(skip, steps)
