@@ -29,6 +29,10 @@ def table(
     differences are of `usage`, `paper` is the paper's own difference, `times` are milliseconds by
     row.
     """
+
+    def interval(values: np.ndarray, *names: str) -> dict[str, float]:
+        return dict(zip(names, two_way_interval(values, rng(seed, "ablation")), strict=True))
+
     papers = {row.name: row.paper_private for row in rows}
     lines = []
     for row in rows:
@@ -37,14 +41,14 @@ def table(
         is_compared = row.name in results and row.against in results
         gain = private - reference if is_compared else private[:0]
         paper = row.paper_private - papers.get(row.against, np.nan)
-        difference = _interval(gain, "difference", "difference_low", "difference_high", seed)
+        difference = interval(gain, "difference", "difference_low", "difference_high")
         line = {
             "name": row.name,
             "seeds": len(private) if row.name in results else np.nan,
             "paper_public": row.paper_public,
             "paper_private": row.paper_private,
-            **_interval(public, "public", "public_low", "public_high", seed),
-            **_interval(private, "private", "low", "high", seed),
+            **interval(public, "public", "public_low", "public_high"),
+            **interval(private, "private", "low", "high"),
             "against": row.against,
             "paper": paper,
             **difference,
@@ -77,11 +81,6 @@ def verdict(paper: float, low: float, high: float) -> str:
     if not abs(paper) >= SMALLEST_DIFFERENCE:
         return "helps" if low > 0 else "harms"
     return "agrees with the paper" if (low > 0) == (paper > 0) else "contradicts it"
-
-
-def _interval(values: np.ndarray, mean: str, low: str, high: str, seed: int) -> dict[str, float]:
-    found = two_way_interval(values, rng(seed, "ablation"))
-    return dict(zip((mean, low, high), found, strict=True))
 
 
 def two_way_interval(

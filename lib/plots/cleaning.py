@@ -21,10 +21,8 @@ def distances(
     figure, (axis,) = axes_of(6.4, 3.0)
     every = np.concatenate([within, between, [0.0, 1.0]])
     bins = np.linspace(every.min(), every.max(), 80)
-    for values, colour, label in (
-        (within, RIGHT, "same landmark label"),
-        (between, NEUTRAL, "different landmarks"),
-    ):
+    kinds = {"same landmark label": (within, RIGHT), "different landmarks": (between, NEUTRAL)}
+    for label, (values, colour) in kinds.items():
         is_density = len(values) > 0  # that of nothing is 0 / 0
         axis.hist(values, bins, density=is_density, color=colour, alpha=0.55, label=label)
     for name, value in (marks or {}).items():
@@ -64,9 +62,8 @@ def k_distance_curve(distances: np.ndarray, *, k: int, marks: Mapping[str, float
     for name, value in marks.items():
         below = np.mean(curve <= value) if len(curve) else 0
         label = f"{name} = {value:.2f}: {below:.0%} are core images"
-        style = (
-            {"color": MARKS[name]} if name in MARKS else {"color": CLUSTERS[1], "dashes": (3, 2)}
-        )
+        style = {"color": CLUSTERS[1], "dashes": (3, 2)}
+        style = {"color": MARKS[name]} if name in MARKS else style
         axis.axhline(value, linewidth=2, label=label, **style)
     alone = len(distances) - len(curve)
     left_out = f"; {alone:,} images have fewer neighbours" if alone else ""
@@ -159,8 +156,8 @@ def flow(ways: pd.DataFrame) -> Figure:
     for title, x in zip(("all images", "first pass", "second pass"), columns, strict=True):
         axis.text(x, -0.05, title, weight="bold", size=9)
     raw = ways.assign(last=ways["first"], first="raw")
-    _bands(axis, raw, (0.0, 0.42), tops[0], tops[1], max(total, 1))
-    _bands(axis, ways, (0.42, 0.9), tops[1], tops[2], max(total, 1))
+    _bands(axis, raw, 0.0, 0.42, tops[0], tops[1])
+    _bands(axis, ways, 0.42, 0.9, tops[1], tops[2])
     return figure
 
 
@@ -180,19 +177,12 @@ def _bars(axis: Axes, x: float, counts: dict[str, int], total: int) -> dict[str,
     return tops
 
 
-def _bands(
-    axis: Axes,
-    ways: pd.DataFrame,
-    between: tuple[float, float],
-    left: dict[str, float],
-    right: dict[str, float],
-    total: int,
-) -> None:
+def _bands(axis: Axes, ways: pd.DataFrame, start: float, end: float, *tops: dict) -> None:
     """Join two columns of bars by curved bands in the colour of where they end."""
-    left, right = dict(left), dict(right)
+    total, (left, right) = max(int(ways["images"].sum()), 1), map(dict, tops)
     way = np.linspace(0, 1, 40)
     rise = way**2 * (3 - 2 * way)
-    x = between[0] + WIDTH + way * (between[1] - between[0] - WIDTH)
+    x = start + WIDTH + way * (end - start - WIDTH)
     for row in ways.itertuples():
         height, colour = row.images / total, STATUSES[row.last][0]
         upper = left[row.first] + rise * (right[row.last] - left[row.first])

@@ -22,19 +22,9 @@ from threadpoolctl import threadpool_limits
 
 from lib.cleaning import dbscan_labels, unit_rows
 from lib.data import OTHER, Evaluation, ImageSource, country_name
+from lib.plots import sheets
 from lib.plots.reranking import VoteBreakdown, explained
-from lib.plots.sheets import (
-    CLUSTERS,
-    INK,
-    NEUTRAL,
-    RESCUED,
-    RIGHT,
-    WRONG,
-    axes_of,
-    pixels,
-    query_images,
-    shorten,
-)
+from lib.plots.sheets import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of, shorten
 from lib.reranking import NO_COUNTRY, RetrievalData, explain, query_votes
 
 DPI = 80  # of figures in widgets, so that controls and figure fit on a screen
@@ -75,16 +65,13 @@ class CleaningExplorer:
         """A menu of the most changed landmarks and a slider of eps, above the landmark's map."""
         options = [(self.name(landmark), landmark) for landmark in self.most_changed(20)]
         landmark = ipywidgets.Dropdown(options=options, description="landmark")
-        slider = ipywidgets.FloatSlider(
-            eps, min=0.01, max=round(min(3 * eps, 2.0), 2), step=0.01, description="eps"
-        )
-        slider.continuous_update = False
+        style = {"step": 0.01, "description": "eps", "continuous_update": False}
+        slider = ipywidgets.FloatSlider(eps, min=0.01, max=round(min(3 * eps, 2.0), 2), **style)
         return _follow([landmark, slider], self.at_eps)
 
     def still(self, eps: float) -> Figure:
         """The most changed landmark at four radii around eps, side by side."""
-        (landmark,) = self.most_changed(1)
-        return self.at_eps(landmark, *(min(eps * factor, 2) for factor in FACTORS))
+        return self.at_eps(*self.most_changed(1), *(min(eps * factor, 2) for factor in FACTORS))
 
     def at_eps(self, landmark: int, *eps_values: float) -> Figure:
         thumbnails = 24 if len(eps_values) == 1 else 7
@@ -109,8 +96,8 @@ class CleaningExplorer:
             colours = np.where(status == "rescued", RESCUED, panel.colours)
             colours = np.where(status == "dropped", WRONG, colours).tolist()
             panels.append(dataclasses.replace(panel, colours=colours))
-        legend = {WRONG: "dropped", RESCUED: "rescued by the second pass"}
-        return draw_map(panels, legend=LEGEND | legend)
+        legend = LEGEND | {WRONG: "dropped", RESCUED: "rescued by the second pass"}
+        return draw_map(panels, legend=legend)
 
     def positions(self, landmark: int) -> np.ndarray:
         """Positions of a landmark's images, evenly thinned to at most `MOST`."""
@@ -146,7 +133,7 @@ class CleaningExplorer:
         points = self._places[landmark]
         chosen = far_apart(points, thumbnails)
         paths = self.images["path"].to_numpy()[own[chosen]]
-        found = dict(zip(chosen, pixels(self.source, paths), strict=True))
+        found = dict(zip(chosen, sheets.pixels(self.source, paths), strict=True))
         return MapPanel(title, points, cluster_colours(labels), found)
 
 
@@ -278,7 +265,7 @@ class RerankingExplorer:
         """The vote breakdown of a query at these weights; only this query is ranked."""
         sums = explain(self.data, query, alpha=alpha, beta=beta, **self.voting).head(self.columns)
         voters = query_votes(self.data, **self.voting).of(self.data.plain.row(query))
-        images, colours, _ = query_images(self.source, self.evaluation, query, sums["id"])
+        images, colours, _ = sheets.query_images(self.source, self.evaluation, query, sums["id"])
         return VoteBreakdown(
             title=f"α = {alpha:g}, β = {beta:g}\n{colours.count(RIGHT)} of {len(sums)} right",
             query=images[0],

@@ -122,9 +122,8 @@ class ImageRow:
 
 def axes_of(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of plain axes side by side, `width` by `height` inches, and the axes."""
-    with matplotlib.rc_context(
-        {"font.size": 9, "axes.edgecolor": NEUTRAL, "axes.titlesize": 10, "text.color": INK}
-    ):
+    style = {"font.size": 9, "axes.edgecolor": NEUTRAL, "axes.titlesize": 10, "text.color": INK}
+    with matplotlib.rc_context(style):
         figure = TextFigure(figsize=(width, height), layout="constrained", facecolor="white")
         axes = np.atleast_1d(figure.subplots(1, columns)).tolist()
     for axis in axes:
@@ -166,15 +165,10 @@ def draw(
     if not rows:
         figure.text(0.08 / width, 0.5 * tall / height, "no image to show here", fontsize=9)
     elif legend:
-        figure.legend(
-            handles=[Patch(color=colour, label=text) for colour, text in legend.items()],
-            loc="upper left",
-            bbox_to_anchor=(0.0, 1 - (top - 0.33) / height),
-            ncols=len(legend),
-            frameon=False,
-            fontsize=8,
-            handlelength=1.0,
-        )
+        handles = [Patch(color=colour, label=text) for colour, text in legend.items()]
+        style = {"ncols": len(legend), "frameon": False, "fontsize": 8, "handlelength": 1.0}
+        anchor = (0.0, 1 - (top - 0.33) / height)
+        figure.legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, **style)
     for line, row in enumerate(rows):
         bottom = height - top - tall * (line + 1)
         words = "\n".join(shorten(line, 26, lines=4) for line in row.title.splitlines()[:7])
@@ -222,8 +216,8 @@ def landmark_rows(
     """A row per landmark with up to `columns` of its images of `table`, drawn at random."""
     rows = []
     for landmark in landmarks:
-        paths = table.loc[table["landmark_id"] == landmark, "path"].to_numpy()
-        chosen = generator.permutation(paths)[:columns]
+        paths = table.loc[table["landmark_id"] == landmark, "path"]
+        chosen = generator.permutation(paths.to_numpy())[:columns]
         rows.append(_landmark_row(source, landmark, names, (chosen, "")))
     return rows
 
@@ -291,13 +285,9 @@ def split_rows(
         is_own = (images["landmark_id"] == landmark) & images["status"].isin(["kept", "split"])
         sizes = images.loc[is_own, "label"].value_counts().head(min(columns, len(CLUSTERS)))
         share = columns // max(len(sizes), 1)
-        parts = [
-            (
-                images[is_own & (images["label"] == label)].nsmallest(share, "distance")["path"],
-                colour,
-            )
-            for label, colour in zip(sizes.index, CLUSTERS, strict=False)
-        ]
+        own = [images[is_own & (images["label"] == label)] for label in sizes.index]
+        paths = [part.nsmallest(share, "distance")["path"] for part in own]
+        parts = zip(paths, CLUSTERS, strict=False)
         note = f"{' + '.join(map(str, sizes)) or 'no'} images"
         rows.append(_landmark_row(source, landmark, names, *parts, note=note))
     return rows

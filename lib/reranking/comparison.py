@@ -130,20 +130,13 @@ class TunedReranker:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The finished comparison.
+    """The finished comparison."""
 
-    Attributes:
-        table: a row per reranker: reranker, source, settings (chosen on Public), tried (how many),
-            public, private, low, high (95 % interval of private), gain, gain_low, gain_high
-            (paired difference from plain search on Private; NaN for itself).
-        continents: a row per continent of Private queries: continent, queries, and the mAP of each
-            reranker.
-        chosen: name of a reranker to its best settings.
-    """
-
+    # A row per reranker: reranker, source, settings (chosen on Public), tried (how many), public,
+    # private, low, high (95 % interval), gain, gain_low, gain_high (over plain search on Private).
     table: pd.DataFrame
-    continents: pd.DataFrame
-    chosen: Mapping[str, TunedReranker]
+    continents: pd.DataFrame  # one of Private queries a row: continent, queries, mAP by reranker
+    chosen: Mapping[str, TunedReranker]  # by name
 
     def best(self) -> TunedReranker:
         """The reranker of one model that is best on Public queries."""
@@ -151,8 +144,7 @@ class Comparison:
         return max(alone, key=lambda one: np.nan_to_num(one.precision("Public").mean()))
 
     def spread(self) -> pd.DataFrame:
-        """Best and worst continent of every reranker and the difference of their mAP, without
-        OTHER.
+        """Best and worst continent, without OTHER, of every reranker, and their difference.
 
         Columns reranker, best, best_map, worst, worst_map, spread; no row without a continent of
         enough queries, and NaN for the spread of fewer than two.

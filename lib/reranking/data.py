@@ -47,36 +47,22 @@ class Similarity:
 
 @dataclass(frozen=True, eq=False)
 class RetrievalData:
-    """One model's embeddings of queries, gallery and labelled references.
+    """One model's embeddings of queries, gallery and labelled references; may be memory maps."""
 
-    Attributes:
-        queries: (Q, D) unit rows.
-        gallery: (N, D) unit rows, may be a memory map.
-        references: (R, D) unit rows of labelled training images, may be a memory map, or none.
-        reference_landmarks: (R,) integers, -1 where unknown.
-        reference_countries: (R,) strings, "" where unknown.
-        query_ids: (Q,) ids for the rankings, if known.
-        gallery_ids: (N,) ids, if known.
-        k: images ranked per query; all of the gallery when it is smaller.
-        index: of the references that have a landmark; finds them approximately and prints its
-            recall. The final scores stay exact.
-        second: the same images as another model embeds them, for ensembles.
-    """
-
-    queries: EmbeddingTable
-    gallery: EmbeddingTable
-    references: EmbeddingTable
-    reference_landmarks: np.ndarray
-    reference_countries: np.ndarray
-    query_ids: np.ndarray | None = None
-    gallery_ids: np.ndarray | None = None
-    k: int = 100
+    queries: EmbeddingTable  # (Q, D) unit rows
+    gallery: EmbeddingTable  # (N, D) unit rows
+    references: EmbeddingTable  # (R, D) unit rows of labelled training images, or none
+    reference_landmarks: np.ndarray  # (R,) integers, -1 where unknown
+    reference_countries: np.ndarray  # (R,) strings, "" where unknown
+    query_ids: np.ndarray | None = None  # (Q,) for the rankings, if known
+    gallery_ids: np.ndarray | None = None  # (N,) if known
+    k: int = 100  # images ranked per query; all of the gallery when it is smaller
+    # Of the references that have a landmark; prints its recall. The final scores stay exact.
     index: retrieval.ApproximateIndex | None = None
-    second: "RetrievalData | None" = None
+    second: "RetrievalData | None" = None  # the same images as another model embeds them
     _results: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse ids of other images."""
         retrieval.check_count(self.query_ids, len(self.queries), "query")
         retrieval.check_count(self.gallery_ids, len(self.gallery), "gallery")
 
@@ -98,9 +84,8 @@ class RetrievalData:
             terms = (replace(t, voted=t.voted[own], scores=t.scores[own]) for t in score.terms)
             score = Similarity(score.queries[own], score.gallery, tuple(terms))
             ids = None if ids is None else ids[own]
-        found = retrieval.nearest(
-            score.queries, score.gallery, self.k, term=retrieval.SumOfTerms(score.terms)
-        )
+        terms = retrieval.SumOfTerms(score.terms)
+        found = retrieval.nearest(score.queries, score.gallery, self.k, term=terms)
         return Ranking(*found, ids, self.gallery_ids)
 
 
@@ -148,7 +133,7 @@ def read_second_model(
 ) -> RetrievalData | None:
     """Read the data of a model that embedded the raw training images for cleaning.
 
-    None if there are no such embeddings, or (after a sentence) if not all references have one.
+    None if there are no such embeddings, or (after a sentence) not of all references.
     """
     raw = Path(folder) / "raw"
     if read_fingerprint(raw) is None:

@@ -56,14 +56,9 @@ def concatenate(tables: Sequence[EmbeddingTable]) -> ConcatenatedTable:
 @cached
 def join_models(data: RetrievalData) -> RetrievalData:
     """Both models' embeddings side by side, as those of one model."""
-    models = _models(data)
-    return replace(
-        data,
-        queries=concatenate([one.queries for one in models]),
-        gallery=concatenate([one.gallery for one in models]),
-        references=concatenate([one.references for one in models]),
-        index=None,  # it is of the references of one model
-    )
+    models, tables = _models(data), ("queries", "gallery", "references")
+    joined = {name: concatenate([getattr(one, name) for one in models]) for name in tables}
+    return replace(data, **joined, index=None)  # an index is of the references of one model
 
 
 def landmark_country_of_each(
@@ -71,10 +66,8 @@ def landmark_country_of_each(
 ) -> Ranking:
     """Rank by Σ_m (sim_m + α · L_m + β · C_m), as `before_merge` of GLR21's submission."""
     models = _models(data)
-    final = Similarity(
-        ConcatenatedTable([one.queries for one in models]),
-        ConcatenatedTable([one.gallery for one in models]),
-    )
+    queries, gallery = [one.queries for one in models], [one.gallery for one in models]
+    final = Similarity(ConcatenatedTable(queries), ConcatenatedTable(gallery))
     for one in models:
         L, C = vote_scores(one)
         final = final + alpha * L + beta * C

@@ -15,20 +15,12 @@ from lib.retrieval import ApproximateIndex, EmbeddingSubset, EmbeddingTable, Ran
 
 @dataclass(frozen=True)
 class ReciprocalSettings:
-    """Counts and weights of k-reciprocal encoding; the defaults are those of GLR21's votes.
+    """Counts and weights of k-reciprocal encoding; the defaults are those of GLR21's votes."""
 
-    Attributes:
-        candidates: nearest references taken of the query (at least as many as are asked for), and
-            again of each of those.
-        k1: length of the neighbour lists that must contain each other.
-        k2: neighbours whose encodings are averaged (local query expansion).
-        plain: share λ of the plain distance in the final one, 0 to 1; the rest is Jaccard.
-    """
-
-    candidates: int = 30
-    k1: int = 10
-    k2: int = 3
-    plain: float = 0.5
+    candidates: int = 30  # nearest references of the query (or k), and again of each of those
+    k1: int = 10  # length of the neighbour lists that must contain each other
+    k2: int = 3  # neighbours whose encodings are averaged (local query expansion)
+    plain: float = 0.5  # share λ of the plain distance, 0 to 1; the rest is Jaccard
 
     def __post_init__(self) -> None:
         if min(self.candidates, self.k1, self.k2) < 1 or not 0 <= self.plain <= 1:

@@ -4,6 +4,7 @@ The second half of GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et a
 The whole gallery takes part, so an image that plain search never retrieved can be brought in.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -95,12 +96,10 @@ def choose_weights(
     if not evaluation.solution.get("Public"):
         return {}, pd.DataFrame()
     cells = {}
-    for alpha in alphas:
-        for beta in betas:
-            ranking = landmark_country_rerank(data, alpha=alpha, beta=beta, **voting)
-            scores = retrieval.score_queries(ranking, evaluation)
-            by_usage = scores.groupby("usage")["average_precision"]
-            cells[alpha, beta] = by_usage.mean()["Public"]
+    for alpha, beta in itertools.product(alphas, betas):
+        ranking = landmark_country_rerank(data, alpha=alpha, beta=beta, **voting)
+        scores = retrieval.score_queries(ranking, evaluation)
+        cells[alpha, beta] = scores.groupby("usage")["average_precision"].mean()["Public"]
     table = pd.Series(cells).unstack().rename_axis(index="alpha", columns="beta")
     alpha, beta = table.stack().sort_index().idxmax()
     return {"alpha": float(alpha), "beta": float(beta)}, table
@@ -137,7 +136,7 @@ def explain(
     listed = data.plain.of(query)["position"]
     known = pd.Series(listed.index, index=listed.to_numpy())
     explained["rank_before"] = known.reindex(positions).astype("Int64").array
-    moves = zip(explained.index, explained["rank_before"], strict=True)
+    moves = explained["rank_before"].items()
     explained["moved"] = [describe_move(now, then, data.plain.k) for now, then in moves]
     return explained
 

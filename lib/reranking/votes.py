@@ -19,15 +19,10 @@ NO_COUNTRY = ""
 
 @dataclass(frozen=True, eq=False)
 class Tags:
-    """A landmark and a country for each image of a list.
+    """A landmark and a country for each of N images."""
 
-    Attributes:
-        landmarks: (N,) integers, -1 where unknown.
-        countries: (N,) strings such as "CN"; "" where unknown (None and NaN become "").
-    """
-
-    landmarks: np.ndarray
-    countries: np.ndarray
+    landmarks: np.ndarray  # (N,) integers, -1 where unknown
+    countries: np.ndarray  # (N,) strings such as "CN"; "" where unknown (None and NaN become "")
 
     def __post_init__(self) -> None:
         landmarks = np.asarray(self.landmarks)
@@ -53,26 +48,16 @@ class Votes:
     """What the references say about every image: at most V landmarks and V countries each.
 
     Places beyond the distinct tags hold -1 or "" and a score of 0; tags are ordered by score.
-
-    Attributes:
-        landmarks: (Q, V) int64 distinct landmarks per image.
-        landmark_scores: (Q, V) float64, never negative.
-        countries: (Q, V) strings, distinct per image.
-        country_scores: (Q, V) float64, never negative.
-        references: (Q, V) int64 positions of the references that voted, nearest first.
-        similarities: (Q, V) float32, theirs.
-        voter_landmarks: (Q, V) int64, theirs.
-        voter_countries: (Q, V) strings, theirs.
     """
 
-    landmarks: np.ndarray
-    landmark_scores: np.ndarray
-    countries: np.ndarray
-    country_scores: np.ndarray
-    references: np.ndarray
-    similarities: np.ndarray
-    voter_landmarks: np.ndarray
-    voter_countries: np.ndarray
+    landmarks: np.ndarray  # (Q, V) int64, distinct per image
+    landmark_scores: np.ndarray  # (Q, V) float64, never negative
+    countries: np.ndarray  # (Q, V) strings, distinct per image
+    country_scores: np.ndarray  # (Q, V) float64, never negative
+    references: np.ndarray  # (Q, V) positions of the references that voted, nearest first
+    similarities: np.ndarray  # (Q, V) float32, theirs
+    voter_landmarks: np.ndarray  # (Q, V) int64, theirs
+    voter_countries: np.ndarray  # (Q, V) strings, theirs
 
     def __len__(self) -> int:
         return len(self.landmarks)

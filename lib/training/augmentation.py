@@ -10,6 +10,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,21 +29,20 @@ MEAN_COLOUR = (123, 117, 104)  # RGB, the border of GLR20's code
 PAPER_SIZE = 448  # pixels; blur kernels of the chain are scaled from there
 
 
+@dataclass
 class Augment:
     """The steps of an `AugmentConfig`, for networks that expect `mean` and `std`.
 
     An own `albumentations.Compose` as `pipeline` replaces all steps but the normalisation.
     """
 
-    def __init__(
-        self,
-        config: AugmentConfig,
-        mean: Sequence[float],
-        std: Sequence[float],
-        pipeline: Any = None,
-    ) -> None:
-        self.config, self.mean, self.std = config, mean, std
-        self.pipeline = copy.deepcopy(pipeline)  # setting its seed changes it
+    config: AugmentConfig
+    mean: Sequence[float]
+    std: Sequence[float]
+    pipeline: Any = None
+
+    def __post_init__(self) -> None:
+        self.pipeline = copy.deepcopy(self.pipeline)  # setting its seed changes it
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
         """Augment uint8 images (B, 3, H, W) and normalise them."""
@@ -131,10 +131,8 @@ def colour_jitter(images: Tensor, config: AugmentConfig, generator: Generator) -
 def hue_matrix(angle: Tensor) -> Tensor:
     """Rotations (B, 3, 3) of RGB about the grey axis by angles (B,) in radians."""
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    third, root = torch.full((3, 3), 1 / 3), 1 / math.sqrt(3)
-    cross = root * torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
-    third, cross = third.to(angle), cross.to(angle)
-    return cos * torch.eye(3).to(angle) + (1 - cos) * third + sin * cross
+    cross = 1 / math.sqrt(3) * angle.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    return cos * torch.eye(3).to(angle) + (1 - cos) * (1 / 3) + sin * cross
 
 
 def random_blur(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:

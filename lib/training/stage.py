@@ -9,6 +9,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,8 @@ def train(
 def check_stage(stage: StageConfig) -> None:
     """Raise ValueError where loss, sampler, schedule or an augmentation step is not registered."""
     try:
-        chosen("loss", stage.loss, LOSSES)
-        chosen("sampler", stage.sampler, SAMPLERS)
-        chosen("schedule", stage.schedule, SCHEDULES)
+        for setting, known in {"loss": LOSSES, "sampler": SAMPLERS, "schedule": SCHEDULES}.items():
+            chosen(setting, getattr(stage, setting), known)
         for step in stage.augment.steps:
             chosen("augment.steps", step, {"normalise": None, **AUGMENTATIONS})
     except ValueError as error:
@@ -158,24 +158,17 @@ class ClassificationModel(nn.Module):
     def __init__(self, stage: StageConfig, model: nn.Module, image_counts: Tensor) -> None:
         super().__init__()
         self.stage, self.model = stage, model
-        dim = model.config.embedding_dim
-        self.head = build_head(stage, image_counts, dim)
-        has_two = stage.cutmix == "code"
-        self.mixed_head = build_head(stage, image_counts, dim) if has_two else None
+        head = partial(build_head, stage, image_counts, model.config.embedding_dim)
+        self.head, self.mixed_head = head(), head() if stage.cutmix == "code" else None
 
-    def forward(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        mixed: Tensor | None = None,
-        partner_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The mean loss of a batch (B, 3, H, W), with the mixed stream where there is one."""
+    def forward(self, images: Tensor, labels: Tensor, *stream: Tensor) -> Tensor:
+        """The mean loss of a batch (B, 3, H, W); `stream` is mixed images, partners' labels."""
         stage = self.stage
-        if mixed is None:
+        if not stream:
             base = self.model(images)
             loss = self.head(base, labels)
         else:
+            mixed, partner_labels = stream
             base, both = self.model(torch.cat([images, mixed])).chunk(2)
             weight = 0.5 if stage.cutmix == "paper" else 1.0
             streams = base, both, labels, partner_labels
@@ -226,12 +219,9 @@ def _train(job: TrainingJob) -> None:
     device, world_size = accelerator.device, accelerator.num_processes
     if accelerator.is_main_process:
         start_over(folder)
-    optimizer = torch.optim.SGD(
-        parameter_groups(stage, classifier),
-        lr=stage.learning_rate,
-        momentum=stage.momentum,
-        weight_decay=stage.weight_decay,
-    )
+    groups = parameter_groups(stage, classifier)
+    settings = {"momentum": stage.momentum, "weight_decay": stage.weight_decay}
+    optimizer = torch.optim.SGD(groups, lr=stage.learning_rate, **settings)
     source = data.ImageSource(job.root)
     images = data.SquareImages(source, job.table["path"].tolist(), stage.size)
     # A small set has been read by now.
