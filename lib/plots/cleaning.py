@@ -96,9 +96,7 @@ def margins(margins: np.ndarray, moved: np.ndarray, *, wrong: float, threshold: 
 
 
 def radii_against_truth(table: pd.DataFrame, panels: Mapping[str, str], *, chosen: float) -> Figure:
-    """Columns `panels` of `lib.cleaning.score_radii` over eps, and the eps chosen without the
-    truth.
-    """
+    """Columns `panels` of `lib.cleaning.score_radii` over eps, and the eps that was chosen."""
     figure, (axis,) = axes_of(8.2, 3.2)
     for (column, name), colour in zip(panels.items(), CLUSTERS, strict=False):
         axis.plot(table["eps"], table[column], color=colour, marker="o", markersize=3, label=name)

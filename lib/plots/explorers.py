@@ -14,7 +14,6 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from sklearn.manifold import TSNE
@@ -207,25 +206,23 @@ def draw_map(panels: Sequence[MapPanel], *, title: str = "", legend: Mapping[str
     side = 4.2 if len(panels) > 1 else 6.4
     figure, axes = axes_of(side * len(panels), side + 0.7, columns=len(panels))
     for axis, panel in zip(axes, panels, strict=True):
-        _draw_panel(axis, panel)
+        axis.set(xlim=(-0.12, 1.12), ylim=(-0.12, 1.12), xticks=[], yticks=[])
+        axis.grid(visible=False)
+        axis.spines[:].set(visible=True, color=NEUTRAL)
+        axis.set_title(panel.title, loc="left")
+        dots = {"s": 26, "linewidths": 0.4, "edgecolors": "white"}
+        axis.scatter(*panel.points.T, c=list(panel.colours), **dots)
+        for at, image in panel.thumbnails.items():
+            box = OffsetImage(image, zoom=38 / max(image.shape[:2]))
+            frame = {"edgecolor": panel.colours[at], "linewidth": 2.5}
+            note = AnnotationBbox(box, panel.points[at], pad=0.1, bboxprops=frame, zorder=3)
+            axis.add_artist(note)
     for colour, meaning in legend.items():
         axes[0].plot([], [], "o", color=colour, label=meaning)
     figure.legend(loc="outside lower center", ncols=len(legend), frameon=False)
     if title:
         figure.suptitle(title, x=0.01, ha="left", weight="bold", color=INK)
     return figure
-
-
-def _draw_panel(axis: Axes, panel: MapPanel) -> None:
-    axis.set(xlim=(-0.12, 1.12), ylim=(-0.12, 1.12), xticks=[], yticks=[])
-    axis.grid(visible=False)
-    axis.spines[:].set(visible=True, color=NEUTRAL)
-    axis.set_title(panel.title, loc="left")
-    axis.scatter(*panel.points.T, c=list(panel.colours), s=26, linewidths=0.4, edgecolors="white")
-    for at, image in panel.thumbnails.items():
-        box = OffsetImage(image, zoom=38 / max(image.shape[:2]))
-        frame = {"edgecolor": panel.colours[at], "linewidth": 2.5}
-        axis.add_artist(AnnotationBbox(box, panel.points[at], pad=0.1, bboxprops=frame, zorder=3))
 
 
 @dataclass(frozen=True, eq=False)

@@ -150,9 +150,7 @@ def logarithmic(*axes: Axis) -> None:
 def draw(
     rows: Sequence[ImageRow], *, title: str = "", legend: Mapping[str, str] | None = None
 ) -> Figure:
-    """A contact sheet: rows of images with frames, whose colours `legend` explains, titles on the
-    left.
-    """
+    """A contact sheet: rows with titles and coloured frames, which `legend` explains."""
     columns = max((len(row.images) for row in rows), default=1)
     has_captions = any(row.captions for row in rows)
     inch, left = 1.0, 1.7

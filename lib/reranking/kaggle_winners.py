@@ -201,9 +201,7 @@ class TagIndex:
         self._tags = tags.ravel()[self._entries]
 
     def images_with_tags(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Places of (V,) tags in `wanted`, (P,), images that carry them, and places of the tags
-        there.
-        """
+        """Find images that carry one of (V,) tags: place in `wanted`, image, and place in its tags."""
         left = np.searchsorted(self._tags, wanted, side="left")
         counts = np.searchsorted(self._tags, wanted, side="right") - left
         places = np.repeat(np.arange(len(wanted)), counts)

@@ -63,9 +63,7 @@ class Votes:
         return len(self.landmarks)
 
     def of(self, row: int) -> pd.DataFrame:
-        """The voters of this row, nearest first: position (in references), similarity, landmark,
-        country.
-        """
+        """The voters of this row, nearest first: position, similarity, landmark, country."""
         return pd.DataFrame(
             {
                 "position": self.references[row],

@@ -354,9 +354,7 @@ def augmentation_examples(
     count: int = 8,
     generator: Generator,
 ) -> dict[str, list[np.ndarray]]:
-    """One batch of `table` on disk, as trained on, and mixed: what was done → (size, size, 3)
-    uint8.
-    """
+    """A batch of `table` on disk, as trained on, and mixed: what was done → (H, W, 3) uint8."""
     chosen = torch.randperm(len(table), generator=generator)[:count].tolist()
     squares = [source.read_resized(path, stage.size) for path in table["path"].iloc[chosen]]
     batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
