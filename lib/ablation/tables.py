@@ -251,8 +251,8 @@ def _glr20_row(
             ]
     model, name = _relative(profile, own).model, f"{network} {name}"
     inference = replace(profile.inference, size=profile.stages[-1].size)
-    row = AblationRow(name, model, tuple(stages), against, *figures)
-    return replace(row, inference=inference, note=note)
+    facts = {"inference": inference, "note": note}
+    return AblationRow(name, model, tuple(stages), against, *figures, **facts)
 
 
 def _table_2(profile: Profile) -> tuple[AblationRow, ...]:
@@ -310,8 +310,8 @@ def _glr21_row(
         usual = {"name": "continued", "train_list": "full", "sampler": "shuffle"}
         stages.append(override(second, {"augment.erasing": 0.0, **usual, **continued}))
     budget, is_leaked = "" if continued is None else "full", stages[-1].train_list == "all"
-    row = AblationRow(name, model, tuple(stages), against, public, private, budget=budget)
-    return replace(row, inference=inference, is_leaked=is_leaked)
+    facts = {"budget": budget, "inference": inference, "is_leaked": is_leaked}
+    return AblationRow(name, model, tuple(stages), against, public, private, **facts)
 
 
 def _network_rows(profile: Profile) -> tuple[AblationRow, ...]:

@@ -201,7 +201,7 @@ class TagIndex:
         self._tags = tags.ravel()[self._entries]
 
     def images_with_tags(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Find images that carry one of (V,) tags: place in `wanted`, image, and place in its tags."""
+        """Find images that carry one of (V,) tags: place in `wanted`, image, place in its tags."""
         left = np.searchsorted(self._tags, wanted, side="left")
         counts = np.searchsorted(self._tags, wanted, side="right") - left
         places = np.repeat(np.arange(len(wanted)), counts)

@@ -66,13 +66,13 @@ def random_flip(images: Tensor, config: AugmentConfig, generator: Generator) -> 
     if not config.quarter_turns:
         if config.flip <= 0.0:
             return images
-        is_flipped = draw_uniform(images, generator, 0.0, 1.0, 1, 1, 1) < config.flip
+        is_flipped = uniform(images, generator, 0.0, 1.0, 1, 1, 1) < config.flip
         return torch.where(is_flipped, images.flip(-1), images)
     if images.shape[-2] != images.shape[-1]:
         raise ValueError(
             f"expected square images to turn, found {tuple(images.shape)}; resize them first"
         )
-    draws = draw_uniform(images, generator, 0.0, 1.0, 1, 1, 1)
+    draws = uniform(images, generator, 0.0, 1.0, 1, 1, 1)
     kind = (draws / max(config.flip, 1e-9) * 3).floor()
     views = images.flip(-1), images.rot90(1, (2, 3)), images.rot90(3, (2, 3))
     for place, view in enumerate(views):
@@ -121,8 +121,8 @@ def colour_jitter(images: Tensor, config: AugmentConfig, generator: Generator) -
         matrix = hue_matrix(turn) @ matrix
     if c.channel_shuffle:
         # The offset is the same for all channels, so neither hue nor order changes it.
-        order = draw_uniform(images, generator, 0.0, 1.0, 3).argsort(dim=1)
-        is_kept = draw_uniform(images, generator, 0.0, 1.0) >= c.channel_shuffle
+        order = uniform(images, generator, 0.0, 1.0, 3).argsort(dim=1)
+        is_kept = uniform(images, generator, 0.0, 1.0) >= c.channel_shuffle
         order = torch.where(is_kept[:, None], torch.arange(3, device=images.device), order)
         matrix = F.one_hot(order, 3).to(images.dtype) @ matrix
     return torch.baddbmm(offset, matrix, pixels).clamp_(0.0, 255.0).view_as(images)
@@ -163,13 +163,13 @@ def random_affine(images: Tensor, config: AugmentConfig, generator: Generator) -
     """
     if not config.rotate and config.scale == config.aspect == (1.0, 1.0):
         return images
-    angle = draw_uniform(images, generator, -config.rotate, config.rotate)
-    angle = angle * (draw_uniform(images, generator, 0.0, 1.0) < 0.5)
-    zoom = draw_uniform(images, generator, *config.scale)
-    stretch = draw_uniform(images, generator, *config.aspect).sqrt()
+    angle = uniform(images, generator, -config.rotate, config.rotate)
+    angle = angle * (uniform(images, generator, 0.0, 1.0) < 0.5)
+    zoom = uniform(images, generator, *config.scale)
+    stretch = uniform(images, generator, *config.aspect).sqrt()
     zooms = torch.stack([zoom * stretch, zoom / stretch], dim=1)
     # The window may stand anywhere inside a larger image, or around a smaller one.
-    place = torch.stack([draw_uniform(images, generator, -1.0, 1.0) for _ in "xy"], dim=1)
+    place = torch.stack([uniform(images, generator, -1.0, 1.0) for _ in "xy"], dim=1)
     return affine(images, angle * (math.pi / 180), zooms, place * (1 - 1 / zooms).abs())
 
 
@@ -208,15 +208,15 @@ def random_erasing(images: Tensor, config: AugmentConfig, generator: Generator) 
     if config.erasing <= 0.0:
         return images
     rows, columns = images.shape[-2:]
-    shares = draw_uniform(images, generator, *config.erasing_area, 100) * (rows * columns)
-    ratios = draw_uniform(images, generator, *config.erasing_aspect, 100)
+    shares = uniform(images, generator, *config.erasing_area, 100) * (rows * columns)
+    ratios = uniform(images, generator, *config.erasing_aspect, 100)
     heights, widths = (shares * ratios).sqrt().round(), (shares / ratios).sqrt().round()
     is_inside = (heights < rows) & (widths < columns)
     first = is_inside.int().argmax(dim=1, keepdim=True)
     height, width = (sides.gather(1, first)[:, 0] for sides in (heights, widths))
-    top = (draw_uniform(images, generator, 0.0, 1.0) * (rows - height + 1)).floor()
-    left = (draw_uniform(images, generator, 0.0, 1.0) * (columns - width + 1)).floor()
-    is_erased = (draw_uniform(images, generator, 0.0, 1.0) < config.erasing) & is_inside.any(dim=1)
+    top = (uniform(images, generator, 0.0, 1.0) * (rows - height + 1)).floor()
+    left = (uniform(images, generator, 0.0, 1.0) * (columns - width + 1)).floor()
+    is_erased = (uniform(images, generator, 0.0, 1.0) < config.erasing) & is_inside.any(dim=1)
     vertical = _between(rows, top, height) & is_erased[:, None]
     erased = vertical[:, None, :, None] & _between(columns, left, width)[:, None, None, :]
     return images.masked_fill(erased, 0.0)
@@ -228,9 +228,7 @@ def _between(side: int, start: Tensor, length: Tensor) -> Tensor:
     return (positions >= start[:, None]) & (positions < (start + length)[:, None])
 
 
-def draw_uniform(
-    images: Tensor, generator: Generator, low: float, high: float, *shape: int
-) -> Tensor:
+def uniform(images: Tensor, generator: Generator, low: float, high: float, *shape: int) -> Tensor:
     """(B, *shape) draws in [low, high) on the device of `images`."""
     draws = torch.rand(len(images), *shape, generator=generator, device=generator.device)
     return (low + (high - low) * draws).to(images.device)
@@ -238,8 +236,8 @@ def draw_uniform(
 
 def _draw(images: Tensor, generator: Generator, low: float, high: float, p: float) -> Tensor:
     """(B,) uniform draws, each with probability `p`, otherwise 0."""
-    draws = draw_uniform(images, generator, low, high)
-    return draws if p >= 1.0 else draws * (draw_uniform(images, generator, 0.0, 1.0) < p)
+    draws = uniform(images, generator, low, high)
+    return draws if p >= 1.0 else draws * (uniform(images, generator, 0.0, 1.0) < p)
 
 
 def corner_cutmix(

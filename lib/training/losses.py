@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.config import StageConfig, chosen
+from lib.config import StageConfig
 
 
 class Head(nn.Module):
@@ -157,7 +157,7 @@ def unit_rows(rows: Tensor) -> Tensor:
 
 def build_head(stage: StageConfig, image_counts: Tensor, dim: int) -> Head:
     """Build the head that `stage.loss` names, for classes of `image_counts` (C,) images."""
-    return chosen("loss", stage.loss, LOSSES)(
+    return LOSSES[stage.loss](
         len(image_counts),
         dim,
         margin=dynamic_margins(image_counts) if stage.dynamic_margin else stage.margin,

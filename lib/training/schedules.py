@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lib.config import StageConfig, chosen
+from lib.config import StageConfig
 
 
 def cosine(t: float, *, end: float = 0.002) -> float:
@@ -40,10 +40,7 @@ def learning_rate_factor(
     >>> [round(learning_rate_factor("cosine", t, warmup=0.1), 3) for t in (0.0, 0.05, 0.1, 1.0)]
     [0.01, 0.505, 0.976, 0.002]
     """
-    factor = chosen("schedule", schedule, SCHEDULES)
-    if not 0.0 <= t <= 1.0:
-        raise ValueError(f"expected progress between 0 and 1, found {t}; divide by all steps")
-    return start + (1.0 - start) * t / warmup if t < warmup else factor(t)
+    return start + (1.0 - start) * t / warmup if t < warmup else SCHEDULES[schedule](t)
 
 
 def parameter_groups(stage: StageConfig, classifier: nn.Module) -> list[dict[str, Any]]:

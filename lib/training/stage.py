@@ -231,8 +231,7 @@ def _train(job: TrainingJob) -> None:
     seeds = [job.seed]
     if stage.cutmix:  # the partners have an order of their own: GLR20's code has a second loader
         seeds.append(stream_seed(job.seed, "partners"))
-    sampler = chosen("sampler", stage.sampler, SAMPLERS)
-    samplers = [sampler(stage, job.table, seed=seed, **place) for seed in seeds]
+    samplers = [SAMPLERS[stage.sampler](stage, job.table, seed=seed, **place) for seed in seeds]
     classifier, optimizer = accelerator.prepare(classifier, optimizer)
     plain = accelerator.unwrap_model(classifier)
     if (report := plain.model.weight_report) and accelerator.is_main_process:

@@ -54,14 +54,6 @@ def test_learning_rate_factor_rises_linearly_then_follows_the_schedule(schedule)
         assert factor == pytest.approx(expected)
 
 
-def test_learning_rate_factor_refuses_what_it_does_not_know():
-    message = r"'constant', .* found 'cosin'; did you mean 'cosine'"
-    with pytest.raises(ValueError, match=message):
-        learning_rate_factor("cosin", 0.5)
-    with pytest.raises(ValueError, match=r"found 1\.1"):
-        learning_rate_factor("poly", 1.1)
-
-
 def test_set_learning_rates_frees_the_backbone_after_its_share(tiny_stage, tiny_model):
     stage = dataclasses.replace(tiny_stage, freeze_backbone=0.25, backbone_lr=0.1, bias_lr=2.0)
     classifier = ClassificationModel(stage, build_model(tiny_model), torch.ones(6))
