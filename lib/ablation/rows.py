@@ -20,7 +20,7 @@ class AblationRow:
     against: str = field(default="", compare=False)
     paper_public: float = field(default=np.nan, compare=False)
     paper_private: float = field(default=np.nan, compare=False)
-    paper_milliseconds: float = field(default=np.nan, compare=False, kw_only=True)
+    paper_milliseconds: float = field(default=np.nan, compare=False)
     cleaning: str = ""  # how its cluster list is made, a name in `lib.ablation.runner.CLEANINGS`
     # The list whose number of images an epoch of the last stage has, so that rows on different
     # lists see equally many images; empty for its own list.
@@ -43,11 +43,7 @@ class AblationTable:
 
 
 def unique_rows(tables: Iterable[AblationTable]) -> dict[str, AblationRow]:
-    """All rows by name; a row that several tables share appears once.
-
-    Raises:
-        ValueError: if two different rows have one name.
-    """
+    """All rows by name, shared ones once; ValueError if two different rows have one name."""
     rows: dict[str, AblationRow] = {}
     for row in (row for table in tables for row in table.rows):
         if rows.setdefault(row.name, row) != row:
@@ -58,9 +54,5 @@ def unique_rows(tables: Iterable[AblationTable]) -> dict[str, AblationRow]:
 
 
 def describe_stages(row: AblationRow) -> str:
-    """The stages of a row with their epochs, or the members of an ensemble.
-
-    >>> describe_stages(AblationRow("a", stages=(StageConfig("a", epochs=4), StageConfig("b"))))
-    'a (4), b (24)'
-    """
+    """The stages of a row with their epochs (`a (4), b (24)`), or the members of an ensemble."""
     return ", ".join(row.members or [f"{stage.name} ({stage.epochs})" for stage in row.stages])

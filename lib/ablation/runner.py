@@ -1,20 +1,16 @@
 """Train and score the rows of ablation tables, seed by seed.
 
-A row is a chain of stages, or an ensemble of other rows. Every stage is stored under the
-fingerprint of all that decides it, so that rows and tables share what they have in common, and an
-interrupted run goes on where it stopped. Cluster lists are made anew for every seed, by the
-profile's own network trained with that seed: intervals over seeds then cover cleaning too.
-
-GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.).
+Every stage is stored under the fingerprint of all that decides it, so that rows share stages and an
+interrupted run goes on. Cluster lists are made anew for every seed, by the profile's own network
+trained with it. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.).
 """
 
-import dataclasses
 import math
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -37,9 +33,8 @@ WARM_UP = 10  # images before the clock starts
 TURN = 10  # images of one network before the next
 FINISHED = 5.0  # seconds; a row that takes less was trained before and only read
 
-# What a row may change in the profile's cleaning. "twice" cleans again with the network that was
-# fine-tuned on the first cluster list, which GLR20 §2.1 warns of; "truth" is perfect cleaning by
-# true landmarks, with their views apart unless "no split".
+# What a row may change in the profile's cleaning. "twice" cleans again with the network fine-tuned
+# on the first cluster list; "truth" is perfect cleaning, with views apart unless "no split".
 CLEANINGS: Mapping[str, Mapping[str, object]] = {
     "": {},
     "paper": {
@@ -85,7 +80,7 @@ class AblationRunner:
         if not row.budget:
             return row.stages
         images = len(self.training_list(row.budget, seed))
-        return (*row.stages[:-1], dataclasses.replace(row.stages[-1], epoch_images=images))
+        return (*row.stages[:-1], replace(row.stages[-1], epoch_images=images))
 
     def training_list(self, name: str, seed: int, cleaning: str = "") -> pd.DataFrame:
         """A training list; `cluster` is made by the profile's own network, trained with `seed`."""
@@ -96,7 +91,7 @@ class AblationRunner:
         profile, root = self.profile, self.dataset.root
         raw = self.training_list("full", seed)
         folder = self.folder / "cleaning" / f"{cleaning.replace(' ', '_') or 'profile'}-{seed}"
-        config = dataclasses.replace(profile.clean, **CLEANINGS[cleaning])
+        config = replace(profile.clean, **CLEANINGS[cleaning])
         if cleaning.startswith("truth"):
             return perfect_cluster_list(raw, root, folder / CLUSTERS, split=config.split)
         stages = profile.stage_one
@@ -142,12 +137,11 @@ class AblationRunner:
         """Milliseconds per image of rows that train a network, where the table has times."""
         if not table.has_times:
             return {}
-        networks = {
-            row.name: (self.train(row, seed), row.inference or self.profile.inference)
-            for row in table.rows
-            if not row.members
-        }
-        return milliseconds_per_image(networks)
+        rows = [row for row in table.rows if not row.members]
+        usual = self.profile.inference
+        return milliseconds_per_image(
+            {row.name: (self.train(row, seed), row.inference or usual) for row in rows}
+        )
 
 
 @torch.inference_mode()
@@ -156,8 +150,7 @@ def milliseconds_per_image(
 ) -> dict[str, float]:
     """Measure the mean time to embed one image, one by one, without decoding (GLR20 Table 2).
 
-    The networks (name → checkpoint and inference) take turns, so that a machine that is slow for a
-    while is so for all.
+    The networks (name → checkpoint and inference) take turns, so that slow moments hit all alike.
     """
     timed = {}
     for name, (checkpoint, inference) in networks.items():
@@ -186,20 +179,9 @@ def run(
 ) -> dict[str, pd.DataFrame]:
     """Train and score every row of the tables with every seed; finished ones are read.
 
-    After each row a line tells how far its seed is and about how long the rest takes.
-
-    Args:
-        tables: their rows, those that several tables share once.
-        runner: trains and scores them.
-        seeds: of everything random in a row.
-        processes: seeds at a time; 0 for about one per core, or one alone where there are GPUs,
-            which a single training then has to itself.
-
-    Returns:
-        Row name → scores of all its queries (`lib.retrieval.score_queries`) with the column `seed`.
-
-    Raises:
-        ValueError: if two different rows have one name.
+    `processes` are seeds at a time: 0 for about one per core, or one alone where there are GPUs.
+    Returns row name → scores of all its queries (`lib.retrieval.score_queries`) with the column
+    `seed`.
     """
     rows = unique_rows(tables)
     if not processes:  # rounds of equal size, so that no core waits for the last seed
@@ -215,18 +197,13 @@ def run(
 def _side_by_side(
     rows: Mapping[str, AblationRow], runner: AblationRunner, seeds: Sequence[int], processes: int
 ) -> list[dict[str, pd.DataFrame]]:
-    """Run each seed in a process of one thread, which small networks use far better than several.
-
-    The first error ends the others too. (joblib would keep its processes for later calls, and a
-    notebook's kernel that ends with them leaks their semaphores.)
-    """
+    """Run each seed in a process of one thread; the first error ends the others too."""
     threads = {"omp_num_threads": 1, "openblas_num_threads": 1, "mkl_num_threads": 1}
     pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
     with patch_environment(**threads), pool:
         work = [pool.submit(_run_seed, rows, runner, seed, os.getpid()) for seed in seeds]
         done, _ = wait(work, return_when=FIRST_EXCEPTION)
-        errors = [error for error in (one.exception() for one in done) if error]
-        if errors:
+        if errors := [error for error in (one.exception() for one in done) if error]:
             for process in active_children():
                 process.terminate()
             raise errors[0]
@@ -236,10 +213,7 @@ def _side_by_side(
 def _run_seed(
     rows: Mapping[str, AblationRow], runner: AblationRunner, seed: int, parent: int = 0
 ) -> dict[str, pd.DataFrame]:
-    """The scores of every row with one seed, in a process that ends with its parent if it has one.
-
-    The time left is told from the pixels that are still to be trained on.
-    """
+    """The scores of every row with one seed, in a process that ends with its parent."""
     if parent:
         end_with(parent)
     pixels = _new_pixels(rows, runner, seed)

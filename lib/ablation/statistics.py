@@ -1,8 +1,7 @@
 """What an ablation table says: means over seeds, paired differences, a verdict for each row.
 
 Every difference is taken query by query and seed by seed from the row's reference before anything
-is averaged; queries and seeds are then drawn again with replacement. With few seeds the interval is
-a little too narrow, because few draws tell little of how much training varies.
+is averaged; queries and seeds are then drawn again with replacement.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,26 +26,29 @@ def table(
     """Rows with the paper's figures, ours, and the paired difference from the reference row.
 
     Results are those of `lib.ablation.run`; a row without any reads "not run". `private` and the
-    differences are of `usage`, and `paper` is the paper's own difference. Columns for notes and for
-    times (milliseconds per image by row) are there where they are filled.
+    differences are of `usage`, `paper` is the paper's own difference, `times` are milliseconds by
+    row.
     """
+
+    def interval(values: np.ndarray, *names: str) -> dict[str, float]:
+        return dict(zip(names, two_way_interval(values, rng(seed, "ablation")), strict=True))
+
     papers = {row.name: row.paper_private for row in rows}
     lines = []
     for row in rows:
-        private = by_seed(results.get(row.name), usage)
-        public = by_seed(results.get(row.name), "Public")
+        private, public = (by_seed(results.get(row.name), part) for part in (usage, "Public"))
         reference = by_seed(results.get(row.against), usage)
         is_compared = row.name in results and row.against in results
         gain = private - reference if is_compared else private[:0]
         paper = row.paper_private - papers.get(row.against, np.nan)
-        difference = _interval(gain, "difference", "difference_low", "difference_high", seed)
+        difference = interval(gain, "difference", "difference_low", "difference_high")
         line = {
             "name": row.name,
             "seeds": len(private) if row.name in results else np.nan,
             "paper_public": row.paper_public,
             "paper_private": row.paper_private,
-            **_interval(public, "public", "public_low", "public_high", seed),
-            **_interval(private, "private", "low", "high", seed),
+            **interval(public, "public", "public_low", "public_high"),
+            **interval(private, "private", "low", "high"),
             "against": row.against,
             "paper": paper,
             **difference,
@@ -65,7 +67,7 @@ def table(
 
 
 def by_seed(scores: pd.DataFrame | None, usage: str) -> np.ndarray:
-    """Average precisions as a matrix (seeds, queries), queries in the order of their ids."""
+    """Average precisions (seeds, queries), queries in the order of their ids."""
     if scores is None:
         return np.empty((0, 0))
     chosen = scores[scores["usage"] == usage]
@@ -73,13 +75,7 @@ def by_seed(scores: pd.DataFrame | None, usage: str) -> np.ndarray:
 
 
 def verdict(paper: float, low: float, high: float) -> str:
-    """Whether our interval agrees with the sign of the paper's difference.
-
-    >>> verdict(0.01, 0.002, 0.03), verdict(0.01, -0.01, 0.03), verdict(0.01, -0.03, -0.01)
-    ('agrees with the paper', 'not separable', 'contradicts it')
-    >>> verdict(0.0001, 0.002, 0.03)
-    'helps'
-    """
+    """Whether our interval agrees with the sign of the paper's difference."""
     if low <= 0 <= high:
         return "not separable"
     if not abs(paper) >= SMALLEST_DIFFERENCE:
@@ -87,18 +83,10 @@ def verdict(paper: float, low: float, high: float) -> str:
     return "agrees with the paper" if (low > 0) == (paper > 0) else "contradicts it"
 
 
-def _interval(values: np.ndarray, mean: str, low: str, high: str, seed: int) -> dict[str, float]:
-    found = two_way_interval(values, rng(seed, "ablation"))
-    return dict(zip((mean, low, high), found, strict=True))
-
-
 def two_way_interval(
     values: np.ndarray, generator: np.random.Generator, *, resamples: int = 4000
 ) -> tuple[float, float, float]:
-    """Mean of (seeds, queries) values and its 95 % interval, both drawn again with replacement.
-
-    All three are NaN where there is no query.
-    """
+    """Mean of (seeds, queries) values and its 95 % interval, both drawn again with replacement."""
     if not values.size:
         return np.nan, np.nan, np.nan
     seeds, queries = values.shape

@@ -1,14 +1,13 @@
 """The ablation tables of both papers and further ones, as tuples of plain data.
 
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
-Retrieval 2021 (Zhang et al.). Where a profile follows a recipe of GLR20, the papers' networks
-compete (in the miniature world, small relatives of them); elsewhere the profile's own network
-stands for all, and rows that would differ in the network alone are left out.
+Retrieval 2021 (Zhang et al.). Where a profile follows a recipe of GLR20, the papers' networks (or
+small relatives) compete; elsewhere the profile's own network stands for all.
 """
 
-import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,10 +19,9 @@ NAN = math.nan  # where the papers have no figure
 Staged = TypeVar("Staged", Profile, AblationRow)
 
 # Changes to the stages of GLR20 by training: softmax, ArcFace, cluster list. The softmax row goes
-# on with softmax where the others change to ArcFace, for as many epochs at the same rates. As in
-# the paper, the cluster rows go on from the clean rows and so train longer; the table `cleaning`
-# and notebook 04 have controls of equal length. Corner-Cutmix is that of the paper (one head,
-# probability 0.5) or of its code (two heads, 1).
+# on with softmax where the others change to ArcFace. As in the paper, cluster rows go on from the
+# clean rows and so train longer; the table `cleaning` and notebook 04 have controls of equal
+# length. Corner-Cutmix is that of the paper (one head) or of its code (two heads).
 TRAININGS: Mapping[str, Sequence[Mapping[str, Any]]] = {
     "softmax clean": ({}, {"name": "softmax_on", "loss": "softmax"}),
     "ArcFace clean": ({}, {}),
@@ -40,8 +38,7 @@ GLR20_TABLE_1 = (
     ("ResNeSt200", "cluster", "ResNet152 cluster", 0.364, 0.327),
     ("ResNeSt200", "cluster cutmix", "ResNeSt200 cluster", 0.374, 0.334),
 )
-# A quarter of the epochs cannot tell apart what is left out here: the deepest network,
-# Corner-Cutmix, and the difference between the other two networks.
+# Without what a quarter of the epochs cannot tell apart.
 _QUICK_REFERENCE = ("ResNet152", "ArcFace clean", "", 0.329, 0.293)
 GLR20_QUICK = (*GLR20_TABLE_1[:2], _QUICK_REFERENCE, GLR20_TABLE_1[3])
 # The same, and the test time of one image in milliseconds.
@@ -81,10 +78,8 @@ GLR21_TRICKS = (  # slide 3
     ("+ label smoothing", "baseline", 0.2821, 0.2979, {"label_smoothing": 0.1}),
 )
 ONE, TWO, FOUR = ({"sampler": "class_uniform", "images_per_class": k} for k in (1, 2, 4))
-# Slide 4. GLR21's published configuration has one image of a class in a batch (K = 1). With more,
-# batches show fewer classes, and the rows with K = 2 and 4 tell what that costs. The paper's
-# continent-aware row goes on with the list `all`, which holds the queries; here it goes on with
-# `full`, so that its numbers mean something, and without the paper's stage on c2x in between.
+# Slide 4. GLR21 has one image of a class in a batch (K = 1). The paper's continent-aware row goes
+# on with the list `all`, which holds the queries; here with `full`, and without a stage on c2x.
 GLR21_SAMPLERS = (
     ("baseline", "", 0.2844, 0.3059),
     ("id-uniform", "baseline", 0.2478, 0.2728, ONE),
@@ -122,11 +117,7 @@ STRIDE = 32  # pixels of an image per cell of the last feature map of GLR20's ne
 
 
 def paper_tables(profile: Profile) -> dict[str, AblationTable]:
-    """Every table that a profile can fill, by name.
-
-    Raises:
-        ValueError: if the profile's stages are not softmax, ArcFace and cluster, as in GLR20.
-    """
+    """Every table that a profile can fill, by name."""
     if _losses_and_lists(profile) != GLR20_STAGES:
         raise ValueError(
             f"expected the stages of GLR20, {GLR20_STAGES}, found {_losses_and_lists(profile)}; "
@@ -152,14 +143,8 @@ def chosen_tables(
 ) -> tuple[Profile, dict[str, AblationTable]]:
     """The tables called `names`, and the profile, at a share of its epochs, that fills them.
 
-    Args:
-        profile: of the run.
-        names: "quick" for the first rows of GLR20 Table 1 (with a recipe of other stages, these
-            stages one by one), "all", or names between commas.
-        share: of every stage's epochs; 0 for the profile's own share with "quick", else for all.
-
-    Raises:
-        ValueError: an unknown name, a negative share, and as `paper_tables`.
+    `names` is "quick" for the first rows of GLR20 Table 1 (with a recipe of other stages, these one
+    by one), "all", or names between commas. A `share` of 0 is 1, with "quick" the profile's own.
     """
     if share < 0:
         raise ValueError(f"expected a share of the epochs from 0, found {share}; 1 is all of them")
@@ -169,12 +154,10 @@ def chosen_tables(
     if is_quick and _losses_and_lists(profile) != GLR20_STAGES:
         return shorter, {"stages": _stage_by_stage(shorter)}
     tables = paper_tables(profile)
-    wanted = [name.strip() for name in names.split(",")]
-    if names == "all":
-        wanted = list(tables)
+    wanted = list(tables) if names == "all" else [name.strip() for name in names.split(",")]
     if is_quick:
         wanted, rows = ["glr20_table_1"], _rows(_glr20_row, profile, GLR20_QUICK)
-        tables["glr20_table_1"] = dataclasses.replace(tables["glr20_table_1"], rows=rows)
+        tables["glr20_table_1"] = replace(tables["glr20_table_1"], rows=rows)
     for name in wanted:
         if name not in tables:
             hint = "correct TABLES"
@@ -184,7 +167,7 @@ def chosen_tables(
                 f"expected quick, all or tables among {', '.join(tables)}, found {name!r}; {hint}"
             )
     rows = {name: tuple(_shortened(row, share) for row in tables[name].rows) for name in wanted}
-    return shorter, {name: dataclasses.replace(tables[name], rows=rows[name]) for name in wanted}
+    return shorter, {name: replace(tables[name], rows=rows[name]) for name in wanted}
 
 
 def _losses_and_lists(profile: Profile) -> str:
@@ -194,10 +177,10 @@ def _losses_and_lists(profile: Profile) -> str:
 def _shortened(staged: Staged, share: float) -> Staged:
     """A profile or row with a share of the epochs of its stages, halves rounded up, at least 1."""
     stages = tuple(
-        dataclasses.replace(stage, epochs=max(1, math.floor(share * stage.epochs + 0.5)))
+        replace(stage, epochs=max(1, math.floor(share * stage.epochs + 0.5)))
         for stage in staged.stages
     )
-    return dataclasses.replace(staged, stages=stages)
+    return replace(staged, stages=stages)
 
 
 def _stage_by_stage(profile: Profile) -> AblationTable:
@@ -218,9 +201,8 @@ def _rows(
 ) -> tuple[AblationRow, ...]:
     """Rows of a table of plain data; those that are one and the same for one network, once."""
     found: dict[str, AblationRow] = {}
-    for row in table:
-        made = make(profile, *row)
-        found.setdefault(made.name, made)
+    for row in (make(profile, *values) for values in table):
+        found.setdefault(row.name, row)
     return tuple(found.values())
 
 
@@ -242,21 +224,15 @@ def _glr20_row(
     network: str,
     name: str,
     against: str = "",
-    public: float = NAN,
-    private: float = NAN,
-    milliseconds: float = NAN,
-    *,
+    *figures: float,
     changes: Sequence[Mapping[str, Any]] = (),
 ) -> AblationRow:
-    """A row of GLR20, with its network's own epochs and batches (§3.1), tested at its train size.
-
-    In the miniature world all networks train equally long; a note says where GLR20's do not.
-    """
+    """A row of GLR20, with its network's own epochs and batches (§3.1), at its train size."""
     changes = changes or TRAININGS[name]
     stages = [override(stage, new) for stage, new in zip(profile.stages, changes, strict=False)]
     if not _networks_compete(profile):
         against = against.partition(" ")[2]  # without the network
-        return AblationRow(name, profile.model, tuple(stages), against, public, private)
+        return AblationRow(name, profile.model, tuple(stages), against, *figures[:2])
     own = f"glr20-{network.lower().replace('se-', 'se')}"
     usual, wanted = recipe(profile.recipe.removesuffix("-mini")).stages, recipe(own).stages
     note = ""
@@ -266,24 +242,17 @@ def _glr20_row(
             note = f"trained as long as others; GLR20: {on_clean} + {wanted[-1].epochs} epochs"
         else:
             stages = [
-                dataclasses.replace(
+                replace(
                     stage,
                     epochs=math.floor(stage.epochs * new.epochs / old.epochs + 0.5),
                     batch_size=stage.batch_size * new.batch_size // old.batch_size,
                 )
                 for stage, old, new in zip(stages, usual, wanted, strict=False)
             ]
-    return AblationRow(
-        f"{network} {name}",
-        _relative(profile, own).model,
-        tuple(stages),
-        against,
-        public,
-        private,
-        paper_milliseconds=milliseconds,
-        inference=dataclasses.replace(profile.inference, size=profile.stages[-1].size),
-        note=note,
-    )
+    model, name = _relative(profile, own).model, f"{network} {name}"
+    inference = replace(profile.inference, size=profile.stages[-1].size)
+    facts = {"inference": inference, "note": note}
+    return AblationRow(name, model, tuple(stages), against, *figures, **facts)
 
 
 def _table_2(profile: Profile) -> tuple[AblationRow, ...]:
@@ -294,7 +263,7 @@ def _table_2(profile: Profile) -> tuple[AblationRow, ...]:
     both, usual = (rows[0].name, rows[-1].name), rows[0].inference
     # The images are larger in the paper's proportion, 512 to 448, or more: the next multiple of the
     # networks' stride, because padding in between costs small networks up to 0.1 mAP.
-    larger = dataclasses.replace(usual, size=STRIDE * math.ceil(usual.size * 512 / 448 / STRIDE))
+    larger = replace(usual, size=STRIDE * math.ceil(usual.size * 512 / 448 / STRIDE))
     concatenated = (
         AblationRow(name, ModelConfig(""), (), *rest, members=both, inference=inference)
         for name, *rest, inference in (
@@ -315,7 +284,7 @@ def _cleaning_rows(profile: Profile) -> tuple[AblationRow, ...]:
             last = {"name": f"on_{train_list}", "train_list": train_list, "cutmix": ""}
             against = against and f"ResNet152 {against}"
             row = _glr20_row(profile, "ResNet152", name, against, changes=({}, {}, last))
-            rows.append(dataclasses.replace(row, cleaning=cleaning, budget="full"))
+            rows.append(replace(row, cleaning=cleaning, budget="full"))
     return tuple(rows)
 
 
@@ -328,34 +297,21 @@ def _glr21_row(
     changes: Mapping[str, Any] | None = None,
     continued: Mapping[str, Any] | None = None,
 ) -> AblationRow:
-    """A row of GLR21: one stage on the clean list, without Random Erasing unless changed.
-
-    GLR21's ablations are of ResNet50; elsewhere the profile's network takes its ArcFace stage. A
-    second stage goes on from the first, by default on the full list, shuffled; whatever its list,
-    its epochs have as many images as the full one.
-    """
+    """A row of GLR21: one stage on the clean list, without Random Erasing unless changed."""
     if _networks_compete(profile):
         small = _relative(profile, "glr21-resnet50")
         model, inference, (first, *_, second) = small.model, small.inference, small.stages
     else:
         model, inference = profile.model, None
-        first = dataclasses.replace(profile.stages[1], name="clean")
-        second = dataclasses.replace(profile.stages[2], cutmix="")
+        first = replace(profile.stages[1], name="clean")
+        second = replace(profile.stages[2], cutmix="")
     stages = [override(first, {"augment.erasing": 0.0, **(changes or {})})]
     if continued is not None:
         usual = {"name": "continued", "train_list": "full", "sampler": "shuffle"}
         stages.append(override(second, {"augment.erasing": 0.0, **usual, **continued}))
-    return AblationRow(
-        name,
-        model,
-        tuple(stages),
-        against,
-        public,
-        private,
-        budget="" if continued is None else "full",
-        inference=inference,
-        is_leaked=stages[-1].train_list == "all",
-    )
+    budget, is_leaked = "" if continued is None else "full", stages[-1].train_list == "all"
+    facts = {"budget": budget, "inference": inference, "is_leaked": is_leaked}
+    return AblationRow(name, model, tuple(stages), against, public, private, **facts)
 
 
 def _network_rows(profile: Profile) -> tuple[AblationRow, ...]:
@@ -366,5 +322,5 @@ def _network_rows(profile: Profile) -> tuple[AblationRow, ...]:
         options = base.model.backbone_options | change.get("backbone_options", {})
         model = override(base.model, change | {"backbone_options": options})
         if model != base.model:
-            rows.append(dataclasses.replace(base, name=name, against="baseline", model=model))
+            rows.append(replace(base, name=name, against="baseline", model=model))
     return (*rows, *_rows(_glr21_row, profile, TRIPLETS))

@@ -1,7 +1,4 @@
-"""Charts that several notebooks show: sizes, shares, training curves, steps, grids, differences.
-
-Each function takes a finished table. Colours and their meaning are those of `lib.plots.sheets`.
-"""
+"""Charts of finished tables: sizes, shares, training curves, steps, grids, differences."""
 
 from collections.abc import Mapping
 from itertools import cycle
@@ -14,19 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
-from lib.plots.sheets import (
-    CLUSTERS,
-    INK,
-    LEAKED,
-    NEUTRAL,
-    RESCUED,
-    RIGHT,
-    WRONG,
-    TextFigure,
-    axes_of,
-    logarithmic,
-    shorten,
-)
+from lib.plots import sheets
+from lib.plots.sheets import CLUSTERS, INK, LEAKED, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of
 
 
 def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
@@ -39,7 +25,7 @@ def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
         sizes = classes.value_counts().to_numpy()
         label = f"{name}: {len(classes):,} images, {len(sizes):,} classes"
         axis.plot(np.arange(1, len(sizes) + 1), sizes, color=colour, label=label, linewidth=2)
-    logarithmic(axis.xaxis, axis.yaxis)
+    sheets.logarithmic(axis.xaxis, axis.yaxis)
     axis.set(xlabel="rank of the class, largest first", ylabel="images of the class")
     axis.set_title("How many images a class has", loc="left")
     axis.legend(frameon=False)
@@ -53,7 +39,7 @@ def shares(table: pd.DataFrame, *, title: str) -> Figure:
     places = np.arange(len(table))
     for i, (name, colour) in enumerate(zip(table.columns, cycle(CLUSTERS), strict=False)):
         axis.barh(places + i * height, table[name], height * 0.9, color=colour, label=name)
-    names = [shorten(str(name), 40) for name in table.index]
+    names = [sheets.shorten(str(name), 40) for name in table.index]
     axis.set_yticks(places + height * (table.shape[1] - 1) / 2, names)
     axis.invert_yaxis()
     axis.xaxis.set_major_formatter(PercentFormatter(1.0))
@@ -93,7 +79,7 @@ def steps(
     for place, value, high in zip(places, table["private"], table["high"], strict=True):
         beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
         left.annotate(f"{value:.3f}", (high, place), color=INK, size=8, weight="bold", **beside)
-    left.set_yticks(places, [shorten(name, 60) for name in table["step"]])
+    left.set_yticks(places, [sheets.shorten(name, 60) for name in table["step"]])
     left.set_title(title, loc="left")
     right.axvline(0, color=INK, linewidth=1)
     is_leaked = table["step"].str.contains("(leaked)", regex=False)
@@ -110,10 +96,7 @@ def steps(
 
 
 def by_group(table: pd.DataFrame, group: str, *, title: str, k: int = 100) -> Figure:
-    """mAP@k of every group, one colour per step.
-
-    The table has the column `group`, `queries`, and one per step.
-    """
+    """mAP@k of every group; the table has the column `group`, `queries`, and one per step."""
     queries = table["queries"].astype(str)
     values = table.drop(columns=["queries", group])
     figure = shares(values.set_axis(table[group] + " (" + queries + " queries)"), title=title)
@@ -142,17 +125,15 @@ def forest(tables: Mapping[str, pd.DataFrame], *, title: str, k: int = 100) -> F
     tables = {heading: table[table["against"] != ""] for heading, table in tables.items()}
     rows = [max(len(table), 1) for table in tables.values()]
     size = (9.0, 1.4 + 0.36 * sum(rows) + 0.5 * len(rows))
-    figure = TextFigure(figsize=size, layout="constrained", facecolor="white")
+    figure = sheets.TextFigure(figsize=size, layout="constrained", facecolor="white")
     figure.suptitle(title, x=0.01, ha="left", fontsize=11, weight="bold", color=INK)
-    panels = figure.subplots(
-        max(len(rows), 1), 1, sharex=True, squeeze=False, height_ratios=rows or None
-    )[:, 0]
+    shape = {"nrows": max(len(rows), 1), "height_ratios": rows or None}
+    panels = figure.subplots(**shape, sharex=True, squeeze=False)[:, 0]
     for axis, (heading, table) in zip(panels, tables.items(), strict=False):
         _differences(axis, table)
         axis.set_title(heading, loc="left", fontsize=9, color=INK)
     panels[-1].set(xlabel=f"difference in Private mAP@{k}")
-    meanings = {RIGHT: "better", WRONG: "worse", NEUTRAL: "no clear difference"}
-    for colour, meaning in meanings.items():
+    for colour, meaning in ((RIGHT, "better"), (WRONG, "worse"), (NEUTRAL, "no clear difference")):
         panels[0].plot([], [], "o-", color=colour, label=f"here {meaning}, 95 % interval")
     if any(_is_leaked(table).any() for table in tables.values()):
         panels[0].plot([], [], "o-", color=LEAKED, label="leaked: trained on the queries")
@@ -175,7 +156,7 @@ def _differences(axis: Axes, table: pd.DataFrame) -> None:
     says_so = table["name"].str.contains("(leaked)", regex=False)
     mark = np.where(is_leaked & ~says_so, " (leaked)", "")
     names = zip(table["name"] + mark, "against " + table["against"], strict=True)
-    labels = ["\n".join(shorten(name, 52) for name in pair) for pair in names]
+    labels = ["\n".join(sheets.shorten(name, 52) for name in pair) for pair in names]
     axis.set_yticks(range(len(table)), labels, fontsize=7.5)
     axis.set_ylim(len(table) - 0.4, -0.6)
     axis.spines[["top", "right"]].set_visible(False)

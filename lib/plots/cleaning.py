@@ -1,7 +1,4 @@
-"""Charts of cleaning: distances, the choice of eps, label noise, and where every image went.
-
-Each function takes finished numbers. Colours and their meaning are those of `lib.plots.sheets`.
-"""
+"""Charts of cleaning: distances, the choice of eps, label noise, and where every image went."""
 
 from collections.abc import Mapping
 
@@ -24,10 +21,8 @@ def distances(
     figure, (axis,) = axes_of(6.4, 3.0)
     every = np.concatenate([within, between, [0.0, 1.0]])
     bins = np.linspace(every.min(), every.max(), 80)
-    for values, colour, label in (
-        (within, RIGHT, "same landmark label"),
-        (between, NEUTRAL, "different landmarks"),
-    ):
+    kinds = {"same landmark label": (within, RIGHT), "different landmarks": (between, NEUTRAL)}
+    for label, (values, colour) in kinds.items():
         is_density = len(values) > 0  # that of nothing is 0 / 0
         axis.hist(values, bins, density=is_density, color=colour, alpha=0.55, label=label)
     for name, value in (marks or {}).items():
@@ -67,9 +62,8 @@ def k_distance_curve(distances: np.ndarray, *, k: int, marks: Mapping[str, float
     for name, value in marks.items():
         below = np.mean(curve <= value) if len(curve) else 0
         label = f"{name} = {value:.2f}: {below:.0%} are core images"
-        style = (
-            {"color": MARKS[name]} if name in MARKS else {"color": CLUSTERS[1], "dashes": (3, 2)}
-        )
+        style = {"color": CLUSTERS[1], "dashes": (3, 2)}
+        style = {"color": MARKS[name]} if name in MARKS else style
         axis.axhline(value, linewidth=2, label=label, **style)
     alone = len(distances) - len(curve)
     left_out = f"; {alone:,} images have fewer neighbours" if alone else ""
@@ -80,14 +74,10 @@ def k_distance_curve(distances: np.ndarray, *, k: int, marks: Mapping[str, float
 
 
 def margins(margins: np.ndarray, moved: np.ndarray, *, wrong: float, threshold: float) -> Figure:
-    """How much better another landmark explains images, and images moved on purpose.
+    """Histogram of how much better another landmark explains images (N,), unknown ones NaN.
 
-    Args:
-        margins: (N,) support by the best other landmark minus support by its own; unknown ones
-            (NaN) are left out.
-        moved: (M,) of images moved to random landmarks, drawn as high as their estimated share.
-        wrong: that share.
-        threshold: above it an image is a suspected mislabel.
+    Beside them (M,) margins of images `moved` to random landmarks, drawn as high as their estimated
+    share `wrong`; above the `threshold` an image is a suspected mislabel.
     """
     figure, (axis,) = axes_of(6.4, 3.2)
     known = margins[np.isfinite(margins)]
@@ -106,10 +96,7 @@ def margins(margins: np.ndarray, moved: np.ndarray, *, wrong: float, threshold: 
 
 
 def radii_against_truth(table: pd.DataFrame, panels: Mapping[str, str], *, chosen: float) -> Figure:
-    """Scores against the truth over eps, a line each, and the eps chosen without the truth.
-
-    The table is that of `lib.cleaning.score_radii`; `panels` names the columns to draw.
-    """
+    """Columns `panels` of `lib.cleaning.score_radii` over eps, and the eps that was chosen."""
     figure, (axis,) = axes_of(8.2, 3.2)
     for (column, name), colour in zip(panels.items(), CLUSTERS, strict=False):
         axis.plot(table["eps"], table[column], color=colour, marker="o", markersize=3, label=name)
@@ -153,8 +140,7 @@ LINE = 0.055  # height of a line of words
 def flow(ways: pd.DataFrame) -> Figure:
     """Where every image went: bars of all images and of both passes, joined by bands.
 
-    Args:
-        ways: `first`, `last` and `images` from `lib.cleaning.count_flow`.
+    `ways` is first, last and images from `lib.cleaning.count_flow`.
     """
     figure, (axis,) = axes_of(8.6, 3.8)
     axis.set_axis_off()
@@ -168,8 +154,8 @@ def flow(ways: pd.DataFrame) -> Figure:
     for title, x in zip(("all images", "first pass", "second pass"), columns, strict=True):
         axis.text(x, -0.05, title, weight="bold", size=9)
     raw = ways.assign(last=ways["first"], first="raw")
-    _bands(axis, raw, (0.0, 0.42), tops[0], tops[1], max(total, 1))
-    _bands(axis, ways, (0.42, 0.9), tops[1], tops[2], max(total, 1))
+    _bands(axis, raw, 0.0, 0.42, tops[0], tops[1])
+    _bands(axis, ways, 0.42, 0.9, tops[1], tops[2])
     return figure
 
 
@@ -189,19 +175,12 @@ def _bars(axis: Axes, x: float, counts: dict[str, int], total: int) -> dict[str,
     return tops
 
 
-def _bands(
-    axis: Axes,
-    ways: pd.DataFrame,
-    between: tuple[float, float],
-    left: dict[str, float],
-    right: dict[str, float],
-    total: int,
-) -> None:
+def _bands(axis: Axes, ways: pd.DataFrame, start: float, end: float, *tops: dict) -> None:
     """Join two columns of bars by curved bands in the colour of where they end."""
-    left, right = dict(left), dict(right)
+    total, (left, right) = max(int(ways["images"].sum()), 1), map(dict, tops)
     way = np.linspace(0, 1, 40)
     rise = way**2 * (3 - 2 * way)
-    x = between[0] + WIDTH + way * (between[1] - between[0] - WIDTH)
+    x = start + WIDTH + way * (end - start - WIDTH)
     for row in ways.itertuples():
         height, colour = row.images / total, STATUSES[row.last][0]
         upper = left[row.first] + rise * (right[row.last] - left[row.first])

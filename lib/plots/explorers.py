@@ -1,8 +1,7 @@
 """Interactive explorers: one landmark at any eps, one query's reranking at any α and β.
 
 In Jupyter `widget` shows menus and sliders above a figure that follows them; `still` shows several
-settings side by side for runs that nobody watches. Each setting is computed by `lib.cleaning` and
-`lib.reranking`, as in the pipeline.
+settings side by side.
 """
 
 import dataclasses
@@ -15,7 +14,6 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from sklearn.manifold import TSNE
@@ -23,19 +21,9 @@ from threadpoolctl import threadpool_limits
 
 from lib.cleaning import dbscan_labels, unit_rows
 from lib.data import OTHER, Evaluation, ImageSource, country_name
+from lib.plots import sheets
 from lib.plots.reranking import VoteBreakdown, explained
-from lib.plots.sheets import (
-    CLUSTERS,
-    INK,
-    NEUTRAL,
-    RESCUED,
-    RIGHT,
-    WRONG,
-    axes_of,
-    pixels,
-    query_images,
-    shorten,
-)
+from lib.plots.sheets import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of, shorten
 from lib.reranking import NO_COUNTRY, RetrievalData, explain, query_votes
 
 DPI = 80  # of figures in widgets, so that controls and figure fit on a screen
@@ -76,19 +64,15 @@ class CleaningExplorer:
         """A menu of the most changed landmarks and a slider of eps, above the landmark's map."""
         options = [(self.name(landmark), landmark) for landmark in self.most_changed(20)]
         landmark = ipywidgets.Dropdown(options=options, description="landmark")
-        slider = ipywidgets.FloatSlider(
-            eps, min=0.01, max=round(min(3 * eps, 2.0), 2), step=0.01, description="eps"
-        )
-        slider.continuous_update = False
+        style = {"step": 0.01, "description": "eps", "continuous_update": False}
+        slider = ipywidgets.FloatSlider(eps, min=0.01, max=round(min(3 * eps, 2.0), 2), **style)
         return _follow([landmark, slider], self.at_eps)
 
     def still(self, eps: float) -> Figure:
         """The most changed landmark at four radii around eps, side by side."""
-        (landmark,) = self.most_changed(1)
-        return self.at_eps(landmark, *(min(eps * factor, 2) for factor in FACTORS))
+        return self.at_eps(*self.most_changed(1), *(min(eps * factor, 2) for factor in FACTORS))
 
     def at_eps(self, landmark: int, *eps_values: float) -> Figure:
-        """One landmark at one or several radii."""
         thumbnails = 24 if len(eps_values) == 1 else 7
         panels = []
         for eps, labels in zip(eps_values, self.labels(landmark, eps_values), strict=True):
@@ -111,15 +95,11 @@ class CleaningExplorer:
             colours = np.where(status == "rescued", RESCUED, panel.colours)
             colours = np.where(status == "dropped", WRONG, colours).tolist()
             panels.append(dataclasses.replace(panel, colours=colours))
-        legend = {WRONG: "dropped", RESCUED: "rescued by the second pass"}
-        return draw_map(panels, legend=LEGEND | legend)
+        legend = LEGEND | {WRONG: "dropped", RESCUED: "rescued by the second pass"}
+        return draw_map(panels, legend=legend)
 
     def positions(self, landmark: int) -> np.ndarray:
-        """Positions of a landmark's images, evenly thinned to at most `MOST`.
-
-        Raises:
-            ValueError: if there is no such landmark.
-        """
+        """Positions of a landmark's images, evenly thinned to at most `MOST`."""
         own = np.flatnonzero(self.images["landmark_id"].to_numpy() == landmark)
         if not len(own):
             raise ValueError(f"expected a landmark of this cleaning, found {landmark}: choose one")
@@ -132,7 +112,6 @@ class CleaningExplorer:
         return dbscan_labels(rows, [len(own)], eps_values, self.min_samples)
 
     def name(self, landmark: int) -> str:
-        """A landmark's name, shortened."""
         return shorten(str(self.names.get(landmark) or f"landmark {landmark}"), 40)
 
     def most_changed(self, count: int) -> list[int]:
@@ -153,7 +132,7 @@ class CleaningExplorer:
         points = self._places[landmark]
         chosen = far_apart(points, thumbnails)
         paths = self.images["path"].to_numpy()[own[chosen]]
-        found = dict(zip(chosen, pixels(self.source, paths), strict=True))
+        found = dict(zip(chosen, sheets.pixels(self.source, paths), strict=True))
         return MapPanel(title, points, cluster_colours(labels), found)
 
 
@@ -186,9 +165,6 @@ def place(rows: np.ndarray, *, seed: int = 0) -> np.ndarray:
     """(n, D) unit rows to (n, 2) places in the unit square, near images near each other.
 
     t-SNE (van der Maaten and Hinton 2008) on cosine distances, the same every time.
-
-    >>> place(np.eye(3)[[0, 0, 1]]).round(2).tolist()
-    [[0.0, 0.5], [0.0, 0.5], [1.0, 0.5]]
     """
     flat = _principal(np.asarray(rows, dtype=np.float64))
     if len(rows) >= FEWEST:
@@ -212,11 +188,7 @@ def _principal(rows: np.ndarray) -> np.ndarray:
 
 
 def far_apart(points: np.ndarray, count: int) -> list[int]:
-    """Which points to show: one after the other the one farthest from those before.
-
-    >>> far_apart(np.array([[0, 0], [0.1, 0], [1, 1], [1, 0]]), 3)
-    [2, 0, 3]
-    """
+    """Which points to show: one after the other the one farthest from those before."""
     if not len(points):
         return []
     chosen = [int(np.argmax(((points - points.mean(axis=0)) ** 2).sum(axis=1)))]
@@ -230,32 +202,27 @@ def far_apart(points: np.ndarray, count: int) -> list[int]:
 
 
 def draw_map(panels: Sequence[MapPanel], *, title: str = "", legend: Mapping[str, str]) -> Figure:
-    """Panels of landmarks or radii side by side: a dot per image, and a few thumbnails.
-
-    `legend` gives the meaning of each colour.
-    """
+    """Panels of landmarks or radii side by side: a dot per image, and a few thumbnails."""
     side = 4.2 if len(panels) > 1 else 6.4
     figure, axes = axes_of(side * len(panels), side + 0.7, columns=len(panels))
     for axis, panel in zip(axes, panels, strict=True):
-        _draw_panel(axis, panel)
+        axis.set(xlim=(-0.12, 1.12), ylim=(-0.12, 1.12), xticks=[], yticks=[])
+        axis.grid(visible=False)
+        axis.spines[:].set(visible=True, color=NEUTRAL)
+        axis.set_title(panel.title, loc="left")
+        dots = {"s": 26, "linewidths": 0.4, "edgecolors": "white"}
+        axis.scatter(*panel.points.T, c=list(panel.colours), **dots)
+        for at, image in panel.thumbnails.items():
+            box = OffsetImage(image, zoom=38 / max(image.shape[:2]))
+            frame = {"edgecolor": panel.colours[at], "linewidth": 2.5}
+            note = AnnotationBbox(box, panel.points[at], pad=0.1, bboxprops=frame, zorder=3)
+            axis.add_artist(note)
     for colour, meaning in legend.items():
         axes[0].plot([], [], "o", color=colour, label=meaning)
     figure.legend(loc="outside lower center", ncols=len(legend), frameon=False)
     if title:
         figure.suptitle(title, x=0.01, ha="left", weight="bold", color=INK)
     return figure
-
-
-def _draw_panel(axis: Axes, panel: MapPanel) -> None:
-    axis.set(xlim=(-0.12, 1.12), ylim=(-0.12, 1.12), xticks=[], yticks=[])
-    axis.grid(visible=False)
-    axis.spines[:].set(visible=True, color=NEUTRAL)
-    axis.set_title(panel.title, loc="left")
-    axis.scatter(*panel.points.T, c=list(panel.colours), s=26, linewidths=0.4, edgecolors="white")
-    for at, image in panel.thumbnails.items():
-        box = OffsetImage(image, zoom=38 / max(image.shape[:2]))
-        frame = {"edgecolor": panel.colours[at], "linewidth": 2.5}
-        axis.add_artist(AnnotationBbox(box, panel.points[at], pad=0.1, bboxprops=frame, zorder=3))
 
 
 @dataclass(frozen=True, eq=False)
@@ -274,10 +241,7 @@ class RerankingExplorer:
     ) -> ipywidgets.VBox:
         """A menu of queries and sliders of α and β above the vote breakdown, which follows at once.
 
-        The menu lists the change of each query's average precision.
-
-        Raises:
-            ValueError: if there is no query to choose.
+        `gains` is the change of each query's average precision.
         """
         if not len(gains):
             raise ValueError("expected queries to choose from, found none; give some ids")
@@ -295,14 +259,10 @@ class RerankingExplorer:
         return explained(found, title=f"query {query}")
 
     def breakdown(self, query: str, alpha: float, beta: float) -> VoteBreakdown:
-        """The vote breakdown of a query at these weights; only this query is ranked.
-
-        Raises:
-            ValueError: if there is no such query.
-        """
+        """The vote breakdown of a query at these weights; only this query is ranked."""
         sums = explain(self.data, query, alpha=alpha, beta=beta, **self.voting).head(self.columns)
         voters = query_votes(self.data, **self.voting).of(self.data.plain.row(query))
-        images, colours, _ = query_images(self.source, self.evaluation, query, sums["id"])
+        images, colours, _ = sheets.query_images(self.source, self.evaluation, query, sums["id"])
         return VoteBreakdown(
             title=f"α = {alpha:g}, β = {beta:g}\n{colours.count(RIGHT)} of {len(sums)} right",
             query=images[0],

@@ -1,8 +1,7 @@
 """Charts of reranking: votes and scores of one query, and continents under every reranker.
 
-GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), whose slides 6 to 8 show under
-each result its sum: raw similarity + landmark votes + country votes. Colours and their meaning are
-those of `lib.plots.sheets`.
+GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), shows under each result its sum:
+raw similarity + landmark votes + country votes (slides 6 to 8).
 """
 
 from collections.abc import Sequence
@@ -44,26 +43,16 @@ _BAR, _BAR_AT = 0.09, 1.2  # height of the bars, and where they are in a row
 
 
 def explained(breakdowns: Sequence[VoteBreakdown], *, title: str = "") -> Figure:
-    """A row per query: its voters, the query, and its results with their sums.
-
-    A bar under each result is cut into similarity, landmark votes and country votes; all bars of a
-    figure have one scale. A part with no weight is not written.
-    """
+    """A row per query: its voters, the query, and its results with their sums."""
     columns = max((len(one.images) for one in breakdowns), default=0) + 1
     width, height = _LEFT + _CELL * columns, _TOP + _TALL * max(len(breakdowns), 1)
     figure = TextFigure(figsize=(width, height), facecolor="white")
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axis.set_axis_off()
     _write(axis, 0.06, 0.21, title, size=10.5, weight="bold", va="center")
-    axis.legend(
-        handles=[Patch(color=colour, label=label) for label, colour in _LEGEND.items()],
-        loc="upper right",
-        ncols=len(_LEGEND),
-        frameon=False,
-        fontsize=8,
-        borderaxespad=0.3,
-        handlelength=1.0,
-    )
+    handles = [Patch(color=colour, label=label) for label, colour in _LEGEND.items()]
+    style = {"frameon": False, "fontsize": 8, "borderaxespad": 0.3, "handlelength": 1.0}
+    axis.legend(handles=handles, loc="upper right", ncols=len(handles), **style)
     longest = max([1e-9, *(one.sums["final"].max() for one in breakdowns if len(one.sums))])
     for number, one in enumerate(breakdowns):
         _draw_row(axis, one, _TOP + _TALL * number, longest)
@@ -85,8 +74,8 @@ def _draw_row(axis: Axes, one: VoteBreakdown, top: float, longest: float) -> Non
         for column, part in enumerate(parts):
             value, colour = getattr(row, part), PARTS[part]
             length = 0.98 * max(value, 0) / longest
-            at = (start, top + _BAR_AT)
-            axis.add_patch(Rectangle(at, length, _BAR, color=colour, linewidth=0))
+            bar = Rectangle((start, top + _BAR_AT), length, _BAR, color=colour, linewidth=0)
+            axis.add_patch(bar)
             start += length
             text = f"{value:.2f}" if part == "raw" else f"+{value:.2f}"
             _write(axis, left + 0.02 + 0.35 * column, top + 1.36, text, size=7, color=colour)
@@ -118,17 +107,12 @@ def continents(table: pd.DataFrame, *, title: str, k: int = 100) -> Figure:
     if len(known):
         axis.hlines(places, known.min(), known.max(), color=NEUTRAL, linewidth=3, alpha=0.45)
     colours = dict(zip(CONTINENTS, matplotlib.colormaps["Dark2"].colors, strict=True))
-    for row in table.to_dict("records"):
-        name = row["continent"]
+    for name, queries in table[["continent", "queries"]].to_numpy():
         is_known = name != OTHER
-        axis.scatter(
-            values.loc[name],
-            places,
-            edgecolors=colours.get(name, NEUTRAL),
-            facecolors=colours.get(name, INK) if is_known else "white",
-            label=f"{name if is_known else 'country unknown'} ({row['queries']})",
-            zorder=3,
-        )
+        label = f"{name if is_known else 'country unknown'} ({queries})"
+        edge, face = colours.get(name, NEUTRAL), colours.get(name, INK) if is_known else "white"
+        style = {"edgecolors": edge, "facecolors": face, "zorder": 3}
+        axis.scatter(values.loc[name], places, label=label, **style)
     axis.set_yticks(places, [shorten(str(name), 60) for name in values.columns])
     axis.set(xlabel=f"mAP@{k}{'' if len(known) > 1 else ' (a spread needs two continents)'}")
     axis.invert_yaxis()

@@ -2,12 +2,7 @@
 
 Colours keep one meaning everywhere: green right or kept, red wrong or dropped, orange rescued,
 blue, violet and teal the clusters of one landmark, grey not judged, brown trained on its own
-queries, and dark lines thresholds such as eps. Sheets choose images by fixed rules or by a
-generator that is passed in, never by how good they look.
-
-Landmarks are named in every script and with any character, so figures are `TextFigure`s, which draw
-text literally: no `$` begins a formula, and letters that matplotlib's font lacks come from the Noto
-fonts of two packages.
+queries, and dark lines thresholds such as eps.
 """
 
 import dataclasses
@@ -44,10 +39,9 @@ TYPICAL = 3  # images that a row shows first, for comparison
 
 
 class TextFigure(Figure):
-    """A figure that draws every text literally and in any script."""
+    """A figure that draws every text literally (no `$` begins a formula) and in any script."""
 
     def draw(self, renderer: Any) -> None:
-        """Draw, with text as it is; a letter that no font has is a box."""
         with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")
             for axis in self.axes:
@@ -64,11 +58,7 @@ class TextFigure(Figure):
 
 
 def printable(text: str) -> str:
-    """A text without control characters and unpaired surrogates.
-
-    >>> printable("a\\tb\\nc")
-    'a b\\nc'
-    """
+    """A text without control characters and unpaired surrogates."""
     return "".join(
         letter if letter == "\n" or unicodedata.category(letter) not in ("Cc", "Cs") else " "
         for letter in text
@@ -132,9 +122,8 @@ class ImageRow:
 
 def axes_of(width: float, height: float, columns: int = 1) -> tuple[Figure, list[Axes]]:
     """A figure of plain axes side by side, `width` by `height` inches, and the axes."""
-    with matplotlib.rc_context(
-        {"font.size": 9, "axes.edgecolor": NEUTRAL, "axes.titlesize": 10, "text.color": INK}
-    ):
+    style = {"font.size": 9, "axes.edgecolor": NEUTRAL, "axes.titlesize": 10, "text.color": INK}
+    with matplotlib.rc_context(style):
         figure = TextFigure(figsize=(width, height), layout="constrained", facecolor="white")
         axes = np.atleast_1d(figure.subplots(1, columns)).tolist()
     for axis in axes:
@@ -161,10 +150,7 @@ def logarithmic(*axes: Axis) -> None:
 def draw(
     rows: Sequence[ImageRow], *, title: str = "", legend: Mapping[str, str] | None = None
 ) -> Figure:
-    """A contact sheet: rows of images with coloured frames, titles on the left.
-
-    The legend gives the meaning of each frame colour. A sheet without rows says so.
-    """
+    """A contact sheet: rows with titles and coloured frames, which `legend` explains."""
     columns = max((len(row.images) for row in rows), default=1)
     has_captions = any(row.captions for row in rows)
     inch, left = 1.0, 1.7
@@ -177,15 +163,10 @@ def draw(
     if not rows:
         figure.text(0.08 / width, 0.5 * tall / height, "no image to show here", fontsize=9)
     elif legend:
-        figure.legend(
-            handles=[Patch(color=colour, label=text) for colour, text in legend.items()],
-            loc="upper left",
-            bbox_to_anchor=(0.0, 1 - (top - 0.33) / height),
-            ncols=len(legend),
-            frameon=False,
-            fontsize=8,
-            handlelength=1.0,
-        )
+        handles = [Patch(color=colour, label=text) for colour, text in legend.items()]
+        style = {"ncols": len(legend), "frameon": False, "fontsize": 8, "handlelength": 1.0}
+        anchor = (0.0, 1 - (top - 0.33) / height)
+        figure.legend(handles=handles, loc="upper left", bbox_to_anchor=anchor, **style)
     for line, row in enumerate(rows):
         bottom = height - top - tall * (line + 1)
         words = "\n".join(shorten(line, 26, lines=4) for line in row.title.splitlines()[:7])
@@ -230,14 +211,11 @@ def landmark_rows(
     columns: int = 8,
     generator: np.random.Generator,
 ) -> list[ImageRow]:
-    """A row per landmark with up to `columns` of its images, drawn at random.
-
-    The table has landmark_id and path; a landmark without a name is called by its number.
-    """
+    """A row per landmark with up to `columns` of its images of `table`, drawn at random."""
     rows = []
     for landmark in landmarks:
-        paths = table.loc[table["landmark_id"] == landmark, "path"].to_numpy()
-        chosen = generator.permutation(paths)[:columns]
+        paths = table.loc[table["landmark_id"] == landmark, "path"]
+        chosen = generator.permutation(paths.to_numpy())[:columns]
         rows.append(_landmark_row(source, landmark, names, (chosen, "")))
     return rows
 
@@ -298,21 +276,16 @@ def split_rows(
 ) -> list[ImageRow]:
     """A row per landmark: its largest classes of the first pass side by side, a colour each.
 
-    Of each class those images of `CleaningResult.images` (with a path) nearest to its centre. A
-    landmark that cleaning dropped whole has a row without images.
+    Of each class those images of `CleaningResult.images` (with a path) nearest to its centre.
     """
     rows = []
     for landmark in landmarks:
         is_own = (images["landmark_id"] == landmark) & images["status"].isin(["kept", "split"])
         sizes = images.loc[is_own, "label"].value_counts().head(min(columns, len(CLUSTERS)))
         share = columns // max(len(sizes), 1)
-        parts = [
-            (
-                images[is_own & (images["label"] == label)].nsmallest(share, "distance")["path"],
-                colour,
-            )
-            for label, colour in zip(sizes.index, CLUSTERS, strict=False)
-        ]
+        own = [images[is_own & (images["label"] == label)] for label in sizes.index]
+        paths = [part.nsmallest(share, "distance")["path"] for part in own]
+        parts = zip(paths, CLUSTERS, strict=False)
         note = f"{' + '.join(map(str, sizes)) or 'no'} images"
         rows.append(_landmark_row(source, landmark, names, *parts, note=note))
     return rows
@@ -330,16 +303,9 @@ def marked_rows(
 ) -> list[ImageRow]:
     """A row per landmark: a few typical images (green), then its marked images in `colour`.
 
-    Typical are images that are kept, not marked, and nearest to the centre of their class.
-
-    Args:
-        source: reads the images.
-        images: `CleaningResult.images` with a path.
-        marked: (N,) bool in its order, such as all dropped images.
-        names: landmark → its name.
-        colour: of the marked images' frames.
-        landmarks: which ones; by default the six with most marked images.
-        columns: most images in a row.
+    Typical are images of `CleaningResult.images` (with a path) that are kept, not marked, and
+    nearest to the centre of their class. By default the six landmarks with most marked images are
+    shown.
     """
     marked = np.asarray(marked)
     if landmarks is None:
@@ -366,10 +332,7 @@ def strips(
     columns: int = 8,
     title: str = "",
 ) -> list[ImageRow]:
-    """A row per query id: the query, then its best results, framed green if right, red if not.
-
-    `title` is shown left of every row, above how many results are right.
-    """
+    """A row per query id: the query, then its best results, framed green if right, red if not."""
     rows = []
     for query in queries:
         found = ranking.of(query).head(columns)

@@ -1,8 +1,8 @@
 """Better rankings from the same embeddings: every reranker is `rerank(data, **settings)`.
 
-Landmark-country reranking of GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), with
-votes of labelled images; k-reciprocal encoding, query expansion, ensembles and the rerankers of
-other winners; all of them compared in one table."""
+Landmark-country reranking of GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), and
+other methods, all of them compared in one table.
+"""
 
 from lib.reranking.comparison import RERANKERS, Reranker, compare
 from lib.reranking.data import RetrievalData, read_retrieval_data, read_second_model

@@ -1,15 +1,14 @@
 """Every reranker in one table: settings chosen on Public queries, reported on Private ones.
 
-`RERANKERS` lists the methods of both papers (GLR20 = 3rd place, Google Landmark Retrieval 2020, Mei
-et al.; GLR21 = 2nd place, Google Landmark Retrieval 2021, Zhang et al.), of other winners, and
-sensible stacks. A new row is one function `rerank(data, **settings) -> Ranking` and one line. The
-table has bootstrap intervals, the gain over plain search on the same queries, and the continents,
-because the data of 2021 was made for fairness."""
+`RERANKERS` lists the methods of GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.),
+GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), other winners, and stacks.
+"""
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,15 +17,10 @@ import pandas as pd
 from lib import retrieval
 from lib.artifacts import progress, rng
 from lib.data import OTHER, Evaluation
+from lib.reranking import kaggle_winners as winners
 from lib.reranking.data import RetrievalData
 from lib.reranking.ensemble import join_models, landmark_country_of_each
 from lib.reranking.k_reciprocal import ZHONG, ReciprocalSettings, k_reciprocal_rerank
-from lib.reranking.kaggle_winners import (
-    bridged_rerank,
-    landmark_product,
-    soft_rerank,
-    sort_and_insert,
-)
 from lib.reranking.landmark_country import k_reciprocal_landmark_country, landmark_country_rerank
 from lib.reranking.query_expansion import augment_gallery, expand_queries, query_expansion
 from lib.retrieval import Ranking, bootstrap_interval
@@ -35,108 +29,79 @@ Rerank = Callable[..., Ranking]
 
 
 class Reranker(NamedTuple):
-    """A row of the table.
-
-    Attributes:
-        rerank: function of `RetrievalData` and settings.
-        source: who published it.
-        settings: values to choose from on Public queries, by setting, the published ones first.
-        is_ensemble: needs a second model.
-    """
+    """A row of the table."""
 
     rerank: Rerank
-    source: str
-    settings: Mapping[str, Sequence[Any]] = {}
-    is_ensemble: bool = False
+    source: str  # who published it
+    settings: Mapping[str, Sequence[Any]] = {}  # values to choose from, the published ones first
+    is_ensemble: bool = False  # needs a second model
 
 
-def plain_search(data: RetrievalData) -> Ranking:
-    """Exact search."""
-    return data.plain
+def after(rerank: Rerank, *changes: Callable[..., RetrievalData]) -> Rerank:
+    """Rerank what `changes` make of the data one after the other, with so many `neighbours`."""
+
+    def run(data: RetrievalData, *, neighbours: int = 0, **settings: Any) -> Ranking:
+        for change in changes:
+            data = change(data, neighbours=neighbours) if neighbours else change(data)
+        return rerank(data, **settings)
+
+    return run
 
 
-def after_augmentation(rerank: Rerank) -> Rerank:
-    """Rerank in the augmented gallery."""
-    return lambda data, *, neighbours, **settings: rerank(
-        augment_gallery(data, neighbours=neighbours), **settings
-    )
-
-
-def after_expansion(rerank: Rerank) -> Rerank:
-    """Rerank for expanded queries."""
-    return lambda data, *, neighbours, **settings: rerank(
-        expand_queries(data, neighbours=neighbours), **settings
-    )
-
-
-def after_both(rerank: Rerank) -> Rerank:
-    """Rerank for queries expanded in the augmented gallery, by as many neighbours."""
-    expanded = after_expansion(rerank)
-    return lambda data, *, neighbours, **settings: expanded(
-        augment_gallery(data, neighbours=neighbours), neighbours=neighbours, **settings
-    )
-
-
-def of_two_models(rerank: Rerank) -> Rerank:
-    """Rerank by the embeddings of two models side by side."""
-    return lambda data, **settings: rerank(join_models(data), **settings)
-
-
+plain_search = attrgetter("plain")
 by_reciprocal_votes = partial(landmark_country_rerank, reciprocal=True)
 WEIGHTS = {"alpha": (1.0, 0.5, 0.25, 0.1, 0.05), "beta": (0.1, 0.0, 0.05, 0.2)}
 VOTING = WEIGHTS | {"top": (3, 1, 5)}
 STACKED = {"neighbours": (5, 3, 2)} | WEIGHTS
 BONUS = {"bonus": (0.5, 0.25, 0.0)}
+EXPANSION = {"neighbours": (10, 5, 3, 2, 1), "alpha": (3.0, 1.0, 0.0, 6.0)}
+RECIPROCAL = {"settings": (ZHONG, ReciprocalSettings(plain=0.3), ReciprocalSettings())}
+SOFT = {"bonus": (1.0, 0.5, 0.25, 0.1), "penalty": (0.1, 0.0, 0.05, 0.2)}
+INSERTION = {"threshold": (0.6, 0.9, 1.2, 1.5), "top": (3, 1, 5)}
 
 RERANKERS: dict[str, Reranker] = {
     "plain search": Reranker(plain_search, ""),
-    "α-query expansion": Reranker(
-        query_expansion,
-        "Radenović 2018",
-        {"neighbours": (10, 5, 3, 2, 1), "alpha": (3.0, 1.0, 0.0, 6.0)},
-    ),
+    "α-query expansion": Reranker(query_expansion, "Radenović 2018", EXPANSION),
     "database-side augmentation": Reranker(
-        after_augmentation(plain_search), "Arandjelović 2012", {"neighbours": (10, 5, 3, 2)}
+        after(plain_search, augment_gallery), "Arandjelović 2012", {"neighbours": (10, 5, 3, 2)}
     ),
-    "k-reciprocal": Reranker(
-        k_reciprocal_rerank,
-        "Zhong 2017",
-        {"settings": (ZHONG, ReciprocalSettings(plain=0.3), ReciprocalSettings())},
-    ),
+    "k-reciprocal": Reranker(k_reciprocal_rerank, "Zhong 2017", RECIPROCAL),
     "landmark-country": Reranker(landmark_country_rerank, "GLR21", VOTING),
     "landmark-country, reciprocal votes": Reranker(by_reciprocal_votes, "GLR21", VOTING),
-    "soft addition and penalty": Reranker(
-        soft_rerank,
-        "2021, 1st",
-        {"bonus": (1.0, 0.5, 0.25, 0.1), "penalty": (0.1, 0.0, 0.05, 0.2)},
+    "soft addition and penalty": Reranker(winners.soft_rerank, "2021, 1st", SOFT),
+    "sort and insert": Reranker(winners.sort_and_insert, "2019, 1st", INSERTION),
+    "sparse landmark scores": Reranker(
+        winners.landmark_product, "2021, 13th", {"top": (5, 3, 1, 10)}
     ),
-    "sort and insert": Reranker(
-        sort_and_insert, "2019, 1st", {"threshold": (0.6, 0.9, 1.2, 1.5), "top": (3, 1, 5)}
+    "bridged distance": Reranker(
+        winners.bridged_rerank, "2021, 5th", BONUS | {"per_landmark": (2, 1, 3)}
     ),
-    "sparse landmark scores": Reranker(landmark_product, "2021, 13th", {"top": (5, 3, 1, 10)}),
-    "bridged distance": Reranker(bridged_rerank, "2021, 5th", BONUS | {"per_landmark": (2, 1, 3)}),
     "augmentation → bridged distance": Reranker(
-        after_augmentation(bridged_rerank), "2021, 5th", {"neighbours": (10, 5, 3)} | BONUS
+        after(winners.bridged_rerank, augment_gallery),
+        "2021, 5th",
+        {"neighbours": (10, 5, 3)} | BONUS,
     ),
     "expansion → landmark-country": Reranker(
-        after_expansion(landmark_country_rerank), "stack", STACKED
+        after(landmark_country_rerank, expand_queries), "stack", STACKED
     ),
     "augmentation → landmark-country": Reranker(
-        after_augmentation(landmark_country_rerank), "stack", STACKED
+        after(landmark_country_rerank, augment_gallery), "stack", STACKED
     ),
     "augmentation → k-reciprocal": Reranker(
-        after_augmentation(k_reciprocal_rerank), "stack", {"neighbours": (5, 3)}
+        after(k_reciprocal_rerank, augment_gallery), "stack", {"neighbours": (5, 3)}
     ),
     "k-reciprocal → landmark-country": Reranker(k_reciprocal_landmark_country, "stack", WEIGHTS),
     "augmentation → expansion → landmark-country": Reranker(
-        after_both(by_reciprocal_votes), "stack", STACKED
+        after(by_reciprocal_votes, augment_gallery, expand_queries), "stack", STACKED
     ),
-    "two models side by side": Reranker(of_two_models(plain_search), "GLR20", is_ensemble=True),
+    "two models side by side": Reranker(
+        after(plain_search, join_models), "GLR20", is_ensemble=True
+    ),
     "two models → k-reciprocal": Reranker(
-        of_two_models(k_reciprocal_rerank), "stack", is_ensemble=True
+        after(k_reciprocal_rerank, join_models), "stack", is_ensemble=True
     ),
     "two models → landmark-country": Reranker(
-        of_two_models(landmark_country_rerank), "GLR20, GLR21", WEIGHTS, is_ensemble=True
+        after(landmark_country_rerank, join_models), "GLR20, GLR21", WEIGHTS, is_ensemble=True
     ),
     "landmark-country of each → sum": Reranker(
         landmark_country_of_each, "GLR21", WEIGHTS, is_ensemble=True
@@ -146,21 +111,13 @@ RERANKERS: dict[str, Reranker] = {
 
 @dataclass(frozen=True, eq=False)
 class TunedReranker:
-    """A reranker with the settings that were best on Public queries.
+    """A reranker with the settings that were best on Public queries."""
 
-    Attributes:
-        name: in `RERANKERS`.
-        settings: chosen.
-        tried: how many settings there were.
-        ranking: of the evaluation's queries.
-        scores: the table of `lib.retrieval.score_queries`.
-    """
-
-    name: str
+    name: str  # in `RERANKERS`
     settings: Mapping[str, Any]
-    tried: int
+    tried: int  # how many settings there were
     ranking: Ranking
-    scores: pd.DataFrame
+    scores: pd.DataFrame  # of `lib.retrieval.score_queries`
 
     def rerank(self, data: RetrievalData) -> Ranking:
         """Rerank other queries or another gallery with these settings."""
@@ -168,26 +125,18 @@ class TunedReranker:
 
     def precision(self, usage: str) -> pd.Series:
         """Average precision of the queries of one usage, by their id."""
-        own = self.scores[self.scores["usage"] == usage]
-        return own.set_index("id")["average_precision"]
+        return self.scores[self.scores["usage"] == usage].set_index("id")["average_precision"]
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """The finished comparison.
+    """The finished comparison."""
 
-    Attributes:
-        table: one row per reranker: reranker, source, settings (chosen on Public), tried (how many
-            settings), public, private, low, high (95 % interval of private), gain, gain_low,
-            gain_high (paired difference from plain search on Private; NaN for itself).
-        continents: one row per continent of Private queries: continent, queries, and the mAP of
-            each reranker.
-        chosen: name of a reranker to its best settings.
-    """
-
+    # A row per reranker: reranker, source, settings (chosen on Public), tried (how many), public,
+    # private, low, high (95 % interval), gain, gain_low, gain_high (over plain search on Private).
     table: pd.DataFrame
-    continents: pd.DataFrame
-    chosen: Mapping[str, TunedReranker]
+    continents: pd.DataFrame  # one of Private queries a row: continent, queries, mAP by reranker
+    chosen: Mapping[str, TunedReranker]  # by name
 
     def best(self) -> TunedReranker:
         """The reranker of one model that is best on Public queries."""
@@ -195,17 +144,13 @@ class Comparison:
         return max(alone, key=lambda one: np.nan_to_num(one.precision("Public").mean()))
 
     def spread(self) -> pd.DataFrame:
-        """Best and worst continent of every reranker and the difference of their mAP.
+        """Best and worst continent, without OTHER, of every reranker, and their difference.
 
-        OTHER is no continent: its landmarks are in no country file.
-
-        Returns:
-            Columns reranker, best, best_map, worst, worst_map, spread; no row without a continent
-            of enough queries. The spread is NaN, and a printed sentence says so, where there are
-            fewer than two.
+        Columns reranker, best, best_map, worst, worst_map, spread; no row without a continent of
+        enough queries, and NaN for the spread of fewer than two.
         """
-        values = self.continents.set_index("continent").drop(columns="queries")
-        values = values.drop(index=OTHER, errors="ignore")
+        values = self.continents.set_index("continent")
+        values = values.drop(index=OTHER, columns="queries", errors="ignore")
         if len(values) < 2:
             found = ", ".join(values.index) or "none"
             print(f"no spread: expected two continents with enough queries, found {found}")
@@ -234,19 +179,13 @@ def compare(
 ) -> Comparison:
     """Try every reranker, choose its settings on Public queries, and report Private ones.
 
-    Ensembles are left out where the data has no second model. Among equally good settings the first
-    wins, so a published one where it is as good. Where there is no Public query, the first settings
-    are taken.
+    Ensembles are left out where the data has no second model. Among equally good settings, and
+    where there is no Public query, the first (published) ones are taken.
 
     Args:
-        data: of the evaluation's queries and gallery.
-        evaluation: the right answers.
         names: of `RERANKERS`, all unless given; the others are compared with the first.
         seed: of the bootstrap.
         fewest: Private queries that a continent needs to be shown.
-
-    Raises:
-        ValueError: if there is no such reranker, or the evaluation has no Private query.
     """
     names = tuple(names) or tuple(RERANKERS)
     if unknown := [name for name in names if name not in RERANKERS]:
@@ -300,11 +239,7 @@ def _row(one: TunedReranker, first: TunedReranker, seed: int) -> dict[str, Any]:
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
-    """Settings as the table shows them.
-
-    >>> describe_settings({"top": 3, "settings": ReciprocalSettings(30, 10, 3, 0.5)})
-    'votes 3, candidates 30, k1 10, k2 3, plain 0.5'
-    """
+    """Settings as the table shows them: `votes 3, candidates 30, k1 10, k2 3, plain 0.5`."""
     parts = []
     for name, value in settings.items():
         if isinstance(value, ReciprocalSettings):

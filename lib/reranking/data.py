@@ -1,8 +1,8 @@
 """Embeddings of queries, gallery and labelled references: what every reranker works on.
 
-A reranker is a function `rerank(data, **settings) -> Ranking` of one `RetrievalData`. What several
-of them need (votes, tags, an augmented gallery) comes from functions decorated with `cached`, which
-compute it once per data and settings. Nothing here sees a right answer."""
+What several rerankers need (votes, tags, an augmented gallery) comes from functions decorated with
+`cached`. Nothing here sees a right answer.
+"""
 
 import inspect
 from collections.abc import Callable, Hashable
@@ -16,17 +16,7 @@ import pandas as pd
 
 from lib import retrieval
 from lib.artifacts import read_fingerprint
-from lib.retrieval import (
-    ApproximateIndex,
-    EmbeddingSubset,
-    EmbeddingTable,
-    Ranking,
-    SumOfTerms,
-    TagScores,
-    check_count,
-    nearest,
-    search,
-)
+from lib.retrieval import EmbeddingTable, Ranking, TagScores
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,7 +26,7 @@ T = TypeVar("T")
 class Similarity:
     """Inner products of all queries and gallery images, plus score terms: `sim + alpha * L`.
 
-    The table of queries × gallery is never held; `RetrievalData.rank` finds its best entries.
+    The table of queries × gallery is never held.
     """
 
     queries: EmbeddingTable
@@ -44,11 +34,7 @@ class Similarity:
     terms: tuple[TagScores, ...] = ()
 
     def __add__(self, term: TagScores) -> "Similarity":
-        """The sum with one more term.
-
-        Raises:
-            ValueError: if the term is of other queries or another gallery.
-        """
+        """The sum with one more term; ValueError if it is of other queries or another gallery."""
         parts = ("vote", term.voted, self.queries), ("tag", term.tags, self.gallery)
         for name, found, rows in parts:
             if len(found) != len(rows):
@@ -58,70 +44,48 @@ class Similarity:
                 )
         return replace(self, terms=(*self.terms, term))
 
-    def of(self, row: int) -> "Similarity":
-        """The scores of the query in this row alone."""
-        own = slice(row, row + 1)
-        terms = (replace(t, voted=t.voted[own], scores=t.scores[own]) for t in self.terms)
-        return Similarity(self.queries[own], self.gallery, tuple(terms))
-
 
 @dataclass(frozen=True, eq=False)
 class RetrievalData:
-    """One model's embeddings of queries, gallery and labelled references.
+    """One model's embeddings of queries, gallery and labelled references; may be memory maps."""
 
-    Attributes:
-        queries: (Q, D) unit rows.
-        gallery: (N, D) unit rows, may be a memory map.
-        references: (R, D) unit rows of labelled training images, may be a memory map; without any,
-            landmark-country reranking is plain search.
-        reference_landmarks: (R,) integers, -1 where unknown.
-        reference_countries: (R,) strings, "" where unknown.
-        query_ids: (Q,) ids for the rankings, if known.
-        gallery_ids: (N,) ids, if known.
-        k: images ranked per query; all of the gallery when it is smaller.
-        index: of the references that have a landmark; finds them approximately and prints its
-            recall. The final scores stay exact.
-        second: the same images as another model embeds them, for ensembles.
-
-    Raises:
-        ValueError: if there are ids, but not one per row.
-    """
-
-    queries: EmbeddingTable
-    gallery: EmbeddingTable
-    references: EmbeddingTable
-    reference_landmarks: np.ndarray
-    reference_countries: np.ndarray
-    query_ids: np.ndarray | None = None
-    gallery_ids: np.ndarray | None = None
-    k: int = 100
-    index: ApproximateIndex | None = None
-    second: "RetrievalData | None" = None
+    queries: EmbeddingTable  # (Q, D) unit rows
+    gallery: EmbeddingTable  # (N, D) unit rows
+    references: EmbeddingTable  # (R, D) unit rows of labelled training images, or none
+    reference_landmarks: np.ndarray  # (R,) integers, -1 where unknown
+    reference_countries: np.ndarray  # (R,) strings, "" where unknown
+    query_ids: np.ndarray | None = None  # (Q,) for the rankings, if known
+    gallery_ids: np.ndarray | None = None  # (N,) if known
+    k: int = 100  # images ranked per query; all of the gallery when it is smaller
+    # Of the references that have a landmark; prints its recall. The final scores stay exact.
+    index: retrieval.ApproximateIndex | None = None
+    second: "RetrievalData | None" = None  # the same images as another model embeds them
     _results: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Refuse ids of other images."""
-        check_count(self.query_ids, len(self.queries), "query")
-        check_count(self.gallery_ids, len(self.gallery), "gallery")
+        retrieval.check_count(self.query_ids, len(self.queries), "query")
+        retrieval.check_count(self.gallery_ids, len(self.gallery), "gallery")
 
     @cached_property
     def plain(self) -> Ranking:
         """The ranking of exact search."""
         ids = {"query_ids": self.query_ids, "gallery_ids": self.gallery_ids}
-        return search(self.queries, self.gallery, self.k, **ids)
+        return retrieval.search(self.queries, self.gallery, self.k, **ids)
 
     @property
     def similarity(self) -> Similarity:
-        """The similarities of queries and gallery images, to which score terms can be added."""
         return Similarity(self.queries, self.gallery)
 
     def rank(self, score: Similarity, query: str | int | None = None) -> Ranking:
         """Rank the whole gallery by a score, exactly, ties by position; for one query if given."""
         ids = self.query_ids
         if query is not None:
-            row = self.plain.row(query)
-            score, ids = score.of(row), None if ids is None else ids[row : row + 1]
-        found = nearest(score.queries, score.gallery, self.k, term=SumOfTerms(score.terms))
+            own = slice(row := self.plain.row(query), row + 1)
+            terms = (replace(t, voted=t.voted[own], scores=t.scores[own]) for t in score.terms)
+            score = Similarity(score.queries[own], score.gallery, tuple(terms))
+            ids = None if ids is None else ids[own]
+        terms = retrieval.SumOfTerms(score.terms)
+        found = retrieval.nearest(score.queries, score.gallery, self.k, term=terms)
         return Ranking(*found, ids, self.gallery_ids)
 
 
@@ -143,28 +107,15 @@ def cached(function: Callable[P, T]) -> Callable[P, T]:
 
 
 def read_retrieval_data(
-    folder: str | Path,
-    labelled: pd.DataFrame,
-    *,
-    references: str = "references",
-    **fields: Any,
+    folder: str | Path, labelled: pd.DataFrame, *, references: str = "references", **fields: Any
 ) -> RetrievalData:
-    """Read the embedding folders that a checkpoint has beside it.
+    """Read the folders `query`, `gallery` and `references` of embeddings in `folder`.
 
-    Args:
-        folder: holds `query`, `gallery` and the references' embeddings.
-        labelled: the references: id, landmark_id, country.
-        references: name of a folder that embeds at least these.
-        **fields: k, index and second of `RetrievalData`.
-
-    Raises:
-        ValueError: if a folder is missing, or a reference has no embedding in it.
+    `labelled` has the references' id, landmark_id and country; their folder may embed more images.
+    k, index and second of `RetrievalData` may follow.
     """
     folder = Path(folder)
-    queries, gallery = (
-        retrieval.read_embeddings(folder / "query"),
-        retrieval.read_embeddings(folder / "gallery"),
-    )
+    queries, gallery = (retrieval.read_embeddings(folder / name) for name in ("query", "gallery"))
     return RetrievalData(
         queries.rows,
         gallery.rows,
@@ -182,7 +133,7 @@ def read_second_model(
 ) -> RetrievalData | None:
     """Read the data of a model that embedded the raw training images for cleaning.
 
-    None if there are no such embeddings, or (after a sentence) if not all references have one.
+    None if there are no such embeddings, or (after a sentence) not of all references.
     """
     raw = Path(folder) / "raw"
     if read_fingerprint(raw) is None:
@@ -202,4 +153,4 @@ def _rows_of(folder: Path, ids: pd.Series) -> EmbeddingTable:
             f" {ids.iloc[int((rows < 0).argmax())]}; embed that list"
         )
     in_order = np.array_equal(rows, np.arange(len(known)))
-    return known.rows if in_order else EmbeddingSubset(known.rows, rows)
+    return known.rows if in_order else retrieval.EmbeddingSubset(known.rows, rows)

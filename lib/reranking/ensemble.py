@@ -1,8 +1,8 @@
 """Several models as one: embeddings side by side, or similarities added up.
 
-GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.) concatenates embeddings, whose inner
-product is the sum of the models' similarities. GLR21 = 2nd place, Google Landmark Retrieval 2021
-(Zhang et al.) lets every model vote for itself and adds the final similarities."""
+GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.) concatenates embeddings; GLR21 = 2nd
+place, Google Landmark Retrieval 2021 (Zhang et al.) lets every model vote and adds similarities.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,11 +18,7 @@ class ConcatenatedTable:
     """The rows of several tables side by side, multiplied by a factor, read block by block."""
 
     def __init__(self, tables: Sequence[EmbeddingTable], factor: float = 1.0) -> None:
-        """Check the tables: one (N, D_m) table per model, of the same images in the same order.
-
-        Raises:
-            ValueError: if there is no table, or numbers of rows differ.
-        """
+        """Check the tables: one (N, D_m) table per model, of the same images in the same order."""
         if not len(tables):
             raise ValueError("expected at least one model's embeddings, found none; pass a list")
         for number, table in enumerate(tables, start=1):
@@ -48,8 +44,7 @@ class ConcatenatedTable:
 def concatenate(tables: Sequence[EmbeddingTable]) -> ConcatenatedTable:
     """Lay the embeddings of several models side by side, as GLR20 §2.2 "Model Ensemble".
 
-    Unit rows give unit rows: the cosine of two images is the mean of the models' cosines. Arguments
-    and errors are those of `ConcatenatedTable`.
+    Unit rows give unit rows: the cosine of two images is the mean of the models' cosines.
 
     >>> joined = concatenate([np.eye(2), np.array([[0.6, 0.8], [1.0, 0.0]])])
     >>> [[round(float(cosine), 3) for cosine in row] for row in joined[:2] @ joined[:2].T]
@@ -60,34 +55,19 @@ def concatenate(tables: Sequence[EmbeddingTable]) -> ConcatenatedTable:
 
 @cached
 def join_models(data: RetrievalData) -> RetrievalData:
-    """Both models' embeddings side by side, as those of one model.
-
-    Raises:
-        ValueError: if there is no second model.
-    """
-    models = _models(data)
-    return replace(
-        data,
-        queries=concatenate([one.queries for one in models]),
-        gallery=concatenate([one.gallery for one in models]),
-        references=concatenate([one.references for one in models]),
-        index=None,  # it is of the references of one model
-    )
+    """Both models' embeddings side by side, as those of one model."""
+    models, tables = _models(data), ("queries", "gallery", "references")
+    joined = {name: concatenate([getattr(one, name) for one in models]) for name in tables}
+    return replace(data, **joined, index=None)  # an index is of the references of one model
 
 
 def landmark_country_of_each(
     data: RetrievalData, *, alpha: float = 1.0, beta: float = 0.1
 ) -> Ranking:
-    """Rank by Σ_m (sim_m + α · L_m + β · C_m): every model m votes for itself.
-
-    The `before_merge` of GLR21's submission, which weighs all models alike. Errors are those of
-    `join_models`.
-    """
+    """Rank by Σ_m (sim_m + α · L_m + β · C_m), as `before_merge` of GLR21's submission."""
     models = _models(data)
-    final = Similarity(
-        ConcatenatedTable([one.queries for one in models]),
-        ConcatenatedTable([one.gallery for one in models]),
-    )
+    queries, gallery = [one.queries for one in models], [one.gallery for one in models]
+    final = Similarity(ConcatenatedTable(queries), ConcatenatedTable(gallery))
     for one in models:
         L, C = vote_scores(one)
         final = final + alpha * L + beta * C

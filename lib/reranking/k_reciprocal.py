@@ -1,8 +1,8 @@
 """k-reciprocal neighbours: similar to the query, and the query similar to them.
 
-The re-ranking of Zhong et al. (CVPR 2017) in the small form of GLR21 = 2nd place, Google Landmark
-Retrieval 2021 (Zhang et al.): it looks only at the query, its nearest images and the nearest images
-of those. It ranks the gallery, or chooses the references that vote for a query."""
+Zhong et al. (CVPR 2017) in the small form of GLR21 = 2nd place, Google Landmark Retrieval 2021
+(Zhang et al.), which looks only at the query, its nearest images and the nearest images of those.
+"""
 
 from dataclasses import dataclass
 
@@ -15,23 +15,14 @@ from lib.retrieval import ApproximateIndex, EmbeddingSubset, EmbeddingTable, Ran
 
 @dataclass(frozen=True)
 class ReciprocalSettings:
-    """Counts and weights of k-reciprocal encoding; the defaults are those of GLR21's votes.
+    """Counts and weights of k-reciprocal encoding; the defaults are those of GLR21's votes."""
 
-    Attributes:
-        candidates: nearest references taken of the query (or as many as are asked for, when that
-            is more), and again of each of those.
-        k1: length of the neighbour lists that must contain each other.
-        k2: neighbours whose encodings are averaged (local query expansion).
-        plain: share λ of the plain distance in the final one, 0 to 1; the rest is Jaccard.
-    """
-
-    candidates: int = 30
-    k1: int = 10
-    k2: int = 3
-    plain: float = 0.5
+    candidates: int = 30  # nearest references of the query (or k), and again of each of those
+    k1: int = 10  # length of the neighbour lists that must contain each other
+    k2: int = 3  # neighbours whose encodings are averaged (local query expansion)
+    plain: float = 0.5  # share λ of the plain distance, 0 to 1; the rest is Jaccard
 
     def __post_init__(self) -> None:
-        """Refuse settings that mean nothing."""
         if min(self.candidates, self.k1, self.k2) < 1 or not 0 <= self.plain <= 1:
             raise ValueError(
                 f"expected counts of at least 1 and a plain share from 0 to 1, found {self};"
@@ -46,9 +37,7 @@ ZHONG = ReciprocalSettings(60, 20, 6, 0.3)  # k1, k2 and λ of the paper, among 
 def k_reciprocal_rerank(data: RetrievalData, *, settings: ReciprocalSettings = ZHONG) -> Ranking:
     """Rank the gallery by k-reciprocal similarity to the query (Zhong et al.).
 
-    Each query is encoded together with its candidates, so k1 and k2 mean what they do in the
-    paper and other queries have no say. GLR21 had this switched off, with k1 = 10, k2 = 3 and
-    λ = 0.3.
+    Each query is encoded with its candidates alone, so other queries have no say.
     """
     found = reciprocal_neighbours(data.queries, data.gallery, data.k, settings)
     return Ranking(*found, data.query_ids, data.gallery_ids)
@@ -64,12 +53,9 @@ def reciprocal_neighbours(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the `k` references of largest k-reciprocal similarity for every query.
 
-    The similarity is from 0 to 1 for unit rows. References that are no candidates have a Jaccard
-    distance of 1 and cannot come before the query's nearest, so looking at candidates only is
-    exact. With an index of the references, neighbours are found approximately.
-
-    Returns:
-        (Q, k) float32 similarities, best first, and (Q, k) positions, ascending among equals.
+    Other references than candidates have a Jaccard distance of 1 and cannot come before the query's
+    nearest, so looking at candidates only is exact without an index of the references. Returns (Q,
+    k) float32 similarities, best first, and (Q, k) positions, ascending among equals.
     """
     settings, names = settings or ReciprocalSettings(), ("queries", "references")
     near = nearest(queries, references, max(k, settings.candidates), index=index, names=names)[1]

@@ -1,26 +1,15 @@
 """Rerankers of other winners, all by the labelled training images nearest to query and gallery.
 
-`soft_rerank`: Ch. Henkel, 1st place of Google Landmark Retrieval 2021 (Kaggle discussion 277099).
-`sort_and_insert`: S. Yokoo et al., "Two-stage Discriminative Re-ranking for Large-scale Landmark
-Retrieval" (CVPR Workshops 2020), 1st place of 2019, which GLR21 = 2nd place, Google Landmark
-Retrieval 2021 (Zhang et al.) softens. `landmark_product`: 13th place of 2021 (discussion 275924).
-`bridged_rerank`: 5th place of 2021 (`5th-Place-Solution-to-Google-Landmark-Retrieval-2021`)."""
-
-from typing import NamedTuple
+`soft_rerank`: 1st place of Google Landmark Retrieval 2021 (Kaggle discussion 277099).
+`sort_and_insert`: 1st place of 2019 (S. Yokoo et al., CVPR Workshops 2020). `landmark_product`:
+13th place of 2021 (discussion 275924). `bridged_rerank`: 5th place of 2021.
+"""
 
 import numpy as np
 
 from lib.reranking.data import RetrievalData, cached
 from lib.reranking.votes import NO_LANDMARK, Votes, gallery_votes, labelled_references, query_votes
-from lib.retrieval import (
-    NO_TAG,
-    EmbeddingTable,
-    Ranking,
-    TagScores,
-    best_of,
-    nearest,
-    score_pairs,
-)
+from lib.retrieval import NO_TAG, Ranking, TagScores, best_of, nearest, score_pairs
 
 FRONT, MIDDLE = 4.0, 1.0  # added to scores of `sort_and_insert`, so that its parts keep their order
 IMAGES_AT_ONCE = 16_384  # with 300 neighbours each: 0.3 GB
@@ -30,8 +19,7 @@ def soft_rerank(data: RetrievalData, *, bonus: float = 1.0, penalty: float = 0.1
     """Rank by cos(q, i) + bonus · cos(i, t) where landmarks agree, cos(q, i) - penalty · cos(i, t)
     where they differ, t being the gallery image's nearest training image.
 
-    The whole gallery takes part, exactly. Where the landmark of either is not known, the similarity
-    stays as it is; a negative cos(i, t) counts 0.
+    Where the landmark of either is not known, the similarity stays; a negative cos(i, t) counts 0.
     """
     voters = query_votes(data, top=1, normalise=False), gallery_votes(data, top=1)
     (query_landmarks, _), (image_landmarks, cos) = (_nearest_voter(votes) for votes in voters)
@@ -47,12 +35,11 @@ def sort_and_insert(data: RetrievalData, *, threshold: float = 0.6, top: int = 3
     """Bring images of the query's landmark to the front, then insert those not retrieved.
 
     The landmark of an image is the one of largest vote, and its score that vote divided by the
-    `top` voters (three in the paper). Sorted images keep their order among themselves, so do
-    the rest; an image that was not retrieved is inserted when score_q + score_i > `threshold`,
+    `top` voters. An image that was not retrieved is inserted when score_q + score_i > `threshold`,
     by that sum. A query without a landmark keeps its ranking.
 
-    Scores of the ranking say the part: similarity + 4 in front, score_q + score_i + 1 where
-    inserted, the similarity behind.
+    Scores say the part: similarity + 4 in front, score_q + score_i + 1 where inserted, the
+    similarity behind.
     """
     ranking, votes = data.plain, query_votes(data, top=top, normalise=False)
     query_landmarks, query_scores = _largest_vote(votes)
@@ -77,9 +64,8 @@ def sort_and_insert(data: RetrievalData, *, threshold: float = 0.6, top: int = 3
 def landmark_product(data: RetrievalData, *, top: int = 5) -> Ranking:
     """Rank by the inner product of landmark scores, then by similarity where that is 0.
 
-    Ties are broken by position. The table of queries × gallery is never held: only images that
-    share a landmark with the query are looked at. Scores of the ranking are products, larger than
-    0; the appended images of plain search have their similarity minus 1.
+    Scores of the ranking are products, larger than 0; the appended images of plain search have
+    their similarity minus 1. Ties are broken by position.
     """
     ranking, votes = data.plain, query_votes(data, top=top, normalise=False)
     image_votes = gallery_votes(data, top=top)
@@ -103,25 +89,22 @@ def landmark_product(data: RetrievalData, *, top: int = 5) -> Ranking:
 def bridged_rerank(data: RetrievalData, *, bonus: float = 0.5, per_landmark: int = 2) -> Ranking:
     """Rank by direct³ + bridged³, confidences being 1 - distance.
 
-    The bridged distance of q and i is the least over landmarks l of max(d(q, l), d(i, l)); without
-    a common landmark, or where it is longer than 1, the bridged confidence is 0. Exact over the
-    whole gallery: images without a bridge to the query keep the order of plain search.
-
-    `bonus` is taken off the distance of every image's nearest landmark. Distances are explained in
-    `landmark_distances`.
+    The bridged distance of q and i is the least over landmarks l of max(d(q, l), d(i, l)), see
+    `landmark_distances`; without a common landmark, or where it is longer than 1, the confidence is
+    0. `bonus` is taken off the distance of every image's nearest landmark.
     """
     if not np.isfinite(bonus):
         raise ValueError(f"expected a finite bonus, found {bonus}; 0.5 was the winners'")
     ranking = data.plain
     of_queries, of_images = landmark_distances(data, per_landmark=per_landmark)
     query_distances, image_distances = (
-        np.concatenate([known.distances[:, :1] - bonus, known.distances[:, 1:]], axis=1)
-        for known in (of_queries, of_images)
+        np.concatenate([distances[:, :1] - bonus, distances[:, 1:]], axis=1)
+        for _, distances in (of_queries, of_images)
     )
-    index = TagIndex(of_images.landmarks)
+    index = TagIndex(of_images[0])
     scores, positions = np.empty(ranking.scores.shape), np.empty_like(ranking.positions)
     for row in range(len(ranking)):
-        places, images, columns = index.images_with_tags(of_queries.landmarks[row])
+        places, images, columns = index.images_with_tags(of_queries[0][row])
         halves = query_distances[row, places], image_distances[images, columns]
         images, place = np.unique(images, return_inverse=True)
         bridge = np.full(len(images), np.inf)
@@ -136,38 +119,29 @@ def bridged_rerank(data: RetrievalData, *, bonus: float = 0.5, per_landmark: int
     return ranking.replace(scores, positions)
 
 
-class LandmarkDistances(NamedTuple):
-    """(N, V) distinct landmarks nearest to every image, nearest first; -1 at infinity beyond."""
-
-    landmarks: np.ndarray
-    distances: np.ndarray
-
-
 @cached
 def landmark_distances(
     data: RetrievalData, *, per_landmark: int = 2, neighbours: int = 300, keep: int = 5
-) -> tuple[LandmarkDistances, LandmarkDistances]:
-    """Distances of queries, and of gallery images, to the landmarks around them.
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Distances of queries, and of gallery images, to the `keep` landmarks nearest to them.
 
     The distance to a landmark is the mean cosine distance to the nearest `per_landmark` of its
-    references among the image's `neighbours` nearest references (to one, where only one is there).
-    The `keep` nearest landmarks are kept.
+    references among the image's `neighbours` nearest references. Each pair are (N, `keep`) distinct
+    landmarks, nearest first, and their distances; -1 at infinity beyond.
     """
     labelled, positions, tags = labelled_references(data)
-
-    def measure(rows: EmbeddingTable) -> LandmarkDistances:
+    found, names = [], ("images", "references")
+    for rows in (data.queries, data.gallery):
         landmarks = np.full((len(rows), keep), NO_LANDMARK)
         distances = np.full((len(rows), keep), np.inf)
         for start in range(0, len(rows) if len(positions) else 0, IMAGES_AT_ONCE):
             part = slice(start, min(start + IMAGES_AT_ONCE, len(rows)))
-            names = ("images", "references")
             sim, near = nearest(rows[part], labelled, neighbours, index=data.index, names=names)
             landmarks[part], distances[part] = _distance_per_landmark(
                 tags.landmarks[positions[near]], 1 - sim.astype(np.float64), per_landmark, keep
             )
-        return LandmarkDistances(landmarks, distances)
-
-    return measure(data.queries), measure(data.gallery)
+        found.append((landmarks, distances))
+    return found
 
 
 def _distance_per_landmark(
@@ -184,10 +158,9 @@ def _distance_per_landmark(
     counts = columns - began < per_landmark
     starts = np.flatnonzero(is_first)
     total = np.add.reduceat((distances * counts).ravel(), starts)
-    means = total / np.add.reduceat(counts.ravel().astype(np.int64), starts)
     # From runs to one row per image: the mean stands where its landmark begins.
     table = np.full(landmarks.shape, np.inf)
-    table[is_first] = means
+    table[is_first] = total / np.add.reduceat(counts.ravel().astype(np.int64), starts)
     best = np.lexsort((landmarks, table), axis=-1)[:, :keep]
     found = np.take_along_axis(table, best, 1)
     kept = np.where(np.isfinite(found), np.take_along_axis(landmarks, best, 1), NO_LANDMARK)
@@ -215,8 +188,6 @@ def _largest_vote(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
 class TagIndex:
     """The tags of a gallery, sorted once, to find the images that carry one of a query's tags.
 
-    Of 1,129 × 760,000 pairs a handful per query share a tag.
-
     >>> index = TagIndex(np.array([[5, 7], [7, -1], [9, 5]]))
     >>> [found.tolist() for found in index.images_with_tags(np.array([7, -1, 5]))]
     [[0, 0, 2, 2], [0, 1, 0, 2], [1, 0, 0, 1]]
@@ -230,12 +201,7 @@ class TagIndex:
         self._tags = tags.ravel()[self._entries]
 
     def images_with_tags(self, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Find the images that carry one of (V,) tags.
-
-        Returns:
-            (P,) place of the tag in `wanted`, (P,) image, and (P,) place of the tag in the image,
-            by place and then by image.
-        """
+        """Find images that carry one of (V,) tags: place in `wanted`, image, place in its tags."""
         left = np.searchsorted(self._tags, wanted, side="left")
         counts = np.searchsorted(self._tags, wanted, side="right") - left
         places = np.repeat(np.arange(len(wanted)), counts)

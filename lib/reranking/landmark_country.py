@@ -1,10 +1,10 @@
 """Landmark-country aware reranking: gallery images of the query's landmark and country move up.
 
-The second half of GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al., slides 6 to 8),
-a soft addition where earlier winners sorted and inserted. The whole gallery takes part, so an image
-that plain search never retrieved can be brought in by its landmark. Beside it: the choice of α and
-β on Public queries, and the explanation of one query's scores."""
+The second half of GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al., slides 6 to 8).
+The whole gallery takes part, so an image that plain search never retrieved can be brought in.
+"""
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,20 +32,9 @@ def landmark_country_rerank(
     """Rank the gallery by similarity plus landmark and country votes, best first.
 
     L is the score that the query's voters give to the landmark of a gallery image, C the one to its
-    country. Exact for the sum over the whole gallery; ties by position. With no labelled reference
-    it is plain search.
-
-    Args:
-        data: embeddings and labels.
-        alpha: weight of the landmark score.
-        beta: weight of the country score.
-        top: references that vote for a query.
-        normalise: scores of a query sum to 1 (published code); False for the slides' raw sums.
-        reciprocal: choose the voters by k-reciprocal similarity (`lib.reranking.k_reciprocal`).
-        query: rank for this query alone, given its id, or its row where there are no ids.
-
-    Raises:
-        ValueError: if widths differ, a value is not finite, or tags are out of step.
+    country. Exact for the sum over the whole gallery; ties by position. Settings of the votes are
+    those of `query_votes`; `query` (its id, or row where there are no ids) is ranked alone if
+    given.
 
     >>> query, gallery = np.array([[1, 0]]), np.array([[0.6, 0.8], [0.28, 0.96]])
     >>> references = np.vstack([gallery, [0.8, 0.6]])
@@ -101,45 +90,29 @@ def choose_weights(
 ) -> tuple[dict[str, float], pd.DataFrame]:
     """Choose α and β of landmark-country reranking by mAP on Public queries.
 
-    `voting` are top, normalise and reciprocal of `landmark_country_rerank`.
-
-    Returns:
-        `alpha` and `beta` of the largest mAP, the smallest where several are best; and the table of
-        mAP for every α (rows) and β (columns). Both are empty where there is no Public query.
+    Returns `alpha` and `beta` of the largest mAP, the smallest of several, and the table of mAP for
+    every α (rows) and β (columns). Both are empty where there is no Public query.
     """
     if not evaluation.solution.get("Public"):
         return {}, pd.DataFrame()
     cells = {}
-    for alpha in alphas:
-        for beta in betas:
-            ranking = landmark_country_rerank(data, alpha=alpha, beta=beta, **voting)
-            scores = retrieval.score_queries(ranking, evaluation)
-            by_usage = scores.groupby("usage")["average_precision"]
-            cells[alpha, beta] = by_usage.mean()["Public"]
+    for alpha, beta in itertools.product(alphas, betas):
+        ranking = landmark_country_rerank(data, alpha=alpha, beta=beta, **voting)
+        scores = retrieval.score_queries(ranking, evaluation)
+        cells[alpha, beta] = scores.groupby("usage")["average_precision"].mean()["Public"]
     table = pd.Series(cells).unstack().rename_axis(index="alpha", columns="beta")
     alpha, beta = table.stack().sort_index().idxmax()
     return {"alpha": float(alpha), "beta": float(beta)}, table
 
 
 def explain(
-    data: RetrievalData,
-    query: str | int,
-    *,
-    alpha: float = 1.0,
-    beta: float = 0.1,
-    **voting: Any,
+    data: RetrievalData, query: str | int, *, alpha: float = 1.0, beta: float = 0.1, **voting: Any
 ) -> pd.DataFrame:
-    """Take the final scores of one query apart; `query_votes(data).of(row)` shows who voted.
+    """Take the final scores of one query apart; settings are those of `landmark_country_rerank`.
 
-    Settings are those of `landmark_country_rerank`.
-
-    Returns:
-        A row per ranked image, best first, indexed by rank: raw + landmark + country = final,
-        then the image's landmark_id and country_code, its position, its id where known,
-        rank_before in plain search (missing where it was not retrieved) and moved, in words.
-
-    Raises:
-        ValueError: if there is no such query.
+    A row per ranked image, best first, indexed by rank: raw + landmark + country = final, then
+    landmark_id, country_code, position, id where known, rank_before in plain search (missing where
+    it was not retrieved) and moved, in words.
     """
     row, tags = data.plain.row(query), tag_gallery(data)
     ranking = landmark_country_rerank(data, alpha=alpha, beta=beta, query=query, **voting)
@@ -163,19 +136,13 @@ def explain(
     listed = data.plain.of(query)["position"]
     known = pd.Series(listed.index, index=listed.to_numpy())
     explained["rank_before"] = known.reindex(positions).astype("Int64").array
-    moves = zip(explained.index, explained["rank_before"], strict=True)
+    moves = explained["rank_before"].items()
     explained["moved"] = [describe_move(now, then, data.plain.k) for now, then in moves]
     return explained
 
 
 def describe_move(now: int, then: int | None, listed: int) -> str:
-    """Where an image of rank `now` came from, `then` being its rank in a list of `listed`.
-
-    >>> describe_move(2, 57, 100), describe_move(3, None, 100), describe_move(4, 4, 100)
-    ('came from rank 57', 'not among the 100 before', 'stayed')
-    >>> describe_move(7, 5, 100)
-    'fell from rank 5'
-    """
+    """Where an image of rank `now` came from: rank `then`, or none, of `listed`."""
     if then is None or pd.isna(then):
         return f"not among the {listed} before"
     if now == then:

@@ -1,9 +1,9 @@
 """Neighbours mixed into an embedding: query expansion and database-side augmentation.
 
-α-query expansion (Radenović et al., TPAMI 2018) adds the best results to the query and searches
-again. Database-side augmentation (Arandjelović and Zisserman, CVPR 2012) replaces every gallery
-embedding by a weighted mean of its neighbours, with the weights of the 2nd place of Google Landmark
-Recognition 2020. Both return `RetrievalData`, so that any reranker can follow."""
+α-query expansion (Radenović et al., TPAMI 2018) adds the best results to the query. Database-side
+augmentation (Arandjelović and Zisserman, CVPR 2012) replaces every gallery embedding by a weighted
+mean of its neighbours, with the weights of the 2nd place of Google Landmark Recognition 2020.
+"""
 
 from dataclasses import replace
 
@@ -21,8 +21,7 @@ def expand_queries(
 ) -> RetrievalData:
     """Add each query's best results to it: q + Σ max(sim_i, 0) ** alpha · g_i, of unit norm.
 
-    With an alpha of 0 all `neighbours` weigh alike, a larger one trusts the most similar. A sum of
-    zero length stays the query.
+    With an alpha of 0 all `neighbours` weigh alike. A sum of zero length stays the query.
     """
     if neighbours < 0 or not np.isfinite(alpha) or alpha < 0:
         raise ValueError(
@@ -48,8 +47,8 @@ def augment_gallery(
 ) -> RetrievalData:
     """Replace every gallery row by the weighted mean of its `neighbours` nearest, of unit norm.
 
-    The nearest is the image itself (or its copy) with weight 1; weights fall evenly in logarithm
-    to 10 ** `last`. The search costs N² · D, hours for the competition's gallery.
+    The nearest is the image itself (or its copy) with weight 1; weights fall evenly in logarithm to
+    10 ** `last`. The search costs N² · D, hours for the competition's gallery.
     """
     if neighbours < 1:
         raise ValueError(f"expected at least 1 neighbour, found {neighbours}; 10 are usual")

@@ -1,8 +1,8 @@
 """Landmark and country by vote: what labelled reference images say about an unlabelled one.
 
 The first half of landmark-country reranking in GLR21 = 2nd place, Google Landmark Retrieval 2021
-(Zhang et al.). The nearest references of a query each add their similarity to the score of their
-landmark and of their country. A gallery image takes both tags from its single nearest reference."""
+(Zhang et al.). A gallery image takes both tags from its single nearest reference.
+"""
 
 from dataclasses import dataclass
 
@@ -19,22 +19,12 @@ NO_COUNTRY = ""
 
 @dataclass(frozen=True, eq=False)
 class Tags:
-    """A landmark and a country for each image of a list.
+    """A landmark and a country for each of N images."""
 
-    Attributes:
-        landmarks: (N,) int64, -1 where unknown.
-        countries: (N,) strings such as "CN"; "" where unknown (None and NaN become ""). "OTHER"
-            is a country like any other, as in GLR21.
-
-    Raises:
-        ValueError: if the two have different lengths or landmarks are not integers.
-    """
-
-    landmarks: np.ndarray
-    countries: np.ndarray
+    landmarks: np.ndarray  # (N,) integers, -1 where unknown
+    countries: np.ndarray  # (N,) strings such as "CN"; "" where unknown (None and NaN become "")
 
     def __post_init__(self) -> None:
-        """Bring both to one form."""
         landmarks = np.asarray(self.landmarks)
         countries = pd.Series(np.asarray(self.countries, dtype=object)).fillna(NO_COUNTRY)
         if landmarks.ndim != 1 or len(landmarks) != len(countries):
@@ -58,35 +48,22 @@ class Votes:
     """What the references say about every image: at most V landmarks and V countries each.
 
     Places beyond the distinct tags hold -1 or "" and a score of 0; tags are ordered by score.
-
-    Attributes:
-        landmarks: (Q, V) int64 distinct landmarks per image.
-        landmark_scores: (Q, V) float64, never negative.
-        countries: (Q, V) strings, distinct per image.
-        country_scores: (Q, V) float64, never negative.
-        references: (Q, V) int64 positions of the references that voted, nearest first.
-        similarities: (Q, V) float32, theirs.
-        voter_landmarks: (Q, V) int64, theirs.
-        voter_countries: (Q, V) strings, theirs.
     """
 
-    landmarks: np.ndarray
-    landmark_scores: np.ndarray
-    countries: np.ndarray
-    country_scores: np.ndarray
-    references: np.ndarray
-    similarities: np.ndarray
-    voter_landmarks: np.ndarray
-    voter_countries: np.ndarray
+    landmarks: np.ndarray  # (Q, V) int64, distinct per image
+    landmark_scores: np.ndarray  # (Q, V) float64, never negative
+    countries: np.ndarray  # (Q, V) strings, distinct per image
+    country_scores: np.ndarray  # (Q, V) float64, never negative
+    references: np.ndarray  # (Q, V) positions of the references that voted, nearest first
+    similarities: np.ndarray  # (Q, V) float32, theirs
+    voter_landmarks: np.ndarray  # (Q, V) int64, theirs
+    voter_countries: np.ndarray  # (Q, V) strings, theirs
 
     def __len__(self) -> int:
         return len(self.landmarks)
 
     def of(self, row: int) -> pd.DataFrame:
-        """The references that voted for the image in this row, nearest first.
-
-        Columns: position (among the references), similarity, landmark, country.
-        """
+        """The voters of this row, nearest first: position, similarity, landmark, country."""
         return pd.DataFrame(
             {
                 "position": self.references[row],
@@ -107,20 +84,14 @@ def query_votes(
 ) -> Votes:
     """Let the `top` nearest references of every query vote for landmark and country.
 
-    The score of a landmark is the sum of the similarities of the voters that show it
-    (score_j = Σ sim_i over the voters with tag j, slide 6 of GLR21); countries likewise. A voter
-    of negative similarity counts 0. References without landmark are left out before the search,
-    as in GLR21; one without country votes for its landmark only.
+    The score of a landmark is the sum of the similarities of the voters that show it (score_j = Σ
+    sim_i over the voters with tag j, slide 6 of GLR21); countries likewise. A negative similarity
+    counts 0, and references without landmark do not vote.
 
     Args:
-        data: without any reference, votes are empty.
-        top: how many references vote.
         normalise: divide the scores of each query by their sum (published code), instead of the
             raw sums of the slides.
         reciprocal: choose voters by k-reciprocal similarity, True for the settings of GLR21.
-
-    Raises:
-        ValueError: if tags and references are out of step, widths differ or a value is not finite.
 
     >>> references = np.array([[0.8, 0.6], [0.6, 0.8]])
     >>> data = RetrievalData(np.eye(2)[:1], np.eye(2), references, [7, 9], ["CN", "CN"])
@@ -139,10 +110,7 @@ def gallery_votes(data: RetrievalData, *, top: int = 3) -> Votes:
 
 @cached
 def tag_gallery(data: RetrievalData) -> Tags:
-    """Give every gallery image the tags of its nearest labelled reference, without a threshold.
-
-    Unknown without any labelled reference. Errors are those of `query_votes`.
-    """
+    """Give every gallery image the tags of its nearest labelled reference, if there is any."""
     labelled, positions, tags = labelled_references(data)
     names = ("gallery images", "references")
     found = nearest(data.gallery, labelled, 1, index=data.index, names=names)[1]

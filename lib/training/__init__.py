@@ -1,15 +1,6 @@
-"""Losses, samplers, augmentation, schedules, and the training stage that puts them together.
+"""Losses, samplers, augmentation, schedules, by name, and the training stage."""
 
-Each has a registry, from the name used in settings to a class or function: adding one is one class
-or function and one line.
-"""
-
-from lib.training.augmentation import (
-    AUGMENTATIONS,
-    Augment,
-    augmentation_examples,
-    corner_cutmix,
-)
+from lib.training.augmentation import AUGMENTATIONS, Augment, augmentation_examples, corner_cutmix
 from lib.training.losses import LOSSES
 from lib.training.samplers import SAMPLERS
 from lib.training.schedules import SCHEDULES

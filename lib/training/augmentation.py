@@ -1,12 +1,8 @@
 """Augmentation steps by name, and Corner-Cutmix.
 
-Steps take batches (B, 3, H, W) on any device, values 0 to 255 until "normalise", and keep their
-size; each image has draws of its own, from the generator that is passed in. A new step is a
-function (images, config, generator) → images and a line in `AUGMENTATIONS`; it runs where
-`augment.steps` of a stage name it. "chain" and own pipelines go image by image with albumentations.
-
-GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
-Retrieval 2021 (Zhang et al.).
+Steps take batches (B, 3, H, W) on any device, values 0 to 255 until "normalise", keep their size,
+and draw for each image from a generator. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et
+al.); GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
 import copy
@@ -14,6 +10,7 @@ import functools
 import math
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,24 +29,23 @@ MEAN_COLOUR = (123, 117, 104)  # RGB, the border of GLR20's code
 PAPER_SIZE = 448  # pixels; blur kernels of the chain are scaled from there
 
 
+@dataclass
 class Augment:
     """The steps of an `AugmentConfig`, for networks that expect `mean` and `std`.
 
     An own `albumentations.Compose` as `pipeline` replaces all steps but the normalisation.
     """
 
-    def __init__(
-        self,
-        config: AugmentConfig,
-        mean: Sequence[float],
-        std: Sequence[float],
-        pipeline: Any = None,
-    ) -> None:
-        self.config, self.mean, self.std = config, mean, std
-        self.pipeline = copy.deepcopy(pipeline)  # setting its seed changes it
+    config: AugmentConfig
+    mean: Sequence[float]
+    std: Sequence[float]
+    pipeline: Any = None
+
+    def __post_init__(self) -> None:
+        self.pipeline = copy.deepcopy(self.pipeline)  # setting its seed changes it
 
     def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Augment uint8 images (B, 3, H, W) and normalise them; the sides do not change."""
+        """Augment uint8 images (B, 3, H, W) and normalise them."""
         if self.pipeline is not None:
             images = augment_each(images, self.pipeline, generator)
             return normalise(images, self.mean, self.std)
@@ -64,19 +60,19 @@ class Augment:
 def random_flip(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
     """Mirror each image left to right with probability `flip`.
 
-    With `quarter_turns` a mirror image and turns by 90 degrees either way have equal odds (GLR20,
-    code), and ValueError is raised for images that are not square.
+    With `quarter_turns` mirror image and turns by ±90 degrees have equal odds (GLR20, code), and
+    images that are not square raise ValueError.
     """
     if not config.quarter_turns:
         if config.flip <= 0.0:
             return images
-        is_flipped = draw_uniform(images, generator, 0.0, 1.0, 1, 1, 1) < config.flip
+        is_flipped = uniform(images, generator, 0.0, 1.0, 1, 1, 1) < config.flip
         return torch.where(is_flipped, images.flip(-1), images)
     if images.shape[-2] != images.shape[-1]:
         raise ValueError(
             f"expected square images to turn, found {tuple(images.shape)}; resize them first"
         )
-    draws = draw_uniform(images, generator, 0.0, 1.0, 1, 1, 1)
+    draws = uniform(images, generator, 0.0, 1.0, 1, 1, 1)
     kind = (draws / max(config.flip, 1e-9) * 3).floor()
     views = images.flip(-1), images.rot90(1, (2, 3)), images.rot90(3, (2, 3))
     for place, view in enumerate(views):
@@ -102,10 +98,9 @@ def pad_and_crop(images: Tensor, config: AugmentConfig, generator: Generator) ->
 def colour_jitter(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
     """Change brightness, contrast, saturation, hue and order of the channels (GLR20, code).
 
-    All are linear in the pixel, so they compose into one 3×3 matrix per image. Contrast is about
-    the image's mean grey and saturation about each pixel's grey, as in torchvision; the hue turns
-    about the grey axis, so that greys stay as they are. They apply in this order, each with
-    probability `colour_p`, and values are clipped to 0 to 255 once, at the end.
+    All are linear in the pixel: one 3×3 matrix per image. Each applies with probability `colour_p`,
+    in this order; contrast is about the image's mean grey, saturation about each pixel's, hue about
+    the grey axis. Values are clipped once, at the end.
     """
     c = config
     if not (c.brightness or c.contrast or c.saturation or c.hue or c.channel_shuffle):
@@ -116,8 +111,7 @@ def colour_jitter(images: Tensor, config: AugmentConfig, generator: Generator) -
         for width in (c.brightness, c.contrast, c.saturation)
     )
     grey = torch.tensor(GREY, device=images.device, dtype=images.dtype)
-    identity = torch.eye(3, device=images.device)
-    matrix = saturation * identity + (1 - saturation) * grey.expand(3, 3)
+    matrix = saturation * torch.eye(3, device=images.device) + (1 - saturation) * grey.expand(3, 3)
     matrix = brightness * contrast * matrix
     pixels = images.flatten(2)
     mean_grey = (pixels.mean(2) @ grey)[:, None, None]
@@ -127,24 +121,18 @@ def colour_jitter(images: Tensor, config: AugmentConfig, generator: Generator) -
         matrix = hue_matrix(turn) @ matrix
     if c.channel_shuffle:
         # The offset is the same for all channels, so neither hue nor order changes it.
-        order = draw_uniform(images, generator, 0.0, 1.0, 3).argsort(dim=1)
-        is_kept = draw_uniform(images, generator, 0.0, 1.0) >= c.channel_shuffle
+        order = uniform(images, generator, 0.0, 1.0, 3).argsort(dim=1)
+        is_kept = uniform(images, generator, 0.0, 1.0) >= c.channel_shuffle
         order = torch.where(is_kept[:, None], torch.arange(3, device=images.device), order)
         matrix = F.one_hot(order, 3).to(images.dtype) @ matrix
     return torch.baddbmm(offset, matrix, pixels).clamp_(0.0, 255.0).view_as(images)
 
 
 def hue_matrix(angle: Tensor) -> Tensor:
-    """Rotations of RGB about the grey axis by angles (B,) in radians, (B, 3, 3).
-
-    >>> hue_matrix(torch.tensor([2 * math.pi / 3])).round(decimals=3)[0].abs().tolist()
-    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
-    """
+    """Rotations (B, 3, 3) of RGB about the grey axis by angles (B,) in radians."""
     cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
-    third, root = torch.full((3, 3), 1 / 3), 1 / math.sqrt(3)
-    cross = root * torch.tensor([[0.0, -1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 1.0, 0.0]])
-    third, cross = third.to(angle), cross.to(angle)
-    return cos * torch.eye(3).to(angle) + (1 - cos) * third + sin * cross
+    cross = 1 / math.sqrt(3) * angle.new_tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]])
+    return cos * torch.eye(3).to(angle) + (1 - cos) * (1 / 3) + sin * cross
 
 
 def random_blur(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
@@ -170,27 +158,25 @@ def random_blur(images: Tensor, config: AugmentConfig, generator: Generator) -> 
 def random_affine(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
     """Rotate, resize, then crop or pad back to the old size at a random place (GLR20, code).
 
-    The angle is uniform in ± `rotate` with probability 0.5, the zoom in `scale` (below 1 the whole
-    image is seen with a border), width over height of the zoom in `aspect`. All compose into one
-    resampling. Outside of the image is 0: the mean colour, after normalisation.
+    The angle is uniform in ± `rotate` with probability 0.5, the zoom in `scale`, width over height
+    of the zoom in `aspect`. Outside of the image is 0: the mean colour, after normalisation.
     """
     if not config.rotate and config.scale == config.aspect == (1.0, 1.0):
         return images
-    angle = draw_uniform(images, generator, -config.rotate, config.rotate)
-    angle = angle * (draw_uniform(images, generator, 0.0, 1.0) < 0.5)
-    zoom = draw_uniform(images, generator, *config.scale)
-    stretch = draw_uniform(images, generator, *config.aspect).sqrt()
+    angle = uniform(images, generator, -config.rotate, config.rotate)
+    angle = angle * (uniform(images, generator, 0.0, 1.0) < 0.5)
+    zoom = uniform(images, generator, *config.scale)
+    stretch = uniform(images, generator, *config.aspect).sqrt()
     zooms = torch.stack([zoom * stretch, zoom / stretch], dim=1)
     # The window may stand anywhere inside a larger image, or around a smaller one.
-    place = torch.stack([draw_uniform(images, generator, -1.0, 1.0) for _ in range(2)], dim=1)
+    place = torch.stack([uniform(images, generator, -1.0, 1.0) for _ in "xy"], dim=1)
     return affine(images, angle * (math.pi / 180), zooms, place * (1 - 1 / zooms).abs())
 
 
 def affine(images: Tensor, angle: Tensor, zooms: Tensor, shifts: Tensor) -> Tensor:
-    """Resample each image bilinearly, turned by `angle` and zoomed about a shifted centre.
+    """Resample images (B, C, H, W) bilinearly, turned by `angle` and zoomed about a shifted centre.
 
     Args:
-        images: (B, C, H, W).
         angle: (B,) radians, counter-clockwise as one looks at the image.
         zooms: (B, 2) factors along x and y, applied after the turn.
         shifts: (B, 2) where the middle of the result lies in the turned image, in half sides.
@@ -200,8 +186,12 @@ def affine(images: Tensor, angle: Tensor, zooms: Tensor, shifts: Tensor) -> Tens
     zoom_x, zoom_y, shift_x, shift_y, cos, sin = (
         values[:, None, None] for values in (*zooms.T, *shifts.T, angle.cos(), angle.sin())
     )
-    x = _pixel_centres(width, images)[None, None, :] / zoom_x + shift_x
-    y = _pixel_centres(height, images)[None, :, None] / zoom_y + shift_y
+    across, down = (
+        (2 * torch.arange(side, device=images.device, dtype=images.dtype) + 1) / side - 1
+        for side in (width, height)
+    )
+    x = across[None, None, :] / zoom_x + shift_x
+    y = down[None, :, None] / zoom_y + shift_y
     # Coordinates run from -1 to 1 along both sides, so a turn must know their ratio.
     grid = torch.stack(
         [cos * x - sin * (height / width) * y, sin * (width / height) * x + cos * y], -1
@@ -209,29 +199,24 @@ def affine(images: Tensor, angle: Tensor, zooms: Tensor, shifts: Tensor) -> Tens
     return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
 
 
-def _pixel_centres(side: int, images: Tensor) -> Tensor:
-    steps = torch.arange(side, device=images.device, dtype=images.dtype)
-    return (2 * steps + 1) / side - 1
-
-
 def random_erasing(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
     """Fill one rectangle of each image with 0, the mean colour, with probability `erasing` (GLR21).
 
-    Its share of the image is uniform in `erasing_area` and its height over width in
-    `erasing_aspect`; an image for which none of 100 draws is smaller than itself stays whole.
+    Its share of the image is uniform in `erasing_area`, its height over width in `erasing_aspect`;
+    an image for which none of 100 draws fits stays whole.
     """
     if config.erasing <= 0.0:
         return images
     rows, columns = images.shape[-2:]
-    shares = draw_uniform(images, generator, *config.erasing_area, 100) * (rows * columns)
-    ratios = draw_uniform(images, generator, *config.erasing_aspect, 100)
+    shares = uniform(images, generator, *config.erasing_area, 100) * (rows * columns)
+    ratios = uniform(images, generator, *config.erasing_aspect, 100)
     heights, widths = (shares * ratios).sqrt().round(), (shares / ratios).sqrt().round()
     is_inside = (heights < rows) & (widths < columns)
     first = is_inside.int().argmax(dim=1, keepdim=True)
     height, width = (sides.gather(1, first)[:, 0] for sides in (heights, widths))
-    top = (draw_uniform(images, generator, 0.0, 1.0) * (rows - height + 1)).floor()
-    left = (draw_uniform(images, generator, 0.0, 1.0) * (columns - width + 1)).floor()
-    is_erased = (draw_uniform(images, generator, 0.0, 1.0) < config.erasing) & is_inside.any(dim=1)
+    top = (uniform(images, generator, 0.0, 1.0) * (rows - height + 1)).floor()
+    left = (uniform(images, generator, 0.0, 1.0) * (columns - width + 1)).floor()
+    is_erased = (uniform(images, generator, 0.0, 1.0) < config.erasing) & is_inside.any(dim=1)
     vertical = _between(rows, top, height) & is_erased[:, None]
     erased = vertical[:, None, :, None] & _between(columns, left, width)[:, None, None, :]
     return images.masked_fill(erased, 0.0)
@@ -243,18 +228,16 @@ def _between(side: int, start: Tensor, length: Tensor) -> Tensor:
     return (positions >= start[:, None]) & (positions < (start + length)[:, None])
 
 
-def draw_uniform(
-    images: Tensor, generator: Generator, low: float, high: float, *shape: int
-) -> Tensor:
-    """Draws in [low, high) on the device of `images`, (B, *shape)."""
+def uniform(images: Tensor, generator: Generator, low: float, high: float, *shape: int) -> Tensor:
+    """(B, *shape) draws in [low, high) on the device of `images`."""
     draws = torch.rand(len(images), *shape, generator=generator, device=generator.device)
     return (low + (high - low) * draws).to(images.device)
 
 
 def _draw(images: Tensor, generator: Generator, low: float, high: float, p: float) -> Tensor:
     """(B,) uniform draws, each with probability `p`, otherwise 0."""
-    draws = draw_uniform(images, generator, low, high)
-    return draws if p >= 1.0 else draws * (draw_uniform(images, generator, 0.0, 1.0) < p)
+    draws = uniform(images, generator, low, high)
+    return draws if p >= 1.0 else draws * (uniform(images, generator, 0.0, 1.0) < p)
 
 
 def corner_cutmix(
@@ -262,12 +245,8 @@ def corner_cutmix(
 ) -> Tensor:
     """Paste the whole of each image, resized, over one corner of its partner (GLR20 §2.1).
 
-    Images A and partners B are (B, C, H, W) floats; partners are not changed. Height and width
-    factors (uniform in `low` to `high`, independent) and the corner are drawn once per batch, so a
-    patch covers 16 to 36 % of the partner.
-
-    Raises:
-        ValueError: the shapes differ.
+    Both are (B, C, H, W) floats; partners are not changed. Height and width factors (uniform in
+    `low` to `high`) and the corner are drawn once per batch.
     """
     if images.shape != partners.shape:
         raise ValueError(
@@ -289,11 +268,7 @@ def corner_cutmix(
 
 
 def augment_each(images: Tensor, pipeline: Any, generator: Generator) -> Tensor:
-    """Each of uint8 images (B, 3, H, W) through an albumentations pipeline, on the CPU.
-
-    Raises:
-        ValueError: images are not uint8, before or after, or their size changes.
-    """
+    """Each of uint8 images (B, 3, H, W) through an albumentations pipeline, on the CPU."""
     if images.dtype != torch.uint8:
         raise ValueError(f"expected uint8 images, found {images.dtype}; augment before normalising")
     seed = torch.randint(2**31, (), generator=generator, device=generator.device)
@@ -319,7 +294,7 @@ def glr20_chain(images: Tensor, config: AugmentConfig, generator: Generator) -> 
 
 @functools.cache
 def build_chain(size: int) -> Any:
-    """The albumentations pipeline of GLR20's code for squares of `size` pixels, in its ranges."""
+    """The albumentations pipeline of GLR20's code for squares of `size` pixels."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else it asks the network on import
     import albumentations as A  # takes seconds
 
@@ -377,18 +352,7 @@ def augmentation_examples(
     count: int = 8,
     generator: Generator,
 ) -> dict[str, list[np.ndarray]]:
-    """One batch as it lies on disk, as it is trained on, and mixed by Corner-Cutmix.
-
-    Args:
-        source: reads the images.
-        table: a training list.
-        stage: its augmentation and image size.
-        count: images, drawn at random.
-        generator: source of all draws.
-
-    Returns:
-        What was done → images (size, size, 3) uint8.
-    """
+    """A batch of `table` on disk, as trained on, and mixed: what was done → (H, W, 3) uint8."""
     chosen = torch.randperm(len(table), generator=generator)[:count].tolist()
     squares = [source.read_resized(path, stage.size) for path in table["path"].iloc[chosen]]
     batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)

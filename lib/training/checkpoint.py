@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 from torch import Tensor, nn
@@ -41,11 +42,10 @@ class TrainingState:
         self.seen += images
 
     def fetch(self) -> list[float]:
-        """The loss of every step so far, the latest copied from their device.
+        """The loss of every step so far.
 
-        Raises:
-            ValueError: if one is not finite; in float16 the last one, because steps that overflow
-                there are left out.
+        A loss that is not finite raises ValueError; in float16 only the last one, because steps
+        that overflow there are left out.
         """
         if self.pending:
             losses, self.pending = torch.stack(self.pending).float().tolist(), []
@@ -81,11 +81,7 @@ class TrainingState:
         return time.monotonic() - self.saved > SAVE_SECONDS
 
     def save(self, classifier: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        """Write all that a restart needs.
-
-        Raises:
-            ValueError: if losses or weights are not finite; the last state stays as it is.
-        """
+        """Write all that a restart needs, unless losses or weights are not finite (ValueError)."""
         self.check_weights(classifier)
         state = {
             "key": self.key,
@@ -132,11 +128,8 @@ class TrainingState:
         """Mean loss and last learning rate over about fifty pieces of each epoch."""
         if not self.step:
             return pd.DataFrame(columns=["epoch", "step", "learning_rate", "loss"])
-        steps = range(1, self.step + 1)
-        table = pd.DataFrame({"step": steps, "learning_rate": self.rates, "loss": self.fetch()})
-        table["epoch"] = (table["step"] - 1) // self.steps + 1
-        piece = (table["step"] - 1) // math.ceil(self.steps / 50)
-        means = table.groupby(piece).agg(
-            {"epoch": "last", "step": "last", "learning_rate": "last", "loss": "mean"}
-        )
-        return means.reset_index(drop=True)
+        steps = np.arange(self.step)
+        columns = {"epoch": steps // self.steps + 1, "step": steps + 1, "learning_rate": self.rates}
+        table = pd.DataFrame(columns | {"loss": self.fetch()})
+        pieces = table.groupby(steps // math.ceil(self.steps / 50))
+        return pieces.agg(dict.fromkeys(columns, "last") | {"loss": "mean"})

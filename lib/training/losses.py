@@ -1,8 +1,7 @@
 """Losses by name: classification heads with and without a margin, and the triplet loss.
 
-A new loss is a subclass of a head and a line in `LOSSES`. GLR20 = 3rd place, Google Landmark
-Retrieval 2020 (Mei et al.), and GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.),
-train with softmax or ArcFace, margin 0.3 and scale 30.
+GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), and GLR21 = 2nd place, Google
+Landmark Retrieval 2021 (Zhang et al.), train with softmax or ArcFace, margin 0.3 and scale 30.
 """
 
 from collections.abc import Mapping
@@ -11,14 +10,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lib.config import StageConfig, chosen
+from lib.config import StageConfig
 
 
 class Head(nn.Module):
     """Raw embeddings (B, D) and labels (B,) → mean cross entropy over C classes; base of all.
 
-    `scores` does not depend on labels and `logits` does: an image of Corner-Cutmix has two labels,
-    whose losses come from the same scores.
+    `scores` does not depend on labels and `logits` does: an image of Corner-Cutmix has two labels.
     """
 
     def __init__(
@@ -54,7 +52,6 @@ class Head(nn.Module):
         return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
-        """The loss, a scalar."""
         return self.score_loss(self.scores(embeddings), labels)
 
 
@@ -108,19 +105,8 @@ class ArcFaceHead(MarginHead):
         return torch.where(cosine > -margin.cos(), widened, cosine - margin * margin.sin())
 
 
-class CosFaceHead(MarginHead):
-    """s·(cos θ − m) for the label, s·cos θ for other classes (Wang et al., 2018)."""
-
-    def with_margin(self, cosine: Tensor, margin: Tensor) -> Tensor:
-        return cosine - margin
-
-
 class SubCenterArcFaceHead(ArcFaceHead):
-    """ArcFace with K weights per class, of which the nearest counts (Deng et al., 2020).
-
-    The weight is (C, K, D). Images unlike the rest of their class gather at a center of their own.
-    The 2021 winner used three, without dropping any later, and margins by class size.
-    """
+    """ArcFace with K weights (C, K, D) per class; the nearest counts (Deng et al., 2020)."""
 
     def __init__(self, class_count: int, dim: int, **settings: float | Tensor) -> None:
         super().__init__(class_count, dim, **settings)
@@ -131,6 +117,13 @@ class SubCenterArcFaceHead(ArcFaceHead):
         with torch.autocast(embeddings.device.type, enabled=False):
             cosines = F.linear(unit_rows(embeddings), unit_rows(self.weight.flatten(0, 1)))
             return cosines.unflatten(1, self.weight.shape[:2]).amax(dim=2)
+
+
+class CosFaceHead(MarginHead):
+    """s·(cos θ − m) for the label, s·cos θ for other classes (Wang et al., 2018)."""
+
+    def with_margin(self, cosine: Tensor, margin: Tensor) -> Tensor:
+        return cosine - margin
 
 
 LOSSES: dict[str, type[Head]] = {
@@ -145,8 +138,8 @@ LOSSES: dict[str, type[Head]] = {
 def dynamic_margins(image_counts: Tensor, *, low: float = 0.05, high: float = 0.50) -> Tensor:
     """Margins from `low` for the largest class to `high` for the smallest, linear in n^(-1/4).
 
-    Of sub-center solutions of 2020 and 2021. `image_counts` (C,) are the images of each class;
-    empty classes count as one image, and classes of one size all get the middle.
+    `image_counts` (C,) are the images of each class; empty classes count as one image, and classes
+    of one size all get the middle.
 
     >>> dynamic_margins(torch.tensor([1, 16, 256]), low=0.0, high=1.0)
     tensor([1.0000, 0.3333, 0.0000])
@@ -163,8 +156,8 @@ def unit_rows(rows: Tensor) -> Tensor:
 
 
 def build_head(stage: StageConfig, image_counts: Tensor, dim: int) -> Head:
-    """Build the head that `stage.loss` names, for classes of so many images, (C,)."""
-    return chosen("loss", stage.loss, LOSSES)(
+    """Build the head that `stage.loss` names, for classes of `image_counts` (C,) images."""
+    return LOSSES[stage.loss](
         len(image_counts),
         dim,
         margin=dynamic_margins(image_counts) if stage.dynamic_margin else stage.margin,
@@ -175,21 +168,17 @@ def build_head(stage: StageConfig, image_counts: Tensor, dim: int) -> Head:
 
 
 @torch.no_grad()
-def grow_head(old: nn.Module | Mapping[str, Tensor], new: Head) -> Head:
-    """Copy the old head's rows over the first rows of `new`, and return `new` (GLR21, load_param).
+def grow_head(old: Mapping[str, Tensor], new: Head) -> None:
+    """Copy an old head's tensors over the first rows of `new` (GLR21, load_param).
 
-    Right only where class ids are nested: old class i is new class i. Remaining rows keep their
-    initial values, and so does what `old` (a head, or a checkpoint's tensors) lacks. A single
-    weight becomes the first of several centers; several centers become their mean.
-
-    Raises:
-        ValueError: `new` has fewer classes or centers, or another dimension.
+    Right only where class ids are nested: old class i is new class i. Rows and tensors that `old`
+    lacks keep their initial values. A single weight becomes the first of several centers; several
+    become their mean. A smaller `new` raises ValueError.
     """
-    known = dict(old.named_parameters()) if isinstance(old, nn.Module) else old
     for name, target in new.named_parameters():
-        source = known.get(name)
-        if source is None:
+        if name not in old:
             continue
+        source = old[name]
         if source.dim() > target.dim():
             source = source.mean(dim=1)
         elif source.dim() < target.dim():
@@ -200,7 +189,6 @@ def grow_head(old: nn.Module | Mapping[str, Tensor], new: Head) -> Head:
                 f"{tuple(target.shape)}; a head only grows, at one dimension"
             )
         target[: len(source)] = source
-    return new
 
 
 def dual_stream_loss(
@@ -215,11 +203,10 @@ def dual_stream_loss(
 ) -> Tensor:
     """Corner-Cutmix loss of GLR20 §2.1: CE(base, A) + w·CE(mixed, A) + w·CE(mixed, B).
 
-    `base` (B, D) are raw embeddings of the images A, `mixed` those of the images B with A pasted on
-    a corner. The paper has w = 0.5 and one head for both streams; the published code has w = 1 and
-    a head of its own for the mixed stream: `weight=1.0, mixed_head=...`.
+    `base` (B, D) are raw embeddings of images A, `mixed` of images B with A pasted on a corner. The
+    paper has w = 0.5 and one head, the published code w = 1 and a head of its own for `mixed`.
     """
-    mixed_head = head if mixed_head is None else mixed_head
+    mixed_head = mixed_head or head
     scores = mixed_head.scores(mixed)
     ce_a = mixed_head.score_loss(scores, base_labels)
     ce_b = mixed_head.score_loss(scores, partner_labels)
@@ -229,9 +216,9 @@ def dual_stream_loss(
 def batch_hard_triplet(embeddings: Tensor, labels: Tensor, *, margin: float = 0.3) -> Tensor:
     """Mean of max(0, farthest positive - nearest negative + margin) over the anchors of a batch.
 
-    Distances are Euclidean, of unit rows (Hermans et al., 2017; an option of GLR21's code, for the
-    class-uniform sampler). Anchors without a positive do not count; without any anchor, or with a
-    single class, the loss is 0. `embeddings` are raw, (B, D).
+    Euclidean distances of unit rows of `embeddings` (B, D) (Hermans et al., 2017; an option of
+    GLR21's code). Anchors without a positive do not count; without any anchor or negative the loss
+    is 0.
     """
     with torch.autocast(embeddings.device.type, enabled=False):
         unit = unit_rows(embeddings)

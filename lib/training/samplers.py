@@ -1,16 +1,14 @@
 """Samplers by name: which training images an epoch shows, in which order.
 
-An epoch depends on seed and epoch alone: all processes draw the same one, and each takes its part
-of equal length. A new sampler is a subclass of `EpochSampler` and a line in `SAMPLERS`. GLR20 = 3rd
-place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval
-2021 (Zhang et al.).
+An epoch depends on seed and epoch alone: all processes draw the same one, and each takes a part of
+equal length. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place,
+Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from torch.utils.data import Sampler
 
 from lib.artifacts import rng
 from lib.config import StageConfig
@@ -28,8 +26,8 @@ CONTINENT_SHARES: Mapping[str, float] = {
 }
 
 
-class EpochSampler(Sampler[int]):
-    """Row numbers of one process; samplers differ in `prepare` and `draw_epoch`."""
+class EpochSampler:
+    """Draws the rows of one process; samplers differ in `prepare` and `draw_epoch`."""
 
     unit = 1  # consecutive images that stay together in one process
 
@@ -42,21 +40,8 @@ class EpochSampler(Sampler[int]):
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        """All samplers take the same arguments.
-
-        Args:
-            stage: settings; `epoch_images` over all processes (0: what `prepare` returns).
-            table: a training list with the columns label, is_clean and continent.
-            seed: of the run.
-            rank: of this process.
-            world_size: number of processes; images that do not divide among them are left out.
-        """
-        if not 0 <= rank < world_size:
-            raise ValueError(
-                f"expected a rank below the {world_size} processes, found {rank}; count from 0"
-            )
+        """Take row numbers of a training list; what does not divide among processes is left out."""
         self.stage, self.seed, self.rank, self.world_size = stage, seed, rank, world_size
-        self.epoch = 0
         own_size = self.prepare(table)
         self.size = stage.epoch_images or own_size
         if len(self) == 0:
@@ -74,19 +59,15 @@ class EpochSampler(Sampler[int]):
         """Row numbers of the whole epoch, (size,), for all processes."""
         raise NotImplementedError
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch that the next iteration draws."""
-        self.epoch = epoch
-
     def __len__(self) -> int:
         """Images per epoch of this process."""
         return self.size // (self.unit * self.world_size) * self.unit
 
-    def __iter__(self) -> Iterator[int]:
+    def rows_of(self, epoch: int) -> list[int]:
         """Row numbers of this process."""
-        rows = self.draw_epoch(rng(self.seed, type(self).__name__, self.epoch))
+        rows = self.draw_epoch(rng(self.seed, type(self).__name__, epoch))
         groups = rows[: len(self) * self.world_size].reshape(-1, self.unit)
-        return iter(groups[self.rank :: self.world_size].ravel().tolist())
+        return groups[self.rank :: self.world_size].ravel().tolist()
 
 
 class ShuffledSampler(EpochSampler):
@@ -97,11 +78,7 @@ class ShuffledSampler(EpochSampler):
 
 
 class AtLeastSampler(EpochSampler):
-    """Every image, and rare classes repeated until they show `at_least` images (GLR20, code).
-
-    A class repeats its images evenly. With `epoch_images`, a shuffled part of these rows or several
-    shuffles of them.
-    """
+    """Every image; rare classes are repeated evenly up to `at_least` images (GLR20, code)."""
 
     def prepare(self, table: pd.DataFrame) -> int:
         self.pools = _group(table["label"])
@@ -116,22 +93,21 @@ class AtLeastSampler(EpochSampler):
 class ContinentSampler(EpochSampler):
     """Continents at given shares and, within each, clean images at `clean_share` (GLR21 §2.2).
 
-    Drawn with replacement, uniformly over a pool's images. An empty pool's share goes to the other
-    pool of its continent, an empty continent's to the others in proportion to their shares.
+    Drawn with replacement. An empty pool's share goes to the other pool of its continent, an empty
+    continent's to the others in proportion to their shares.
     """
 
     def prepare(self, table: pd.DataFrame) -> int:
         continents, is_clean = table["continent"].to_numpy(), table["is_clean"].to_numpy(bool)
-        unknown = sorted(set(continents) - set(CONTINENT_SHARES))
-        if unknown:
+        if unknown := sorted(set(continents) - set(CONTINENT_SHARES)):
             raise ValueError(
                 f"expected continents among {', '.join(CONTINENT_SHARES)}, found "
                 f"{', '.join(unknown)}; give each a share"
             )
-        here = {name: continents == name for name in CONTINENT_SHARES if (continents == name).any()}
         self.pools = {
-            name: (np.flatnonzero(rows & is_clean), np.flatnonzero(rows & ~is_clean))
-            for name, rows in here.items()
+            name: [np.flatnonzero((continents == name) & part) for part in (is_clean, ~is_clean)]
+            for name in CONTINENT_SHARES
+            if name in continents
         }
         return len(table)
 
@@ -151,8 +127,8 @@ class ContinentSampler(EpochSampler):
 class ClassUniformSampler(EpochSampler):
     """Batches of P different classes with K images each, all classes equally often (GLR21 Table 3).
 
-    K is `images_per_class`, P·K the batch of a process. A class with fewer than K images repeats
-    them evenly, and so do the classes of a batch where there are fewer than P. GLR21 has K = 1.
+    K is `images_per_class`, P·K the batch of a process; GLR21 has K = 1. Classes with fewer than K
+    images repeat them evenly, and so do classes where there are fewer than P.
     """
 
     def prepare(self, table: pd.DataFrame) -> int:

@@ -1,16 +1,15 @@
-"""Training a stage: images and labels in, a checkpoint out.
+"""Training a stage of GLR20 (3rd place, Google Landmark Retrieval 2020, Mei et al.) or GLR21 (2nd
+place, Google Landmark Retrieval 2021, Zhang et al.): images and labels in, a checkpoint out.
 
-One loop for every stage of both systems (GLR20 = 3rd place, Google Landmark Retrieval 2020, Mei et
-al.; GLR21 = 2nd place, Google Landmark Retrieval 2021, Zhang et al.): SGD with momentum, a schedule
-per step, and the dual stream of Corner-Cutmix (GLR20 §2.1), on the CPU or one process per GPU. What
-a step draws depends only on the seed and its number, so a killed run goes on from its last saved
-step with the same result.
+What a step draws depends only on the seed and its number, so a killed run goes on from its last
+saved step with the same result.
 """
 
 import dataclasses
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -67,26 +66,18 @@ def train(
 ) -> Path:
     """Train one stage on `table` and return the path of its checkpoint.
 
-    Does nothing when `folder` already holds the result of the same settings and images, and goes on
-    from the last saved step when it holds a part of it. Beside the checkpoint lies `history.csv`
-    (epoch, step, learning_rate, loss). With `stage.epochs` 0 the network is saved as it starts.
+    Does nothing when `folder` holds the result of the same settings and images, and goes on from
+    the last saved step when it holds a part of it. Beside the checkpoint lies `history.csv` (epoch,
+    step, learning_rate, loss).
 
     Args:
-        stage: the settings.
+        stage: with 0 epochs the network is saved as it starts.
         model: the network, when it does not come from `start`.
         table: a training list of `lib.data`, with paths relative to `root`.
-        root: the data folder.
-        folder: receives checkpoint, history and manifest.
         start: a checkpoint to go on from, between GLR21's nested lists with its head.
-        seed: of initial weights, sampling and augmentation.
         augment: an `albumentations.Compose` that keeps size and type of uint8 images, in the place
             of `stage.augment`.
         processes: one per GPU by default; more than there are GPUs run on the CPU.
-
-    Raises:
-        ValueError: if the stage names what is not registered; if the list, or what an epoch draws
-            of it, is smaller than one batch; if more than a few per cent of the images are missing
-            or unreadable; or if a loss is not finite.
     """
     check_stage(stage)
     folder = Path(folder)
@@ -113,9 +104,8 @@ def train(
 def check_stage(stage: StageConfig) -> None:
     """Raise ValueError where loss, sampler, schedule or an augmentation step is not registered."""
     try:
-        chosen("loss", stage.loss, LOSSES)
-        chosen("sampler", stage.sampler, SAMPLERS)
-        chosen("schedule", stage.schedule, SCHEDULES)
+        for setting, known in {"loss": LOSSES, "sampler": SAMPLERS, "schedule": SCHEDULES}.items():
+            chosen(setting, getattr(stage, setting), known)
         for step in stage.augment.steps:
             chosen("augment.steps", step, {"normalise": None, **AUGMENTATIONS})
     except ValueError as error:
@@ -140,11 +130,7 @@ def stage_key(
     """The fingerprint of a training: all that decides its result, and nothing about places.
 
     With `root` the images that lie there count too, as in a stage's manifest. `model` counts only
-    without `start`, a weight file by its content, and an albumentations pipeline by its `to_dict`.
-    The number of processes does not count: a finished training is not repeated for it.
-
-    Raises:
-        ValueError: a part of the pipeline has no `to_dict`.
+    without `start`, a weight file by its content. The number of processes does not count.
     """
     origin = (read_fingerprint(Path(start).parent) or str(start)) if start else model
     if not start and Path(model.weights).is_file():
@@ -172,30 +158,22 @@ class ClassificationModel(nn.Module):
     def __init__(self, stage: StageConfig, model: nn.Module, image_counts: Tensor) -> None:
         super().__init__()
         self.stage, self.model = stage, model
-        dim = model.config.embedding_dim
-        self.head = build_head(stage, image_counts, dim)
-        has_two = stage.cutmix == "code"
-        self.mixed_head = build_head(stage, image_counts, dim) if has_two else None
+        head = partial(build_head, stage, image_counts, model.config.embedding_dim)
+        self.head, self.mixed_head = head(), head() if stage.cutmix == "code" else None
 
-    def forward(
-        self,
-        images: Tensor,
-        labels: Tensor,
-        mixed: Tensor | None = None,
-        partner_labels: Tensor | None = None,
-    ) -> Tensor:
-        """The mean loss of a batch (B, 3, H, W), with the mixed stream where there is one."""
+    def forward(self, images: Tensor, labels: Tensor, *stream: Tensor) -> Tensor:
+        """The mean loss of a batch (B, 3, H, W); `stream` is mixed images, partners' labels."""
         stage = self.stage
-        if mixed is None:
+        if not stream:
             base = self.model(images)
             loss = self.head(base, labels)
         else:
+            mixed, partner_labels = stream
             base, both = self.model(torch.cat([images, mixed])).chunk(2)
             weight = 0.5 if stage.cutmix == "paper" else 1.0
             streams = base, both, labels, partner_labels
             loss = dual_stream_loss(self.head, *streams, weight=weight, mixed_head=self.mixed_head)
-        if stage.loss_weight != 1.0:
-            loss = stage.loss_weight * loss
+        loss = stage.loss_weight * loss
         if stage.triplet_weight:
             triplet = batch_hard_triplet(base, labels, margin=stage.triplet_margin)
             loss = loss + stage.triplet_weight * triplet
@@ -203,12 +181,7 @@ class ClassificationModel(nn.Module):
 
 
 def build_classification_model(
-    stage: StageConfig,
-    model: ModelConfig,
-    image_counts: Tensor,
-    *,
-    start: Path | None,
-    seed: int,
+    stage: StageConfig, model: ModelConfig, image_counts: Tensor, *, start: Path | None, seed: int
 ) -> ClassificationModel:
     """Build network and head of a stage, from the checkpoint `start` or random weights of `seed`.
 
@@ -227,10 +200,7 @@ def build_classification_model(
 
 
 def is_slow_in_half(backbone: nn.Module) -> bool:
-    """Whether a backbone trains faster in float32: on CPUs with depthwise convolutions.
-
-    EfficientNet-Lite0 takes 44 images of 128 px per second and core instead of 29 in bfloat16.
-    """
+    """Whether a backbone trains faster in float32: on CPUs with depthwise convolutions."""
     convolutions = (module for module in backbone.modules() if isinstance(module, nn.Conv2d))
     is_depthwise = any(1 < layer.groups == layer.in_channels for layer in convolutions)
     return is_depthwise and not torch.cuda.is_available()
@@ -249,28 +219,22 @@ def _train(job: TrainingJob) -> None:
     device, world_size = accelerator.device, accelerator.num_processes
     if accelerator.is_main_process:
         start_over(folder)
-    optimizer = torch.optim.SGD(
-        parameter_groups(stage, classifier),
-        lr=stage.learning_rate,
-        momentum=stage.momentum,
-        weight_decay=stage.weight_decay,
-    )
+    groups = parameter_groups(stage, classifier)
+    settings = {"momentum": stage.momentum, "weight_decay": stage.weight_decay}
+    optimizer = torch.optim.SGD(groups, lr=stage.learning_rate, **settings)
     source = data.ImageSource(job.root)
     images = data.SquareImages(source, job.table["path"].tolist(), stage.size)
-    data.check_readable(
-        what, job.root, source.unreadable, len(images)
-    )  # a small set has been read by now
+    # A small set has been read by now.
+    data.check_readable(what, job.root, source.unreadable, len(images))
     labels = labels.to(device)
     place = {"rank": accelerator.process_index, "world_size": world_size}
     seeds = [job.seed]
     if stage.cutmix:  # the partners have an order of their own: GLR20's code has a second loader
         seeds.append(stream_seed(job.seed, "partners"))
-    sampler = chosen("sampler", stage.sampler, SAMPLERS)
-    samplers = [sampler(stage, job.table, seed=seed, **place) for seed in seeds]
+    samplers = [SAMPLERS[stage.sampler](stage, job.table, seed=seed, **place) for seed in seeds]
     classifier, optimizer = accelerator.prepare(classifier, optimizer)
     plain = accelerator.unwrap_model(classifier)
-    if plain.model.weight_report and accelerator.is_main_process:
-        report = plain.model.weight_report
+    if (report := plain.model.weight_report) and accelerator.is_main_process:
         print(f"{stage.name}: weights from {job.model.weights}: {report}", flush=True)
     augment = Augment(stage.augment, plain.model.mean, plain.model.std, pipeline=job.augment)
     generator = torch.Generator()
@@ -285,9 +249,8 @@ def _train(job: TrainingJob) -> None:
     for epoch in range(state.step // max(steps, 1), stage.epochs):
         batches = _batches(samplers, epoch, per_process, steps, skip=state.step - epoch * steps)
         for pixels, positions in data.load_batches(images, batches):
-            generator.manual_seed(
-                stream_seed(job.seed, "augment", state.step, accelerator.process_index)
-            )
+            stream = "augment", state.step, accelerator.process_index
+            generator.manual_seed(stream_seed(job.seed, *stream))
             rate = set_learning_rates(optimizer, stage, state.step / (steps * stage.epochs))
             pixels = augment(pixels.to(device, non_blocking=True), generator)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
@@ -319,14 +282,9 @@ def _train(job: TrainingJob) -> None:
         write_csv(state.history(), folder / HISTORY)
         facts = {"train_list": stage.train_list, "stage": stage.name}
         models.save(folder / CHECKPOINT, plain.model, plain.head, **facts)
-        facts = {
-            "images_seen": state.step * per_process * world_size,
-            "seconds": round(state.seconds(), 1),
-        }
-        files = CHECKPOINT, HISTORY
-        data.mark_stage_complete(
-            folder, job.key, job.settings, state.unreadable, files=files, **facts
-        )
+        images_seen, seconds = state.step * per_process * world_size, round(state.seconds(), 1)
+        facts = {"files": (CHECKPOINT, HISTORY), "images_seen": images_seen, "seconds": seconds}
+        data.mark_stage_complete(folder, job.key, job.settings, state.unreadable, **facts)
         state.path.unlink(missing_ok=True)  # not before the signature, or a kill loses all
     accelerator.wait_for_everyone()
 
@@ -335,9 +293,7 @@ def _batches(
     samplers: Sequence[EpochSampler], epoch: int, size: int, steps: int, *, skip: int
 ) -> list[list[int]]:
     """The epoch's batches from `skip` on, each of `size` positions of every sampler in turn."""
-    for sampler in samplers:
-        sampler.set_epoch(epoch)
-    orders = [list(sampler) for sampler in samplers]
+    orders = [sampler.rows_of(epoch) for sampler in samplers]
     return [
         [row for order in orders for row in order[i * size : (i + 1) * size]]
         for i in range(skip, steps)

@@ -154,17 +154,9 @@ def test_noise_rows_of_one_kind_only(is_clean):
 def test_strips_frame_what_the_solution_says():
     evaluation = numbered_evaluation()  # q1 and q4 show landmark 1: g1, g4, g7 and g10
     scores = [[0.9, 0.8, 0.7, 0.6], [0.5, 0.4, 0.3, 0.2]]
-    ranking = Ranking(
-        scores,
-        [[1, 0, 4, 2], [3, 10, 5, 7]],
-        ["q1", "q4"],
-        evaluation.gallery["id"],
-    )
+    ranking = Ranking(scores, [[1, 0, 4, 2], [3, 10, 5, 7]], ["q1", "q4"], evaluation.gallery["id"])
     rows = sheets.strips(SOURCE, evaluation, ranking, ["q4", "q1"], columns=3, title="before")
-    assert [row.colours for row in rows] == [
-        ["", WRONG, RIGHT, WRONG],
-        ["", RIGHT, WRONG, RIGHT],
-    ]
+    assert [row.colours for row in rows] == [["", WRONG, RIGHT, WRONG], ["", RIGHT, WRONG, RIGHT]]
     assert rows[0].captions == ["query", "0.50", "0.40", "0.30"]
     paths = [*evaluation.queries["path"], *evaluation.gallery["path"]]
     assert shown(rows[0].images, paths) == [

@@ -202,15 +202,14 @@ def naive_distances(case, image, bonus=0.0, *, per_landmark=2, neighbours=300, k
 def test_landmark_distances_agree_with_naive_reference(monkeypatch, settings):
     monkeypatch.setattr(kaggle_winners, "IMAGES_AT_ONCE", 100)
     case = random_case(1)
-    of_queries, of_images = landmark_distances(case, **settings)
-    assert len(of_queries.landmarks) == 9
+    (of_queries, _), (landmarks, distances) = landmark_distances(case, **settings)
+    assert len(of_queries) == 9
     for row, image in enumerate(case.gallery):
         expected = naive_distances(case, image, **settings)
-        kept = of_images.landmarks[row] != -1
-        distances = of_images.distances[row]
-        assert of_images.landmarks[row][kept].tolist() == list(expected)
-        np.testing.assert_allclose(distances[kept], list(expected.values()), atol=1e-6)
-        assert np.isinf(distances[~kept]).all()
+        kept = landmarks[row] != -1
+        assert landmarks[row, kept].tolist() == list(expected)
+        np.testing.assert_allclose(distances[row, kept], list(expected.values()), atol=1e-6)
+        assert np.isinf(distances[row, ~kept]).all()
 
 
 @pytest.mark.parametrize(("bonus", "per_landmark"), [(0.5, 2), (0.0, 1), (0.2, 3)])

@@ -101,12 +101,7 @@ def slide_data(k=100):
 )
 def test_landmark_country_rerank_gives_the_slides_numbers(alpha, beta, order):
     ranking = landmark_country_rerank(slide_data(), alpha=alpha, beta=beta, **RAW)
-    final = [
-        0.7 + alpha * 0.7 + beta * 0.9,
-        0.6,
-        0.5 + beta * 0.9,
-        0.1 + alpha * 0.7 + beta * 0.9,
-    ]
+    final = [0.7 + alpha * 0.7 + beta * 0.9, 0.6, 0.5 + beta * 0.9, 0.1 + alpha * 0.7 + beta * 0.9]
     assert ranking.positions[0].tolist() == order
     assert ranking.scores[0].tolist() == pytest.approx([final[i] for i in order], abs=1e-6)
 

@@ -255,31 +255,28 @@ def test_build_head_follows_the_stage(loss):
     assert head.margin.tolist() == pytest.approx([0.2] * 7)
 
 
-def test_build_head_refuses_an_unknown_loss():
-    with pytest.raises(ValueError, match=r"'softmax', .* found 'cosfase'; did you mean 'cosface'"):
-        build_head(StageConfig(loss="cosfase"), torch.ones(7), 4)
-
-
-def test_grow_head_keeps_old_scores_and_new_rows():
+@pytest.mark.parametrize("kind", [SoftmaxHead, ArcFaceHead, SubCenterArcFaceHead])
+def test_grow_head_keeps_old_scores_and_new_rows(kind):
     rows, _ = random_case(4)
-    old, new = SoftmaxHead(5, 4).double(), SoftmaxHead(9, 4).double()
-    torch.nn.init.normal_(old.bias)
+    old, new = kind(5, 4).double(), kind(9, 4).double()
+    for parameter in old.parameters():
+        torch.nn.init.normal_(parameter)
     tail = new.weight[5:].clone()
-    assert grow_head(old, new) is new
+    grow_head(old.state_dict(), new)
     torch.testing.assert_close(new.scores(rows)[:, :5], old.scores(rows))
     torch.testing.assert_close(new.weight[5:], tail)
 
 
 def test_grow_head_passes_weights_from_softmax_to_arcface():
     old, new = SoftmaxHead(5, 4), ArcFaceHead(5, 4)
-    grow_head(old, new)
+    grow_head(old.state_dict(), new)
     torch.testing.assert_close(new.weight, old.weight)
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (9, 3)])
 def test_grow_head_refuses_a_smaller_head(shape):
     with pytest.raises(ValueError, match="only grows"):
-        grow_head(CosineHead(5, 4), CosineHead(*shape))
+        grow_head(CosineHead(5, 4).state_dict(), CosineHead(*shape))
 
 
 @pytest.mark.parametrize("kind", [SoftmaxHead, ArcFaceHead])
@@ -318,7 +315,7 @@ def test_build_head_gives_margins_by_class_size(loss):
 def test_grow_head_makes_a_weight_the_first_of_several_centers():
     old, new = SoftmaxHead(5, 4), SubCenterArcFaceHead(7, 4)
     before = new.weight.clone()
-    grow_head(old, new)
+    grow_head(old.state_dict(), new)
     torch.testing.assert_close(new.weight[:5, 0], old.weight)
     torch.testing.assert_close(new.weight[:, 1:], before[:, 1:])
     torch.testing.assert_close(new.weight[5:], before[5:])
@@ -326,18 +323,10 @@ def test_grow_head_makes_a_weight_the_first_of_several_centers():
 
 def test_grow_head_makes_the_mean_of_several_centers_one_weight():
     old, new = SubCenterArcFaceHead(5, 4), CosFaceHead(5, 4)
-    grow_head(old, new)
+    grow_head(old.state_dict(), new)
     torch.testing.assert_close(new.weight, old.weight.mean(dim=1))
     with pytest.raises(ValueError, match="only grows"):
-        grow_head(old, SubCenterArcFaceHead(5, 4, centers=2))
-
-
-@pytest.mark.parametrize("kind", [SoftmaxHead, ArcFaceHead, SubCenterArcFaceHead])
-def test_grow_head_takes_the_tensors_of_a_checkpoint(kind):
-    old, new = kind(5, 4), kind(8, 4)
-    rows, _ = random_case(1)
-    grow_head(old.state_dict(), new)
-    torch.testing.assert_close(new.scores(rows.float())[:, :5], old.scores(rows.float()))
+        grow_head(old.state_dict(), SubCenterArcFaceHead(5, 4, centers=2))
 
 
 def naive_triplet(rows, labels, margin):

@@ -23,12 +23,7 @@ from lib.training.checkpoint import TrainingState
 from lib.training.losses import LOSSES, MarginHead, batch_hard_triplet
 from lib.training.samplers import SAMPLERS, ShuffledSampler
 from lib.training.schedules import SCHEDULES
-from lib.training.stage import (
-    ClassificationModel,
-    build_classification_model,
-    stage_key,
-    train,
-)
+from lib.training.stage import ClassificationModel, build_classification_model, stage_key, train
 
 
 @pytest.fixture(autouse=True)
@@ -320,8 +315,7 @@ def test_corner_cutmix_takes_partners_from_a_second_order_of_the_epoch(run, imag
 def test_batches_puts_positions_of_all_samplers_side_by_side(images):
     samplers = [ShuffledSampler(StageConfig(), images[:7], seed=seed) for seed in (0, 1)]
     batches = training._batches(samplers, 3, 2, 3, skip=1)
-    orders = [list(sampler) for sampler in samplers]
-    assert [sampler.epoch for sampler in samplers] == [3, 3]
+    orders = [sampler.rows_of(3) for sampler in samplers]
     assert batches == [orders[0][i : i + 2] + orders[1][i : i + 2] for i in (2, 4)]
     assert training._batches(samplers[:1], 3, 2, 3, skip=2) == [orders[0][4:6]]
 
