@@ -4,13 +4,3 @@ from lib.ablation.rows import describe_stages, unique_rows
 from lib.ablation.runner import AblationRunner, run
 from lib.ablation.statistics import agreement, table
 from lib.ablation.tables import chosen_tables
-
-__all__ = [
-    "AblationRunner",
-    "agreement",
-    "chosen_tables",
-    "describe_stages",
-    "run",
-    "table",
-    "unique_rows",
-]

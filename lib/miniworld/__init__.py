@@ -6,5 +6,3 @@ tells whether a configuration is possible. Other packages import from here, not 
 
 from lib.miniworld.gldv2_folder import generate
 from lib.miniworld.plan import make_plan
-
-__all__ = ["generate", "make_plan"]

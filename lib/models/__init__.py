@@ -1,5 +1,3 @@
 """The embedding network: a timm backbone, pooling, the reduction to 512 numbers; weight files."""
 
 from lib.models.network import Checkpoint, EmbeddingNetwork, build_model, load, normalise, save
-
-__all__ = ["Checkpoint", "EmbeddingNetwork", "build_model", "load", "normalise", "save"]

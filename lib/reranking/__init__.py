@@ -9,18 +9,3 @@ from lib.reranking.data import RetrievalData, read_retrieval_data, read_second_m
 from lib.reranking.ensemble import concatenate
 from lib.reranking.landmark_country import choose_weights, explain, landmark_country_rerank
 from lib.reranking.votes import NO_COUNTRY, query_votes
-
-__all__ = [
-    "NO_COUNTRY",
-    "RERANKERS",
-    "Reranker",
-    "RetrievalData",
-    "choose_weights",
-    "compare",
-    "concatenate",
-    "explain",
-    "landmark_country_rerank",
-    "query_votes",
-    "read_retrieval_data",
-    "read_second_model",
-]

@@ -5,17 +5,3 @@ from lib.training.losses import LOSSES
 from lib.training.samplers import SAMPLERS
 from lib.training.schedules import SCHEDULES
 from lib.training.stage import CHECKPOINT, check_stage, stage_key, train
-
-__all__ = [
-    "AUGMENTATIONS",
-    "CHECKPOINT",
-    "LOSSES",
-    "SAMPLERS",
-    "SCHEDULES",
-    "Augment",
-    "augmentation_examples",
-    "check_stage",
-    "corner_cutmix",
-    "stage_key",
-    "train",
-]
