@@ -131,7 +131,7 @@ class ModelConfig(Settings):
     backbone: str = "resnet152"  # any timm name
     backbone_options: Mapping[str, Any] = field(default_factory=dict)  # passed to timm.create_model
     weights: str = ""  # "" random, "pretrained" through timm, or a local file
-    pooling: Annotated[str, Choice(("gap", "gem"))] = "gap"  # "gap" GLR20 or "gem" GLR21
+    pooling: Annotated[str, Choice(("gap", "gem"))] = "gap"  # "gap" of GLR20 or "gem" of GLR21
     gem_p: Positive = 3.0  # GLR21: fixed
     gem_trained: bool = False
     embedding_dim: Count = 512
@@ -157,7 +157,7 @@ class AugmentConfig(Settings):
 
     chain: bool = False  # the chain of GLR20's code, image by image with albumentations
     flip: Share = 0.5  # probability
-    quarter_turns: bool = False  # two of three flips are turns by 90 degrees GLR20
+    quarter_turns: bool = False  # two of three flips are turns by 90 degrees (GLR20)
     rotate: Degrees = 0.0  # degrees either way, p 0.5; GLR20: 30
     scale: tuple[Positive, Positive] = (1.0, 1.0)  # zoom drawn uniformly; GLR20: 0.7 to 1.3
     aspect: tuple[Positive, Positive] = (1.0, 1.0)  # GLR20: 0.9 to 1.1
@@ -183,7 +183,7 @@ class StageConfig(Settings):
     name: str = "stage_one"
     train_list: Annotated[str, LISTS] = "clean"  # c2x, full and all of GLR21, cluster of GLR20
     loss: str = "arcface"  # a name of `lib.training.LOSSES`
-    margin: Annotated[float, Range(0, math.pi)] = 0.3  # radians GLR20, GLR21
+    margin: Annotated[float, Range(0, math.pi)] = 0.3  # radians (GLR20, GLR21)
     scale: Positive = 30.0  # GLR20, GLR21
     centers: Count = 3  # per class, of the loss subcenter_arcface (2021 winner)
     dynamic_margin: bool = False  # margins by class size instead (2021 winner)
@@ -199,8 +199,8 @@ class StageConfig(Settings):
     size: Count = 448  # pixels
     batch_size: Count = 192  # over all processes; GLR20: 24 on each of 8
     sampler: str = "shuffle"  # of `lib.training.SAMPLERS`; continent is GLR21's, at_least GLR20's
-    clean_share: Share = 0.66  # of the continent-aware sampler GLR21
-    at_least: Count = 5  # images per class and epoch of the at_least sampler GLR20
+    clean_share: Share = 0.66  # of the continent-aware sampler (GLR21)
+    at_least: Count = 5  # images per class and epoch of the at_least sampler (GLR20)
     images_per_class: Count = 4  # K of the class_uniform sampler's P classes × K images
     learning_rate: NotNegative = 0.01  # of neck and head
     backbone_lr: NotNegative = 0.1  # as a share of it; GLR20: 1 in the paper, 0.1 in the code
@@ -210,7 +210,7 @@ class StageConfig(Settings):
     # of `lib.training.SCHEDULES`; lambda_… are GLR20's, cosine is GLR21's
     schedule: str = "lambda_poly"
     warmup: Share = 0.0  # share of the steps
-    freeze_backbone: Share = 0.0  # share of the steps in which only neck and head move [20, code]
+    freeze_backbone: Share = 0.0  # share of the steps that only train neck and head (GLR20, code)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 
@@ -354,12 +354,17 @@ def _nested(name: str, current: Any, rest: str, value: Any, *, is_text: bool) ->
     )
 
 
-def _read(text: str, expected: Any) -> Any:
-    """The value that `text` is for a setting of this type; the text itself if it is none."""
+def read_literal(text: str) -> Any:
+    """The Python value that `text` writes (`1e-3` is a float); the text itself if it is none."""
     try:
-        value = ast.literal_eval(text)
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text
+
+
+def _read(text: str, expected: Any) -> Any:
+    """The value that `text` is for a setting of this type."""
+    value = read_literal(text)
     if expected is str:
         return value if isinstance(value, str) else text
     is_tuple = typing.get_origin(expected) is tuple and isinstance(value, list)

@@ -5,7 +5,6 @@ Executed copies are kept in the run folder; the first notebook that fails ends t
 """
 
 import argparse
-import ast
 import os
 import resource
 import sys
@@ -18,7 +17,7 @@ import pandas as pd
 
 from lib import artifacts
 from lib.artifacts import ROOT, caller_path
-from lib.config import Profile, WorldConfig, list_settings, nearest
+from lib.config import Profile, WorldConfig, list_settings, nearest, read_literal
 from lib.environment import USAGE
 from lib.kernel import AGAIN, Stopped, execute
 from lib.parameters import (
@@ -165,14 +164,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _value(name: str, text: str) -> Any:
-    """A parameter's value as Python reads it (`1e-3` is a float); a path is the caller's."""
+    """A parameter's value as Python reads it; a path is the caller's."""
     if name == "WEIGHTS":
         path = caller_path(text)
         return str(path.resolve()) if path.is_file() else text
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return text
+    value = read_literal(text)
     return list(value) if isinstance(value, tuple) else value  # 0,1,2
 
 
