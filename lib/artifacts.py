@@ -98,10 +98,13 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     Works for a file and for a folder (make it with `mkdir()`), which replaces an existing one.
     """
     path = Path(path)
-    in_the_way = next((part for part in path.parents if part.is_file()), None)
-    if in_the_way is not None:
-        raise ValueError(f"expected a folder to write {path.name} into, but {in_the_way} is a file")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        in_the_way = next(part for part in path.parents if part.exists())
+        raise ValueError(
+            f"expected a folder to write {path.name} into, but {in_the_way} is a file"
+        ) from None
     owner = f"{_HOST}-{os.getpid()}-{_TOKEN}"
     temporary, old = (  # np.save and savefig look at the suffix
         path.with_name(f".{path.stem}.{owner}-{next(_NUMBERS)}.part{path.suffix}") for _ in range(2)

@@ -77,7 +77,7 @@ def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path)
     except papermill.PapermillExecutionError as error:
         is_idle = True
         raise Stopped(_failure(path.stem, error, copy)) from error
-    except (DeadKernelError, RuntimeError) as error:
+    except RuntimeError as error:  # DeadKernelError is one
         if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):
             raise  # jupyter_client raises a plain RuntimeError for one that dies while it starts
         raise Stopped(
