@@ -19,6 +19,7 @@ import nbformat
 import pandas as pd
 from nbconvert import HTMLExporter
 from PIL import Image
+from pygments.formatters import HtmlFormatter
 
 from lib import plots
 from lib.ablation import agreement
@@ -276,6 +277,31 @@ TABLES = ("03_descriptors", "05_*", "06_steps", "06_continents", "06_rerankers",
 ABLATION = "05_ablation_tables"
 WIDEST = 1100  # pixels of a figure
 LARGEST = 1_500_000  # bytes of a notebook as HTML
+# Around the body of a notebook; nbconvert's own page has 280 kB of styles, and needs a network.
+HTML_PAGE = """\
+<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ max-width: 62rem; margin: 1rem auto; padding: 0 1rem; font-family: sans-serif; }}
+img {{ max-width: 100%; height: auto; }}
+pre {{ overflow: auto; }}
+.input_area {{ background: #f7f7f7; padding: 0 0.6rem; border-left: 3px solid #ccc; }}
+.output_subarea, table {{ overflow-x: auto; font-size: 0.9rem; }}
+table {{ border-collapse: collapse; }}
+td, th {{ padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid #ddd; }}
+.prompt, .anchor-link {{ display: none; }}
+{style}
+</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
 
 
 def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
@@ -341,7 +367,9 @@ def _convert(source: Path, target: Path) -> None:
             if png := output.get("data", {}).get("image/png"):
                 small = _smaller(base64.b64decode(png), 900, 128)
                 output.data["image/png"] = base64.b64encode(small).decode()
-    page, _ = HTMLExporter().from_notebook_node(notebook)
+    body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    style = HtmlFormatter().get_style_defs(".highlight")
+    page = HTML_PAGE.format(title=source.stem, style=style, body=body)
     page = page.replace(f"{ROOT}/", "")  # where the repository lay is of no use to others
     if len(page.encode()) > LARGEST:
         print(f"{source.name}: left out, {len(page.encode()) / 1e6:.1f} MB as HTML")

@@ -236,7 +236,7 @@ def test_main_names_a_damaged_file(outputs, tmp_path, monkeypatch, capsys, name)
     assert said.err.count("\n") == 1
 
 
-@pytest.mark.parametrize(("limit", "is_kept"), [(reports.LARGEST, True), (10_000, False)])
+@pytest.mark.parametrize(("limit", "is_kept"), [(reports.LARGEST, True), (1_000, False)])
 def test_copy_run_converts_notebooks_with_smaller_figures(
     outputs, tmp_path, monkeypatch, capsys, limit, is_kept
 ):
