@@ -126,7 +126,11 @@ class WorldConfig(Settings):
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """Backbone, pooling and neck (`lib.models.network`)."""
+    """Backbone, pooling and neck (`lib.models.network`).
+
+    The neck `linear_bn` is GLR20's and GLR21's: linear to `embedding_dim`, then BatchNorm. `linear`
+    has no BatchNorm, `none` gives the pooled features, and `pca` starts as their PCA.
+    """
 
     backbone: str = "resnet152"  # any timm name
     backbone_options: Mapping[str, Any] = field(default_factory=dict)  # passed to timm.create_model
@@ -134,7 +138,10 @@ class ModelConfig(Settings):
     pooling: Annotated[str, Choice(("gap", "gem"))] = "gap"  # "gap" of GLR20 or "gem" of GLR21
     gem_p: Positive = 3.0  # GLR21: fixed
     gem_trained: bool = False
-    embedding_dim: Count = 512
+    drop_path: Share = 0.0  # the largest rate of stochastic depth, of the last block
+    neck: Annotated[str, Choice(("linear_bn", "linear", "none", "pca"))] = "linear_bn"
+    embedding_dim: Count = 512  # with the neck `none` the backbone's width, `pca` at most that
+    whitening: Share = 0.0  # of the neck `pca`: a power, 0 none, 0.5 half, 1 full
     mean: tuple[Share, ...] = ()  # of pixels in [0, 1]; empty: what the backbone was trained with
     std: tuple[Positive, ...] = ()
 

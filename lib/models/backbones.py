@@ -34,11 +34,16 @@ IBN_NET_FILES = {
 
 
 def build_backbone(
-    name: str, options: Mapping[str, Any], *, is_pretrained: bool = False
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    drop_path: float = 0.0,
+    is_pretrained: bool = False,
 ) -> nn.Module:
     """Create the timm network `name` without pooling and classifier; it has `map_channels`.
 
-    `options` are those of `timm.create_model`, and `last_stride: 1` and `ibn: True`.
+    `options` are those of `timm.create_model`, and `last_stride: 1` and `ibn: True`; `drop_path` is
+    its `drop_path_rate`, of stochastic depth (Huang et al., 2016).
 
     Raises:
         ValueError: Unknown name, weights out of reach, an option that the network does not take, or
@@ -57,7 +62,14 @@ def build_backbone(
     is_resnest = name.startswith("resnest")
     if last_stride == 1 and is_resnest:
         options["output_stride"] = 16  # with dilation 2 in the fourth stage, as GLR21 has it
+    if drop_path:
+        options["drop_path_rate"] = drop_path
     backbone = _create(name, options, is_pretrained)
+    if drop_path and not any(getattr(m, "drop_prob", 0) for m in backbone.modules()):
+        raise ValueError(
+            f"expected a backbone with stochastic depth for drop_path {drop_path:g}, found {name} "
+            "without; set drop_path to 0 or choose another backbone"
+        )
     if last_stride == 1 and is_resnest:
         # As in the original, the first block pools 3×3 before its last convolution, and not its
         # shortcut; dilated, timm does not pool the former and pools the latter 2×2.
