@@ -135,7 +135,8 @@ class ModelConfig(Settings):
     backbone: str = "resnet152"  # any timm name
     backbone_options: Mapping[str, Any] = field(default_factory=dict)  # passed to timm.create_model
     weights: str = ""  # "" random, "pretrained" through timm, or a local file
-    pooling: Annotated[str, Choice(("gap", "gem"))] = "gap"  # "gap" of GLR20 or "gem" of GLR21
+    # "gap" of GLR20 or "gem" of GLR21, of tokens over the patches; or "cls", the class token
+    pooling: Annotated[str, Choice(("gap", "gem", "cls"))] = "gap"
     gem_p: Positive = 3.0  # GLR21: fixed
     gem_trained: bool = False
     drop_path: Share = 0.0  # the largest rate of stochastic depth, of the last block

@@ -21,7 +21,7 @@ from torch import nn
 
 from lib.artifacts import atomic_path
 from lib.config import ModelConfig
-from lib.models.backbones import PROBE, build_backbone, fetch_ibn_net, from_ibn_net, try_backbone
+from lib.models.backbones import build_backbone, fetch_ibn_net, from_ibn_net, try_backbone
 from lib.models.weights import WeightReport, check_weights, load_weights, read_file, read_weights
 
 
@@ -63,7 +63,7 @@ class EmbeddingNetwork(nn.Module):
 
     def __init__(self, backbone: nn.Module, config: ModelConfig) -> None:
         super().__init__()
-        width, dim = backbone.map_channels, config.embedding_dim
+        width, dim = backbone.output.channels, config.embedding_dim
         dim = {"none": width, "pca": min(width, dim)}.get(config.neck, dim)
         self.config = dataclasses.replace(config, embedding_dim=dim)
         self.weight_report: WeightReport | None = None
@@ -72,6 +72,11 @@ class EmbeddingNetwork(nn.Module):
         self.backbone = backbone
         gem = GeM(config.gem_p, is_trained=config.gem_trained)
         self.pool = gem if config.pooling == "gem" else nn.AdaptiveAvgPool2d(1)
+        if config.pooling == "cls" and not backbone.output.has_class_token:
+            raise ValueError(
+                f"expected a backbone with a class token for the pooling 'cls', found "
+                f"{config.backbone} without; choose 'gap' or 'gem'"
+            )
         self.reduce, self.norm = nn.Identity(), nn.Identity()
         if config.neck != "none":
             self.reduce = nn.Conv2d(width, dim, 1, bias=config.neck == "pca")
@@ -83,7 +88,7 @@ class EmbeddingNetwork(nn.Module):
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Raw embeddings for the losses, (B, D)."""
         if self.config.neck != "pca":
-            return self.norm(self.reduce(self.pool(self.backbone(images))).flatten(1))
+            return self.norm(self.reduce(self._pool(images)).flatten(1))
         features = self.pooled(images)
         # In float32, because whitening enlarges small differences.
         with torch.autocast(features.device.type, enabled=False):
@@ -91,17 +96,28 @@ class EmbeddingNetwork(nn.Module):
 
     def pooled(self, images: torch.Tensor) -> torch.Tensor:
         """The pooled features as float32 rows of unit length, (B, C): what `fit_pca_neck` takes."""
-        return F.normalize(self.pool(self.backbone(images)).flatten(1).float(), dim=1)
+        return F.normalize(self._pool(images).flatten(1).float(), dim=1)
+
+    def _pool(self, images: torch.Tensor) -> torch.Tensor:
+        output, is_class_token = self.backbone(images), self.config.pooling == "cls"
+        return self.pool(self.backbone.output.as_map(output, is_class_token=is_class_token))
 
     def check_size(self, size: int) -> None:
-        """Refuse (ValueError) images that are too small for the backbone."""
+        """Refuse (ValueError) images of a size that the backbone does not take."""
+        tried = self.backbone.output
+        if size == tried.size or (tried.is_any_size and size > tried.size):
+            return
         try:
-            if size < PROBE:  # `build_backbone` has tried PROBE pixels
-                try_backbone(self.backbone, size)
-        except RuntimeError as error:
-            raise ValueError(
-                f"expected images large enough for {self.config.backbone}, found {size} px; "
+            try_backbone(self.backbone, size)
+        except Exception as error:  # networks raise nearly anything for a size that does not fit
+            advice = (
                 "raise `size` or choose another backbone"
+                if tried.is_any_size
+                else f"give {tried.size} px, another img_size in backbone_options where it has "
+                "one, or another backbone"
+            )
+            raise ValueError(
+                f"expected images of a size for {self.config.backbone}, found {size} px; {advice}"
             ) from error
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -143,7 +159,7 @@ def fit_pca_neck(model: EmbeddingNetwork, features: np.ndarray) -> None:
     Raises:
         ValueError: A network with another neck, or features of another shape or not finite.
     """
-    width, dim = model.backbone.map_channels, model.config.embedding_dim
+    width, dim = model.backbone.output.channels, model.config.embedding_dim
     if model.config.neck != "pca":
         raise ValueError(f"expected a network with the neck 'pca', found {model.config.neck!r}")
     if features.ndim != 2 or features.shape[1] != width or len(features) < 2:
