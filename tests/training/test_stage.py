@@ -484,7 +484,15 @@ def test_train_stops_when_the_loss_is_not_finite(run, tmp_path, changes):
     assert {path.name for path in (tmp_path / "run").iterdir()} <= {"state.pt"}
 
 
-def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(run, whole, monkeypatch):
+STOPPED = (
+    r"loss is nan at epoch 2 of 2, step 6 \(images train/.*; lower learning_rate \(.*, "
+    r"raise warmup, set clip_grad, .* the precision"
+)
+
+
+def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(
+    run, whole, monkeypatch, images, tiny_stage, capsys
+):
     original, calls = TrainingState.add_step, itertools.count(1)
 
     def add_step(self, loss, rate, images):
@@ -492,8 +500,12 @@ def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(run, whole,
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingState, "add_step", add_step)
-        with pytest.raises(ValueError, match="loss is nan at epoch 2 of 2, step 6; lower"):
+        with pytest.raises(ValueError, match=STOPPED) as stopped:
             run()
+    rows = ShuffledSampler(tiny_stage, images, seed=5).rows_of(1)[12:24]
+    paths = images["path"].iloc[rows].tolist()
+    assert f"images of step 6: {', '.join(paths)}\n" in capsys.readouterr().out
+    assert f"{paths[2]} and 9 more)" in str(stopped.value)
     assert is_same(whole, run())  # from the state after the first epoch
 
 
