@@ -164,9 +164,10 @@ def random_affine(
 ) -> Tensor:
     """Rotate, resize, then crop or pad to the old size at a random place (GLR20, code).
 
-    With `crop_area` what is rotated is a random resized crop (`random_windows`). The angle is uniform in ± `rotate` with probability 0.5, the zoom in `scale`, width over height
-    of the zoom in `aspect`. Outside of the image is 0: the mean colour, after normalisation. All is
-    one resampling, to squares of `size` pixels unless it is 0.
+    With `crop_area` what is rotated is a random resized crop (`random_windows`). The angle is
+    uniform in ± `rotate` with probability 0.5, the zoom in `scale`, width over height of the zoom
+    in `aspect`. Outside of the image is 0: the mean colour, after normalisation. All is one
+    resampling, to squares of `size` pixels unless it is 0.
     """
     is_cropped = config.crop_area != (1.0, 1.0)
     is_still = not config.rotate and config.scale == config.aspect == (1.0, 1.0)
