@@ -20,7 +20,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -381,23 +381,36 @@ def is_interactive() -> bool:
 
 
 def progress(
-    iterable: Iterable[T], what: str, total: int | None = None, *, seconds: float = 15.0
+    iterable: Iterable[T],
+    what: str,
+    total: int | None = None,
+    *,
+    seconds: float = 15.0,
+    note: Callable[[], str] | None = None,
 ) -> Iterator[T]:
-    """Yield from `iterable` with a progress bar, or a line every `seconds` if not interactive."""
+    """Yield from `iterable` with a progress bar, or a line every `seconds` if not interactive.
+
+    What `note` returns is added every `seconds`.
+    """
     if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)
-    if is_interactive():
+    is_watched = is_interactive()
+    if is_watched:
         from tqdm.auto import tqdm
 
-        yield from tqdm(iterable, desc=what, total=total, leave=False)
-        return
+        iterable = tqdm(iterable, desc=what, total=total, leave=False)
     started = last = time.monotonic()
     for count, item in enumerate(iterable, start=1):
         yield item
         now = time.monotonic()
-        if now - last >= seconds and count != total:
-            last = now
-            print(_progress_line(what, count, total, now - started), flush=True)
+        if now - last < seconds or count == total:
+            continue
+        last, added = now, note() if note else ""
+        if not is_watched:
+            line = _progress_line(what, count, total, now - started)
+            print(f"{line}, {added}" if added else line, flush=True)
+        elif added:
+            iterable.set_postfix_str(added)
 
 
 def _progress_line(what: str, count: int, total: int | None, elapsed: float) -> str:

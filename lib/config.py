@@ -126,15 +126,23 @@ class WorldConfig(Settings):
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """Backbone, pooling and neck (`lib.models.network`)."""
+    """Backbone, pooling and neck (`lib.models.network`).
+
+    The neck `linear_bn` is GLR20's and GLR21's: linear to `embedding_dim`, then BatchNorm. `linear`
+    has no BatchNorm, `none` gives the pooled features, and `pca` starts as their PCA.
+    """
 
     backbone: str = "resnet152"  # any timm name
     backbone_options: Mapping[str, Any] = field(default_factory=dict)  # passed to timm.create_model
     weights: str = ""  # "" random, "pretrained" through timm, or a local file
-    pooling: Annotated[str, Choice(("gap", "gem"))] = "gap"  # "gap" of GLR20 or "gem" of GLR21
+    # "gap" of GLR20 or "gem" of GLR21, of tokens over the patches; or "cls", the class token
+    pooling: Annotated[str, Choice(("gap", "gem", "cls"))] = "gap"
     gem_p: Positive = 3.0  # GLR21: fixed
     gem_trained: bool = False
-    embedding_dim: Count = 512
+    drop_path: Share = 0.0  # the largest rate of stochastic depth, of the last block
+    neck: Annotated[str, Choice(("linear_bn", "linear", "none", "pca"))] = "linear_bn"
+    embedding_dim: Count = 512  # with the neck `none` the backbone's width, `pca` at most that
+    whitening: Share = 0.0  # of the neck `pca`: a power, 0 none, 0.5 half, 1 full
     mean: tuple[Share, ...] = ()  # of pixels in [0, 1]; empty: what the backbone was trained with
     std: tuple[Positive, ...] = ()
 
@@ -161,6 +169,10 @@ class AugmentConfig(Settings):
     rotate: Degrees = 0.0  # degrees either way, p 0.5; GLR20: 30
     scale: tuple[Positive, Positive] = (1.0, 1.0)  # zoom drawn uniformly; GLR20: 0.7 to 1.3
     aspect: tuple[Positive, Positive] = (1.0, 1.0)  # GLR20: 0.9 to 1.1
+    # random resized crop by the step affine: share of the image, and width over height, drawn
+    # uniformly in its logarithm; no crop at a share of 1
+    crop_area: tuple[Share, Share] = (1.0, 1.0)
+    crop_aspect: tuple[Positive, Positive] = (3 / 4, 4 / 3)
     pad: Natural = 0  # zero padding before a random crop; GLR21: 10 at 256 px
     brightness: Share = 0.0  # factor 1 +- this; GLR20: up to 32 of 255 are added
     contrast: Share = 0.0  # about the mean grey; GLR20: 0.5, about black
@@ -196,17 +208,27 @@ class StageConfig(Settings):
     cutmix: Annotated[str, Choice(("", "paper", "code"))] = ""
     epochs: Natural = 24  # passes over `epoch_images`
     epoch_images: Natural = 0  # images drawn per epoch; 0: as many as the list holds
+    hold_out: Share = 0.0  # share of landmarks kept from training, to choose the best epoch by
     size: Count = 448  # pixels
-    batch_size: Count = 192  # over all processes; GLR20: 24 on each of 8
+    decode_size: Natural = 0  # pixels of images before `augment.crop_area`; 0: `size`
+    batch_size: Count = 192  # of an optimiser's step, over all processes; GLR20: 24 on each of 8
+    accumulate: Count = 1  # parts of a batch that go through the network one after the other
     sampler: str = "shuffle"  # of `lib.training.SAMPLERS`; continent is GLR21's, at_least GLR20's
     clean_share: Share = 0.66  # of the continent-aware sampler (GLR21)
     at_least: Count = 5  # images per class and epoch of the at_least sampler (GLR20)
     images_per_class: Count = 4  # K of the class_uniform sampler's P classes × K images
+    optimizer: str = "sgd"  # with `momentum` as in the papers, or another name of timm.optim
     learning_rate: NotNegative = 0.01  # of neck and head
     backbone_lr: NotNegative = 0.1  # as a share of it; GLR20: 1 in the paper, 0.1 in the code
     bias_lr: NotNegative = 1.0  # GLR21: 2
+    # factor of the rate from each layer of the backbone to the one below (BEiT); 1: none
+    layer_decay: Annotated[float, Range(0, 1, is_open=True)] = 1.0
     momentum: Share = 0.9
     weight_decay: NotNegative = 5e-4
+    decay_bias: bool = True  # False: no decay of biases and normalisation layers
+    clip_grad: NotNegative = 0.0  # largest norm of the gradient; 0: any
+    ema: Share = 0.0  # decay of the weights' moving average; 0: none
+    average_start: Share = 0.0  # share of the starting network in the result (WiSE-FT)
     # of `lib.training.SCHEDULES`; lambda_… are GLR20's, cosine is GLR21's
     schedule: str = "lambda_poly"
     warmup: Share = 0.0  # share of the steps

@@ -480,6 +480,14 @@ def test_progress_tells_the_time_left_once_enough_is_done(count, total, is_told)
 
 
 @pytest.mark.usefixtures("headless")
+def test_progress_adds_its_note(capsys):
+    list(progress(range(3), "training", seconds=0, note=lambda: "loss 5.4"))
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "training: 1 of 3 (33%), loss 5.4"
+    assert second.endswith(" s left, loss 5.4")
+
+
+@pytest.mark.usefixtures("headless")
 def test_progress_is_silent_about_short_work(capsys):
     assert list(progress(iter("ab"), "reading", total=2)) == ["a", "b"]
     assert list(progress([], "reading")) == []

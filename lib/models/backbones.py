@@ -1,4 +1,4 @@
-"""Backbones from timm, and the two changes that GLR21 makes to ResNet-like ones.
+"""Backbones from timm that give a feature map or tokens, and GLR21's changes to ResNet-like ones.
 
 *Last stride 1*: the fourth stage keeps the resolution of the third. *IBN-a* (Pan et al., 2018): in
 the first three stages, half the channels of each bottleneck's first norm are normalised per image.
@@ -10,6 +10,7 @@ import difflib
 import re
 import socket
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies
@@ -20,6 +21,10 @@ import torch
 from torch import nn
 
 PROBE = 128  # pixels: inception and xception networks need 75
+# Options for images of any size, of Vision Transformers, of Swin, and of networks without either.
+ANY_SIZE = ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}, {})
+# timm's modules of networks whose last norm stands where the pooling of their weights wants it.
+NORM_BY_POOLING = {"beit", "eva", "naflexvit", "vision_transformer", "vision_transformer_relpos"}
 OWN_OPTIONS = {"num_classes", "global_pool", "pretrained"}  # decided by build_backbone itself
 # Errors of constructors for options that do not fit; others come from fetching weights.
 OPTION_ERRORS = (AssertionError, AttributeError, LookupError, TypeError)
@@ -33,16 +38,40 @@ IBN_NET_FILES = {
 }
 
 
-def build_backbone(
-    name: str, options: Mapping[str, Any], *, is_pretrained: bool = False
-) -> nn.Module:
-    """Create the timm network `name` without pooling and classifier; it has `map_channels`.
+@dataclass(frozen=True)
+class BackboneOutput:
+    """What a backbone gives for a batch of images, found with a grey one."""
 
-    `options` are those of `timm.create_model`, and `last_stride: 1` and `ibn: True`.
+    channels: int
+    layout: str  # "NCHW", "NHWC" or, of tokens, "NLC"
+    size: int  # pixels of the grey image
+    is_any_size: bool  # takes every image that is not smaller
+    prefix: int = 0  # tokens before those of the patches
+    has_class_token: bool = False
+
+    def as_map(self, output: torch.Tensor, *, is_class_token: bool = False) -> torch.Tensor:
+        """(B, C, H, W), of N patches (B, C, N, 1); with `is_class_token` of it alone."""
+        if self.layout == "NLC":
+            tokens = output[:, :1] if is_class_token else output[:, self.prefix :]
+            return tokens.transpose(1, 2).unsqueeze(3)
+        return output.permute(0, 3, 1, 2) if self.layout == "NHWC" else output
+
+
+def build_backbone(
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    drop_path: float = 0.0,
+    is_pretrained: bool = False,
+) -> nn.Module:
+    """Create the timm network `name` without pooling and classifier; its `output` tells the rest.
+
+    `options` are those of `timm.create_model`, and `last_stride: 1` and `ibn: True`; `drop_path` is
+    its `drop_path_rate`, of stochastic depth (Huang et al., 2016).
 
     Raises:
         ValueError: Unknown name, weights out of reach, an option that the network does not take, or
-            no map (B, C, H, W) to pool, as from most transformers.
+            neither a map nor tokens to pool, as from networks with several outputs.
     """
     _check_name(name)
     if own := OWN_OPTIONS & options.keys():
@@ -57,7 +86,14 @@ def build_backbone(
     is_resnest = name.startswith("resnest")
     if last_stride == 1 and is_resnest:
         options["output_stride"] = 16  # with dilation 2 in the fourth stage, as GLR21 has it
+    if drop_path:
+        options["drop_path_rate"] = drop_path
     backbone = _create(name, options, is_pretrained)
+    if drop_path and not any(getattr(m, "drop_prob", 0) for m in backbone.modules()):
+        raise ValueError(
+            f"expected a backbone with stochastic depth for drop_path {drop_path:g}, found {name} "
+            "without; set drop_path to 0 or choose another backbone"
+        )
     if last_stride == 1 and is_resnest:
         # As in the original, the first block pools 3×3 before its last convolution, and not its
         # shortcut; dilated, timm does not pool the former and pools the latter 2×2.
@@ -67,7 +103,7 @@ def build_backbone(
         keep_last_resolution(backbone)
     if has_ibn:
         add_ibn(backbone)
-    backbone.map_channels = _map_channels(_call(name, options), backbone)
+    backbone.output = _find_output(_call(name, options), backbone)
     return backbone
 
 
@@ -89,15 +125,15 @@ def _check_name(name: str) -> None:
 
 
 def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Module:
-    settings = {"pretrained": is_pretrained, "num_classes": 0, **options}
+    settings = {"pretrained": is_pretrained, "num_classes": 0}
     try:
         with _without_retries() if is_pretrained else contextlib.nullcontext():
-            try:
-                return timm.create_model(name, global_pool="", **settings)
-            except (AssertionError, TypeError):  # some heads insist on pooling: stop before them
-                backbone = timm.create_model(name, **settings)
-                backbone.forward, backbone.head = backbone.forward_features, nn.Identity()
-                return backbone
+            for any_size in ANY_SIZE:
+                try:
+                    return _create_unpooled(name, {**settings, **any_size, **options})
+                except TypeError as error:
+                    if not any(f"'{option}'" in str(error) for option in any_size):
+                        raise
     except Exception as error:  # constructors raise nearly anything for options that do not fit
         if is_pretrained and not isinstance(error, OPTION_ERRORS):
             raise _out_of_reach(f"the pretrained weights of {name}", error) from error
@@ -106,6 +142,22 @@ def _create(name: str, options: Mapping[str, Any], is_pretrained: bool) -> nn.Mo
             f"expected options that the backbone takes, found {_call(name, options)} "
             f"({type(error).__name__}: {reason}); leave out what belongs to another backbone"
         ) from error
+
+
+def _create_unpooled(name: str, settings: Mapping[str, Any]) -> nn.Module:
+    module = timm.model_entrypoint(name.partition(".")[0]).__module__
+    if module.rpartition(".")[2] in NORM_BY_POOLING:
+        backbone = timm.create_model(name, **settings)
+        backbone.reset_classifier(0, "")  # drops the pooling and keeps the norm
+        return backbone
+    try:
+        return timm.create_model(name, global_pool="", **settings)
+    except (AssertionError, TypeError) as error:
+        if "img_" in str(error):
+            raise
+        backbone = timm.create_model(name, **settings)  # some heads insist on pooling: stop before
+        backbone.forward, backbone.head = backbone.forward_features, nn.Identity()
+        return backbone
 
 
 def _call(name: str, options: Mapping[str, Any]) -> str:
@@ -127,20 +179,39 @@ def _without_retries() -> Iterator[None]:
         huggingface_hub.constants.HF_HUB_OFFLINE = before
 
 
-def _map_channels(name: str, backbone: nn.Module) -> int:
-    """The channels of the feature map, found with a grey image; refuse a backbone without a map."""
+def _find_output(name: str, backbone: nn.Module) -> BackboneOutput:
+    """Try a grey image of PROBE pixels, then of the network's own size; refuse other outputs."""
     widths = {getattr(backbone, width, None) for width in ("num_features", "head_hidden_size")}
-    try:
-        shape = try_backbone(backbone, PROBE)
-        found = f"{shape}"
-    except Exception as error:  # networks raise nearly anything for a size that does not fit
-        shape, found = (), f"none ({type(error).__name__})"
-    if len(shape) != 4 or shape[1] not in widths:
-        raise ValueError(
-            f"expected a backbone that maps images of any size to (B, C, H, W), found {found} "
-            f"from {PROBE} px with {name}; choose a convolutional network such as resnet50"
-        )
-    return shape[1]
+    own = backbone.pretrained_cfg
+    for size in (PROBE, _own_size(backbone)):
+        try:
+            shape = try_backbone(backbone, size)
+            found = f"{shape}"
+            break
+        except Exception as error:  # networks raise nearly anything for a size that does not fit
+            shape, found = (), f"none ({type(error).__name__}: {' '.join(str(error).split())})"
+    if len(shape) == 4 and shape[1] in widths:
+        is_any_size = size == PROBE and not own.get("fixed_input_size")
+        return BackboneOutput(shape[1], "NCHW", size, is_any_size)
+    if len(shape) == 4 and shape[3] in widths:
+        return BackboneOutput(shape[3], "NHWC", size, is_any_size=False)
+    if len(shape) == 3 and shape[2] in widths:
+        own_names = [name for name, _ in backbone.named_parameters(recurse=False)]
+        has_class_token = any(name.startswith("cls_token") for name in own_names)
+        # PiT gives no other tokens; VOLO and CoaT do not tell.
+        prefix = getattr(backbone, "num_prefix_tokens", int(has_class_token and shape[1] > 1))
+        return BackboneOutput(shape[2], "NLC", size, False, prefix, has_class_token)
+    raise ValueError(
+        f"expected a backbone that maps images to (B, C, H, W), (B, H, W, C) or tokens (B, N, C), "
+        f"found {found} from {size} px with {name}; choose another, such as resnet50 or "
+        "vit_small_patch16_224"
+    )
+
+
+def _own_size(backbone: nn.Module) -> int:
+    """The side of the images that the network was made for, in pixels."""
+    made_for = getattr(getattr(backbone, "patch_embed", None), "img_size", None)
+    return (made_for or backbone.pretrained_cfg["input_size"])[-1]
 
 
 @torch.no_grad()

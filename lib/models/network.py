@@ -1,6 +1,7 @@
 """The embedding network of both systems: backbone, pooling, reduction to 512, BatchNorm.
 
-GLR20 §2.2: global average pooling; GLR21: GeM (p = 3). Losses receive the output of BatchNorm.
+GLR20 §2.2: global average pooling; GLR21: GeM (p = 3). Losses receive the output of BatchNorm. The
+reduction can also be left out, or start as the PCA of the pooled features (`fit_pca_neck`).
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
 Retrieval 2021 (Zhang et al.).
 """
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
@@ -19,7 +21,7 @@ from torch import nn
 
 from lib.artifacts import atomic_path
 from lib.config import ModelConfig
-from lib.models.backbones import PROBE, build_backbone, fetch_ibn_net, from_ibn_net, try_backbone
+from lib.models.backbones import build_backbone, fetch_ibn_net, from_ibn_net, try_backbone
 from lib.models.weights import WeightReport, check_weights, load_weights, read_file, read_weights
 
 
@@ -53,39 +55,69 @@ class GeM(nn.Module):
 
 
 class EmbeddingNetwork(nn.Module):
-    """Normalised images (B, 3, H, W) → raw embeddings (B, D), the output of the last BatchNorm.
+    """Normalised images (B, 3, H, W) → raw embeddings (B, D), the output of the neck.
 
-    `mean` and `std`, in [0, 1], are the configuration's, else those of the backbone's training;
-    `weight_report` tells which weights of a file fitted the backbone.
+    `config.embedding_dim` is D. `mean` and `std`, in [0, 1], are the configuration's, else those of
+    the backbone's training; `weight_report` tells which weights of a file fitted the backbone.
     """
 
     def __init__(self, backbone: nn.Module, config: ModelConfig) -> None:
         super().__init__()
-        self.config = config
+        width, dim = backbone.output.channels, config.embedding_dim
+        dim = {"none": width, "pca": min(width, dim)}.get(config.neck, dim)
+        self.config = dataclasses.replace(config, embedding_dim=dim)
         self.weight_report: WeightReport | None = None
         self.mean: tuple[float, ...] = config.mean or tuple(backbone.pretrained_cfg["mean"])
         self.std: tuple[float, ...] = config.std or tuple(backbone.pretrained_cfg["std"])
         self.backbone = backbone
         gem = GeM(config.gem_p, is_trained=config.gem_trained)
         self.pool = gem if config.pooling == "gem" else nn.AdaptiveAvgPool2d(1)
-        self.reduce = nn.Conv2d(backbone.map_channels, config.embedding_dim, 1, bias=False)
-        nn.init.xavier_uniform_(self.reduce.weight)
-        self.norm = nn.BatchNorm1d(config.embedding_dim)
-        self.norm.bias.requires_grad_(False)
+        if config.pooling == "cls" and not backbone.output.has_class_token:
+            raise ValueError(
+                f"expected a backbone with a class token for the pooling 'cls', found "
+                f"{config.backbone} without; choose 'gap' or 'gem'"
+            )
+        self.reduce, self.norm = nn.Identity(), nn.Identity()
+        if config.neck != "none":
+            self.reduce = nn.Conv2d(width, dim, 1, bias=config.neck == "pca")
+            nn.init.xavier_uniform_(self.reduce.weight)
+        if config.neck == "linear_bn":
+            self.norm = nn.BatchNorm1d(dim)
+            self.norm.bias.requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Raw embeddings for the losses, (B, D)."""
-        return self.norm(self.reduce(self.pool(self.backbone(images))).flatten(1))
+        if self.config.neck != "pca":
+            return self.norm(self.reduce(self._pool(images)).flatten(1))
+        features = self.pooled(images)
+        # In float32, because whitening enlarges small differences.
+        with torch.autocast(features.device.type, enabled=False):
+            return self.reduce(features[:, :, None, None]).flatten(1)
+
+    def pooled(self, images: torch.Tensor) -> torch.Tensor:
+        """The pooled features as float32 rows of unit length, (B, C): what `fit_pca_neck` takes."""
+        return F.normalize(self._pool(images).flatten(1).float(), dim=1)
+
+    def _pool(self, images: torch.Tensor) -> torch.Tensor:
+        output, is_class_token = self.backbone(images), self.config.pooling == "cls"
+        return self.pool(self.backbone.output.as_map(output, is_class_token=is_class_token))
 
     def check_size(self, size: int) -> None:
-        """Refuse (ValueError) images that are too small for the backbone."""
+        """Refuse (ValueError) images of a size that the backbone does not take."""
+        tried = self.backbone.output
+        if size == tried.size or (tried.is_any_size and size > tried.size):
+            return
         try:
-            if size < PROBE:  # `build_backbone` has tried PROBE pixels
-                try_backbone(self.backbone, size)
-        except RuntimeError as error:
-            raise ValueError(
-                f"expected images large enough for {self.config.backbone}, found {size} px; "
+            try_backbone(self.backbone, size)
+        except Exception as error:  # networks raise nearly anything for a size that does not fit
+            advice = (
                 "raise `size` or choose another backbone"
+                if tried.is_any_size
+                else f"give {tried.size} px, another img_size in backbone_options where it has "
+                "one, or another backbone"
+            )
+            raise ValueError(
+                f"expected images of a size for {self.config.backbone}, found {size} px; {advice}"
             ) from error
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
@@ -103,7 +135,10 @@ def build_model(config: ModelConfig) -> EmbeddingNetwork:
     is_pretrained = config.weights == "pretrained"
     has_ibn = bool(config.backbone_options.get("ibn"))
     backbone = build_backbone(
-        config.backbone, config.backbone_options, is_pretrained=is_pretrained and not has_ibn
+        config.backbone,
+        config.backbone_options,
+        drop_path=config.drop_path,
+        is_pretrained=is_pretrained and not has_ibn,
     )
     model = EmbeddingNetwork(backbone, config)
     if is_pretrained and has_ibn:
@@ -112,6 +147,45 @@ def build_model(config: ModelConfig) -> EmbeddingNetwork:
         found = from_ibn_net(read_weights(config.weights))
         model.weight_report = load_weights(backbone, found, origin=config.weights)
     return model
+
+
+def fit_pca_neck(model: EmbeddingNetwork, features: np.ndarray) -> None:
+    """Set the neck `pca` to the PCA of `features` (N, C), rows of `EmbeddingNetwork.pooled`.
+
+    Components are divided by their singular values to the power `whitening`, relative to the mean
+    singular value: neck and learning rate keep their proportion. Where N images span fewer
+    dimensions than the embedding has, the others start at zero.
+
+    Raises:
+        ValueError: A network with another neck, or features of another shape or not finite.
+    """
+    width, dim = model.backbone.output.channels, model.config.embedding_dim
+    if model.config.neck != "pca":
+        raise ValueError(f"expected a network with the neck 'pca', found {model.config.neck!r}")
+    if features.ndim != 2 or features.shape[1] != width or len(features) < 2:
+        raise ValueError(
+            f"expected features of two or more images, (N, {width}), for the neck 'pca', found "
+            f"{features.shape}; give rows of EmbeddingNetwork.pooled"
+        )
+    if not np.isfinite(features).all():
+        raise ValueError(
+            "expected finite features for the neck 'pca', found NaN or infinity; look at the "
+            "weights of the backbone"
+        )
+    mean = features.mean(axis=0, dtype=np.float64)
+    _, s, components = np.linalg.svd(features - mean, full_matrices=False)  # s falls
+    s = s[:dim]
+    s = s[s > 1e-5 * s[0]]  # less is rounding of float32
+    if not len(s):
+        raise ValueError(
+            f"expected features that differ for the neck 'pca', found {len(features):,} equal "
+            "rows; look at the images and at the weights of the backbone"
+        )
+    weight = np.zeros((dim, width))
+    weight[: len(s)] = (s / s.mean())[:, None] ** -model.config.whitening * components[: len(s)]
+    with torch.no_grad():
+        model.reduce.weight.copy_(torch.from_numpy(weight)[:, :, None, None])
+        model.reduce.bias.copy_(torch.from_numpy(-weight @ mean))
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
 """Augmentation steps by name, and Corner-Cutmix.
 
 Steps take batches (B, 3, H, W) on any device, values 0 to 255 until "normalise", keep their size,
-and draw for each image from a generator. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et
-al.); GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
+which "affine" may change, and draw for each image from a generator. GLR20 = 3rd place, Google
+Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et
+al.).
 """
 
 import copy
@@ -33,13 +34,15 @@ PAPER_SIZE = 448  # pixels; blur kernels of the chain are scaled from there
 class Augment:
     """The steps of an `AugmentConfig`, for networks that expect `mean` and `std`.
 
-    An own `albumentations.Compose` as `pipeline` replaces all steps but the normalisation.
+    An own `albumentations.Compose` as `pipeline` replaces all steps but the normalisation. The step
+    "affine" makes squares of `size` pixels, or of the size that images have where it is 0.
     """
 
     config: AugmentConfig
     mean: Sequence[float]
     std: Sequence[float]
     pipeline: Any = None
+    size: int = 0
 
     def __post_init__(self) -> None:
         self.pipeline = copy.deepcopy(self.pipeline)  # setting its seed changes it
@@ -53,7 +56,8 @@ class Augment:
             if name == "normalise":
                 images = normalise(images, self.mean, self.std)
             else:
-                images = AUGMENTATIONS[name](images, self.config, generator)
+                options = {"size": self.size} if name == "affine" and self.size else {}
+                images = AUGMENTATIONS[name](images, self.config, generator, **options)
         return images
 
 
@@ -155,13 +159,19 @@ def random_blur(images: Tensor, config: AugmentConfig, generator: Generator) -> 
     return F.conv2d(rows, kernel[:, None, :, None], groups=count * channels).view_as(images)
 
 
-def random_affine(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
-    """Rotate, resize, then crop or pad back to the old size at a random place (GLR20, code).
+def random_affine(
+    images: Tensor, config: AugmentConfig, generator: Generator, *, size: int = 0
+) -> Tensor:
+    """Rotate, resize, then crop or pad to the old size at a random place (GLR20, code).
 
-    The angle is uniform in ± `rotate` with probability 0.5, the zoom in `scale`, width over height
-    of the zoom in `aspect`. Outside of the image is 0: the mean colour, after normalisation.
+    With `crop_area` what is rotated is a random resized crop (`random_windows`). The angle is
+    uniform in ± `rotate` with probability 0.5, the zoom in `scale`, width over height of the zoom
+    in `aspect`. Outside of the image is 0: the mean colour, after normalisation. All is one
+    resampling, to squares of `size` pixels unless it is 0.
     """
-    if not config.rotate and config.scale == config.aspect == (1.0, 1.0):
+    is_cropped = config.crop_area != (1.0, 1.0)
+    is_still = not config.rotate and config.scale == config.aspect == (1.0, 1.0)
+    if is_still and not is_cropped and size in (0, images.shape[-1]):
         return images
     angle = uniform(images, generator, -config.rotate, config.rotate)
     angle = angle * (uniform(images, generator, 0.0, 1.0) < 0.5)
@@ -170,16 +180,51 @@ def random_affine(images: Tensor, config: AugmentConfig, generator: Generator) -
     zooms = torch.stack([zoom * stretch, zoom / stretch], dim=1)
     # The window may stand anywhere inside a larger image, or around a smaller one.
     place = torch.stack([uniform(images, generator, -1.0, 1.0) for _ in "xy"], dim=1)
-    return affine(images, angle * (math.pi / 180), zooms, place * (1 - 1 / zooms).abs())
+    shifts = place * (1 - 1 / zooms).abs()
+    windows = random_windows(images, config, generator) if is_cropped else None
+    return affine(images, angle * (math.pi / 180), zooms, shifts, windows=windows, size=size)
 
 
-def affine(images: Tensor, angle: Tensor, zooms: Tensor, shifts: Tensor) -> Tensor:
+def random_windows(
+    images: Tensor, config: AugmentConfig, generator: Generator
+) -> tuple[Tensor, Tensor]:
+    """Sides and centres (B, 2), along x and y, of the windows of a random resized crop.
+
+    Sides are shares of the image's, centres lie in half sides from its middle. As in torchvision,
+    area and aspect are drawn anew, up to ten times, until the window fits; otherwise it is the
+    largest one in the middle. The aspect is that of a square image.
+    """
+    areas = uniform(images, generator, *config.crop_area, 10)
+    low, high = (math.log(ratio) for ratio in config.crop_aspect)
+    ratios = uniform(images, generator, low, high, 10).exp()
+    sides = torch.stack([(areas * ratios).sqrt(), (areas / ratios).sqrt()], dim=2)
+    is_inside = (sides <= 1.0).all(dim=2)
+    first = is_inside.int().argmax(dim=1)[:, None, None].expand(-1, 1, 2)
+    sides = sides.gather(1, first)[:, 0]
+    ratio = min(max(1.0, config.crop_aspect[0]), config.crop_aspect[1])
+    largest = sides.new_tensor([min(1.0, ratio), min(1.0, 1.0 / ratio)])
+    fits = is_inside.any(dim=1, keepdim=True)
+    centres = uniform(images, generator, -1.0, 1.0, 2) * (1.0 - sides)
+    return torch.where(fits, sides, largest), torch.where(fits, centres, 0.0)
+
+
+def affine(
+    images: Tensor,
+    angle: Tensor,
+    zooms: Tensor,
+    shifts: Tensor,
+    *,
+    windows: tuple[Tensor, Tensor] | None = None,
+    size: int = 0,
+) -> Tensor:
     """Resample images (B, C, H, W) bilinearly, turned by `angle` and zoomed about a shifted centre.
 
     Args:
         angle: (B,) radians, counter-clockwise as one looks at the image.
         zooms: (B, 2) factors along x and y, applied after the turn.
         shifts: (B, 2) where the middle of the result lies in the turned image, in half sides.
+        windows: sides and centres of `random_windows` to crop to before.
+        size: height and width of the result; 0: those of `images`.
     """
     images = images if images.is_floating_point() else images.float()
     height, width = images.shape[-2:]
@@ -188,7 +233,7 @@ def affine(images: Tensor, angle: Tensor, zooms: Tensor, shifts: Tensor) -> Tens
     )
     across, down = (
         (2 * torch.arange(side, device=images.device, dtype=images.dtype) + 1) / side - 1
-        for side in (width, height)
+        for side in (size or width, size or height)
     )
     x = across[None, None, :] / zoom_x + shift_x
     y = down[None, :, None] / zoom_y + shift_y
@@ -196,6 +241,9 @@ def affine(images: Tensor, angle: Tensor, zooms: Tensor, shifts: Tensor) -> Tens
     grid = torch.stack(
         [cos * x - sin * (height / width) * y, sin * (width / height) * x + cos * y], -1
     )
+    if windows:
+        sides, centres = (values[:, None, None] for values in windows)
+        grid = grid * sides + centres
     return F.grid_sample(images, grid, mode="bilinear", align_corners=False)
 
 
@@ -354,10 +402,11 @@ def augmentation_examples(
 ) -> dict[str, list[np.ndarray]]:
     """A batch of `table` on disk, as trained on, and mixed: what was done → (H, W, 3) uint8."""
     chosen = torch.randperm(len(table), generator=generator)[:count].tolist()
-    squares = [source.read_resized(path, stage.size) for path in table["path"].iloc[chosen]]
+    size = stage.decode_size or stage.size
+    squares = [source.read_resized(path, size) for path in table["path"].iloc[chosen]]
     batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
     grey = (0.5,) * 3
-    trained = Augment(stage.augment, grey, grey)(batch, generator)
+    trained = Augment(stage.augment, grey, grey, size=stage.size)(batch, generator)
     mixed = corner_cutmix(trained, trained.roll(1, dims=0), generator=generator)
     return {
         "as on disk": squares,

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ class TrainingState:
         self.rates: list[float] = []
         self.losses: list[float] = []
         self.pending: list[Tensor] = []  # losses still on their device
+        self.scores: list[float] = []  # of the images held out, before and after each epoch
+        self.best: dict[str, Tensor] = {}  # weights of the largest score
+        self.parts: dict[str, Any] = {}  # what else has a state_dict
+        self.images_of: Callable[[int], list[str]] = lambda step: []  # paths of a step's images
         self.seen = 0  # images in this process's lifetime
         self.before = 0.0  # seconds spent before a restart
         self.started = self.saved = time.monotonic()
@@ -41,17 +46,29 @@ class TrainingState:
         self.step += 1
         self.seen += images
 
-    def fetch(self) -> list[float]:
+    def is_unscored(self) -> bool:
+        """Whether the last whole epoch, 0 before the first, has no score yet."""
+        return len(self.scores) <= self.step // self.steps
+
+    def add_score(self, score: float, weights: Mapping[str, Tensor]) -> None:
+        """Keep the score of the images held out, and copies of the `weights` if it is the best."""
+        if score > max(self.scores, default=-1.0):
+            self.best = {name: value.cpu().clone() for name, value in weights.items()}
+        self.scores.append(score)
+
+    def fetch(self, *, is_underway: bool = False) -> list[float]:
         """The loss of every step so far.
 
-        A loss that is not finite raises ValueError; in float16 only the last one, because steps
-        that overflow there are left out.
+        A loss that is not finite raises ValueError; in float16 only the last one, and none while
+        training `is_underway`, because steps that overflow there are left out.
         """
         if self.pending:
             losses, self.pending = torch.stack(self.pending).float().tolist(), []
             wrong = [n for n, loss in enumerate(losses) if not math.isfinite(loss)]
-            if wrong and (self.precision != "fp16" or wrong[-1] == len(losses) - 1):
-                self._stop(f"loss is {losses[wrong[0]]}", len(self.losses) + wrong[0])
+            is_last = wrong[-1:] == [len(losses) - 1] and not is_underway
+            if wrong and (self.precision != "fp16" or is_last):
+                step = len(self.losses) + wrong[0]
+                self._stop(f"loss is {losses[wrong[0]]}", step, self.images_of(step))
             self.losses += losses
         return self.losses
 
@@ -61,15 +78,19 @@ class TrainingState:
             if value.is_floating_point() and not torch.isfinite(value).all():
                 self._stop(f"weight {name} is not finite", self.step - 1)
 
-    def _stop(self, what: str, step: int) -> None:
+    def _stop(self, what: str, step: int, images: Sequence[str] = ()) -> None:
         where, rate = "before its first step", self.stage.learning_rate
         if self.step:
             epoch, rate = step // self.steps + 1, self.rates[step]
             where = f"at epoch {epoch} of {self.stage.epochs}, step {step + 1:,}"
+        if images:
+            print(f"images of step {step + 1:,}: {', '.join(images)}", flush=True)
+            more = f" and {len(images) - 3} more" if len(images) > 3 else ""
+            where += f" (images {', '.join(images[:3])}{more})"
         raise ValueError(
             f"stage {self.stage.name!r} stopped: its {what} {where}; lower learning_rate "
-            f"({rate:.3g} there), or look at the weights that it starts from and the precision "
-            f"({self.precision}); the last state before is kept"
+            f"({rate:.3g} there), raise warmup, set clip_grad, or look at the weights that it "
+            f"starts from and the precision ({self.precision}); the last state before is kept"
         )
 
     def seconds(self) -> float:
@@ -92,6 +113,9 @@ class TrainingState:
             "unreadable": sorted(self.unreadable),
             "classifier": classifier.state_dict(),
             "optimizer": optimizer.state_dict(),
+            "scores": self.scores,
+            "best": self.best,
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
         }
         # Through Python's own file, whose error torch passes on when the disk is full.
         with atomic_path(self.path) as temporary, open(temporary, "wb") as file:
@@ -110,7 +134,16 @@ class TrainingState:
         optimizer.load_state_dict(state["optimizer"])
         self.step, self.rates, self.before = state["step"], state["rates"], state["seconds"]
         self.losses, self.unreadable = state["losses"], set(state["unreadable"])
+        self.scores, self.best = state["scores"], state["best"]
+        for name in self.parts.keys() & state["parts"].keys():
+            self.parts[name].load_state_dict(state["parts"][name])
         print(f"{self.stage.name}: going on from step {self.step:,}", flush=True)
+
+    def note(self) -> str:
+        """`loss 5.43, 612 images/s` over the last fifty steps, for a line within an epoch."""
+        losses = self.fetch(is_underway=True)[-50:]
+        elapsed = time.monotonic() - self.started
+        return f"loss {np.mean(losses):.3f}, {self.seen / elapsed:.0f} images/s"
 
     def epoch_line(self, epoch: int) -> str:
         """`arcface 3/12: loss 5.43, learning rate 0.034, 612 images/s, 80 s left`."""
@@ -122,14 +155,20 @@ class TrainingState:
             f"{self.stage.name} {epoch + 1}/{self.stage.epochs}: "
             f"loss {sum(losses) / len(losses):.3f}, learning rate {self.rates[-1]:.4f}, "
             f"{self.seen / elapsed:.0f} images/s, {left:.0f} s left"
+            + (f", mAP held out {self.scores[-1]:.4f}" if self.scores else "")
         )
 
     def history(self) -> pd.DataFrame:
-        """Mean loss and last learning rate over about fifty pieces of each epoch."""
+        """Mean loss and last learning rate over about fifty pieces of each epoch, and scores."""
         if not self.step:
             return pd.DataFrame(columns=["epoch", "step", "learning_rate", "loss"])
         steps = np.arange(self.step)
         columns = {"epoch": steps // self.steps + 1, "step": steps + 1, "learning_rate": self.rates}
         table = pd.DataFrame(columns | {"loss": self.fetch()})
         pieces = table.groupby(steps // math.ceil(self.steps / 50))
-        return pieces.agg(dict.fromkeys(columns, "last") | {"loss": "mean"})
+        table = pieces.agg(dict.fromkeys(columns, "last") | {"loss": "mean"})
+        if not self.scores:
+            return table
+        epochs = np.arange(len(self.scores))
+        scores = {"epoch": epochs, "step": epochs * self.steps, "held_out_map": self.scores}
+        return table.merge(pd.DataFrame(scores), how="outer", on=["epoch", "step"], sort=True)

@@ -1,4 +1,4 @@
-"""Learning rates: schedules by name, and the rate of each part of the network.
+"""Optimisers and learning rates: schedules by name, and the rate of each part of the network.
 
 A schedule is a function of progress t, from 0 to 1, by which base rates are multiplied. GLR20 = 3rd
 place, Google Landmark Retrieval 2020 (Mei et al.) trains with "lambda poly", its published scripts
@@ -10,14 +10,22 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from timm.models import group_parameters
+from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 
-from lib.config import StageConfig
+from lib.config import StageConfig, nearest
 
 
 def cosine(t: float, *, end: float = 0.002) -> float:
     """Half a cosine wave from 1 to `end` (GLR21)."""
     return end + (1.0 - end) * 0.5 * (1.0 + math.cos(math.pi * t))
+
+
+def one_cycle(t: float, *, rise: float = 0.3, start: float = 1 / 25, end: float = 1e-4) -> float:
+    """Half cosine waves from `start` to 1 and down to `start * end`: torch's OneCycleLR."""
+    low, share = (start, 1.0 - t / rise) if t < rise else (start * end, (t - rise) / (1.0 - rise))
+    return cosine(share, end=low)
 
 
 SCHEDULES: dict[str, Callable[[float], float]] = {
@@ -26,7 +34,10 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "lambda_poly": lambda t: (1.0 - t) ** 0.5,  # GLR20 §3.1; the power is the published code's
     "lambda_range": lambda t: (1.0 - t) ** (2.0 * t),  # scripts of GLR20's published code
     "cosine": cosine,
+    "one_cycle": one_cycle,
 }
+# Not those that need other packages, or derivatives of the gradient.
+OPTIMIZERS = ("sgd", *list_optimizers(exclude_filters=["sgd", "fused*", "bnb*", "adahessian"]))
 
 
 def learning_rate_factor(
@@ -43,23 +54,63 @@ def learning_rate_factor(
     return start + (1.0 - start) * t / warmup if t < warmup else SCHEDULES[schedule](t)
 
 
+def check_optimizer(name: str) -> None:
+    """Raise ValueError unless `name` is of `OPTIMIZERS`."""
+    if name not in OPTIMIZERS:
+        raise ValueError(
+            f"setting 'optimizer' expects a name of timm.optim, found {name!r}; "
+            f"{nearest(name, OPTIMIZERS)}"
+        )
+
+
+def build_optimizer(stage: StageConfig, classifier: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a stage, whose groups have a base rate `peak` (see `parameter_groups`)."""
+    return create_optimizer_v2(
+        parameter_groups(stage, classifier),
+        opt="momentum" if stage.optimizer == "sgd" else stage.optimizer,  # timm's sgd is Nesterov's
+        lr=stage.learning_rate,
+        weight_decay=stage.weight_decay,
+        momentum=stage.momentum,
+    )
+
+
 def parameter_groups(stage: StageConfig, classifier: nn.Module) -> list[dict[str, Any]]:
-    """Groups for SGD with their base rate `peak`: the backbone at its share, biases at theirs."""
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    """Groups with their base rate `peak`: the backbone at its share, biases at theirs.
+
+    With `layer_decay` d the rate of the backbone's layer i of L is d^(L - i) of that (BEiT, Bao et
+    al., 2022); layers are timm's. Raises ValueError where timm knows none.
+    """
+    layers = _layers(classifier.model.backbone) if stage.layer_decay < 1.0 else {}
+    last = max(layers.values(), default=0)
+    groups: dict[tuple[bool, bool, bool, int], list[nn.Parameter]] = {}
     for name, parameter in classifier.named_parameters():
         if parameter.requires_grad:
-            group = (name.startswith("model.backbone."), name.endswith("bias"))
-            groups.setdefault(group, []).append(parameter)
+            is_bias, is_backbone = name.endswith("bias"), name.startswith("model.backbone.")
+            is_decayed = stage.decay_bias or (parameter.ndim > 1 and not is_bias)
+            layer = layers.get(name.removeprefix("model.backbone."), last)
+            groups.setdefault((is_backbone, is_bias, is_decayed, layer), []).append(parameter)
     return [
         {
             "params": parameters,
             "is_backbone": is_backbone,
             "peak": stage.learning_rate
             * (stage.backbone_lr if is_backbone else 1.0)
-            * (stage.bias_lr if is_bias else 1.0),
+            * (stage.bias_lr if is_bias else 1.0)
+            * stage.layer_decay ** (last - layer),
         }
-        for (is_backbone, is_bias), parameters in groups.items()
+        | ({} if is_decayed else {"weight_decay": 0.0})
+        for (is_backbone, is_bias, is_decayed, layer), parameters in groups.items()
     ]
+
+
+def _layers(backbone: nn.Module) -> dict[str, int]:
+    """The layer of each parameter of a timm network, 0 for the stem."""
+    if not hasattr(backbone, "group_matcher"):
+        raise ValueError(
+            "expected a backbone whose layers timm can tell apart (group_matcher) for "
+            f"layer_decay, found {type(backbone).__name__}; set layer_decay to 1"
+        )
+    return group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, stage: StageConfig, t: float) -> float:

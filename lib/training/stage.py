@@ -5,9 +5,11 @@ What a step draws depends only on the seed and its number, so a killed run goes 
 saved step with the same result.
 """
 
+import copy
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,17 +21,32 @@ import pandas as pd
 import torch
 from accelerate import Accelerator
 from accelerate.utils import AutocastKwargs, gather_object
+from sklearn.metrics import average_precision_score
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from lib import data, models
-from lib.artifacts import fingerprint, read_fingerprint, start_over, stream_seed, write_csv
+from lib.artifacts import (
+    fingerprint,
+    progress,
+    read_fingerprint,
+    start_over,
+    stream_seed,
+    write_csv,
+)
 from lib.config import ModelConfig, StageConfig, chosen
 from lib.distributed import launch, precision, work_alone
+from lib.models import normalise
 from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
 from lib.training.checkpoint import TrainingState
 from lib.training.losses import LOSSES, batch_hard_triplet, build_head, dual_stream_loss, grow_head
 from lib.training.samplers import SAMPLERS, EpochSampler
-from lib.training.schedules import SCHEDULES, parameter_groups, set_learning_rates
+from lib.training.schedules import (
+    SCHEDULES,
+    build_optimizer,
+    check_optimizer,
+    set_learning_rates,
+)
 
 VERSION = 3  # raise it when the same settings would train another network
 CHECKPOINT, HISTORY, STATE = "model.safetensors", "history.csv", "state.pt"
@@ -68,7 +85,8 @@ def train(
 
     Does nothing when `folder` holds the result of the same settings and images, and goes on from
     the last saved step when it holds a part of it. Beside the checkpoint lies `history.csv` (epoch,
-    step, learning_rate, loss).
+    step, learning_rate, loss, and held_out_map where the stage holds landmarks out: the checkpoint
+    is then the best epoch's, 0 the network that it starts from).
 
     Args:
         stage: with 0 epochs the network is saved as it starts.
@@ -81,7 +99,8 @@ def train(
     """
     check_stage(stage)
     folder = Path(folder)
-    count = min(len(table), stage.epoch_images or len(table))
+    images = np.count_nonzero(~held_out_rows(stage, table, seed))
+    count = min(images, stage.epoch_images or images)
     if count < stage.batch_size:
         raise ValueError(
             f"expected at least one batch of {stage.batch_size} images for stage {stage.name!r}, "
@@ -102,8 +121,9 @@ def train(
 
 
 def check_stage(stage: StageConfig) -> None:
-    """Raise ValueError where loss, sampler, schedule or an augmentation step is not registered."""
+    """Raise ValueError where a setting names nothing known, or settings contradict each other."""
     try:
+        check_optimizer(stage.optimizer)
         for setting, known in {"loss": LOSSES, "sampler": SAMPLERS, "schedule": SCHEDULES}.items():
             chosen(setting, getattr(stage, setting), known)
         for step in stage.augment.steps:
@@ -114,6 +134,23 @@ def check_stage(stage: StageConfig) -> None:
         raise ValueError(
             f"expected the step 'normalise' once in augment.steps of stage {stage.name!r}, found "
             f"{stage.augment.steps}; correct them"
+        )
+    if stage.decode_size and (
+        stage.decode_size < stage.size or "affine" not in stage.augment.steps
+    ):
+        raise ValueError(
+            f"expected decode_size 0, or at least size {stage.size} together with the step "
+            f"'affine', in stage {stage.name!r}, found {stage.decode_size}; correct it"
+        )
+    _check_batch(stage, 1)
+
+
+def _check_batch(stage: StageConfig, processes: int) -> None:
+    if stage.batch_size % (processes * stage.accumulate):
+        raise ValueError(
+            f"expected a batch_size of stage {stage.name!r} that makes {stage.accumulate} equal "
+            f"parts (accumulate) in each of {processes} processes, found {stage.batch_size}; "
+            "change one of them"
         )
 
 
@@ -150,6 +187,24 @@ def stage_key(
     if not root:
         return settings
     return data.images_key(settings, data.ImageStore(root), table["path"].tolist())
+
+
+def held_out_rows(stage: StageConfig, table: pd.DataFrame, seed: int) -> np.ndarray:
+    """Which rows of a training list the stage holds out, (N,) bool: whole landmarks.
+
+    They depend on `seed` and the landmarks alone, so that all stages hold out the same ones.
+    """
+    if not stage.hold_out:
+        return np.zeros(len(table), bool)
+    ids = table["landmark_id"].unique().tolist()
+    ids.sort(key=lambda landmark: stream_seed(seed, "hold out", landmark))
+    rows = table["landmark_id"].isin(ids[: round(stage.hold_out * len(ids))]).to_numpy()
+    if not 2 <= table["landmark_id"][rows].nunique() < len(ids):
+        raise ValueError(
+            f"expected at least two landmarks to hold out and one to train on for stage "
+            f"{stage.name!r}, found {len(ids)} in all; change hold_out ({stage.hold_out:g})"
+        )
+    return rows
 
 
 class ClassificationModel(nn.Module):
@@ -199,6 +254,47 @@ def build_classification_model(
     return classifier
 
 
+def averaged(
+    state: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float
+) -> dict[str, Tensor]:
+    """(1 - α)·θ + α·θ_0 for the floating tensors that `start` has (WiSE-FT, eq. 1).
+
+    Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022; α here is the share of the
+    start, there that of the end.
+    """
+    return {
+        name: value.lerp(start[name], share)
+        if name in start and value.is_floating_point()
+        else value
+        for name, value in state.items()
+    }
+
+
+@torch.inference_mode()
+def held_out_map(
+    model: models.EmbeddingNetwork, images: data.SquareImages, landmarks: np.ndarray, batch: int
+) -> float:
+    """mAP of a network in evaluation mode, each image as a query against all others.
+
+    `landmarks` (N,) tell which images are relevant to each other; an image that is alone with its
+    landmark is no query.
+    """
+    device = next(model.parameters()).device
+    places = range(len(images))
+    rows = [
+        model.embed(normalise(pixels.to(device), model.mean, model.std)).cpu()
+        for pixels, _ in data.load_batches(images, [places[i : i + batch] for i in places[::batch]])
+    ]
+    embeddings = torch.cat(rows).numpy()
+    precisions = []
+    for query, landmark in enumerate(landmarks):
+        is_relevant = np.delete(landmarks == landmark, query)
+        if is_relevant.any():
+            scores = np.delete(embeddings @ embeddings[query], query)
+            precisions.append(average_precision_score(is_relevant, scores))
+    return float(np.mean(precisions)) if precisions else 0.0
+
+
 def is_slow_in_half(backbone: nn.Module) -> bool:
     """Whether a backbone trains faster in float32: on CPUs with depthwise convolutions."""
     convolutions = (module for module in backbone.modules() if isinstance(module, nn.Conv2d))
@@ -208,47 +304,95 @@ def is_slow_in_half(backbone: nn.Module) -> bool:
 
 def _train(job: TrainingJob) -> None:
     stage, folder, what = job.stage, job.folder, f"stage {job.stage.name!r}"
-    labels = torch.tensor(job.table["label"].to_numpy())
+    # The head has a class for landmarks held out, too: class ids of the lists stay nested.
+    classes = torch.bincount(torch.tensor(job.table["label"].to_numpy()))
     classifier = build_classification_model(
-        stage, job.model, torch.bincount(labels), start=job.start, seed=job.seed
+        stage, job.model, classes, start=job.start, seed=job.seed
+    )
+    is_held_out = held_out_rows(stage, job.table, job.seed)
+    table, held_out = (
+        job.table[rows].reset_index(drop=True) for rows in (~is_held_out, is_held_out)
     )
     classifier = classifier.to(memory_format=torch.channels_last)
     # A process has one precision for all its stages; autocast is what can be left out.
     autocast = AutocastKwargs(enabled=not is_slow_in_half(classifier.model.backbone))
     accelerator = Accelerator(mixed_precision=precision(), kwargs_handlers=[autocast])
     device, world_size = accelerator.device, accelerator.num_processes
+    _check_batch(stage, world_size)
     if accelerator.is_main_process:
         start_over(folder)
-    groups = parameter_groups(stage, classifier)
-    settings = {"momentum": stage.momentum, "weight_decay": stage.weight_decay}
-    optimizer = torch.optim.SGD(groups, lr=stage.learning_rate, **settings)
+    optimizer = build_optimizer(stage, classifier)
     source = data.ImageSource(job.root)
-    images = data.SquareImages(source, job.table["path"].tolist(), stage.size)
+    size = stage.size if job.augment is not None else stage.decode_size or stage.size
+    images = data.SquareImages(source, table["path"].tolist(), size)
+    judged = data.SquareImages(source, held_out["path"].tolist(), stage.size)
     # A small set has been read by now.
-    data.check_readable(what, job.root, source.unreadable, len(images))
-    labels = labels.to(device)
-    place = {"rank": accelerator.process_index, "world_size": world_size}
+    data.check_readable(what, job.root, source.unreadable, len(job.table))
+    labels = torch.tensor(table["label"].to_numpy(), device=device)
     seeds = [job.seed]
     if stage.cutmix:  # the partners have an order of their own: GLR20's code has a second loader
         seeds.append(stream_seed(job.seed, "partners"))
-    samplers = [SAMPLERS[stage.sampler](stage, job.table, seed=seed, **place) for seed in seeds]
+
+    def samplers_of(rank: int) -> list[EpochSampler]:
+        place = {"rank": rank, "world_size": world_size}
+        return [SAMPLERS[stage.sampler](stage, table, seed=seed, **place) for seed in seeds]
+
+    samplers = samplers_of(accelerator.process_index)
     classifier, optimizer = accelerator.prepare(classifier, optimizer)
     plain = accelerator.unwrap_model(classifier)
     if (report := plain.model.weight_report) and accelerator.is_main_process:
         print(f"{stage.name}: weights from {job.model.weights}: {report}", flush=True)
-    augment = Augment(stage.augment, plain.model.mean, plain.model.std, pipeline=job.augment)
+    ema = ModelEmaV3(plain, decay=stage.ema) if stage.ema else None
+    is_averaged = "model." if stage.average_start else ()  # the head is not
+    start = {k: v.clone() for k, v in plain.state_dict().items() if k.startswith(is_averaged)}
+    augment = Augment(
+        stage.augment, plain.model.mean, plain.model.std, pipeline=job.augment, size=stage.size
+    )
     generator = torch.Generator()
     per_process = stage.batch_size // world_size
     steps = len(samplers[0]) // per_process
     state = TrainingState(stage, steps, job.key, folder / STATE, precision=precision())
+    state.parts |= {"ema": ema.module} if ema else {}
+    state.parts |= {"scaler": accelerator.scaler} if accelerator.scaler else {}
     state.restore(plain, optimizer)
     # More threads than free cores slow a step down tenfold; respect OMP_NUM_THREADS if it is set.
     if world_size == 1 and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(joblib.cpu_count())  # by affinity and quota
 
+    def images_of(step: int) -> list[str]:
+        """Paths of the images of a step, of all processes."""
+        epoch, place = divmod(step, steps)
+        batches = [
+            _batches(samplers_of(rank), epoch, per_process, place + 1, skip=place)[0]
+            for rank in range(world_size)
+        ]
+        return table["path"].iloc[np.concatenate(batches)].tolist()
+
+    def result() -> dict[str, Tensor]:
+        """The weights that the checkpoint would hold now."""
+        weights = (ema.module if ema else plain).state_dict()
+        return averaged(weights, start, stage.average_start)
+
+    def judge() -> None:
+        """Score the network on the images held out, unless that is done for this epoch."""
+        if stage.hold_out and accelerator.is_main_process and state.is_unscored():
+            weights, classifier = result(), copy.deepcopy(plain).eval()
+            classifier.load_state_dict(weights)
+            landmarks = held_out["landmark_id"].to_numpy()
+            score = held_out_map(classifier.model, judged, landmarks, per_process)
+            state.add_score(score, weights)
+        accelerator.wait_for_everyone()
+
+    state.images_of = images_of
+    if stage.epochs:
+        judge()
     for epoch in range(state.step // max(steps, 1), stage.epochs):
         batches = _batches(samplers, epoch, per_process, steps, skip=state.step - epoch * steps)
-        for pixels, positions in data.load_batches(images, batches):
+        loaded = data.load_batches(images, batches)
+        if accelerator.is_main_process:
+            shown = f"{stage.name} {epoch + 1}/{stage.epochs}"
+            loaded = progress(loaded, shown, len(batches), note=state.note)
+        for pixels, positions in loaded:
             stream = "augment", state.step, accelerator.process_index
             generator.manual_seed(stream_seed(job.seed, *stream))
             rate = set_learning_rates(optimizer, stage, state.step / (steps * stage.epochs))
@@ -259,25 +403,38 @@ def _train(job: TrainingJob) -> None:
                 (base, partners), (base_labels, partner_labels) = (x.chunk(2) for x in inputs)
                 mixed = corner_cutmix(base, partners, generator=generator)
                 inputs = (base, base_labels, mixed, partner_labels)
-            with accelerator.autocast():
-                loss = classifier(*inputs)
-            accelerator.backward(loss)
+            loss = torch.zeros((), device=device)
+            parts = list(zip(*(x.chunk(stage.accumulate) for x in inputs), strict=True))
+            for number, part in enumerate(parts, start=1):
+                is_last = number == len(parts)
+                with nullcontext() if is_last else accelerator.no_sync(classifier):
+                    with accelerator.autocast():
+                        part_loss = classifier(*part) / len(parts)
+                    accelerator.backward(part_loss)
+                loss += part_loss.detach()
+            if stage.clip_grad:
+                accelerator.clip_grad_norm_(classifier.parameters(), stage.clip_grad)
             optimizer.step()
             optimizer.zero_grad()
-            state.add_step(loss.detach(), rate, per_process * world_size)
+            if ema:
+                ema.update(plain)
+            state.add_step(loss, rate, per_process * world_size)
             if accelerator.is_main_process and state.is_due():
                 state.save(plain, optimizer)
         state.fetch()  # in every process, so that none goes on with a loss that is not finite
         state.unreadable.update(source.unreadable)
-        data.check_readable(what, job.root, state.unreadable, len(images))
+        data.check_readable(what, job.root, state.unreadable, len(job.table))
+        judge()
         if accelerator.is_main_process:
             print(state.epoch_line(epoch), flush=True)
             state.save(plain, optimizer)
+            write_csv(state.history(), folder / HISTORY)
 
     state.unreadable.update(gather_object([*source.unreadable]))
-    data.check_readable(what, job.root, state.unreadable, len(images))
+    data.check_readable(what, job.root, state.unreadable, len(job.table))
     if accelerator.is_main_process:
         data.report_unreadable(state.unreadable)
+        plain.load_state_dict(state.best or result())
         state.check_weights(plain)
         write_csv(state.history(), folder / HISTORY)
         facts = {"train_list": stage.train_list, "stage": stage.name}

@@ -2,13 +2,15 @@ import copy
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from sklearn.decomposition import PCA
 
 from lib.config import ModelConfig
-from lib.models.network import GeM, build_model, load, save
+from lib.models.network import GeM, build_model, fit_pca_neck, load, save
 from lib.training.losses import ArcFaceHead, SoftmaxHead
 
 TINY = ModelConfig(backbone="test_resnet", embedding_dim=16)
@@ -56,6 +58,128 @@ def test_model_carries_the_normalisation_of_its_backbone():
     assert (model.mean, model.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     overlay = {"pretrained_cfg_overlay": {"mean": (0.1, 0.2, 0.3)}}
     assert build_model(dataclasses.replace(TINY, backbone_options=overlay)).mean == (0.1, 0.2, 0.3)
+
+
+@pytest.mark.parametrize(
+    ("neck", "dim", "parameters"),
+    [
+        ("linear_bn", 16, ["reduce.weight", "norm.weight", "norm.bias"]),
+        ("linear", 16, ["reduce.weight"]),
+        ("none", 96, []),
+        ("pca", 16, ["reduce.weight", "reduce.bias"]),
+    ],
+)
+def test_a_neck_gives_embeddings_of_the_dimension_that_the_network_tells(
+    tmp_path, neck, dim, parameters
+):
+    model = build_model(dataclasses.replace(TINY, neck=neck)).eval()
+    names = [name for name, _ in model.named_parameters() if not name.startswith("backbone.")]
+    assert names == parameters
+    checkpoint = load(save(tmp_path / "last.safetensors", model)).model
+    assert checkpoint.config == model.config
+    assert model.config.embedding_dim == dim
+    assert ArcFaceHead(5, dim)(model(images()), torch.arange(4)).isfinite()
+    torch.testing.assert_close(checkpoint.embed(images()), model.embed(images()))
+    assert checkpoint.embed(images()).shape == (4, dim)
+
+
+def test_without_a_neck_the_pooled_features_are_the_embedding():
+    model = build_model(dataclasses.replace(TINY, neck="none", pooling="gem")).eval()
+    torch.testing.assert_close(model(images()), model.pool(model.backbone(images())).flatten(1))
+    torch.testing.assert_close(model.embed(images()), model.pooled(images()))
+
+
+def pca_model(whitening=0.0, dim=16):
+    config = dataclasses.replace(TINY, neck="pca", whitening=whitening, embedding_dim=dim)
+    return build_model(config).eval()
+
+
+def unit_features(count, width=96):
+    """Rows of unit length whose mean is far from zero and whose directions differ in variance."""
+    draw = np.random.default_rng(0).standard_normal((count, width))
+    rows = 0.1 + 0.1 * draw * np.linspace(1.0, 0.1, width)
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_fit_pca_neck_equals_sklearn_up_to_one_factor(whitening):
+    model, features = pca_model(whitening), unit_features(300)
+    fit_pca_neck(model, features)
+    found = model.reduce(torch.from_numpy(features)[:, :, None, None]).flatten(1).detach().numpy()
+    pca = PCA(16, svd_solver="full", whiten=whitening == 1.0).fit(features.astype(np.float64))
+    expected = pca.transform(features)
+    if whitening == 0.5:
+        expected /= np.sqrt(pca.singular_values_)
+    signs = np.sign((found * expected).sum(axis=0))
+    factor = np.linalg.norm(found) / np.linalg.norm(expected)
+    np.testing.assert_allclose(found, factor * signs * expected, atol=2e-5)
+    assert whitening or factor == pytest.approx(1.0, rel=1e-4)
+
+
+def test_a_fitted_neck_starts_where_the_backbone_with_pca_stands():
+    model = pca_model(1.0, dim=5)
+    with torch.no_grad():
+        features = model.pooled(images(40)).numpy()
+        fit_pca_neck(model, features)
+        found = model.embed(images(40)).numpy()
+    np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1.0, rtol=1e-5)
+    expected = PCA(5, svd_solver="full", whiten=True).fit_transform(features.astype(np.float64))
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-3)
+
+
+def test_fit_pca_neck_uses_what_few_images_and_narrow_backbones_give():
+    model, features = pca_model(1.0), unit_features(4)
+    fit_pca_neck(model, features)
+    weight = model.reduce.weight.flatten(1)
+    assert weight[:3].abs().amin(dim=1).gt(0).all()
+    assert weight[3:].abs().max() == 0  # three dimensions hold four images
+    # Whitened, the four are equally far from each other.
+    rows = model.reduce(torch.from_numpy(features)[:, :, None, None]).flatten(1).detach()
+    torch.testing.assert_close(
+        torch.pdist(rows), torch.pdist(rows)[:1].expand(6), rtol=1e-3, atol=0
+    )
+    narrow = pca_model(dim=512)
+    assert narrow.config.embedding_dim == 96
+    assert narrow.embed(images()).shape == (4, 96)
+
+
+def test_the_pca_neck_learns_and_is_kept_by_a_checkpoint(tmp_path):
+    model = pca_model(0.5)
+    fit_pca_neck(model, unit_features(30))
+    loaded = load(save(tmp_path / "last.safetensors", model)).model
+    torch.testing.assert_close(loaded.embed(images()), model.embed(images()))
+    ArcFaceHead(4, 16)(model.train()(images()), torch.arange(4)).backward()
+    assert all(value.grad.abs().max() > 0 for value in model.reduce.parameters())
+
+
+@pytest.mark.parametrize(
+    ("neck", "features", "message"),
+    [
+        ("linear", np.eye(96), "neck 'pca', found 'linear'"),
+        ("pca", np.eye(8), r"two or more images, \(N, 96\), .* found \(8, 8\)"),
+        ("pca", np.eye(96)[:1], r"found \(1, 96\)"),
+        ("pca", np.full((4, 96), np.nan), "found NaN"),
+        ("pca", np.ones((4, 96)), "found 4 equal rows"),
+    ],
+)
+def test_fit_pca_neck_refuses_what_has_no_pca(neck, features, message):
+    with pytest.raises(ValueError, match=message):
+        fit_pca_neck(build_model(dataclasses.replace(TINY, neck=neck)), features)
+
+
+def test_drop_path_rises_with_depth_to_its_rate():
+    config = ModelConfig(backbone="test_convnext", drop_path=0.3)
+    rates = [getattr(module, "drop_prob", 0) for module in build_model(config).modules()]
+    rates = [rate for rate in rates if rate]
+    assert rates == sorted(rates)
+    assert rates[-1] == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize("name", ["vgg11", "inception_v3"])
+def test_drop_path_is_refused_where_the_network_has_none(name):
+    with torch.device("meta"), pytest.raises(ValueError, match=r"(drop_path 0\.3|drop_path_rate)"):
+        build_model(ModelConfig(backbone=name, drop_path=0.3))
 
 
 @pytest.mark.parametrize("p", [1.0, 3.0, 4.5])

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy.stats import ks_2samp
+from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as reference
 
 from lib.config import AugmentConfig
@@ -29,6 +31,7 @@ from lib.training.augmentation import (
     random_blur,
     random_erasing,
     random_flip,
+    random_windows,
 )
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -314,6 +317,82 @@ def test_random_affine_shows_only_the_inside_of_a_magnified_image():
     config = AugmentConfig(scale=(1.5, 1.5))
     enlarged = random_affine(torch.ones(64, 1, 40, 40), config, seeded())
     assert (enlarged > 0.49).all()  # half weight at the very border of the image
+
+
+CROP = AugmentConfig(crop_area=(0.2, 0.9))
+
+
+def test_random_windows_are_those_of_torchvision():
+    sides, centres = random_windows(torch.empty(5000, 1, 1, 1), CROP, seeded())
+    image = torch.empty(1, 10_000, 10_000, device="meta")
+    torch.manual_seed(0)
+    draws = [RandomResizedCrop.get_params(image, (0.2, 0.9), (3 / 4, 4 / 3)) for _ in range(5000)]
+    top, left, height, width = torch.tensor(draws, dtype=torch.float64).T / 10_000
+    width_found, height_found = sides.double().T
+    x, y = centres.double().T
+    pairs = {
+        "area": (width_found * height_found, width * height),
+        "aspect": (width_found / height_found, width / height),
+        "left": ((x - width_found + 1) / 2, left),
+        "top": ((y - height_found + 1) / 2, top),
+    }
+    for name, (found, expected) in pairs.items():
+        assert ks_2samp(found, expected).pvalue > 0.01, name
+    assert (sides <= 1).all()
+    assert (centres.abs() <= 1 - sides + 1e-6).all()
+
+
+def test_random_windows_that_never_fit_are_the_largest_in_the_middle():
+    config = AugmentConfig(crop_area=(1.0, 1.0), crop_aspect=(2.0, 2.0))
+    sides, centres = random_windows(torch.empty(3, 1, 1, 1), config, seeded())
+    assert sides.tolist() == [[1.0, 0.5]] * 3
+    assert centres.tolist() == [[0.0, 0.0]] * 3
+
+
+@pytest.mark.parametrize("size", [0, 8, 4])
+def test_affine_with_a_window_cuts_it_out(size):
+    images = torch.rand(2, 3, 16, 16, generator=seeded())
+    windows = torch.full((2, 2), 0.5), torch.tensor([[0.25, -0.25]] * 2)
+    still = torch.zeros(2), torch.ones(2, 2), torch.zeros(2, 2)
+    found = affine(images, *still, windows=windows, size=size)
+    window = images[:, :, 2:10, 6:14]
+    assert found.shape[-1] == (size or 16)
+    if size == 8:
+        torch.testing.assert_close(found, window)
+    elif size == 4:
+        torch.testing.assert_close(found, F.avg_pool2d(window, 2))
+    else:
+        inner = (..., slice(1, -1), slice(1, -1))  # outside of the window lie its neighbours
+        larger = F.interpolate(window, scale_factor=2, mode="bilinear")
+        torch.testing.assert_close(found[inner], larger[inner])
+
+
+def test_affine_with_a_window_turns_what_it_cuts_out():
+    ramp = torch.arange(32.0)
+    images = (ramp[:, None] * 3 + ramp[None, :]).expand(2, 1, 32, 32)  # linear: resampled exactly
+    windows = torch.tensor([[0.6, 0.7], [0.5, 0.4]]), torch.tensor([[0.1, -0.2], [-0.3, 0.4]])
+    still = torch.zeros(2), torch.ones(2, 2), torch.zeros(2, 2)
+    turn = torch.tensor([0.2, -0.3]), torch.full((2, 2), 1.5), torch.full((2, 2), 0.05)
+    cut = affine(images, *still, windows=windows)
+    torch.testing.assert_close(affine(images, *turn, windows=windows), affine(cut, *turn))
+
+
+def test_augment_crops_decoded_images_to_the_size_of_the_stage():
+    images = pixels(6, 24, 24)
+    augment = Augment(CROP, MEAN, STD, size=16)
+    found = augment(images, seeded())
+    assert found.shape == (6, 3, 16, 16)
+    assert torch.equal(found, augment(images, seeded()))
+    whole = Augment(AugmentConfig(flip=0.0), MEAN, STD, size=12)(images, seeded())
+    torch.testing.assert_close(whole, F.avg_pool2d(normalise(images, MEAN, STD), 2))
+
+
+def test_crop_area_changes_no_draw_of_other_settings():
+    config = AugmentConfig(rotate=20.0, scale=(0.8, 1.2), aspect=(0.9, 1.1))
+    generator, other = seeded(), seeded()
+    random_affine(pixels(), config, generator)
+    torch.rand(8 * 6, generator=other)  # angle, its coin, zoom, aspect and two places
+    assert torch.equal(generator.get_state(), other.get_state())
 
 
 def test_random_affine_rotates_some_images():

@@ -52,3 +52,11 @@ def test_augmentation_examples_erase_to_the_mean_colour():
 
 def test_augmentation_examples_of_a_small_list_show_all_of_it():
     assert [len(images) for images in augmented(0, count=50)] == [9, 9, 9]
+
+
+def test_augmentation_examples_are_cropped_from_images_decoded_larger():
+    crop = AugmentConfig(crop_area=(0.3, 0.5))
+    stage = StageConfig(size=16, decode_size=24, augment=crop)
+    on_disk, trained, mixed = augmented(0, stage=stage)
+    assert on_disk.shape[1:] == (24, 24, 3)
+    assert trained.shape[1:] == mixed.shape[1:] == (16, 16, 3)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
+import re
 import shutil
+from functools import partial
 
 import albumentations as A
 import numpy as np
@@ -11,7 +13,7 @@ import pytest
 import torch
 
 from lib import data as gldv2
-from lib.artifacts import read_fingerprint, read_json
+from lib.artifacts import progress, read_fingerprint, read_json
 from lib.config import AugmentConfig, ModelConfig, StageConfig
 from lib.data.images import ImageSource, SquareImages, load_batches
 from lib.models import network as models
@@ -183,6 +185,176 @@ def test_train_trains_again_when_its_start_did(run, whole, finished):
     assert run("second", start=finished, loss="arcface").stat().st_mtime_ns > before
 
 
+def weights_only(state):
+    """Without counters, whose averages are not defined."""
+    return {name: value for name, value in state.items() if value.is_floating_point()}
+
+
+def test_ema_is_the_average_by_hand(run, monkeypatch):
+    seen = []
+
+    class Spy(training.ModelEmaV3):
+        def __init__(self, model, **options):
+            super().__init__(model, **options)
+            seen.append({k: v.clone() for k, v in model.state_dict().items()})
+
+        def update(self, model, step=None):
+            super().update(model, step)
+            seen.append({k: v.clone() for k, v in model.state_dict().items()})
+
+    monkeypatch.setattr(training, "ModelEmaV3", Spy)
+    found = tensors(run(ema=0.8))
+    assert len(seen) == 9
+    average = weights_only(seen[0])
+    for state in seen[1:]:
+        average = {name: 0.8 * value + 0.2 * state[name] for name, value in average.items()}
+    for name, value in average.items():
+        torch.testing.assert_close(found[name.removeprefix("model.")], value, msg=name)
+    assert "norm.running_mean" in found
+
+
+def test_average_start_is_a_weighted_sum_of_start_and_end(run, whole):
+    start, end = tensors(whole), tensors(run("end", start=whole))
+    found = tensors(run("mixed", start=whole, average_start=0.3))
+    for name, value in weights_only(end).items():
+        is_head = name.startswith("head.")
+        expected = value if is_head else 0.7 * value + 0.3 * start[name]
+        torch.testing.assert_close(found[name], expected, msg=name)
+    assert not torch.equal(start["norm.running_mean"], end["norm.running_mean"])
+
+
+def without_batch_statistics(monkeypatch):
+    """Let BatchNorm use its running statistics, in float32, so that images are independent."""
+
+    def fixed(*values, **options):
+        classifier = build_classification_model(*values, **options)
+        for module in classifier.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        return classifier
+
+    monkeypatch.setattr(training, "build_classification_model", fixed)
+    monkeypatch.setattr(training, "is_slow_in_half", lambda backbone: True)
+
+
+@pytest.mark.parametrize("settings", [{}, {"cutmix": "paper"}, {"clip_grad": 0.1}], ids=str)
+def test_accumulate_trains_as_the_whole_batch_does(run, monkeypatch, settings):
+    without_batch_statistics(monkeypatch)
+    whole = run("whole", learning_rate=0.01, **settings)
+    parts = run("parts", learning_rate=0.01, accumulate=4, **settings)
+    np.testing.assert_allclose(history(parts)["loss"], history(whole)["loss"], rtol=1e-4)
+    a, b = tensors(whole), tensors(parts)
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5, msg=name)
+
+
+def test_clip_grad_bounds_the_length_of_a_step(run, whole):
+    plain = {"momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "epochs": 1}
+    once = {"start": whole, "epoch_images": 12, "learning_rate": 0.1, **plain}
+    before = tensors(run("before", start=whole, epochs=0))
+    lengths = []
+    for name, clip in (("free", 0.0), ("clipped", 0.1)):
+        after = tensors(run(name, clip_grad=clip, **once))
+        moves = [
+            (after[n] - before[n]).norm() for n in moved(whole, run(name, clip_grad=clip, **once))
+        ]
+        lengths.append(torch.stack(moves).norm().item())
+    assert lengths[0] > 0.02
+    assert lengths[1] == pytest.approx(0.1 * 0.1, rel=0.01)
+
+
+@pytest.fixture
+def held_out(run):
+    """Settings that hold out two of the six landmarks, and leave 32 images to train on."""
+    return {"hold_out": 0.34, "epochs": 3, "batch_size": 8, "learning_rate": 0.02}
+
+
+def test_hold_out_keeps_the_best_epoch(run, stripes, images, held_out, tiny_stage, capsys):
+    checkpoint = run(**held_out)
+    stage = dataclasses.replace(tiny_stage, **held_out)
+    rows = training.held_out_rows(stage, images, 0)
+    kept = images[rows]
+    assert kept["landmark_id"].nunique() == 2
+    assert not set(kept["landmark_id"]) & set(images["landmark_id"][~rows])
+    assert read_json(checkpoint.parent / "manifest.json")["images_seen"] == 3 * 32
+    scores = history(checkpoint).dropna(subset="held_out_map").set_index("epoch")["held_out_map"]
+    assert scores.index.tolist() == [0, 1, 2, 3]
+    found = models.load(checkpoint)
+    source = SquareImages(ImageSource(stripes), kept["path"].tolist(), 32)
+    ((pixels, _),) = load_batches(source, [range(len(kept))])
+    with torch.inference_mode():
+        rows = found.model.embed(normalise(pixels, found.model.mean, found.model.std)).numpy()
+    landmarks = kept["landmark_id"].to_numpy()
+    assert naive_map(rows, landmarks) == pytest.approx(scores.max(), abs=1e-5)
+    assert found.head["weight"].shape == (6, 32)
+    assert f"mAP held out {scores[3]:.4f}" in capsys.readouterr().out
+
+
+def naive_map(rows, landmarks):
+    """mAP of each row against all others by loops, without ties."""
+    precisions = []
+    for query in range(len(rows)):
+        others = [i for i in range(len(rows)) if i != query]
+        others.sort(key=lambda i: -float(rows[query] @ rows[i]))
+        hits = [rank for rank, i in enumerate(others, 1) if landmarks[i] == landmarks[query]]
+        precisions += [np.mean([n / rank for n, rank in enumerate(hits, 1)])] if hits else []
+    return np.mean(precisions)
+
+
+def test_held_out_map_is_the_naive_one(monkeypatch):
+    rng = np.random.default_rng(0)
+    vectors = torch.nn.functional.normalize(torch.tensor(rng.normal(size=(23, 4))), dim=1)
+    landmarks = np.array([*[0] * 9, *[1] * 8, *[2] * 5, 3])  # the last is alone
+
+    class Rows(torch.nn.Linear):
+        mean = std = (0.5, 0.5, 0.5)
+
+        def embed(self, images):
+            return vectors[images[:, 0, 0, 0].mul(0.5).add(0.5).mul(255).round().long()]
+
+    def numbered(images, batches):
+        for batch in batches:
+            numbers = torch.tensor(list(batch))
+            yield numbers[:, None, None, None].expand(-1, 3, 2, 2).to(torch.uint8), numbers
+
+    monkeypatch.setattr(training.data, "load_batches", numbered)
+    found = training.held_out_map(Rows(1, 1), range(23), landmarks, 5)
+    assert found == pytest.approx(naive_map(vectors.numpy(), landmarks))
+
+
+@pytest.mark.parametrize(("scores", "best"), [([0.9, 0.3, 0.4, 0.9], 0), ([0.1, 0.3, 0.8, 0.2], 2)])
+def test_hold_out_hands_on_the_network_of_the_largest_score(
+    run, held_out, monkeypatch, scores, best
+):
+    states, draws = [], iter(scores)
+
+    def judge(model, images, landmarks, batch):
+        states.append({name: value.clone() for name, value in model.state_dict().items()})
+        return next(draws)
+
+    monkeypatch.setattr(training, "held_out_map", judge)
+    found = models.load(run(**held_out)).model.state_dict()
+    assert all(torch.equal(found[name], states[best][name]) for name in found)
+    assert not torch.equal(states[0]["norm.weight"], states[2]["norm.weight"])
+
+
+def test_held_out_rows_are_the_same_landmarks_in_every_stage(images, tiny_stage):
+    stage = dataclasses.replace(tiny_stage, hold_out=0.5)
+    first = training.held_out_rows(stage, images, 3)
+    other = dataclasses.replace(stage, name="other", epochs=9)
+    shuffled = images.sample(frac=1.0, random_state=0)
+    again = training.held_out_rows(other, shuffled, 3)
+    assert set(images["landmark_id"][first]) == set(shuffled["landmark_id"][again])
+    assert not training.held_out_rows(tiny_stage, images, 3).any()
+
+
+@pytest.mark.parametrize("share", [0.1, 1.0])
+def test_train_refuses_to_hold_out_one_landmark_or_all(run, tmp_path, share):
+    with pytest.raises(ValueError, match=r"at least two landmarks to hold out .*, found 6 in all"):
+        run(hold_out=share)
+    assert not (tmp_path / "run").exists()
+
+
 class Killed(BaseException):
     """Stands for SIGKILL: nothing in the library catches it."""
 
@@ -220,6 +392,49 @@ def test_train_goes_on_after_a_kill_as_if_nothing_had_happened(
     assert sorted(resumed.parent.iterdir()) == sorted(
         resumed.parent / path.name for path in whole.parent.iterdir()
     )
+
+
+NEW_SETTINGS = [
+    {"optimizer": "adamw", "learning_rate": 0.001, "decay_bias": False},
+    {"optimizer": "lamb", "learning_rate": 0.001},
+    {"optimizer": "nadamw", "learning_rate": 0.001, "layer_decay": 0.5},
+    {"schedule": "one_cycle", "clip_grad": 0.5, "accumulate": 3},
+    {"ema": 0.7},
+    {"average_start": 0.4},
+    {"hold_out": 0.34, "batch_size": 8},
+    {"hold_out": 0.34, "batch_size": 8, "ema": 0.7, "average_start": 0.4, "optimizer": "adamw"},
+    {"augment": AugmentConfig(crop_area=(0.4, 1.0), rotate=10.0), "decode_size": 48},
+    {"loss": "subcenter_arcface", "dynamic_margin": True},
+]
+
+
+@pytest.mark.parametrize("settings", NEW_SETTINGS, ids=str)
+def test_train_goes_on_after_a_kill_with_every_setting(run, monkeypatch, settings):
+    expected = run("expected", **settings)
+    killed(monkeypatch, run, TrainingState, "add_step", 3, **settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(training_state, "SAVE_SECONDS", -1)
+        killed(monkeypatch, run, TrainingState, "add_step", 6, **settings)
+    resumed = run(**settings)
+    assert is_same(expected, resumed)
+    pd.testing.assert_frame_equal(history(expected), history(resumed))
+    assert not list(resumed.parent.glob("state*"))
+
+
+def test_train_scores_an_epoch_that_was_killed_before_its_score(run, monkeypatch, held_out):
+    expected = run("expected", **held_out)
+    monkeypatch.setattr(training_state, "SAVE_SECONDS", -1)
+    for calls in (1, 2):
+        killed(monkeypatch, run, TrainingState, "add_score", calls, **held_out)
+    resumed = run(**held_out)
+    assert is_same(expected, resumed)
+    pd.testing.assert_frame_equal(history(expected), history(resumed))
+
+
+def test_train_writes_history_after_every_epoch(run, whole, monkeypatch, tmp_path):
+    killed(monkeypatch, run, TrainingState, "add_step", 6)
+    written = pd.read_csv(tmp_path / "run" / "history.csv")
+    pd.testing.assert_frame_equal(written, history(whole).head(4))
 
 
 def test_train_goes_on_with_both_heads_of_the_mixed_stream(run, monkeypatch):
@@ -484,7 +699,15 @@ def test_train_stops_when_the_loss_is_not_finite(run, tmp_path, changes):
     assert {path.name for path in (tmp_path / "run").iterdir()} <= {"state.pt"}
 
 
-def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(run, whole, monkeypatch):
+STOPPED = (
+    r"loss is nan at epoch 2 of 2, step 6 \(images train/.*; lower learning_rate \(.*, "
+    r"raise warmup, set clip_grad, .* the precision"
+)
+
+
+def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(
+    run, whole, monkeypatch, images, tiny_stage, capsys
+):
     original, calls = TrainingState.add_step, itertools.count(1)
 
     def add_step(self, loss, rate, images):
@@ -492,8 +715,12 @@ def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(run, whole,
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingState, "add_step", add_step)
-        with pytest.raises(ValueError, match="loss is nan at epoch 2 of 2, step 6; lower"):
+        with pytest.raises(ValueError, match=STOPPED) as stopped:
             run()
+    rows = ShuffledSampler(tiny_stage, images).rows_of(1)[12:24]
+    paths = images["path"].iloc[rows].tolist()
+    assert f"images of step 6: {', '.join(paths)}\n" in capsys.readouterr().out
+    assert f"{paths[2]} and 9 more)" in str(stopped.value)
     assert is_same(whole, run())  # from the state after the first epoch
 
 
@@ -580,6 +807,14 @@ def test_train_prints_a_line_per_epoch(run, capsys):
     assert all("loss" in line and "images/s" in line and "s left" in line for line in lines)
 
 
+def test_train_prints_lines_within_an_epoch(run, capsys, monkeypatch):
+    monkeypatch.setattr(training, "progress", partial(progress, seconds=0))
+    run(epochs=1)
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"tiny 1/1: 1 of 4 \(25%\), loss [\d.]+, \d+ images/s", first)
+    assert last.startswith("tiny 1/1: loss")
+
+
 def test_train_in_two_processes_trains_one_network(run, images, capfd):
     several = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
     settings = {"processes": several, "batch_size": 6 * several, "epochs": 8}
@@ -622,6 +857,13 @@ def test_train_takes_as_many_threads_as_cores_are_allowed(run, monkeypatch, chos
             "'augment.steps' expects .*'chain', .* found 'flap'; did you mean 'flip'",
         ),
         ({"augment": AugmentConfig(steps=("flip",))}, "the step 'normalise' once"),
+        ({"optimizer": "adamv"}, "'optimizer' expects .* found 'adamv'; did you mean adamw?"),
+        ({"accumulate": 5}, "makes 5 equal parts .* in each of 1 processes, found 12"),
+        ({"decode_size": 16}, "decode_size 0, or at least size 32 .* found 16"),
+        (
+            {"decode_size": 64, "augment": AugmentConfig(steps=("normalise",))},
+            "with the step 'affine', in stage 'tiny', found 64",
+        ),
     ],
 )
 def test_train_refuses_names_that_are_not_registered(run, tmp_path, changes, message):
