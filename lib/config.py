@@ -129,7 +129,8 @@ class ModelConfig(Settings):
     """Backbone, pooling and neck (`lib.models.network`).
 
     The neck `linear_bn` is GLR20's and GLR21's: linear to `embedding_dim`, then BatchNorm. `linear`
-    has no BatchNorm, `none` gives the pooled features, and `pca` starts as their PCA.
+    has no BatchNorm, and `none` gives the pooled features. With `pca` losses train the pooled
+    features, and each stage ends with their PCA on its training images.
     """
 
     backbone: str = "resnet152"  # any timm name

@@ -1,7 +1,8 @@
 """The embedding network of both systems: backbone, pooling, reduction to 512, BatchNorm.
 
 GLR20 §2.2: global average pooling; GLR21: GeM (p = 3). Losses receive the output of BatchNorm. The
-reduction can also be left out, or start as the PCA of the pooled features (`fit_pca_neck`).
+reduction can also be left out, or follow training as the PCA of the pooled features
+(`fit_pca_neck`).
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
 Retrieval 2021 (Zhang et al.).
 """
@@ -55,10 +56,12 @@ class GeM(nn.Module):
 
 
 class EmbeddingNetwork(nn.Module):
-    """Normalised images (B, 3, H, W) → raw embeddings (B, D), the output of the neck.
+    """Normalised images (B, 3, H, W) → raw embeddings (B, `training_dim`) for the losses.
 
-    `config.embedding_dim` is D. `mean` and `std`, in [0, 1], are the configuration's, else those of
-    the backbone's training; `weight_report` tells which weights of a file fitted the backbone.
+    They are the output of the neck; of the neck `pca` its input, because it is fitted after
+    training. `embed` gives (B, `config.embedding_dim`) in any case. `mean` and `std`, in [0, 1],
+    are the configuration's, else those of the backbone's training; `weight_report` tells which
+    weights of a file fitted the backbone.
     """
 
     def __init__(self, backbone: nn.Module, config: ModelConfig) -> None:
@@ -66,6 +69,7 @@ class EmbeddingNetwork(nn.Module):
         width, dim = backbone.output.channels, config.embedding_dim
         dim = {"none": width, "pca": min(width, dim)}.get(config.neck, dim)
         self.config = dataclasses.replace(config, embedding_dim=dim)
+        self.training_dim = width if config.neck == "pca" else dim
         self.weight_report: WeightReport | None = None
         self.mean: tuple[float, ...] = config.mean or tuple(backbone.pretrained_cfg["mean"])
         self.std: tuple[float, ...] = config.std or tuple(backbone.pretrained_cfg["std"])
@@ -81,18 +85,17 @@ class EmbeddingNetwork(nn.Module):
         if config.neck != "none":
             self.reduce = nn.Conv2d(width, dim, 1, bias=config.neck == "pca")
             nn.init.xavier_uniform_(self.reduce.weight)
+        if config.neck == "pca":
+            self.reduce.requires_grad_(False)
         if config.neck == "linear_bn":
             self.norm = nn.BatchNorm1d(dim)
             self.norm.bias.requires_grad_(False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Raw embeddings for the losses, (B, D)."""
-        if self.config.neck != "pca":
-            return self.norm(self.reduce(self._pool(images)).flatten(1))
-        features = self.pooled(images)
-        # In float32, because whitening enlarges small differences.
-        with torch.autocast(features.device.type, enabled=False):
-            return self.reduce(features[:, :, None, None]).flatten(1)
+        features = self._pool(images)
+        is_pca = self.config.neck == "pca"
+        return features.flatten(1) if is_pca else self.norm(self.reduce(features).flatten(1))
 
     def pooled(self, images: torch.Tensor) -> torch.Tensor:
         """The pooled features as float32 rows of unit length, (B, C): what `fit_pca_neck` takes."""
@@ -122,7 +125,12 @@ class EmbeddingNetwork(nn.Module):
 
     def embed(self, images: torch.Tensor) -> torch.Tensor:
         """Embeddings for search: float32 rows of unit length, (B, D)."""
-        return F.normalize(self(images).float(), dim=1)
+        if self.config.neck != "pca":
+            return F.normalize(self(images).float(), dim=1)
+        features = self.pooled(images)
+        # In float32, because whitening enlarges small differences.
+        with torch.autocast(features.device.type, enabled=False):
+            return F.normalize(self.reduce(features[:, :, None, None]).flatten(1), dim=1)
 
 
 def build_model(config: ModelConfig) -> EmbeddingNetwork:
@@ -153,8 +161,7 @@ def fit_pca_neck(model: EmbeddingNetwork, features: np.ndarray) -> None:
     """Set the neck `pca` to the PCA of `features` (N, C), rows of `EmbeddingNetwork.pooled`.
 
     Components are divided by their singular values to the power `whitening`, relative to the mean
-    singular value: neck and learning rate keep their proportion. Where N images span fewer
-    dimensions than the embedding has, the others start at zero.
+    singular value. Where N images span fewer dimensions than the embedding has, the others are 0.
 
     Raises:
         ValueError: A network with another neck, or features of another shape or not finite.

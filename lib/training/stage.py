@@ -19,6 +19,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.utils import AutocastKwargs, gather_object
 from sklearn.metrics import average_precision_score
@@ -50,6 +51,7 @@ from lib.training.schedules import (
 
 VERSION = 3  # raise it when the same settings would train another network
 CHECKPOINT, HISTORY, STATE = "model.safetensors", "history.csv", "state.pt"
+PCA_IMAGES = 4096  # that the neck `pca` is fitted to
 NESTED_LISTS = ("clean", "c2x", "full", "all")  # class ids of each are the first of the next
 
 
@@ -213,7 +215,7 @@ class ClassificationModel(nn.Module):
     def __init__(self, stage: StageConfig, model: nn.Module, image_counts: Tensor) -> None:
         super().__init__()
         self.stage, self.model = stage, model
-        head = partial(build_head, stage, image_counts, model.config.embedding_dim)
+        head = partial(build_head, stage, image_counts, model.training_dim)
         self.head, self.mixed_head = head(), head() if stage.cutmix == "code" else None
 
     def forward(self, images: Tensor, labels: Tensor, *stream: Tensor) -> Tensor:
@@ -282,7 +284,7 @@ def held_out_map(
     device = next(model.parameters()).device
     places = range(len(images))
     rows = [
-        model.embed(normalise(pixels.to(device), model.mean, model.std)).cpu()
+        F.normalize(model(normalise(pixels.to(device), model.mean, model.std)).float()).cpu()
         for pixels, _ in data.load_batches(images, [places[i : i + batch] for i in places[::batch]])
     ]
     embeddings = torch.cat(rows).numpy()
@@ -293,6 +295,22 @@ def held_out_map(
             scores = np.delete(embeddings @ embeddings[query], query)
             precisions.append(average_precision_score(is_relevant, scores))
     return float(np.mean(precisions)) if precisions else 0.0
+
+
+@torch.inference_mode()
+def _fit_neck(model: models.EmbeddingNetwork, images: data.SquareImages, batch: int) -> None:
+    """Fit the neck `pca` to training images, all or evenly spread ones."""
+    device, was_training = next(model.parameters()).device, model.training
+    model.eval()
+    places = np.linspace(0, len(images) - 1, min(len(images), PCA_IMAGES)).astype(int).tolist()
+    batches = [places[i : i + batch] for i in range(0, len(places), batch)]
+    loaded = progress(data.load_batches(images, batches), "fitting the PCA", len(batches))
+    rows = [
+        model.pooled(normalise(pixels.to(device), model.mean, model.std)).cpu()
+        for pixels, _ in loaded
+    ]
+    models.fit_pca_neck(model, torch.cat(rows).numpy())
+    model.train(was_training)
 
 
 def is_slow_in_half(backbone: nn.Module) -> bool:
@@ -435,6 +453,8 @@ def _train(job: TrainingJob) -> None:
     if accelerator.is_main_process:
         data.report_unreadable(state.unreadable)
         plain.load_state_dict(state.best or result())
+        if plain.model.config.neck == "pca":
+            _fit_neck(plain.model, images, per_process)
         state.check_weights(plain)
         write_csv(state.history(), folder / HISTORY)
         facts = {"train_list": stage.train_list, "stage": stage.name}

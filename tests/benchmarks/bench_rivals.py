@@ -1,4 +1,4 @@
-"""Is our descriptor better than what a short script gives: `python -m tests.benchmarks.bench_rivals`
+"""Is our descriptor better than what a short script gives, or another library?
 
 Trains the rivals on the same lists with the same number of images seen, from the same weights, and
 scores them on the same queries as a finished run of this repository:
@@ -171,7 +171,9 @@ class Table:
     def rows(self) -> pd.DataFrame:
         """A row per method and list; `gain` is ours, the last row, minus it, paired."""
         private = self.evaluation.queries.set_index("id")["usage"] == "Private"
-        means = {key: pd.concat(found, axis=1).mean(axis=1) for key, found in self.precision.items()}
+        means = {
+            key: pd.concat(found, axis=1).mean(axis=1) for key, found in self.precision.items()
+        }
         ours = list(means.values())[-1][private]
         rows = []
         for (method, name), mean in means.items():

@@ -78,7 +78,7 @@ def test_a_neck_gives_embeddings_of_the_dimension_that_the_network_tells(
     checkpoint = load(save(tmp_path / "last.safetensors", model)).model
     assert checkpoint.config == model.config
     assert model.config.embedding_dim == dim
-    assert ArcFaceHead(5, dim)(model(images()), torch.arange(4)).isfinite()
+    assert ArcFaceHead(5, model.training_dim)(model(images()), torch.arange(4)).isfinite()
     torch.testing.assert_close(checkpoint.embed(images()), model.embed(images()))
     assert checkpoint.embed(images()).shape == (4, dim)
 
@@ -144,13 +144,15 @@ def test_fit_pca_neck_uses_what_few_images_and_narrow_backbones_give():
     assert narrow.embed(images()).shape == (4, 96)
 
 
-def test_the_pca_neck_learns_and_is_kept_by_a_checkpoint(tmp_path):
+def test_losses_train_the_features_before_the_pca_and_a_checkpoint_keeps_it(tmp_path):
     model = pca_model(0.5)
     fit_pca_neck(model, unit_features(30))
     loaded = load(save(tmp_path / "last.safetensors", model)).model
     torch.testing.assert_close(loaded.embed(images()), model.embed(images()))
-    ArcFaceHead(4, 16)(model.train()(images()), torch.arange(4)).backward()
-    assert all(value.grad.abs().max() > 0 for value in model.reduce.parameters())
+    features = model(images())
+    torch.testing.assert_close(torch.nn.functional.normalize(features), model.pooled(images()))
+    ArcFaceHead(4, model.training_dim)(features, torch.arange(4)).backward()
+    assert all(value.grad is None for value in model.reduce.parameters())
 
 
 @pytest.mark.parametrize(
