@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import nbformat
 
 from lib.artifacts import existing_folder
-from lib.config import ModelConfig, Profile, Range, list_settings, nearest, override
+from lib.config import Profile, Range, list_settings, nearest, override
 from lib.miniworld import make_plan
 from lib.recipes import profile as profile_of
 
@@ -144,7 +144,7 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
         except ValueError as error:
             raise ValueError(f"parameter {sizes[0]}: {error}") from None
     if profile.model != usual.model:
-        _check_network(profile.model)
+        _check_network(profile)
     from lib.training import check_stage  # after the quick checks
 
     for stage in profile.stages:
@@ -195,16 +195,20 @@ def _check_names(asked: Iterable[str], profile: Profile) -> None:
             raise ValueError(f"there is no setting {name!r}; {hint}")
 
 
-def _check_network(model: ModelConfig) -> None:
+def _check_network(profile: Profile) -> None:
     from lib.models import build_model
+    from lib.retrieval import sizes
 
+    model = profile.model
     if model.weights not in ("", "pretrained") and not Path(model.weights).is_file():
         raise ValueError(
             "parameter WEIGHTS expects 'pretrained' or a weight file, found no file "
             f"{model.weights!r}"
         )
     is_local = model.weights != "pretrained"  # a download waits until it is needed
-    build_model(model if is_local else dataclasses.replace(model, weights=""))
+    network = build_model(model if is_local else dataclasses.replace(model, weights=""))
+    for size in {stage.size for stage in profile.stages} | {*sizes(profile.inference)}:
+        network.check_size(size)
 
 
 def _check_data(data_dir: str, profile: Profile, sizes: Sequence[str]) -> None:

@@ -3,6 +3,7 @@
 `glr20-…` are networks of GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), `glr21-…`
 those of GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), `…-code` with the
 published code's values where it differs from the paper. What a paper does not tell is the code's.
+`modern-…` are networks of today.
 """
 
 import dataclasses
@@ -13,6 +14,7 @@ from lib.config import AugmentConfig, InferenceConfig, ModelConfig, Profile, Rec
 
 SIZE = 64  # pixels, where the recipe has its largest images
 RATE = 0.05
+ADAM_RATE = 1e-3
 # For GLR20's chain, without what small networks would unlearn colour by: hue and channel order.
 AUGMENT = AugmentConfig(
     rotate=8.0, scale=(0.7, 1.5), aspect=(0.85, 1.15), brightness=0.3, contrast=0.3, saturation=0.3
@@ -33,6 +35,8 @@ BACKBONES: dict[str, tuple[str, tuple[int, ...], int]] = {
     "resnest269e": ("resnest26d", (1, 5, 7, 1), 18),
     "inception_v4": ("test_nfnet", (), 0),
     "tf_efficientnet_b7": ("test_efficientnet", (), 0),
+    "vit_base_patch16_dinov3": ("test_vit", (), 0),
+    "convnext_base": ("test_convnext", (), 0),
 }
 
 
@@ -50,6 +54,8 @@ def miniature(recipe: Recipe) -> Recipe:
     if blocks:
         channels = tuple(width * times for times in (1, 2, 4, 8))
         options |= {"layers": blocks, "channels": channels, "stem_width": 16}
+    if name == "test_vit":  # as many patches of 64 px as the original has of 128
+        options |= {"patch_size": 8}
     if "32x4d" in name:  # groups as wide as the original's, an eighth of them
         options |= {"cardinality": 4, "base_width": 16}
     small = {"backbone": name, "backbone_options": options, "weights": "", "mean": (), "std": ()}
@@ -66,6 +72,10 @@ def miniature(recipe: Recipe) -> Recipe:
 
 def _stage(stage: StageConfig, first: StageConfig, largest: int) -> StageConfig:
     share = stage.learning_rate / first.learning_rate
+    if stage.optimizer == "sgd":
+        rate, usual = RATE, {}
+    else:  # without pretrained layers to protect, and in a few hundred steps
+        rate, usual = ADAM_RATE, {"layer_decay": 1.0, "weight_decay": 0.05, "ema": 0.99}
     # The recipe's own flip, padding and erasing; or our chain where it has one.
     if stage.augment.chain or stage.augment.scale != (1.0, 1.0):
         augment = dataclasses.replace(AUGMENT, erasing=stage.augment.erasing)
@@ -77,7 +87,7 @@ def _stage(stage: StageConfig, first: StageConfig, largest: int) -> StageConfig:
         size=max(32, 16 * round(SIZE * stage.size / largest / 16)),
         batch_size=32,
         epochs=EPOCHS["softmax" if stage.loss == "softmax" else stage.train_list],
-        learning_rate=RATE * share**0.5,
+        learning_rate=rate * share**0.5,
         backbone_lr=1.0,  # nothing pretrained to protect
         schedule="poly" if stage.schedule.startswith("lambda") else stage.schedule,
         # With a shorter warm-up ArcFace collapses to one point from scratch, deep networks first.
@@ -85,6 +95,7 @@ def _stage(stage: StageConfig, first: StageConfig, largest: int) -> StageConfig:
         # A new head needs so many steps, and all of GLR20's stages are longer.
         freeze_backbone=0.1 if stage.freeze_backbone else 0.0,
         augment=augment,
+        **usual,
     )
 
 
@@ -266,6 +277,53 @@ def _photos() -> Recipe:
     )
 
 
+# timm's names of networks of today, images per GPU, rate, decay of it by layer, weight decay, drop
+# path and pooling. The ConvNeXt as it was fine-tuned at 384 px from ImageNet-22k (Liu et al., 2022,
+# Table 5 and A.2); the Vision Transformer as BEiT and MAE are (Bao et al., 2022; He et al., 2022,
+# Table 9), at the ConvNeXt's rate, because DINOv3 (Siméoni et al., 2025) has more to lose.
+MODERN = {
+    "vit-b": ("vit_base_patch16_dinov3.lvd1689m", 64, 5e-5, 0.65, 0.05, 0.1, "cls"),
+    "convnext-b": ("convnext_base.fb_in22k", 64, 5e-5, 0.8, 1e-8, 0.2, "gap"),
+}
+
+
+def _modern(name: str) -> Recipe:
+    backbone, per_gpu, rate, layer_decay, weight_decay, drop_path, pooling = MODERN[name]
+    stage = StageConfig(
+        size=384,
+        batch_size=GPUS * per_gpu,
+        optimizer="adamw",
+        learning_rate=10 * rate,  # neck and head are new
+        backbone_lr=0.1,
+        layer_decay=layer_decay,
+        weight_decay=weight_decay,
+        decay_bias=False,
+        clip_grad=1.0,  # ViT (Dosovitskiy et al., 2021)
+        ema=0.9999,  # ConvNeXt
+        schedule="cosine",
+        warmup=0.05,  # MAE
+        augment=AugmentConfig(crop_area=(0.4, 1.0), brightness=0.2, contrast=0.2, saturation=0.2),
+    )
+    return Recipe(
+        f"modern-{name}",
+        f"no landmark paper: {backbone} fine-tuned as published, on GLR20's two lists",
+        ModelConfig(
+            backbone=backbone,
+            weights="pretrained",
+            pooling=pooling,
+            neck="linear",
+            drop_path=drop_path,
+        ),
+        (
+            dataclasses.replace(stage, name="arcface", epochs=10),
+            dataclasses.replace(
+                stage, name="cluster", train_list="cluster", epochs=6, freeze_backbone=0.05
+            ),
+        ),
+        InferenceConfig(size=512),
+    )
+
+
 # A recipe of your own is one more entry here.
 RECIPES: dict[str, Recipe] = {
     found.name: found
@@ -275,7 +333,7 @@ RECIPES: dict[str, Recipe] = {
         *(_glr21(name, is_code=is_code) for name in GLR21),
         _glr21_resnet50(is_code=is_code),
     )
-} | {"photos": _photos()}
+} | {found.name: found for found in (_photos(), *map(_modern, MODERN))}
 
 
 def recipe(name: str) -> Recipe:

@@ -220,7 +220,10 @@ def try_backbone(backbone: nn.Module, size: int) -> tuple[int, ...]:
     was_training = backbone.training
     try:
         with torch.random.fork_rng(devices=[]):
-            return tuple(backbone.eval()(torch.zeros(1, 3, size, size)).shape)
+            output = backbone.eval()(torch.zeros(1, 3, size, size))
+        if not isinstance(output, torch.Tensor):
+            raise TypeError(f"a {type(output).__name__} of several outputs")
+        return tuple(output.shape)
     finally:
         backbone.train(was_training)
 

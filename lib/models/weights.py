@@ -10,6 +10,7 @@ import contextlib
 import datetime
 import pathlib
 import re
+import sys
 import types
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -166,6 +167,8 @@ def load_weights(
 ) -> WeightReport:
     """Copy into `module` every tensor that fits by name (under the best prefix) and shape.
 
+    Where more fits after timm's own translation of published files, that is taken: it knows other
+    names of a network's parts, and resamples position embeddings to the module's image size.
     Batch counters (`num_batches_tracked`), which old files lack, are copied but not reported.
 
     Raises:
@@ -173,6 +176,7 @@ def load_weights(
             shape, or a tensor is NaN or quantised.
     """
     wanted = module.state_dict()
+    weights = _translated(module, wanted, weights)
     prefix = _best_prefix(wanted, weights)
     found = {name: weights[prefix + name] for name in wanted if prefix + name in weights}
     fitting = {name: value for name, value in found.items() if value.shape == wanted[name].shape}
@@ -199,6 +203,27 @@ def load_weights(
     check_weights({n: v for n, v in fitting.items() if wanted[n].is_floating_point()}, origin)
     module.load_state_dict(fitting, strict=False)
     return report
+
+
+def _translated(
+    module: nn.Module, wanted: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
+) -> Mapping[str, torch.Tensor]:
+    """`weights` through the `checkpoint_filter_fn` of the module's family, where more fits then."""
+
+    def count_fitting(found: Mapping[str, torch.Tensor]) -> int:
+        return sum(n in found and found[n].shape == value.shape for n, value in wanted.items())
+
+    translate = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    prefix = _best_prefix(wanted, weights)
+    plain = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
+    most = count_fitting(plain)
+    if translate is None or most == len(wanted):
+        return weights
+    try:
+        found = translate(dict(plain), module)
+        return found if count_fitting(found) > most else weights
+    except Exception:  # it is written for its own files, and raises nearly anything for others
+        return weights
 
 
 def check_weights(weights: Mapping[str, torch.Tensor], origin: str) -> None:

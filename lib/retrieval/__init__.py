@@ -36,6 +36,7 @@ _OF_EMBEDDING = (
     "embed_evaluation",
     "extract_embeddings",
     "largest_size",
+    "sizes",
 )
 
 

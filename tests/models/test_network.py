@@ -246,25 +246,122 @@ def test_build_model_refuses_unknown_names():
         build_model(dataclasses.replace(TINY, pooling="max"))
 
 
-@pytest.mark.parametrize("name", ["test_vit", "test_mambaout", "levit_128s"])
-def test_build_model_refuses_a_backbone_without_a_map(name):
-    config = ModelConfig(backbone=name)
-    with pytest.raises(ValueError, match=rf"with {name}; choose a convolutional network"):
-        build_model(config)
+@pytest.mark.parametrize("name", ["crossvit_tiny_240", "coat_tiny", "efficientvim_m1"])
+def test_build_model_refuses_a_backbone_of_several_outputs(name):
+    message = rf"none \(TypeError: a list of several outputs\) from \d+ px with {name}; choose"
+    with torch.device("meta"), pytest.raises(ValueError, match=message):
+        build_model(ModelConfig(backbone=name))
 
 
-BACKBONES = ["test_convnext", "test_efficientnet", "test_nfnet", "test_resnet", "test_byobnet"]
-BACKBONES += ["dla46x_c", "edgenext_xx_small", "efficientvit_b0", "fasternet_t0", "ghostnet_050"]
-BACKBONES += ["inception_next_atto", "mobilevit_xxs", "pvt_v2_b0", "regnetx_002", "starnet_s050"]
+TINY_VIT = {"depth": 1, "embed_dim": 48, "num_heads": 2}
+TINY_SWIN = {"embed_dim": 24, "depths": (1, 2, 1, 1), "num_heads": (1, 1, 2, 2)}
+TINY_OPTIONS = {
+    **dict.fromkeys(["swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256"], TINY_SWIN),
+    "swinv2_cr_tiny_ns_224": TINY_SWIN,
+    "twins_svt_small": {
+        "depths": (1, 1, 1, 1),
+        "embed_dims": (24, 24, 24, 48),
+        "num_heads": (1, 1, 1, 1),
+    },
+    "hieradet_small": {"stages": (1, 1, 1, 1), "embed_dim": 24},
+    "hiera_tiny_224": {"stages": (1, 1, 1, 1), "embed_dim": 24, "q_pool": 2},
+    "tiny_vit_5m_224": {"depths": (1, 1, 1, 1)},
+    "convit_tiny": {"depth": 2, "local_up_to_layer": 1},
+    "tnt_s_patch16_224": {"depth": 1},
+    "xcit_nano_12_p16_224": {"depth": 1},
+}
+FAMILIES = {
+    "convolutions": """test_convnext test_convnext2 test_convnext3 test_efficientnet test_nfnet
+        test_efficientnet_evos test_resnet test_byobnet test_mambaout dla46x_c fasternet_t0
+        ghostnet_050 regnetx_002 starnet_s050 inception_next_atto efficientvit_b0""",
+    "tokens of any size": """test_vit test_vit2 test_vit3 test_vit4 vit_small_patch16_224
+        vit_small_patch14_dinov2 vit_small_patch14_reg4_dinov2 vit_small_patch16_dinov3
+        vit_base_patch16_clip_224 vit_base_patch16_siglip_224 vit_pe_core_tiny_patch16_384
+        eva02_tiny_patch14_224 eva_giant_patch14_224 deit_tiny_distilled_patch16_224
+        deit3_small_patch16_224 naflexvit_base_patch16_gap naflexvit_base_patch16_siglip
+        xcit_nano_12_p16_224""",
+    "tokens of one size": """beit_base_patch16_224 cait_xxs24_224 test_vit_relpos convit_tiny
+        tnt_s_patch16_224 hiera_tiny_224 levit_128s""",
+    "windows": """swin_tiny_patch4_window7_224 swinv2_tiny_window8_256 swinv2_cr_tiny_ns_224
+        twins_svt_small hieradet_small tiny_vit_5m_224""",
+    "hybrids of any size": """mobilevit_xxs mobilevitv2_050 edgenext_xx_small fastvit_t8
+        efficientvit_m0 pvt_v2_b0 shvit_s1 swiftformer_xs""",
+    "hybrids of one size": "test_maxvit test_coatnet efficientformerv2_s0 levit_conv_128s",
+}
 
 
-@pytest.mark.parametrize("name", BACKBONES)
-def test_build_model_takes_networks_of_many_families(name):
-    model = build_model(ModelConfig(backbone=name, embedding_dim=8))
-    model(images(2, 64)).sum().backward()
+@pytest.mark.parametrize(
+    ("family", "name"), [(family, name) for family in FAMILIES for name in FAMILIES[family].split()]
+)
+def test_build_model_takes_networks_of_many_families(family, name):
+    is_vit = name.startswith(("vit_", "naflexvit_", "eva", "deit", "beit_", "cait_"))
+    options = TINY_OPTIONS.get(name, TINY_VIT if is_vit else {})
+    config = ModelConfig(backbone=name, backbone_options=options, embedding_dim=8, pooling="gem")
+    model, head = build_model(config), ArcFaceHead(2, 8, margin=0.3, scale=30.0)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+    before, size = copy.deepcopy(model.state_dict()), model.backbone.output.size
+    loss = head(model(images(2, size)), torch.arange(2))
+    loss.backward()
+    optimizer.step()
+    assert loss.isfinite()
+    after = model.state_dict()
+    assert any((after[n] != before[n]).any() for n in after if n.startswith("backbone."))
     unused = [n for n, value in model.named_parameters() if value.grad is None]
     assert unused == ["norm.bias"]  # the only one that does not learn; others stop DDP
-    assert copy.deepcopy(model).eval().embed(images(1, 96)).shape == (1, 8)
+    twin = copy.deepcopy(model).eval()
+    torch.testing.assert_close(twin.embed(images(1, size)).norm(dim=1), torch.ones(1))
+    if "one size" in family:
+        with pytest.raises(ValueError, match=rf"for {name}, found 96 px; give {size} px, another"):
+            model.check_size(96)
+    else:
+        model.check_size(96)
+        assert twin.embed(images(1, 96)).shape == (1, 8)
+
+
+def vit_tokens(name, pooling):
+    """Rows without a neck from a tiny Vision Transformer, and its tokens."""
+    config = ModelConfig(
+        backbone=name, backbone_options=TINY_VIT, neck="none", pooling=pooling, gem_p=2.0
+    )
+    model = build_model(config).eval()
+    with torch.no_grad():
+        return model(images(2, 56)), model.backbone(images(2, 56))
+
+
+def test_pooling_takes_the_class_token_or_the_patches():
+    name = "vit_small_patch14_reg4_dinov2"  # 16 patches, after a class token and four registers
+    rows, tokens = vit_tokens(name, "cls")
+    assert tokens.shape == (2, 21, 48)
+    torch.testing.assert_close(rows, tokens[:, 0])
+    rows, tokens = vit_tokens(name, "gap")
+    torch.testing.assert_close(rows, tokens[:, 5:].mean(dim=1))
+    rows, tokens = vit_tokens(name, "gem")
+    torch.testing.assert_close(rows, tokens[:, 5:].clamp(min=1e-6).square().mean(dim=1).sqrt())
+
+
+def test_the_class_token_is_what_timm_gives():
+    options = TINY_VIT | {"img_size": 64}
+    config = ModelConfig("vit_small_patch16_224", options, neck="none", pooling="cls")
+    model = build_model(config).eval()
+    plain = timm.create_model("vit_small_patch16_224", num_classes=0, **options).eval()
+    plain.load_state_dict(model.backbone.state_dict())
+    with torch.no_grad():
+        torch.testing.assert_close(model(images(2, 64)), plain(images(2, 64)))
+
+
+@pytest.mark.parametrize("name", ["test_resnet", "test_vit2"])
+def test_build_model_refuses_a_class_token_where_there_is_none(name):
+    with pytest.raises(ValueError, match=f"pooling 'cls', found {name} without; choose 'gap'"):
+        build_model(ModelConfig(backbone=name, pooling="cls"))
+
+
+def test_maps_with_channels_last_are_pooled_over_places():
+    config = ModelConfig("swin_tiny_patch4_window7_224", TINY_SWIN, neck="none")
+    model = build_model(config).eval()
+    with torch.no_grad():
+        features = model.backbone(images(2, 64))
+        assert features.shape == (2, 2, 2, 192)
+        torch.testing.assert_close(model(images(2, 64)), features.mean(dim=(1, 2)))
 
 
 def test_build_model_draws_as_many_random_numbers_as_the_network_has_weights():
@@ -280,6 +377,7 @@ def test_build_model_draws_as_many_random_numbers_as_the_network_has_weights():
 def test_check_size_refuses_images_that_the_backbone_cannot_reduce():
     model = build_model(ModelConfig(backbone="inception_v3"))
     model.check_size(96)
+    model.check_size(448)
     with pytest.raises(ValueError, match="for inception_v3, found 64 px; raise `size`"):
         model.check_size(64)
     assert model.training

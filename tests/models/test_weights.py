@@ -8,10 +8,13 @@ import zipfile
 
 import numpy as np
 import pytest
+import timm
 import torch
 from safetensors.torch import save_file
+from timm.layers import resample_abs_pos_embed
 from torch import nn
 
+from lib.models.backbones import build_backbone
 from lib.models.weights import load_weights, read_weights
 
 
@@ -288,3 +291,22 @@ def test_read_weights_goes_by_the_contents_and_not_by_the_name(tmp_path):
     save_file(STATE, tmp_path / "safe.bin")
     for name in ("torch.safetensors", "safe.bin"):
         torch.testing.assert_close(read_weights(tmp_path / name), STATE)
+
+
+def test_position_embeddings_of_another_image_size_are_resampled():
+    source = build_backbone("test_vit", {"img_size": 160})
+    backbone = build_backbone("test_vit", {"img_size": 96})
+    weights = {f"module.{name}": value for name, value in source.state_dict().items()}
+    report = load_weights(backbone, weights)
+    assert report.missing == report.wrong_shape == report.unexpected == ()
+    expected = resample_abs_pos_embed(source.pos_embed, new_size=(6, 6), old_size=(10, 10))
+    torch.testing.assert_close(backbone.pos_embed, expected)
+    torch.testing.assert_close(backbone.cls_token, source.cls_token)
+
+
+@pytest.mark.parametrize("name", ["test_vit2", "test_vit3", "test_vit_relpos", "test_maxvit"])
+def test_weights_fit_however_the_network_was_pooled(name):
+    published = timm.create_model(name).state_dict()
+    report = load_weights(build_backbone(name, {}), published)
+    assert report.missing == report.wrong_shape == ()
+    assert all(n.startswith(("head.", "attn_pool.")) for n in report.unexpected)
