@@ -234,6 +234,7 @@ class StageConfig(Settings):
     schedule: str = "lambda_poly"
     warmup: Share = 0.0  # share of the steps
     freeze_backbone: Share = 0.0  # share of the steps that only train neck and head (GLR20, code)
+    freeze_norm: bool = False  # BatchNorm of the backbone keeps the statistics that it starts with
     augment: AugmentConfig = field(default_factory=AugmentConfig)
 
 

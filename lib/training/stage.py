@@ -218,6 +218,15 @@ class ClassificationModel(nn.Module):
         head = partial(build_head, stage, image_counts, model.training_dim)
         self.head, self.mixed_head = head(), head() if stage.cutmix == "code" else None
 
+    def train(self, mode: bool = True) -> "ClassificationModel":
+        """Set training mode, in which `freeze_norm` leaves the backbone's BatchNorm as it is."""
+        super().train(mode)
+        if self.stage.freeze_norm:
+            for module in self.model.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
     def forward(self, images: Tensor, labels: Tensor, *stream: Tensor) -> Tensor:
         """The mean loss of a batch (B, 3, H, W); `stream` is mixed images, partners' labels."""
         stage = self.stage
@@ -249,7 +258,7 @@ def build_classification_model(
         known = models.load(start) if start else None
         network = known.model if known else models.build_model(model)
         network.check_size(stage.size)
-        classifier = ClassificationModel(stage, network.train(), image_counts)
+        classifier = ClassificationModel(stage, network, image_counts).train()
         is_nested = known and {known.facts.get("train_list"), stage.train_list} <= {*NESTED_LISTS}
         if is_nested and "weight" in known.head:
             grow_head(known.head, classifier.head)
@@ -300,8 +309,7 @@ def held_out_map(
 @torch.inference_mode()
 def _fit_neck(model: models.EmbeddingNetwork, images: data.SquareImages, batch: int) -> None:
     """Fit the neck `pca` to training images, all or evenly spread ones."""
-    device, was_training = next(model.parameters()).device, model.training
-    model.eval()
+    device = next(model.eval().parameters()).device
     places = np.linspace(0, len(images) - 1, min(len(images), PCA_IMAGES)).astype(int).tolist()
     batches = [places[i : i + batch] for i in range(0, len(places), batch)]
     loaded = progress(data.load_batches(images, batches), "fitting the PCA", len(batches))
@@ -310,7 +318,6 @@ def _fit_neck(model: models.EmbeddingNetwork, images: data.SquareImages, batch: 
         for pixels, _ in loaded
     ]
     models.fit_pca_neck(model, torch.cat(rows).numpy())
-    model.train(was_training)
 
 
 def is_slow_in_half(backbone: nn.Module) -> bool:

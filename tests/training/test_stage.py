@@ -926,3 +926,37 @@ def test_train_refuses_a_pipeline_that_cannot_tell_what_it_does(run, tmp_path):
         with pytest.raises(ValueError, match=r"an albumentations\.Compose whose to_dict tells"):
             run(own=own)
     assert not (tmp_path / "run").exists()
+
+
+def test_freeze_norm_keeps_the_statistics_of_the_backbone(run):
+    start, plain, frozen = (
+        models.load(run(str(i), **changes)).model
+        for i, changes in enumerate(({"epochs": 0}, {}, {"freeze_norm": True}))
+    )
+
+    def is_kept(model):
+        names = [n for n, _ in start.named_buffers() if n.endswith(("mean", "var"))]
+        pairs = ((model.get_buffer(n), start.get_buffer(n)) for n in names if "backbone" in n)
+        return all(torch.equal(*pair) for pair in pairs)
+
+    assert is_kept(frozen)
+    assert not is_kept(plain)
+    weights = (next(model.backbone.parameters()) for model in (start, frozen))
+    assert not torch.equal(*weights)
+
+
+def test_the_neck_pca_is_fitted_to_the_images_of_the_stage(run, tiny_model, dataset, stripes):
+    model = dataclasses.replace(tiny_model, neck="pca", whitening=0.5, embedding_dim=8)
+    found = models.load(run(model=model)).model
+    assert found.config.embedding_dim == 8
+    images = SquareImages(
+        ImageSource(stripes), gldv2.training_list(dataset, "clean")["path"].tolist(), 32
+    )
+    pixels = torch.from_numpy(images[range(len(images))][0])
+    with torch.inference_mode():
+        features = found.pooled(normalise(pixels, found.mean, found.std))
+    projected = found.reduce(features[:, :, None, None]).flatten(1)
+    torch.testing.assert_close(projected.mean(0), torch.zeros(8), atol=1e-3, rtol=0)
+    covariance = torch.cov(projected.T)
+    off_diagonal = covariance - torch.diag(covariance.diag())
+    assert off_diagonal.abs().max() < 0.05 * covariance.diag().max()
