@@ -36,8 +36,9 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
     "cosine": cosine,
     "one_cycle": one_cycle,
 }
-# Not those that need other packages, or derivatives of the gradient.
-OPTIMIZERS = ("sgd", *list_optimizers(exclude_filters=["sgd", "fused*", "bnb*", "adahessian"]))
+# Not those that need other packages, a compiler, or derivatives of the gradient.
+OTHERS = ["sgd", "fused*", "bnb*", "kron*", "adahessian"]
+OPTIMIZERS = ("sgd", *list_optimizers(exclude_filters=OTHERS))
 
 
 def learning_rate_factor(

@@ -133,8 +133,13 @@ def test_build_optimizer_has_the_adamw_of_torch(tiny_stage, tiny_model):
     torch.testing.assert_close(steps_of(second, build_optimizer(stage, second)), expected)
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
-def test_build_optimizer_takes_every_name(tiny_stage, tiny_model, name):
+@pytest.mark.parametrize(
+    "name",
+    ["nesterov", "adamw", "nadamw", "radam", "adopt", "adan", "lamb", "lars", "lion", "adafactor",
+     "rmsprop", "madgrad", "muon"],
+)  # fmt: skip
+def test_build_optimizer_takes_each_family_of_timm(tiny_stage, tiny_model, name):
+    assert name in OPTIMIZERS
     stage = dataclasses.replace(tiny_stage, optimizer=name, learning_rate=1e-4)
     classifier = classifier_of(stage, tiny_model)
     before = steps_of(classifier, None, count=0)
