@@ -184,7 +184,7 @@ def test_read_submission_refuses_a_query_twice_and_another_header(tmp_path):
     ("row", "message"),
     [
         ("q,x,a,b", "expected a CSV table, .*, write spaces"),
-        ('q,"x,a,b"', "data row 1: .* found 'x,a,b' .*; write ids alone"),
+        ('q,"x,a,b"', "data row 1: expected image ids alone.* found images 'x,a,b'"),
         ("q,a.jpg b.jpg", "data row 1: .* found 'a.jpg'"),
         ("q,0/1/a b", "data row 1: .* found '0/1/a'"),
         ("q,\"['a', 'b']\"", r"data row 1: .* found \"\['a',\""),
