@@ -17,7 +17,7 @@ from lib.models import network as models
 from lib.retrieval import scoring
 from lib.retrieval.ranking import Ranking
 from lib.training.stage import CHECKPOINT, stage_key
-from tests.numbered import numbered_evaluation
+from tests.made_up import numbered_evaluation
 
 EVALUATION = numbered_evaluation()
 STAGES = (

@@ -13,7 +13,7 @@ from lib.data.geography import (
     country_of_names,
     read_country_files,
 )
-from tests.small_gldv2 import write_countries
+from tests.dataset import write_countries
 
 
 def landmarks(**names):

@@ -185,9 +185,9 @@ def test_read_submission_refuses_a_query_twice_and_another_header(tmp_path):
     [
         ("q,x,a,b", "expected a CSV table, .*, write spaces"),
         ('q,"x,a,b"', "data row 1: expected image ids alone.* found images 'x,a,b'"),
-        ("q,a.jpg b.jpg", "data row 1: .* found 'a.jpg'"),
-        ("q,0/1/a b", "data row 1: .* found '0/1/a'"),
-        ("q,\"['a', 'b']\"", r"data row 1: .* found \"\['a',\""),
+        ("q,a.jpg b.jpg", "data row 1: .* found images 'a.jpg'"),
+        ("q,0/1/a b", "data row 1: .* found images '0/1/a'"),
+        ("q,\"['a', 'b']\"", r"data row 1: .* found images \"\['a',\""),
         ("q.jpg,a", "data row 1: .* found id 'q.jpg'"),
         ("q r,a", "data row 1: expected the id of a query, found id 'q r'"),
         ("q,a\0b", "data row 1"),
