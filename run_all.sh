@@ -43,7 +43,7 @@ case "$command" in
   # A process per core, and one thread in each: more threads than cores only wait for each other.
   test) shift && OMP_NUM_THREADS=1 exec "$python" -m pytest --numprocesses auto \
     --dist loadfile --no-loadscope-reorder "$@" ;;
-  import) shift && exec "$python" -m lib.data "$@" ;;
+  import) shift && exec "$python" -m lib.data.own_photos "$@" ;;
   lab) shift && exec "$python" -m jupyter lab --notebook-dir notebooks \
     --ServerApp.kernel_spec_manager_class=lib.kernel.RunningPython "$@" ;;
   ablation) shift && exec "$python" -m lib.pipeline --ablation "$@" ;;

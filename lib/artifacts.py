@@ -82,8 +82,8 @@ MANIFEST = "manifest.json"
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # `.NAME.HOST-PROCESS-TOKEN-NUMBER.part.SUFFIX` tells a file that is being written from one that a
 # killed run left. The token tells a process from an earlier one of the same number, as restarted
-# containers have. Earlier versions had the number alone.
-_TEMPORARY = re.compile(r"\..*\.(?:([0-9a-f]{6})-)?(\d+)(?:-([0-9a-f]{6})-\d+)?\.part(?:\.[^.]*)?")
+# containers have.
+_TEMPORARY = re.compile(r"\..*\.([0-9a-f]{6})-(\d+)-([0-9a-f]{6})-\d+\.part(?:\.[^.]*)?")
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
 _TOKEN = secrets.token_hex(3)
 _NUMBERS = itertools.count()
@@ -166,10 +166,10 @@ def _is_leftover(path: Path) -> bool:
     if match is None:
         return False
     host, process, token = match.groups()
-    if host not in (None, _HOST):
+    if host != _HOST:
         return path.exists() and time.time() - path.stat().st_mtime > _STALE
     if int(process) == os.getpid():
-        return token not in (None, _TOKEN)
+        return token != _TOKEN
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, OverflowError, PermissionError) as error:

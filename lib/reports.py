@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from string import Template
 
 import nbformat
 import pandas as pd
@@ -22,23 +23,13 @@ from PIL import Image
 from pygments.formatters import HtmlFormatter
 
 from lib import plots
-from lib.ablation import agreement
+from lib.ablation import TITLES, agreement
 from lib.artifacts import ROOT, atomic_path, outputs_root, read_records, write_csv
 
 REFERENCE = ROOT / "outputs" / "reference"
 # Heading → run folder, without the digits that stand for the data folder's path.
 RUNS = {"miniature world": "mini", "photographs": "photos-photos"}
 MARKS = "¹²³⁴⁵⁶⁷⁸⁹"  # of notes below a table
-ABLATIONS = {  # tables of notebook 05 in their order, and their headings
-    "glr20_table_1": "GLR20 Table 1",
-    "glr20_table_2": "GLR20 Table 2",
-    "glr21_tricks": "GLR21 bag of tricks",
-    "glr21_samplers": "GLR21 samplers",
-    "glr21_apart": "GLR21 sampler and data taken apart",
-    "networks": "beyond: network and loss",
-    "mixing": "beyond: Corner-Cutmix in both forms",
-    "cleaning": "beyond: cleaning, part by part, at equal length",
-}
 
 
 def _read(reference: Path, name: str) -> dict[str, pd.DataFrame]:
@@ -148,7 +139,7 @@ def ablation_tables(
     run: str, reference: Path = REFERENCE, *, suffix: str = ""
 ) -> dict[str, pd.DataFrame]:
     """The committed tables of `./run_all.sh ablation`; with the suffix "_quick" of notebook 05."""
-    paths = {name: reference / f"{run}_05_{name}{suffix}.csv" for name in ABLATIONS}
+    paths = {name: reference / f"{run}_05_{name}{suffix}.csv" for name in TITLES}
     return {
         name: pd.read_csv(path, dtype={"against": str}).fillna({"against": ""})
         for name, path in paths.items()
@@ -166,7 +157,7 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
     marks = dict(zip(notes, MARKS, strict=False))
     rows = []
     for name, table in tables.items():
-        rows.append([f"**{ABLATIONS[name]}**", *[""] * 6])
+        rows.append([f"**{TITLES[name]}**", *[""] * 6])
         rows += [_ablation_cells(row, marks) for row in table.to_dict("records")]
     head = ["row", "paper", "here", "against", "paper", "here", "verdict"]
     parts = [_markdown(head, rows)]
@@ -183,7 +174,7 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
         parts.append(_test_times(tables["glr20_table_2"]))
     if "cleaning" in tables:
         parts.append(_won_back(tables["cleaning"]))
-    missing = [title for name, title in ABLATIONS.items() if name not in tables]
+    missing = [title for name, title in TITLES.items() if name not in tables]
     if missing and not suffix:
         parts.append(f"Not run: {'; '.join(missing)}.")
     return "\n\n".join(filter(None, parts))
@@ -261,47 +252,15 @@ def fill(text: str, reference: Path = REFERENCE) -> str:
 PAGES = (ROOT / "README.md", REFERENCE / "RESULTS.md")
 PUBLIC = "mini"  # the run with figures: photographs of others are not ours to publish
 FIGURES = (
-    "01_continents",
-    "01_noise",
-    "03_split",
-    "03_dropped",
-    "03_flow",
-    "05_forest_quick",
-    "06_steps",
-    "06_strips",
-    "06_rerankers",
-    "06_fairness",
-    "06_explained",
+    *("01_continents", "01_noise", "03_split", "03_dropped", "03_flow", "05_forest_quick"),
+    *("06_steps", "06_strips", "06_rerankers", "06_fairness", "06_explained"),
 )
 TABLES = ("03_descriptors", "05_*", "06_steps", "06_continents", "06_rerankers", "06_spread")
 ABLATION = "05_ablation_tables"
 WIDEST = 1100  # pixels of a figure
 LARGEST = 1_500_000  # bytes of a notebook as HTML
 # Around the body of a notebook; nbconvert's own page has 280 kB of styles, and needs a network.
-HTML_PAGE = """\
-<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<style>
-body {{ max-width: 62rem; margin: 1rem auto; padding: 0 1rem; font-family: sans-serif; }}
-img {{ max-width: 100%; height: auto; }}
-pre {{ overflow: auto; }}
-.input_area {{ background: #f7f7f7; padding: 0 0.6rem; border-left: 3px solid #ccc; }}
-.output_subarea, table {{ overflow-x: auto; font-size: 0.9rem; }}
-table {{ border-collapse: collapse; }}
-td, th {{ padding: 0.2rem 0.6rem; text-align: right; border-bottom: 1px solid #ddd; }}
-.prompt, .anchor-link {{ display: none; }}
-{style}
-</style>
-</head>
-<body>
-{body}
-</body>
-</html>
-"""
+PAGE = Template((ROOT / "lib" / "page.html").read_text())
 
 
 def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
@@ -309,7 +268,9 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
 
     Of a chain that is not finished, only what `./run_all.sh ablation` made is copied.
     """
-    folder = _run_folder(run)
+    root = outputs_root()  # of several data folders of one name, the last one used
+    folders = [*root.glob(run), *root.glob(f"{run}-{'[0-9a-f]' * 6}")]
+    folder = max(folders, key=lambda one: one.stat().st_mtime, default=root / run)
     is_whole = (folder / "recorded" / "06_submission_reranking.json").is_file()
     if is_whole:
         records = read_records(folder)
@@ -332,13 +293,6 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
                 " notebook again"
             ) from error
     return bool(chosen)
-
-
-def _run_folder(run: str) -> Path:
-    """Where a run is on this machine: of several data folders of one name, the last one used."""
-    root = outputs_root()
-    there = [*root.glob(run), *root.glob(f"{run}-{'[0-9a-f]' * 6}")]
-    return max(there, key=lambda folder: folder.stat().st_mtime, default=root / run)
 
 
 def _round(source: Path, target: Path) -> None:
@@ -369,7 +323,7 @@ def _convert(source: Path, target: Path) -> None:
                 output.data["image/png"] = base64.b64encode(small).decode()
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     style = HtmlFormatter().get_style_defs(".highlight")
-    page = HTML_PAGE.format(title=source.stem, style=style, body=body)
+    page = PAGE.substitute(title=source.stem, style=style, body=body)
     page = page.replace(f"{ROOT}/", "")  # where the repository lay is of no use to others
     if len(page.encode()) > LARGEST:
         print(f"{source.name}: left out, {len(page.encode()) / 1e6:.1f} MB as HTML")
@@ -382,7 +336,7 @@ def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
     """Draw the differences of all committed ablation tables of a run; False if there are none."""
     tables = ablation_tables(run, reference)
     if tables:
-        titled = {ABLATIONS[name]: table for name, table in tables.items()}
+        titled = {TITLES[name]: table for name, table in tables.items()}
         figure = plots.charts.forest(titled, title="Row against row: by how much, and how surely")
         with atomic_path(reference / f"{run}_05_forest.png") as temporary:
             figure.savefig(temporary, dpi=100, bbox_inches="tight")

@@ -11,7 +11,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks t
 
 from lib import data as gldv2
 from lib.config import AugmentConfig, ModelConfig, StageConfig
-from tests.stripes import write_stripes
+from tests.dataset import write_stripes
 
 
 def pytest_collection_modifyitems(items):

@@ -87,7 +87,8 @@ def test_package_says_what_it_is_for_and_exports_no_module_by_name(package):
     assert not any(name.startswith("_") for name in exported)
 
 
-def test_arrays_need_no_torch():
-    code = "import sys, lib.cleaning, lib.data, lib.retrieval; print('torch' in sys.modules)"
+def test_arrays_settings_and_figures_need_no_torch():
+    names = "cleaning, data, parameters, plots, recipes, reranking, retrieval"
+    code = f"import sys; from lib import {names}; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.stdout == "False\n", found.stderr

@@ -11,21 +11,35 @@ from lib.artifacts import ROOT
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
-@pytest.mark.parametrize("version", PYTHONS)
-def test_requirements_resolve_for_every_python(version, tmp_path):
-    command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--only-binary", ":all:"]
-    command += ["--python-version", version, "--python-platform", "linux"]
-    command += ["--output-file", tmp_path / "resolved.txt", ROOT / "requirements.txt"]
+@pytest.fixture(scope="module")
+def resolving(tmp_path_factory):
+    """A process per Python, all started at once because they mostly wait for the registry."""
+    folder, started = tmp_path_factory.mktemp("resolved"), {}
     # One try: without a network uv would go on asking for minutes.
     quick = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "20"}
-    try:
-        found = subprocess.run(
-            command, env=os.environ | quick, capture_output=True, text=True, timeout=60
+    for version in PYTHONS:
+        command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet"]
+        command += ["--only-binary", ":all:", "--python-platform", "linux"]
+        command += ["--python-version", version, "--output-file", folder / f"{version}.txt"]
+        command.append(ROOT / "requirements.txt")
+        started[version] = subprocess.Popen(
+            command, env=os.environ | quick, stderr=subprocess.PIPE, text=True
         )
+    yield folder, started
+    for process in started.values():
+        process.kill()
+        process.communicate()
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_requirements_resolve_for_every_python(version, resolving):
+    folder, started = resolving
+    try:
+        _, said = started[version].communicate(timeout=60)
     except subprocess.TimeoutExpired:
         pytest.skip("the package registry takes too long to answer")
-    is_offline = "No solution found" not in found.stderr or "network was disabled" in found.stderr
-    if found.returncode and is_offline:
+    is_offline = "No solution found" not in said or "network was disabled" in said
+    if started[version].returncode and is_offline:
         pytest.skip("no package registry is within reach")
-    assert found.returncode == 0, found.stderr
-    assert "torch==" in (tmp_path / "resolved.txt").read_text()
+    assert started[version].returncode == 0, said
+    assert "torch==" in (folder / f"{version}.txt").read_text()

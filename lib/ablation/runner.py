@@ -21,7 +21,7 @@ from accelerate.utils import patch_environment
 from joblib import cpu_count
 
 from lib import data, models, retrieval
-from lib.ablation.rows import AblationRow, AblationTable, unique_rows
+from lib.ablation.tables import AblationRow, AblationTable, unique_rows
 from lib.artifacts import end_with, fingerprint, read_csv_or_none, read_fingerprint, write_csv
 from lib.cleaning import CLUSTERS, make_cluster_list, perfect_cluster_list
 from lib.config import CleanConfig, InferenceConfig, Profile, StageConfig
@@ -216,35 +216,14 @@ def _run_seed(
     """The scores of every row with one seed, in a process that ends with its parent."""
     if parent:
         end_with(parent)
-    pixels = _new_pixels(rows, runner, seed)
-    found, seconds, trained = {}, 0.0, 0.0
+    found, seconds, trained = {}, 0.0, 0
     for place, (name, row) in enumerate(rows.items(), start=1):
         began = time.monotonic()
         found[name] = runner.score(row, rows, seed).assign(seed=seed)
         took = time.monotonic() - began
         if took > FINISHED:
-            seconds, trained = seconds + took, trained + pixels[name]
-        left = seconds / max(trained, 1.0) * sum(list(pixels.values())[place:])
+            seconds, trained = seconds + took, trained + 1
+        left = seconds / max(trained, 1) * (len(rows) - place)
         rest = f"about {left:.0f} s left" if trained else "done before"
         print(f"seed {seed}, row {place} of {len(rows)}, {name}: {rest}", flush=True)
     return found
-
-
-def _new_pixels(
-    rows: Mapping[str, AblationRow], runner: AblationRunner, seed: int
-) -> dict[str, float]:
-    """Pixels that each row trains on in stages that no row before it has trained."""
-    sizes = {name: len(runner.training_list(name, seed)) for name in ("clean", "c2x", "full")}
-    sizes |= {"cluster": sizes["full"], "all": sizes["full"]}
-    pixels, known = dict.fromkeys(rows, 0.0), set()
-    for name, row in rows.items():
-        stages = runner.stages(row, seed)
-        for count, stage in enumerate(stages, start=1):
-            lists = {earlier.train_list for earlier in stages[:count]}
-            cleaning = row.cleaning if "cluster" in lists else ""  # other lists do not depend on it
-            chain = fingerprint(row.model, stages[:count], cleaning)
-            if chain not in known:
-                known.add(chain)
-                images = stage.epochs * (stage.epoch_images or sizes[stage.train_list])
-                pixels[name] += images * stage.size**2 * (2 if stage.cutmix else 1)
-    return pixels

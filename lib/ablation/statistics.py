@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from lib.ablation.rows import AblationRow
+from lib.ablation.tables import AblationRow
 from lib.artifacts import rng
 
 SMALLEST_DIFFERENCE = 0.0005  # a smaller one of the paper's rounds to 0.000 and has no direction

@@ -1,4 +1,4 @@
-"""The ablation tables of both papers and further ones, as tuples of plain data.
+"""Rows of ablation tables, and the tables of both papers and further ones as plain data.
 
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
 Retrieval 2021 (Zhang et al.). Where a profile follows a recipe of GLR20, the papers' networks (or
@@ -6,16 +6,67 @@ small relatives) compete; elsewhere the profile's own network stands for all.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from lib.ablation.rows import AblationRow, AblationTable
-from lib.config import ModelConfig, Profile, Recipe, override
+from lib.config import InferenceConfig, ModelConfig, Profile, Recipe, StageConfig, override
 from lib.recipes import recipe
 
 NAN = math.nan  # where the papers have no figure
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """One line of a table: how to train it, what it is compared with, what the paper reports."""
+
+    name: str  # unique over all tables that are run together
+    model: ModelConfig = field(default_factory=ModelConfig)
+    stages: tuple[StageConfig, ...] = ()  # trained one after the other
+    # The reference row, from which it differs in one thing, and the paper's mAP@100 (0 to 1) and
+    # test time of one image, NaN where it has none. Tables that share a row may differ in these.
+    against: str = field(default="", compare=False)
+    paper_public: float = field(default=NAN, compare=False)
+    paper_private: float = field(default=NAN, compare=False)
+    paper_milliseconds: float = field(default=NAN, compare=False)
+    cleaning: str = ""  # how its cluster list is made, a name in `lib.ablation.runner.CLEANINGS`
+    # The list whose number of images an epoch of the last stage has, so that rows on different
+    # lists see equally many images; empty for its own list.
+    budget: str = ""
+    members: tuple[str, ...] = ()  # rows whose embeddings are concatenated, instead of stages
+    inference: InferenceConfig | None = None  # None for the profile's
+    is_leaked: bool = False  # whether it trains on the queries, so that its numbers mean nothing
+    note: str = ""  # in what it departs from the paper
+
+
+@dataclass(frozen=True)
+class AblationTable:
+    """Rows that belong together."""
+
+    name: str  # of files
+    title: str
+    rows: tuple[AblationRow, ...]
+    has_times: bool = False  # whether the test time per image is a column
+    note: str = ""  # printed above the table
+
+
+def unique_rows(tables: Iterable[AblationTable]) -> dict[str, AblationRow]:
+    """All rows by name, shared ones once; ValueError if two different rows have one name."""
+    rows: dict[str, AblationRow] = {}
+    for row in (row for table in tables for row in table.rows):
+        if rows.setdefault(row.name, row) != row:
+            raise ValueError(
+                f"expected one row called {row.name!r}, found two that differ; rename one"
+            )
+    return rows
+
+
+def describe_stages(row: AblationRow) -> str:
+    """The stages of a row with their epochs (`a (4), b (24)`), or the members of an ensemble."""
+    return ", ".join(row.members or [f"{stage.name} ({stage.epochs})" for stage in row.stages])
+
+
 Staged = TypeVar("Staged", Profile, AblationRow)
 
 # Changes to the stages of GLR20 by training: softmax, ArcFace, cluster list. The softmax row goes
@@ -113,6 +164,16 @@ TRIPLETS = (
 )
 
 GLR20_STAGES = "softmax on clean, arcface on clean, arcface on cluster"
+TITLES = {  # in the order of the report
+    "glr20_table_1": "GLR20 Table 1",
+    "glr20_table_2": "GLR20 Table 2",
+    "glr21_tricks": "GLR21 bag of tricks",
+    "glr21_samplers": "GLR21 samplers",
+    "glr21_apart": "GLR21 sampler and data taken apart",
+    "networks": "beyond: network and loss",
+    "mixing": "beyond: Corner-Cutmix in both forms",
+    "cleaning": "beyond: cleaning, part by part, at equal length",
+}
 STRIDE = 32  # pixels of an image per cell of the last feature map of GLR20's networks
 
 
@@ -124,18 +185,22 @@ def paper_tables(profile: Profile) -> dict[str, AblationTable]:
             "run the tables without --recipe and with these stages"
         )
     glr20, glr21 = partial(_rows, _glr20_row, profile), partial(_rows, _glr21_row, profile)
-    cleaning = "Cleaning, part by part, at equal length"
-    tables = [
-        AblationTable("glr20_table_1", "GLR20 Table 1", glr20(GLR20_TABLE_1)),
-        AblationTable("glr20_table_2", "GLR20 Table 2", _table_2(profile), True, TEST_TIMES),
-        AblationTable("glr21_tricks", "GLR21 Bag of tricks", glr21(GLR21_TRICKS)),
-        AblationTable("glr21_samplers", "GLR21 Samplers", glr21(GLR21_SAMPLERS)),
-        AblationTable("glr21_apart", "GLR21 Sampler and data taken apart", glr21(GLR21_APART)),
-        AblationTable("networks", "Network and loss, beyond the papers", _network_rows(profile)),
-        AblationTable("mixing", "Corner-Cutmix in both forms", glr20(MIXING)),
-        AblationTable("cleaning", cleaning, _cleaning_rows(profile)),
-    ]
-    return {table.name: table for table in tables if len(table.rows) > 1}
+    rows = {
+        "glr20_table_1": glr20(GLR20_TABLE_1),
+        "glr20_table_2": _table_2(profile),
+        "glr21_tricks": glr21(GLR21_TRICKS),
+        "glr21_samplers": glr21(GLR21_SAMPLERS),
+        "glr21_apart": glr21(GLR21_APART),
+        "networks": _network_rows(profile),
+        "mixing": glr20(MIXING),
+        "cleaning": _cleaning_rows(profile),
+    }
+    facts = {"glr20_table_2": {"has_times": True, "note": TEST_TIMES}}
+    return {
+        name: AblationTable(name, TITLES[name], own, **facts.get(name, {}))
+        for name, own in rows.items()
+        if len(own) > 1
+    }
 
 
 def chosen_tables(
@@ -146,8 +211,6 @@ def chosen_tables(
     `names` is "quick" for the first rows of GLR20 Table 1 (with a recipe of other stages, these one
     by one), "all", or names between commas. A `share` of 0 is 1, with "quick" the profile's own.
     """
-    if share < 0:
-        raise ValueError(f"expected a share of the epochs from 0, found {share}; 1 is all of them")
     is_quick = names == "quick"
     share = share or (profile.quick if is_quick else 1.0)
     shorter = _shortened(profile, share)

@@ -122,17 +122,14 @@ def country_of_names(entries: pd.DataFrame, names: pd.Series) -> pd.Series:
 def _read_country(path: Path, code: str) -> list[tuple[str, int, str]]:
     rows = []
     for entry in _read_json(path, "a list of landmarks"):
-        if not isinstance(entry, dict) or not entry.keys() & {"id", "name"}:
+        known = entry if isinstance(entry, dict) else {}
+        landmark_id, name = known.get("id", -1), known.get("name") or ""
+        is_id = re.fullmatch(r"-1|[0-9]{1,18}", str(landmark_id))
+        if not (known.keys() & {"id", "name"} and is_id and isinstance(name, str)):
             raise ValueError(
-                f"{path} has the entry {entry!r:.100}, but one with id and name was expected."
+                f"{path} has the entry {entry!r:.100}, but one with a whole number from 0 as id "
+                "and a text as name was expected."
             )
-        landmark_id, name = entry.get("id", -1), entry.get("name") or ""
-        if not re.fullmatch(r"-1|[0-9]{1,18}", str(landmark_id)):
-            raise ValueError(
-                f"{path} has the landmark id {landmark_id!r:.50}, which is no whole number from 0."
-            )
-        if not isinstance(name, str):
-            raise ValueError(f"{path} has the name {name!r:.50}, which is no text.")
         # Half a surrogate pair, which JSON may hold, is no text for anything that writes it.
         name = name.encode("utf-8", "replace").decode("utf-8")
         rows.append((code, int(landmark_id), category_name(name)))

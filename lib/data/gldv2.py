@@ -79,18 +79,8 @@ def read(root: str | Path) -> Dataset:
     for split, ids in (("train", train["id"]), ("index", index["id"]), ("test", test)):
         _look_for_files(notes, store, split, ids)
     notes += _similar_names(root)
-    return Dataset(
-        root=root,
-        train=train,
-        clean=clean,
-        clean_landmarks=clean_landmarks,
-        landmarks=landmarks,
-        index=index,
-        test=test,
-        solution=solution,
-        sample=None if sample is None else sample["id"],
-        warnings=tuple(notes),
-    )
+    asked = (test, solution, None if sample is None else sample["id"])
+    return Dataset(root, train, clean, clean_landmarks, landmarks, index, *asked, tuple(notes))
 
 
 def find_file(root: Path, name: str) -> Path:

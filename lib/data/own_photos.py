@@ -145,3 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"left out {len(lost):,} landmarks: {', '.join(lost[:20])}", file=sys.stderr)
     print(f"{len(copied):,} images of {copied['landmark'].nunique():,} landmarks")
     print(f"next: ./run_all.sh photos --data-dir {shlex.quote(chosen.data_dir)}")
+
+
+if __name__ == "__main__":
+    main()

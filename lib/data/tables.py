@@ -178,14 +178,9 @@ def _check_lists(path: str | Path, table: pd.DataFrame) -> None:
     """Refuse lists of images in which something is no id: commas, endings, paths, quotes."""
     wrong = table["images"].str.contains(_NO_LIST).astype(bool)
     if wrong.any():
-        row = int(wrong.to_numpy().argmax())
-        words = table["images"].iloc[row].split()
-        found = next((word for word in words if re.search(_NO_LIST, word)), "")
-        raise ValueError(
-            f"{path}, data row {table.index[row] + 1}: expected image ids with spaces between them,"
-            f" found {found[:100]!r} (rows like it: {int(wrong.sum()):,}); write ids alone, without"
-            " commas, quotes, folders or .jpg"
-        )
+        word = table["images"].str.extract(rf"(\S*{_NO_LIST}\S*)", expand=False).str[:100]
+        expected = "image ids alone, between them spaces: no commas, quotes, folders or .jpg"
+        _refuse(path, table.assign(images=word), wrong, "images", expected)
 
 
 def _refuse(

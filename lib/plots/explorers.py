@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
 
@@ -161,30 +162,23 @@ class MapPanel:
     thumbnails: Mapping[int, np.ndarray]  # which image → its pixels (H, W, 3) uint8
 
 
-def place(rows: np.ndarray, *, seed: int = 0) -> np.ndarray:
+def place(rows: np.ndarray) -> np.ndarray:
     """(n, D) unit rows to (n, 2) places in the unit square, near images near each other.
 
     t-SNE (van der Maaten and Hinton 2008) on cosine distances, the same every time.
     """
-    flat = _principal(np.asarray(rows, dtype=np.float64))
+    parts = min(2, *rows.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):  # of one image, or of copies
+        flat = np.pad(PCA(parts).fit_transform(rows), ((0, 0), (0, 2 - parts)))
     if len(rows) >= FEWEST:
         start = 1e-4 * flat / max(np.std(flat[:, 0]), 1e-12)
         perplexity = min(30.0, (len(rows) - 1) / 3)
-        model = TSNE(2, perplexity=perplexity, metric="cosine", init=start, random_state=seed)
+        model = TSNE(2, perplexity=perplexity, metric="cosine", init=start, random_state=0)
         with threadpool_limits(1):  # the maps are small: threads would only wait for each other
             flat = model.fit_transform(rows)
     low, span = flat.min(axis=0), np.ptp(flat, axis=0)
     span[span < 1e-3 * span.max(initial=1e-12)] = 0
     return np.where(span > 0, (flat - low) / np.where(span > 0, span, 1), 0.5)
-
-
-def _principal(rows: np.ndarray) -> np.ndarray:
-    """(n, 2) first principal components, of signs that do not depend on the machine."""
-    left, size, right = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    flat = left[:, :2] * size[:2]
-    largest = np.argmax(np.abs(right[:2]), axis=1)
-    flat *= np.sign(right[np.arange(len(largest)), largest])
-    return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))
 
 
 def far_apart(points: np.ndarray, count: int) -> list[int]:

@@ -52,8 +52,9 @@ class TextFigure(Figure):
                 text.set_text(printable(text.get_text()))
                 own = findfont(text.get_fontproperties())
                 if lacking := set(text.get_text()) - _letters(own):
-                    families = [*text.get_fontfamily(), *_families(lacking)]
-                    text.set_fontfamily(list(dict.fromkeys(families)))
+                    fonts = _more_fonts().items()
+                    more = [name for name, path in fonts if lacking & _letters(path)]
+                    text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *more])))
             super().draw(renderer)
 
 
@@ -75,16 +76,6 @@ def shorten(text: str, width: int, lines: int = 1) -> str:
     if len(found) > lines:
         found[lines - 1 :] = [f"{clip(found[lines - 1], 0, width - 1).rstrip()}…"]
     return "\n".join(found)
-
-
-def _families(lacking: set[str]) -> list[str]:
-    """As few fonts as possible that have the letters."""
-    found = []
-    for name, path in _more_fonts().items():
-        if lacking & _letters(path):
-            found.append(name)
-            lacking = lacking - _letters(path)
-    return found
 
 
 @cache

@@ -31,12 +31,8 @@ from lib.retrieval.scoring import (
 from lib.retrieval.submission import write_submission
 
 _OF_EMBEDDING = (
-    "embed",
-    "embed_and_search",
-    "embed_evaluation",
-    "extract_embeddings",
-    "largest_size",
-    "sizes",
+    *("embed", "embed_and_search", "embed_evaluation"),
+    *("extract_embeddings", "largest_size", "sizes"),
 )
 
 

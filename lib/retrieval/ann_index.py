@@ -119,12 +119,11 @@ def read_index(
     `sample` of `ApproximateIndex`. An index of another number or width of rows is refused.
     """
     index = open_index(folder)
-    if index is None:
-        raise ValueError(f"expected a finished index in {folder}, found none; build it first")
-    if (index.ntotal, index.d) != tuple(rows.shape):
+    found = "none" if index is None else f"one of {index.ntotal} of {index.d}"
+    if index is None or (index.ntotal, index.d) != tuple(rows.shape):
         raise ValueError(
-            f"expected the index of {rows.shape[0]} rows of {rows.shape[1]} in {folder}, found one"
-            f" of {index.ntotal} of {index.d}; build it for these rows"
+            f"expected the index of {rows.shape[0]} rows of {rows.shape[1]} in {folder}, found"
+            f" {found}; build it for these rows"
         )
     cells = faiss.extract_index_ivf(index).nlist
     return ApproximateIndex(rows, index, probes or min(cells, max(8, cells // 12)), **options)

@@ -161,8 +161,10 @@ def _embed(job: _Job) -> None:
         starts = range(0, last - first, job.batch_size)
         batches = [list(range(s, min(s + job.batch_size, last - first))) for s in starts]
         rows = np.empty((last - first, model.config.embedding_dim), dtype=np.float16)
-        for pixels, positions in data.load_batches(images, batches):
-            rows[positions.numpy()] = _rows(accelerator, model, pixels, job.inference)
+        with torch.inference_mode(), accelerator.autocast():
+            for pixels, positions in data.load_batches(images, batches):
+                found = extract_embeddings(model, pixels.to(accelerator.device), job.inference)
+                rows[positions.numpy()] = found.to(torch.float16).cpu().numpy()
         wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(wrong):
             raise ValueError(
@@ -177,18 +179,6 @@ def _embed(job: _Job) -> None:
     if accelerator.is_main_process:
         _finish(job)
     accelerator.wait_for_everyone()
-
-
-@torch.inference_mode()
-def _rows(
-    accelerator: Accelerator,
-    model: EmbeddingNetwork,
-    pixels: torch.Tensor,
-    inference: InferenceConfig,
-) -> np.ndarray:
-    with accelerator.autocast():
-        rows = extract_embeddings(model, pixels.to(accelerator.device), inference)
-    return rows.to(torch.float16).cpu().numpy()
 
 
 def _note_unreadable(job: _Job, source: data.ImageSource) -> None:

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
-import pandas as pd
 
-from lib.artifacts import read_fingerprint
+from lib.artifacts import read_csv_or_none, read_fingerprint
 
 ROWS, IDS = "embeddings.npy", "ids.csv"
 BLOCK = 65_536  # rows in memory at a time: 134 MB at 512 dimensions
@@ -61,21 +60,14 @@ def read_embeddings(folder: str | Path) -> Embeddings:
     folder = Path(folder)
     if read_fingerprint(folder) is None:
         raise ValueError(f"expected finished embeddings in {folder}, found none; run embed first")
-    options = {"usecols": ["id"], "dtype": str, "keep_default_na": False}
-    try:
-        ids = pd.read_csv(folder / IDS, **options)["id"].to_numpy(dtype=str)
-    except ValueError as error:
+    table, rows = read_csv_or_none(folder / IDS, ["id"]), open_rows(folder / ROWS)
+    if table is None or len(table) != len(rows):
+        found = "another or a cut file" if table is None else f"{len(table):,}"
         raise ValueError(
-            f"expected a column id in {folder / IDS}, found another or a cut file ({error}); "
-            "embed those images again"
-        ) from error
-    rows = open_rows(folder / ROWS)
-    if len(rows) != len(ids):
-        raise ValueError(
-            f"expected a row for each of the {len(ids):,} ids in {folder}, found embeddings of"
-            f" shape {rows.shape}; embed those images again"
+            f"expected the ids of {len(rows):,} embeddings in {folder / IDS}, found {found}; embed"
+            " those images again"
         )
-    return Embeddings(ids, rows)
+    return Embeddings(table["id"].to_numpy(dtype=str), rows)
 
 
 def open_rows(path: Path) -> np.ndarray:

@@ -124,9 +124,7 @@ class Ranking:
         """Read what `save` wrote."""
         try:
             with np.load(path, allow_pickle=False) as file:
-                fields = {name: file[name] for name in FIELDS if name in file.files}
-            if not {"scores", "positions"} <= fields.keys():
-                raise TypeError("no scores or no positions")
+                return cls(**{name: file[name] for name in FIELDS if name in file.files})
         except FileNotFoundError:
             raise
         except Exception as error:  # BadZipFile, zlib.error, MemoryError, ... on a damaged file
@@ -134,10 +132,6 @@ class Ranking:
                 f"expected a ranking in {path}, found something else ({error}); write one with"
                 " Ranking.save"
             ) from None
-        try:
-            return cls(**fields)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
 
 
 def check_ids(ids: Sequence[str] | np.ndarray | pd.Series, what: str) -> np.ndarray:

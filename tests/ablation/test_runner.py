@@ -9,16 +9,15 @@ import pytest
 import torch
 
 from lib.ablation import runner as ablation
-from lib.ablation.rows import AblationRow, AblationTable, unique_rows
 from lib.ablation.runner import WARM_UP, AblationRunner, milliseconds_per_image
-from lib.ablation.tables import paper_tables
+from lib.ablation.tables import AblationRow, AblationTable, paper_tables
 from lib.artifacts import is_done, mark_complete, read_fingerprint, rng
 from lib.config import InferenceConfig, ModelConfig, Profile, StageConfig
 from lib.models import network as models
 from lib.retrieval import scoring
 from lib.retrieval.ranking import Ranking
 from lib.training.stage import CHECKPOINT, stage_key
-from tests.numbered import numbered_evaluation
+from tests.made_up import numbered_evaluation
 
 EVALUATION = numbered_evaluation()
 STAGES = (
@@ -151,16 +150,6 @@ def test_run_tells_how_far_it_is_and_how_long_the_rest_takes(runner, capsys, mon
     monkeypatch.setattr(ablation, "FINISHED", 1e9)
     ablation.run([TABLE_1], runner)
     assert capsys.readouterr().out.splitlines()[0].endswith(": done before")
-
-
-def test_time_left_counts_what_rows_of_other_cleanings_share_once(runner):
-    rows = unique_rows([TABLES["cleaning"]])
-    pixels = ablation._new_pixels(rows, runner, 0)
-    size = STAGES[-1].size
-    last = STAGES[-1].epochs * 3 * size**2  # three images, the budget of all
-    first, *others = pixels.values()
-    assert first > last
-    assert others == [last] * (len(rows) - 1)
 
 
 def test_train_reuses_what_was_trained_elsewhere(runner, trainer, tmp_path):

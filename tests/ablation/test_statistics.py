@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.ablation.rows import AblationRow
 from lib.ablation.statistics import agreement, by_seed, table, two_way_interval, verdict
+from lib.ablation.tables import AblationRow
 from lib.config import ModelConfig
 
 

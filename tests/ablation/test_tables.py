@@ -5,8 +5,15 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lib.ablation.rows import describe_stages, unique_rows
-from lib.ablation.tables import chosen_tables, paper_tables
+from lib.ablation.tables import (
+    AblationRow,
+    AblationTable,
+    chosen_tables,
+    describe_stages,
+    paper_tables,
+    unique_rows,
+)
+from lib.config import StageConfig
 from lib.recipes import profile, recipe
 
 PROFILES = {name: profile(name) for name in ("smoke", "mini", "photos", "full")}
@@ -257,8 +264,6 @@ def test_half_an_epoch_counts_as_one():
 def test_chosen_tables_refuses_what_there_is_not():
     with pytest.raises(ValueError, match="found 'glr20_table_3'; correct TABLES"):
         chosen_tables(PROFILES["mini"], "glr20_table_3")
-    with pytest.raises(ValueError, match="a share of the epochs from 0, found -1"):
-        chosen_tables(PROFILES["mini"], "all", -1.0)
     other = profile("mini", recipe_name="glr21-resnet50")
     with pytest.raises(ValueError, match=r"found arcface on clean, .* on c2x, .* on all; run the"):
         paper_tables(other)
@@ -315,3 +320,23 @@ def test_cleaning_compares_lists_at_one_length():
     assert len({row.stages[:2] for row in rows}) == 1
     parts[parts.index("no split")] = "split"  # photographs are not split unless a row says so
     assert [row.cleaning for row in PHOTOS["cleaning"].rows] == parts  # no views are known there
+
+
+TWO_STAGES = (StageConfig("softmax", epochs=2), StageConfig("arcface", epochs=3))
+TWO_STAGE_ROW = AblationRow("a", stages=TWO_STAGES)
+
+
+def test_unique_rows_shares_a_row_that_is_compared_with_another():
+    again = dataclasses.replace(TWO_STAGE_ROW, against="b", paper_private=0.9)
+    assert unique_rows([AblationTable("t", "T", (TWO_STAGE_ROW, again))]) == {"a": TWO_STAGE_ROW}
+
+
+def test_unique_rows_refuses_two_rows_of_one_name():
+    other = dataclasses.replace(TWO_STAGE_ROW, stages=TWO_STAGES[:1])
+    with pytest.raises(ValueError, match="one row called 'a', found two that differ"):
+        unique_rows([AblationTable("t", "T", (TWO_STAGE_ROW, other))])
+
+
+def test_describe_stages_names_stages_or_members():
+    assert describe_stages(TWO_STAGE_ROW) == "softmax (2), arcface (3)"
+    assert describe_stages(AblationRow("e", members=("a", "b"))) == "a, b"

@@ -11,8 +11,7 @@ import numpy as np
 
 from lib.plots.explorers import RerankingExplorer
 from lib.reranking import landmark_country_rerank
-from tests.numbered import NumberedSource, numbered_evaluation
-from tests.retrieval_data import small_data
+from tests.made_up import NumberedSource, numbered_evaluation, small_data
 
 QUERIES, GALLERY, STEPS, COLUMNS = 600, 4_000, 20, 8
 

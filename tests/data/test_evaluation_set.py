@@ -6,7 +6,7 @@ import pytest
 
 from lib.data.evaluation_set import evaluation
 from lib.data.gldv2 import read
-from tests.small_gldv2 import default_rows, ids, image_id, write_gldv2, write_table
+from tests.dataset import default_rows, ids, image_id, write_gldv2, write_table
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from lib.data.gldv2 import read
-from tests.small_gldv2 import (
+from tests.dataset import (
     LANDMARK_OF,
     default_rows,
     ids,
@@ -227,7 +227,9 @@ def test_read_names_what_a_missing_table_may_be(root):
 @pytest.mark.parametrize("row", ["7,0020000000000002,0050000000000005", f"7,{ids(2)}.jpg"])
 def test_read_refuses_a_clean_list_whose_ids_are_no_ids(root, row):
     replace_row(root, "train_clean.csv", 0, row)
-    with pytest.raises(ValueError, match=r"train_clean\.csv.* write (spaces|ids alone)"):
+    with pytest.raises(
+        ValueError, match=r"train_clean\.csv.* (write spaces|expected image ids alone)"
+    ):
         read(root)
 
 

@@ -104,7 +104,7 @@ def test_explode_ids_refuses_an_image_listed_twice(tmp_path):
 @pytest.mark.parametrize("images", ["a,b", "c.jpg", "0/1/2/c", "['c',", "c;d"])
 def test_explode_ids_refuses_what_is_no_id(tmp_path, images):
     table = pd.DataFrame({"landmark_id": [9, 2], "images": ["a b", f"{images} d"]})
-    with pytest.raises(ValueError, match=r"clean\.csv, data row 2: expected image ids .* alone"):
+    with pytest.raises(ValueError, match=r"clean\.csv, data row 2: expected image ids alone"):
         explode_ids(table, ["landmark_id"], tmp_path / "clean.csv")
 
 

@@ -8,7 +8,7 @@ import pytest
 from lib.data.evaluation_set import evaluation
 from lib.data.gldv2 import read
 from lib.data.training_lists import is_leaked, refuse_leak, training_list
-from tests.small_gldv2 import LANDMARK_OF, ids, image_id, write_gldv2, write_table
+from tests.dataset import LANDMARK_OF, ids, image_id, write_gldv2, write_table
 
 LABEL_OF = {7: 0, 50: 1, 3: 2, 9: 3}  # clean file first, then first appearance in train.csv
 

@@ -21,46 +21,31 @@ from lib.data.own_photos import import_photos
 from lib.parameters import declared_parameters
 from lib.pipeline import notebooks
 from lib.session import Session
-
-SIZE = 48
-SPLITS = {"train": 8, "index": 4, "test": 1}  # images per landmark
+from tests.dataset import LANDMARKS, stripes_image, write_stripes
 
 
-def view(landmark, generator):
-    """A photograph of a landmark: its own stripes and colour, shifted, darker or lighter."""
-    own = np.random.default_rng(landmark)
-    angle, colour = own.uniform(0, np.pi), own.uniform(40, 220, 3)
-    y, x = np.mgrid[:SIZE, :SIZE] / SIZE
-    phase = 3 * (x * np.cos(angle) + y * np.sin(angle)) + generator.random()
-    pixels = colour * generator.uniform(0.7, 1.1) + 35 * np.sin(2 * np.pi * phase)[..., None]
-    pixels += generator.normal(0, 12, pixels.shape)
-    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
-
-
-def imported(folder, generator):
-    for landmark in range(8):
+def imported(folder):
+    generator = np.random.default_rng(7)
+    for landmark in range(len(LANDMARKS)):
         place = folder / "mine" / f"Place {landmark}"
         place.mkdir(parents=True)
         for number in range(8):
-            view(landmark, generator).save(place / f"{number}.jpg")
+            pixels = Image.fromarray(stripes_image(landmark, generator))
+            pixels.save(place / f"{number}.jpg", quality=90)
     import_photos(folder / "mine", folder / "data")
     return folder / "data"
 
 
-def kaggle(folder, generator):
-    rows = {split: [] for split in SPLITS}
-    for split, count in SPLITS.items():
-        for number in range(10 * count):
-            name = f"{generator.integers(1 << 62):016x}"
-            path = folder / image_paths(split, [name])[0]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            view(number % 10, generator).save(path)
-            rows[split].append((name, number % 10))
-    train = pd.DataFrame(rows["train"], columns=["id", "landmark_id"])
-    train.to_csv(folder / "train.csv", index=False)
-    example = " ".join(name for name, _ in rows["index"][:3])
-    sample = pd.DataFrame({"id": [name for name, _ in rows["test"]], "images": example})
-    sample.to_csv(folder / "sample_submission.csv", index=False)
+def kaggle(folder):
+    write_stripes(folder)
+    train, test = (
+        pd.read_csv(folder / f"{name}.csv", dtype={"id": str}) for name in ("train", "test")
+    )
+    example = " ".join(pd.read_csv(folder / "index.csv", dtype=str)["id"][:3])
+    for path in (*folder.glob("*.csv"), *folder.rglob("*.json")):
+        path.unlink()
+    train.drop(columns="url").to_csv(folder / "train.csv", index=False)
+    test.assign(images=example).to_csv(folder / "sample_submission.csv", index=False)
     return folder
 
 
@@ -80,7 +65,7 @@ def run_cells(path, parameters):
 @pytest.fixture(scope="module", params=FOLDERS)
 def finished(request, tmp_path_factory):
     """Data folder and run folder of a finished chain, and what it printed."""
-    data = FOLDERS[request.param](tmp_path_factory.mktemp("data"), np.random.default_rng(7))
+    data = FOLDERS[request.param](tmp_path_factory.mktemp("data"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LANDMARK_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
         patch.setenv("LANDMARK_HEADLESS", "1")

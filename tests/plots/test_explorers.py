@@ -25,8 +25,7 @@ from lib.plots.explorers import (
 from lib.plots.sheets import CLUSTERS, NEUTRAL, RESCUED, RIGHT, WRONG
 from lib.reranking import explain, landmark_country_rerank, query_votes
 from tests.figures import check_picture, square
-from tests.numbered import NumberedSource, shown
-from tests.retrieval_data import small_data, small_evaluation
+from tests.made_up import NumberedSource, shown, small_data, small_evaluation
 
 
 @pytest.fixture(scope="module")

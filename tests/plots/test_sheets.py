@@ -23,7 +23,7 @@ from lib.plots.sheets import (
 )
 from lib.retrieval.ranking import Ranking
 from tests.figures import STRICT, check_picture, colours, png_size, square
-from tests.numbered import NumberedSource, numbered_evaluation, shown
+from tests.made_up import NumberedSource, numbered_evaluation, shown
 
 pytestmark = STRICT
 

@@ -7,7 +7,7 @@ import pytest
 
 from lib.reranking.comparison import RERANKERS, Comparison, Reranker, compare
 from lib.retrieval import metrics, scoring
-from tests.retrieval_data import small_data, small_evaluation
+from tests.made_up import small_data, small_evaluation
 
 PLAIN, SOFT = "plain search", "soft addition and penalty"
 FEW = (PLAIN, SOFT, "two models side by side")

@@ -9,9 +9,7 @@ from lib.reranking.data import Similarity, read_retrieval_data, read_second_mode
 from lib.reranking.query_expansion import augment_gallery, expand_queries
 from lib.reranking.votes import gallery_votes, query_votes
 from lib.retrieval.knn import TagScores, search
-from tests.folders import write_folder
-from tests.retrieval_data import small_data, small_evaluation
-from tests.winners import random_case, similarities
+from tests.made_up import random_case, similarities, small_data, small_evaluation, write_folder
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from lib.reranking.ensemble import (
 )
 from lib.reranking.landmark_country import landmark_country_rerank
 from lib.retrieval.knn import search
-from tests.winners import random_case
+from tests.made_up import random_case
 
 
 def unit_rows(generator, count, width):

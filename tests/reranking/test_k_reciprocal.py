@@ -7,7 +7,7 @@ from lib.reranking.k_reciprocal import (
     k_reciprocal_rerank,
     reciprocal_neighbours,
 )
-from tests.winners import unit_rows
+from tests.made_up import unit_rows
 
 
 def naive(query, references, k, settings):

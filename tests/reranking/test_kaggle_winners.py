@@ -14,7 +14,7 @@ from lib.reranking.kaggle_winners import (
     soft_rerank,
     sort_and_insert,
 )
-from tests.winners import nearest_references, random_case, similarities
+from tests.made_up import nearest_references, random_case, similarities
 
 ALL = pytest.mark.parametrize(
     "rerank", [soft_rerank, sort_and_insert, landmark_product, bridged_rerank]

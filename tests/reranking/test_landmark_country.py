@@ -15,8 +15,7 @@ from lib.reranking.landmark_country import (
 from lib.retrieval import scoring
 from lib.retrieval.knn import search
 from lib.retrieval.metrics import mean_average_precision
-from tests.numbered import numbered_evaluation
-from tests.winners import unit_rows
+from tests.made_up import numbered_evaluation, unit_rows
 
 
 def random_case(seed, queries=12, images=700, references=150, width=6):

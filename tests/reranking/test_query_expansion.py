@@ -4,7 +4,7 @@ import pytest
 from lib.reranking.data import RetrievalData
 from lib.reranking.query_expansion import augment_gallery, expand_queries, query_expansion
 from lib.retrieval.metrics import mean_average_precision
-from tests.winners import random_case, similarities, unit_rows
+from tests.made_up import random_case, similarities, unit_rows
 
 
 def naive_expansion(case, neighbours, alpha):

@@ -5,7 +5,7 @@ import pytest
 from lib.reranking.data import RetrievalData
 from lib.reranking.k_reciprocal import ReciprocalSettings, reciprocal_neighbours
 from lib.reranking.votes import Tags, gallery_votes, query_votes, tag_gallery
-from tests.winners import unit_rows
+from tests.made_up import unit_rows
 
 
 def vote(queries, references, landmarks, countries, **voting):

@@ -11,7 +11,7 @@ from lib.retrieval import ann_index
 from lib.retrieval.ann_index import ApproximateIndex, build_index, index_if_large, read_index
 from lib.retrieval.embedding_table import EmbeddingSubset
 from lib.retrieval.knn import TagScores, nearest, search
-from tests.winners import rows_around_centres
+from tests.made_up import rows_around_centres
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,9 @@ def test_build_index_goes_on_after_a_kill_without_training_again(rows, tmp_path,
     monkeypatch.setattr(faiss, "write_index", killed)
     with pytest.raises(KeyboardInterrupt):
         build_index(rows, tmp_path, cells=20)
-    with pytest.raises(ValueError, match=r"expected a finished index in .*, found none"):
+    with pytest.raises(
+        ValueError, match=r"expected the index of 3000 rows of 24 in .*, found none"
+    ):
         read_index(tmp_path, rows)
     monkeypatch.setattr(faiss, "write_index", write)
     monkeypatch.setattr(faiss.IndexIVFPQFastScan, "train", None)
@@ -171,7 +173,9 @@ def test_build_index_makes_a_missing_or_cut_file_again(rows, tmp_path, size):
     for path in sorted(tmp_path.rglob("*.faiss")):
         whole = path.read_bytes()
         path.unlink() if size is None else path.write_bytes(whole[:size])
-    with pytest.raises(ValueError, match=r"expected a finished index in .*, found none"):
+    with pytest.raises(
+        ValueError, match=r"expected the index of 3000 rows of 24 in .*, found none"
+    ):
         read_index(tmp_path, rows)
     build_index(rows, tmp_path, cells=20)
     assert len(read_index(tmp_path, rows)) == 3000

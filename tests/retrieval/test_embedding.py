@@ -67,13 +67,13 @@ def rows_of(folder):
 @pytest.fixture
 def counted(monkeypatch):
     """The number of images of every forward pass."""
-    counts, original = [], embedding._rows
+    counts, original = [], embedding.extract_embeddings
 
-    def counting(accelerator, model, pixels, inference):
+    def counting(model, pixels, inference):
         counts.append(len(pixels))
-        return original(accelerator, model, pixels, inference)
+        return original(model, pixels, inference)
 
-    monkeypatch.setattr(embedding, "_rows", counting)
+    monkeypatch.setattr(embedding, "extract_embeddings", counting)
     return counts
 
 
@@ -204,7 +204,7 @@ def killed_at(monkeypatch, run, name, call, owner=embedding):
 def test_embed_goes_on_with_the_missing_blocks(run, monkeypatch, counted, call, left):
     # Three forward passes a block: 4, 4 and 2 images.
     whole = rows_of(run("whole"))
-    killed_at(monkeypatch, run, "_rows", call)
+    killed_at(monkeypatch, run, "extract_embeddings", call)
     with pytest.raises(ValueError, match=r"finished embeddings in .*run, found none"):
         read_embeddings(run("whole").parent / "run")
     counted.clear()
@@ -252,7 +252,7 @@ def test_embed_survives_a_kill_between_its_last_files(run, monkeypatch, method):
 
 def test_embed_does_not_mix_blocks_of_two_checkpoints(run, monkeypatch, tiny_model, tmp_path):
     other = save_network(tiny_model, tmp_path / "other.safetensors", seed=1)
-    killed_at(monkeypatch, run, "_rows", 8)
+    killed_at(monkeypatch, run, "extract_embeddings", 8)
     expected = rows_of(run("expected", start=other))
     np.testing.assert_array_equal(rows_of(run(start=other)), expected)
 
@@ -289,21 +289,21 @@ def test_embed_refuses_to_sign_when_too_many_cannot_be_read(
 @pytest.mark.filterwarnings("ignore:.*cannot be read")
 def test_embed_remembers_unreadable_images_over_a_kill(run, images, monkeypatch):
     table = images.assign(path=["train/0/0/0/none.jpg", *images["path"][1:]])
-    killed_at(monkeypatch, lambda: run(table=table), "_rows", 8)
+    killed_at(monkeypatch, lambda: run(table=table), "extract_embeddings", 8)
     manifest = read_manifest(run(table=table))
     assert manifest["unreadable_images"] == ["train/0/0/0/none.jpg"]
 
 
 def test_embed_refuses_embeddings_that_are_not_finite(run, images, monkeypatch, tmp_path):
-    original = embedding._rows
+    original = embedding.extract_embeddings
 
-    def broken(accelerator, model, pixels, inference):
-        rows = original(accelerator, model, pixels, inference)
-        rows[-1] = np.nan
+    def broken(model, pixels, inference):
+        rows = original(model, pixels, inference)
+        rows[-1] = float("nan")
         return rows
 
     with monkeypatch.context() as patch:
-        patch.setattr(embedding, "_rows", broken)
+        patch.setattr(embedding, "extract_embeddings", broken)
         first = images["id"].iloc[3]
         with pytest.raises(ValueError, match=f"NaN or infinity for 3 of 10 images, .* {first}; "):
             run()

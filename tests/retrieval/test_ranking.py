@@ -152,7 +152,7 @@ def test_load_refuses_other_files(tmp_path):
     for name in ("text", "other"):
         with pytest.raises(ValueError, match=rf"expected a ranking in .*{name}.npz, found"):
             Ranking.load(tmp_path / f"{name}.npz")
-    with pytest.raises(ValueError, match=r"wrong\.npz: expected scores best first"):
+    with pytest.raises(ValueError, match=r"in .*wrong\.npz, .*expected scores best first"):
         Ranking.load(tmp_path / "wrong.npz")
     with pytest.raises(FileNotFoundError):
         Ranking.load(tmp_path / "missing.npz")

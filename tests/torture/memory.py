@@ -12,7 +12,7 @@ import psutil
 from lib import data as gldv2
 from lib.data.images import ImageSource
 from lib.training.stage import train
-from tests.stripes import write_stripes
+from tests.dataset import write_stripes
 from tests.torture.harness import Outcome, Say, apart
 from tests.torture.images import flipped, overwritten, truncated
 from tests.torture.samples import MODEL, STAGE

@@ -19,7 +19,7 @@ from lib.retrieval.embedding_table import read_embeddings
 from lib.retrieval.knn import search
 from lib.retrieval.submission import write_submission
 from lib.training.stage import train
-from tests.stripes import write_stripes
+from tests.dataset import write_stripes
 from tests.torture.tars import END, members
 
 MODEL = ModelConfig(

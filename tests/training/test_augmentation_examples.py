@@ -6,7 +6,7 @@ import torch
 
 from lib.config import AugmentConfig, StageConfig
 from lib.training.augmentation import augmentation_examples
-from tests.numbered import NumberedSource
+from tests.made_up import NumberedSource
 
 STAGE = StageConfig(size=16, augment=AugmentConfig(flip=0.5, erasing=1.0))
 TABLE = pd.DataFrame({"path": [f"train/{number}.jpg" for number in range(9)]})
