@@ -66,7 +66,7 @@ def test_settings_and_ranges_are_of_parameters_that_a_notebook_declares():
         ),
         ("RAW_IMAGES", 10**10, "RAW_IMAGES: setting 'raw_images' expects a number from 1 to"),
         ("SPREAD", 1e9, "SPREAD: setting 'spread' expects a number from 0 to 5"),
-        ("BACKBONE", "vit_tiny_patch16_224", "vit_tiny_patch16_224"),
+        ("BACKBONE", "crossvit_tiny_240", "crossvit_tiny_240"),
         ("SET", "clean.splt=off", r"SET: .* no setting 'clean.splt'; did you mean clean.split\?"),
         ("SET", "arcface.loss=x", r"no setting 'arcface.loss'; did you mean stages.arcface.loss\?"),
         ("SET", "zzz=1", "no setting 'zzz'; ./run_all.sh settings lists all$"),
