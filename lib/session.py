@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from IPython.display import Image
 from matplotlib.figure import Figure
@@ -22,6 +23,8 @@ from lib.cleaning import read_truth
 from lib.data import OTHER, ImageSource
 from lib.parameters import changed_settings, chosen_profile, declared_parameters, with_new_names
 from lib.retrieval import Embeddings, Ranking
+
+KEPT = "kept.json"  # stage → the folder of the checkpoint that is used in its place
 
 
 @dataclass(frozen=True)
@@ -158,15 +161,36 @@ class Session:
             f"{shlex.join(command)}"
         )
 
+    def keep(
+        self, scores: Mapping[str, pd.DataFrame], checkpoints: Mapping[str, Path], stage: str
+    ) -> str:
+        """Keep the network that finds most on Public queries, the last of equals; its name.
+
+        Later notebooks go on from it in the place of `stage`, so that no training falls behind the
+        network that it started from. Without Public queries it is the last one.
+        """
+        public = {name: retrieval.map_of_usage(table, "Public") for name, table in scores.items()}
+        best = max(reversed(public), key=lambda name: np.nan_to_num(public[name], nan=-1.0))
+        kept = artifacts.read_json_or_none(self.folder / KEPT) or {}
+        kept[stage] = checkpoints[best].parent.name
+        artifacts.write_json(kept, self.folder / KEPT)
+        told = ", ".join(f"{name} {value:.3f}" for name, value in public.items())
+        print(f"mAP@{self.profile.top_k} on Public queries: {told}; kept: {best}")
+        return best
+
+    def _kept(self, stage: str) -> Path:
+        kept = artifacts.read_json_or_none(self.folder / KEPT) or {}
+        return self.checkpoint(kept.get(stage, stage))
+
     @property
     def after_stage_one(self) -> Path:
-        """The checkpoint that notebook 02 ends with, used for cleaning."""
-        return self.checkpoint(self.profile.stage_one[-1].name)
+        """The checkpoint that notebook 02 keeps, where stage two starts."""
+        return self._kept(self.profile.stage_one[-1].name)
 
     @property
     def after_stage_two(self) -> Path:
-        """The checkpoint that notebook 04 ends with, used for the submission."""
-        return self.checkpoint(self.profile.stages[-1].name)
+        """The checkpoint that notebook 04 keeps, used for the submission."""
+        return self._kept(self.profile.stages[-1].name)
 
     def embed(self, checkpoint: Path, table: pd.DataFrame, what: str) -> Path:
         """Embed the images of `table` beside their checkpoint, in a folder called `what`."""

@@ -272,6 +272,25 @@ def test_session_names_the_first_notebook_that_is_missing_and_its_command(chain)
     assert refusal(lambda: chain.checkpoint("untrained")) == advice("02")
 
 
+@pytest.mark.parametrize(
+    ("public", "kept"),
+    [((0.3, 0.4), "softmax"), ((0.4, 0.3), "untrained"), ((0.3, 0.3), "softmax")],
+)
+def test_session_keeps_the_network_that_public_queries_prefer(chain, capsys, public, kept):
+    for name in ("untrained", "softmax"):
+        mark_complete(start_over(chain.stage(name)), "key")
+    checkpoints = {"before": chain.checkpoint("untrained"), "after": chain.checkpoint("softmax")}
+    scores = {
+        name: pd.DataFrame({"usage": ["Public", "Private"], "average_precision": [value, 0.9]})
+        for name, value in zip(checkpoints, public, strict=True)
+    }
+    assert checkpoints[chain.keep(scores, checkpoints, "softmax")] == chain.checkpoint(kept)
+    assert chain.after_stage_one == chain.checkpoint(kept)
+    assert "on Public queries: before" in capsys.readouterr().out
+    private = {name: table[table["usage"] == "Private"] for name, table in scores.items()}
+    assert chain.keep(private, checkpoints, "softmax") == "after"  # nothing to choose by
+
+
 def test_session_calls_landmarks_without_a_name_by_their_number(opened):
     landmarks = opened.dataset.landmarks.assign(category=["Big_Ben", "", "a", "b", "c", "d"])
     opened.__dict__["dataset"] = dataclasses.replace(opened.dataset, landmarks=landmarks)
