@@ -101,11 +101,14 @@ def test_compare_leaves_ensembles_out_where_there_is_one_model(evaluation):
     assert alone.table["reranker"].tolist() == [PLAIN, SOFT]
 
 
-def test_compare_takes_the_published_setting_without_public_queries(data, evaluation):
+def without_public(evaluation):
     queries = evaluation.queries.assign(usage="Private")
     solution = {"Private": evaluation.solution["Public"] | evaluation.solution["Private"]}
-    privately = dataclasses.replace(evaluation, queries=queries, solution=solution)
-    table = compare(data, privately, names=FEW).table
+    return dataclasses.replace(evaluation, queries=queries, solution=solution)
+
+
+def test_compare_takes_the_published_setting_without_public_queries(data, evaluation):
+    table = compare(data, without_public(evaluation), names=FEW).table
     assert table["settings"].iloc[1] == "bonus 1, penalty 0.1"
     assert table["public"].isna().all()
 
@@ -211,7 +214,7 @@ def test_choose_weights_takes_the_first_best_cell_on_public_queries(data, evalua
 
 
 def test_choose_weights_takes_the_first_without_public_queries(data, evaluation):
-    privately = dataclasses.replace(evaluation, solution={"Private": {}})
+    privately = without_public(evaluation)
     best, table = choose_weights(data, privately, alphas=[1, 0], betas=[0.1])
     assert best.settings == {"alpha": 1, "beta": 0.1}
     assert table.shape == (1, 1)
