@@ -9,7 +9,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import joblib
@@ -73,21 +75,25 @@ def root_sift(image: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
 
 def disk(image: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """DISK (Tyszkiewicz et al., NeurIPS 2020) with the weights that kornia fetches."""
+    network = _disk_network()
+    import torch
+
+    pixels = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32) / 255)[None]
+    with torch.inference_mode():
+        (found,) = network(pixels, n=most, pad_if_not_divisible=True)
+    return found.keypoints.numpy(), found.descriptors.numpy()
+
+
+@cache
+def _disk_network() -> Callable[..., Any]:
     try:
-        import kornia.feature
+        from kornia.feature import DISK
     except ModuleNotFoundError:
         raise ValueError(
             "expected the package kornia for the local features 'disk', found none; install it"
             " with pip install kornia, or take 'rootsift'"
         ) from None
-    import torch
-
-    if not hasattr(disk, "model"):
-        disk.model = kornia.feature.DISK.from_pretrained("depth").eval()
-    pixels = torch.from_numpy(image.transpose(2, 0, 1).astype(np.float32) / 255)[None]
-    with torch.inference_mode():
-        (found,) = disk.model(pixels, n=most, pad_if_not_divisible=True)
-    return found.keypoints.numpy(), found.descriptors.numpy()
+    return DISK.from_pretrained("depth").eval()
 
 
 LOCAL_FEATURES: dict[str, Detect] = {"rootsift": root_sift, "disk": disk}
