@@ -1,10 +1,12 @@
 import dataclasses
 import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from lib.reranking import local_features
@@ -203,5 +205,34 @@ def test_settings_and_missing_results_are_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="expected finished local features"):
         read_local_features(tmp_path)
     monkeypatch.setitem(sys.modules, "kornia", None)
+    monkeypatch.setitem(sys.modules, "kornia.feature", None)
     with pytest.raises(ValueError, match=r"expected the package kornia .* pip install kornia"):
         LOCAL_FEATURES["disk"](scene(0), 10)
+
+
+def test_learned_features_come_through_the_same_door(monkeypatch):
+    """A stand-in for kornia's DISK: two points of the image it is given."""
+
+    class Network:
+        @classmethod
+        def from_pretrained(cls, weights):
+            assert weights == "depth"
+            return cls()
+
+        def eval(self):
+            return self
+
+        def __call__(self, pixels, n, pad_if_not_divisible):
+            assert pixels.shape == (1, 3, 512, 256)
+            assert pixels.max() <= 1
+            rows = torch.eye(2, 128)
+            points = torch.tensor([[0.0, 0.0], [255.0, 511.0]])
+            return [SimpleNamespace(keypoints=points, descriptors=rows)]
+
+    monkeypatch.setitem(sys.modules, "kornia", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "kornia.feature", SimpleNamespace(DISK=Network))
+    local_features._disk_network.cache_clear()
+    points, rows = detect(np.full((256, 128, 3), 255, np.uint8), LocalSettings(features="disk"))
+    assert points.tolist() == [[0, 0], [255, 511]]
+    assert rows.shape == (2, 128)
+    local_features._disk_network.cache_clear()
