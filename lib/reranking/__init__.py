@@ -9,6 +9,7 @@ from lib.reranking.comparison import (
     Reranker,
     TunedReranker,
     best_of_tuned,
+    best_second_model,
     choose_weights,
     compare,
     describe_settings,

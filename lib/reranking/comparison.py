@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from lib.data import OTHER, Evaluation
 from lib.reranking import kaggle_winners as winners
 from lib.reranking.data import RetrievalData
 from lib.reranking.diffusion import diffusion_rerank
-from lib.reranking.ensemble import join_models, landmark_country_of_each
+from lib.reranking.ensemble import concatenate, join_models, landmark_country_of_each
 from lib.reranking.geometric import expand_verified, geometric_k_reciprocal, geometric_rerank
 from lib.reranking.k_reciprocal import ZHONG, ReciprocalSettings, k_reciprocal_rerank
 from lib.reranking.landmark_country import k_reciprocal_landmark_country, landmark_country_rerank
@@ -279,6 +280,22 @@ def tune(
 def best_of_tuned(tuned: Iterable[TunedReranker]) -> TunedReranker:
     """The one of largest mAP on Public queries, the first of several."""
     return max(tuned, key=lambda one: np.nan_to_num(one.precision("Public").mean()))
+
+
+def best_second_model(data: RetrievalData, folders: Sequence[Path], evaluation: Evaluation) -> Path:
+    """The folder of `query` and `gallery` embeddings that helps Public queries most.
+
+    Compared is plain search with both models side by side; the first of several is taken.
+    """
+    public = {}
+    for folder in folders:
+        others = (retrieval.read_embeddings(folder / name).rows for name in ("query", "gallery"))
+        own = data.queries, data.gallery
+        joined = [concatenate(pair) for pair in zip(own, others, strict=True)]
+        ids = {"query_ids": data.query_ids, "gallery_ids": data.gallery_ids}
+        scores = retrieval.score_queries(retrieval.search(*joined, data.k, **ids), evaluation)
+        public[folder] = np.nan_to_num(retrieval.map_of_usage(scores, "Public"))
+    return max(public, key=public.get)
 
 
 def choose_weights(

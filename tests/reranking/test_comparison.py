@@ -5,9 +5,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.reranking.comparison import RERANKERS, Comparison, Reranker, choose_weights, compare
+from lib.reranking.comparison import (
+    RERANKERS,
+    Comparison,
+    Reranker,
+    best_second_model,
+    choose_weights,
+    compare,
+)
 from lib.reranking.landmark_country import landmark_country_rerank
 from lib.retrieval import metrics, scoring
+from tests.folders import write_folder
 from tests.retrieval_data import small_data, small_evaluation
 
 PLAIN, SOFT = "plain search", "soft addition and penalty"
@@ -218,6 +226,19 @@ def test_choose_weights_takes_the_first_without_public_queries(data, evaluation)
     best, table = choose_weights(data, privately, alphas=[1, 0], betas=[0.1])
     assert best.settings == {"alpha": 1, "beta": 0.1}
     assert table.shape == (1, 1)
+
+
+def test_best_second_model_is_the_one_that_helps_public_queries(data, evaluation, tmp_path):
+    generator = np.random.default_rng(0)
+    tables = {"query": data.queries, "gallery": data.gallery}
+    ids = {"query": data.query_ids, "gallery": data.gallery_ids}
+    for name, rows in tables.items():
+        write_folder(tmp_path / "noise" / name, ids[name], generator.normal(size=rows.shape))
+        better = np.eye(3)[[int(one[1:]) % 3 for one in ids[name]]]
+        write_folder(tmp_path / "better" / name, ids[name], better)
+    folders = [tmp_path / "noise", tmp_path / "better"]
+    assert best_second_model(data, folders, evaluation) == folders[1]
+    assert best_second_model(data, folders, without_public(evaluation)) == folders[0]
 
 
 def every_ranking(name, data):
