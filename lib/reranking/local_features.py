@@ -223,7 +223,7 @@ def match(
 def verify(points: np.ndarray, others: np.ndarray, tolerance: float) -> np.ndarray:
     """Which (m,) matches one affine map moves within `tolerance` pixels, found by MAGSAC++.
 
-    With so few matches an affine map serves better than a homography or the epipolar geometry.
+    With so few matches an affine map tells more than a homography or the epipolar geometry.
     """
     none = np.zeros(len(points), dtype=bool)
     if len(points) < FEWEST:
