@@ -286,6 +286,53 @@ def _photos() -> Recipe:
     )
 
 
+# timm's names of networks of today, images per GPU, rate, decay of it by layer, weight decay, drop
+# path and pooling. The ConvNeXt as it was fine-tuned at 384 px from ImageNet-22k (Liu et al., 2022,
+# Table 5 and A.2); the Vision Transformer as BEiT and MAE are (Bao et al., 2022; He et al., 2022,
+# Table 9), at the ConvNeXt's rate, because DINOv3 (Siméoni et al., 2025) has more to lose.
+MODERN = {
+    "vit-b": ("vit_base_patch16_dinov3.lvd1689m", 64, 5e-5, 0.65, 0.05, 0.1, "cls"),
+    "convnext-b": ("convnext_base.fb_in22k", 64, 5e-5, 0.8, 1e-8, 0.2, "gap"),
+}
+
+
+def _modern(name: str) -> Recipe:
+    backbone, per_gpu, rate, layer_decay, weight_decay, drop_path, pooling = MODERN[name]
+    stage = StageConfig(
+        size=384,
+        batch_size=GPUS * per_gpu,
+        optimizer="adamw",
+        learning_rate=10 * rate,  # neck and head are new
+        backbone_lr=0.1,
+        layer_decay=layer_decay,
+        weight_decay=weight_decay,
+        decay_bias=False,
+        clip_grad=1.0,  # ViT (Dosovitskiy et al., 2021)
+        ema=0.9999,  # ConvNeXt
+        schedule="cosine",
+        warmup=0.05,  # MAE
+        augment=AugmentConfig(crop_area=(0.4, 1.0), brightness=0.2, contrast=0.2, saturation=0.2),
+    )
+    return Recipe(
+        f"modern-{name}",
+        f"no landmark paper: {backbone} fine-tuned as published, on GLR20's two lists",
+        ModelConfig(
+            backbone=backbone,
+            weights="pretrained",
+            pooling=pooling,
+            neck="linear",
+            drop_path=drop_path,
+        ),
+        (
+            dataclasses.replace(stage, name="arcface", epochs=10),
+            dataclasses.replace(
+                stage, name="cluster", train_list="cluster", epochs=6, freeze_backbone=0.05
+            ),
+        ),
+        InferenceConfig(size=512),
+    )
+
+
 # A recipe of your own is one more entry here.
 RECIPES: dict[str, Recipe] = {
     found.name: found

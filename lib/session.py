@@ -208,21 +208,27 @@ class Session:
         """Average precision of every query of the evaluation."""
         return retrieval.score_queries(ranking, self.evaluation)
 
-    def submission_embeddings(self, checkpoint: Path) -> tuple[Embeddings, Embeddings]:
-        """Embedded test and index images, or the evaluation's if the dataset has none."""
+    def submission_images(self) -> dict[str, pd.DataFrame]:
+        """Tables (id, path) of test and index images, or the evaluation's if there are none.
+
+        Their names are those of the folders that hold what is computed of them.
+        """
         tables = {"test": self.dataset.test, "index": self.dataset.index["id"]}
         if tables["test"].empty or tables["index"].empty:
-            parts = {"query": self.evaluation.queries, "gallery": self.evaluation.gallery}
-        else:
-            parts = {
-                split: pd.DataFrame({"id": ids, "path": data.image_paths(split, ids)})
-                for split, ids in tables.items()
-            }
-            if self.evaluation.source == "solution":
-                parts = {"test": parts["test"], "gallery": self.evaluation.gallery}
+            return {"query": self.evaluation.queries, "gallery": self.evaluation.gallery}
+        parts = {
+            split: pd.DataFrame({"id": ids, "path": data.image_paths(split, ids)})
+            for split, ids in tables.items()
+        }
+        if self.evaluation.source == "solution":
+            return {"test": parts["test"], "gallery": self.evaluation.gallery}
+        return parts
+
+    def submission_embeddings(self, checkpoint: Path) -> tuple[Embeddings, Embeddings]:
+        """The embedded images of `submission_images`."""
         test, index = (
             retrieval.read_embeddings(self.embed(checkpoint, table, name))
-            for name, table in parts.items()
+            for name, table in self.submission_images().items()
         )
         return test, index
 

@@ -238,6 +238,9 @@ def test_session_takes_a_stage_from_training_to_scores(opened):
     ranking = opened.rank(checkpoint)
     assert ranking.positions.shape == (12, 5)
     assert opened.score(ranking)["average_precision"].between(0, 1).all()
+    images = opened.submission_images()
+    assert list(images) == ["test", "gallery"]
+    assert images["test"]["path"].map(lambda path: (opened.root / path).is_file()).all()
     queries, gallery = opened.submission_embeddings(checkpoint)
     assert queries.ids.tolist() == opened.dataset.test.tolist()
     assert gallery.ids.tolist() == opened.dataset.index["id"].tolist()

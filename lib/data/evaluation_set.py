@@ -45,6 +45,25 @@ def evaluation(
     return Evaluation(queries, gallery, solution, source, held_out)
 
 
+def seen_queries(dataset: Dataset, evaluation: Evaluation) -> pd.Series | None:
+    """Whether training images show a query's landmark, by query id; None where it is not known.
+
+    Training and index number their landmarks apart, so these are compared by category. Held-out
+    landmarks are never seen.
+    """
+    ids = pd.Index(evaluation.queries["id"])
+    if evaluation.source == "held_out":
+        return pd.Series(False, index=ids)
+    trained = set(dataset.landmarks["category"]) - {""}
+    if not trained or not (dataset.index["category"] != "").any():
+        return None
+    shown = set(dataset.index.loc[dataset.index["category"].isin(trained), "id"])
+    relevant = {
+        query: found for part in evaluation.solution.values() for query, found in part.items()
+    }
+    return pd.Series([not shown.isdisjoint(relevant[query]) for query in ids], index=ids)
+
+
 def _from_solution(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, set[str]]]:
     rows = dataset.solution[dataset.solution["Usage"] != "Ignored"]
     gallery = dataset.index

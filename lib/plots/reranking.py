@@ -1,4 +1,4 @@
-"""Charts of reranking: votes and scores of one query, and continents under every reranker.
+"""Charts of reranking: votes and scores of one query, points that match, continents.
 
 GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), shows under each result its sum:
 raw similarity + landmark votes + country votes (slides 6 to 8).
@@ -11,11 +11,23 @@ import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
-from lib.data import CONTINENTS, OTHER
-from lib.plots.sheets import CLUSTERS, INK, NEUTRAL, RIGHT, WRONG, TextFigure, axes_of, shorten
+from lib.data import CONTINENTS, OTHER, Evaluation, ImageSource
+from lib.plots.sheets import (
+    CLUSTERS,
+    INK,
+    NEUTRAL,
+    RESCUED,
+    RIGHT,
+    WRONG,
+    TextFigure,
+    axes_of,
+    shorten,
+)
+from lib.reranking import FRAME, RetrievalData
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +105,62 @@ def _draw_image(axis: Axes, image: np.ndarray, left: float, top: float, colour: 
 
 def _write(axis: Axes, left: float, top: float, text: str, **style: object) -> None:
     axis.text(left, top, text, **{"va": "top", "color": INK, "linespacing": 1.0} | style)
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedPair:
+    """A query, one of its results, and the points that verification found in both."""
+
+    query: np.ndarray  # (H, W, 3) uint8
+    image: np.ndarray  # (H, W, 3) uint8, of another size
+    points: np.ndarray  # (m, 2) x, y in pixels of the query
+    others: np.ndarray  # (m, 2) x, y in pixels of the image
+    is_right: bool  # whether both show the same landmark
+
+
+def best_match(
+    source: ImageSource, evaluation: Evaluation, data: RetrievalData, query: str, *, first: int = 10
+) -> MatchedPair:
+    """The one of a query's `first` results in plain search that has most inliers."""
+    row = data.plain.row(query)
+    listed = data.plain.positions[row, :first]
+    pairs = [data.local.matches(row, position) for position in listed]
+    best = max(range(len(pairs)), key=lambda place: len(pairs[place][0]))
+    found = evaluation.gallery.iloc[listed[best]]
+    asked = evaluation.queries.set_index("id")["path"][query]
+    images = [source.read(path) for path in (asked, found["path"])]
+    points = [
+        xy * (max(image.shape[:2]) / FRAME) for xy, image in zip(pairs[best], images, strict=True)
+    ]
+    answers = (part.get(query, ()) for part in evaluation.solution.values())
+    return MatchedPair(*images, *points, any(found["id"] in part for part in answers))
+
+
+def matches(pairs: Sequence[MatchedPair], *, title: str = "") -> Figure:
+    """The pairs side by side: query above, result below, lines between points that match."""
+    figure, axes = axes_of(2.9 * max(len(pairs), 1), 4.6, columns=max(len(pairs), 1))
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, pair in zip(axes, pairs, strict=False):
+        colour, top = RIGHT if pair.is_right else WRONG, 0.0
+        ends = []
+        for image, points in ((pair.query, pair.points), (pair.image, pair.others)):
+            height, width = image.shape[:2]
+            scale = 1 / width  # both one unit wide
+            axis.imshow(
+                image, extent=(0, 1, top + height * scale, top), interpolation="antialiased"
+            )
+            ends.append(points * scale + (0, top))
+            top += height * scale + 0.04
+        lines = LineCollection(np.stack(ends, axis=1), colors=CLUSTERS[0], linewidths=0.6)
+        axis.add_collection(lines)
+        for points in ends:
+            axis.scatter(*points.T, s=5, color=RESCUED, linewidths=0, zorder=3)
+        axis.set(xlim=(-0.01, 1.01), ylim=(top, -0.01), aspect="equal")
+        what = "same landmark" if pair.is_right else "another landmark"
+        axis.set_title(f"{len(pair.points)} points, {what}", color=colour)
+    figure.suptitle(title, x=0.01, ha="left", weight="bold", color=INK)
+    return figure
 
 
 def continents(table: pd.DataFrame, *, title: str, k: int = 100) -> Figure:

@@ -4,8 +4,24 @@ Landmark-country reranking of GLR21 = 2nd place, Google Landmark Retrieval 2021 
 other methods, all of them compared in one table.
 """
 
-from lib.reranking.comparison import RERANKERS, Reranker, compare
+from lib.reranking.comparison import (
+    RERANKERS,
+    Reranker,
+    TunedReranker,
+    best_of_tuned,
+    best_second_model,
+    choose_weights,
+    compare,
+    describe_settings,
+)
 from lib.reranking.data import RetrievalData, read_retrieval_data, read_second_model
 from lib.reranking.ensemble import concatenate
-from lib.reranking.landmark_country import choose_weights, explain, landmark_country_rerank
+from lib.reranking.landmark_country import explain, landmark_country_rerank
+from lib.reranking.local_features import (
+    FRAME,
+    LOCAL_FEATURES,
+    LocalSettings,
+    PairVerifier,
+    open_verifier,
+)
 from lib.reranking.votes import NO_COUNTRY, query_votes

@@ -5,10 +5,11 @@ GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.), other winners,
 """
 
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +20,17 @@ from lib.artifacts import progress, rng
 from lib.data import OTHER, Evaluation
 from lib.reranking import kaggle_winners as winners
 from lib.reranking.data import RetrievalData
-from lib.reranking.ensemble import join_models, landmark_country_of_each
+from lib.reranking.diffusion import diffusion_rerank
+from lib.reranking.ensemble import concatenate, join_models, landmark_country_of_each
+from lib.reranking.geometric import expand_verified, geometric_k_reciprocal, geometric_rerank
 from lib.reranking.k_reciprocal import ZHONG, ReciprocalSettings, k_reciprocal_rerank
 from lib.reranking.landmark_country import k_reciprocal_landmark_country, landmark_country_rerank
 from lib.reranking.query_expansion import augment_gallery, expand_queries, query_expansion
+from lib.reranking.superglobal import superglobal_rerank
 from lib.retrieval import Ranking, bootstrap_interval
 
 Rerank = Callable[..., Ranking]
+Change = Callable[..., RetrievalData]
 
 
 class Reranker(NamedTuple):
@@ -34,15 +39,20 @@ class Reranker(NamedTuple):
     rerank: Rerank
     source: str  # who published it
     settings: Mapping[str, Sequence[Any]] = {}  # values to choose from, the published ones first
-    is_ensemble: bool = False  # needs a second model
+    needs: tuple[str, ...] = ()  # what the data must have: second (model), local (features)
+
+    def is_possible(self, data: RetrievalData) -> bool:
+        """Whether the data has all that is needed."""
+        return all(getattr(data, name) is not None for name in self.needs)
 
 
-def after(rerank: Rerank, *changes: Callable[..., RetrievalData]) -> Rerank:
-    """Rerank what `changes` make of the data one after the other, with so many `neighbours`."""
+def after(rerank: Rerank, *changes: Change, setting: str = "neighbours") -> Rerank:
+    """Rerank what `changes` make of the data one after the other, all with one more setting."""
 
-    def run(data: RetrievalData, *, neighbours: int = 0, **settings: Any) -> Ranking:
+    def run(data: RetrievalData, **settings: Any) -> Ranking:
+        own = {setting: settings.pop(setting)} if setting in settings else {}
         for change in changes:
-            data = change(data, neighbours=neighbours) if neighbours else change(data)
+            data = change(data, **own)
         return rerank(data, **settings)
 
     return run
@@ -50,22 +60,34 @@ def after(rerank: Rerank, *changes: Callable[..., RetrievalData]) -> Rerank:
 
 plain_search = attrgetter("plain")
 by_reciprocal_votes = partial(landmark_country_rerank, reciprocal=True)
+after_verified = partial(after, setting="fewest")
+geometric_landmark_country = partial(k_reciprocal_landmark_country, base=geometric_k_reciprocal)
+GEOMETRIC, VERIFIED = {"weight": (0.4, 0.8)}, {"fewest": (10, 8)}
 WEIGHTS = {"alpha": (1.0, 0.5, 0.25, 0.1, 0.05), "beta": (0.1, 0.0, 0.05, 0.2)}
 VOTING = WEIGHTS | {"top": (3, 1, 5)}
 STACKED = {"neighbours": (5, 3, 2)} | WEIGHTS
 BONUS = {"bonus": (0.5, 0.25, 0.0)}
 EXPANSION = {"neighbours": (10, 5, 3, 2, 1), "alpha": (3.0, 1.0, 0.0, 6.0)}
 RECIPROCAL = {"settings": (ZHONG, ReciprocalSettings(plain=0.3), ReciprocalSettings())}
+DIFFUSION = {"neighbours": (50, 20), "started": (10, 3), "alpha": (0.99, 0.9)}
+SUPERGLOBAL = {"neighbours": (10, 5), "beta": (0.15, 1.0)}
 SOFT = {"bonus": (1.0, 0.5, 0.25, 0.1), "penalty": (0.1, 0.0, 0.05, 0.2)}
 INSERTION = {"threshold": (0.6, 0.9, 1.2, 1.5), "top": (3, 1, 5)}
 
 RERANKERS: dict[str, Reranker] = {
     "plain search": Reranker(plain_search, ""),
     "α-query expansion": Reranker(query_expansion, "Radenović 2018", EXPANSION),
+    "query expansion with decay": Reranker(
+        partial(query_expansion, decay=True),
+        "Gordo 2020",
+        {"neighbours": (10, 5), "alpha": (0.0, 3.0)},
+    ),
     "database-side augmentation": Reranker(
         after(plain_search, augment_gallery), "Arandjelović 2012", {"neighbours": (10, 5, 3, 2)}
     ),
     "k-reciprocal": Reranker(k_reciprocal_rerank, "Zhong 2017", RECIPROCAL),
+    "diffusion": Reranker(diffusion_rerank, "Iscen 2017", DIFFUSION),
+    "SuperGlobal": Reranker(superglobal_rerank, "Shao 2023", SUPERGLOBAL),
     "landmark-country": Reranker(landmark_country_rerank, "GLR21", VOTING),
     "landmark-country, reciprocal votes": Reranker(by_reciprocal_votes, "GLR21", VOTING),
     "soft addition and penalty": Reranker(winners.soft_rerank, "2021, 1st", SOFT),
@@ -94,17 +116,44 @@ RERANKERS: dict[str, Reranker] = {
     "augmentation → expansion → landmark-country": Reranker(
         after(by_reciprocal_votes, augment_gallery, expand_queries), "stack", STACKED
     ),
+    "geometric verification": Reranker(
+        geometric_rerank, "Philbin 2007", GEOMETRIC, needs=("local",)
+    ),
+    "geometric expansion": Reranker(
+        after_verified(plain_search, expand_verified), "Chum 2007", VERIFIED, needs=("local",)
+    ),
+    "k-reciprocal → geometric verification": Reranker(
+        partial(geometric_rerank, base=k_reciprocal_rerank), "stack", GEOMETRIC, needs=("local",)
+    ),
+    "geometric expansion → k-reciprocal": Reranker(
+        after_verified(k_reciprocal_rerank, expand_verified), "stack", VERIFIED, needs=("local",)
+    ),
+    "geometric k-reciprocal": Reranker(
+        geometric_k_reciprocal, "stack", GEOMETRIC, needs=("local",)
+    ),
+    "geometric k-reciprocal → landmark-country": Reranker(
+        geometric_landmark_country, "stack", WEIGHTS, needs=("local",)
+    ),
     "two models side by side": Reranker(
-        after(plain_search, join_models), "GLR20", is_ensemble=True
+        after(plain_search, join_models), "GLR20", needs=("second",)
     ),
     "two models → k-reciprocal": Reranker(
-        after(k_reciprocal_rerank, join_models), "stack", is_ensemble=True
+        after(k_reciprocal_rerank, join_models), "stack", needs=("second",)
+    ),
+    "two models → geometric k-reciprocal": Reranker(
+        after(geometric_k_reciprocal, join_models), "stack", GEOMETRIC, needs=("second", "local")
+    ),
+    "two models → geometric k-reciprocal → landmark-country": Reranker(
+        after(geometric_landmark_country, join_models),
+        "stack",
+        WEIGHTS,
+        needs=("second", "local"),
     ),
     "two models → landmark-country": Reranker(
-        after(landmark_country_rerank, join_models), "GLR20, GLR21", WEIGHTS, is_ensemble=True
+        after(landmark_country_rerank, join_models), "GLR20, GLR21", WEIGHTS, needs=("second",)
     ),
     "landmark-country of each → sum": Reranker(
-        landmark_country_of_each, "GLR21", WEIGHTS, is_ensemble=True
+        landmark_country_of_each, "GLR21", WEIGHTS, needs=("second",)
     ),
 }
 
@@ -113,15 +162,16 @@ RERANKERS: dict[str, Reranker] = {
 class TunedReranker:
     """A reranker with the settings that were best on Public queries."""
 
-    name: str  # in `RERANKERS`
+    name: str
+    function: Rerank
     settings: Mapping[str, Any]
-    tried: int  # how many settings there were
+    public: Mapping[tuple[Any, ...], float]  # mAP of every setting tried; NaN without Public ones
     ranking: Ranking
     scores: pd.DataFrame  # of `lib.retrieval.score_queries`
 
     def rerank(self, data: RetrievalData) -> Ranking:
         """Rerank other queries or another gallery with these settings."""
-        return RERANKERS[self.name].rerank(data, **self.settings)
+        return self.function(data, **self.settings)
 
     def precision(self, usage: str) -> pd.Series:
         """Average precision of the queries of one usage, by their id."""
@@ -133,15 +183,15 @@ class Comparison:
     """The finished comparison."""
 
     # A row per reranker: reranker, source, settings (chosen on Public), tried (how many), public,
-    # private, low, high (95 % interval), gain, gain_low, gain_high (over plain search on Private).
+    # private, low, high (95 % interval), gain, gain_low, gain_high (over plain search on Private),
+    # and where it is known private_seen, private_unseen (landmarks in training, and others).
     table: pd.DataFrame
     continents: pd.DataFrame  # one of Private queries a row: continent, queries, mAP by reranker
     chosen: Mapping[str, TunedReranker]  # by name
 
     def best(self) -> TunedReranker:
-        """The reranker of one model that is best on Public queries."""
-        alone = [one for one in self.chosen.values() if not RERANKERS[one.name].is_ensemble]
-        return max(alone, key=lambda one: np.nan_to_num(one.precision("Public").mean()))
+        """The reranker that is best on Public queries, ensembles included; the first of several."""
+        return best_of_tuned(self.chosen.values())
 
     def spread(self) -> pd.DataFrame:
         """Best and worst continent, without OTHER, of every reranker, and their difference.
@@ -174,48 +224,102 @@ def compare(
     evaluation: Evaluation,
     *,
     names: Sequence[str] = (),
+    seen: pd.Series | None = None,
     seed: int = 0,
     fewest: int = 5,
 ) -> Comparison:
     """Try every reranker, choose its settings on Public queries, and report Private ones.
 
-    Ensembles are left out where the data has no second model. Among equally good settings, and
-    where there is no Public query, the first (published) ones are taken.
+    Ensembles are left out where the data has no second model, geometric verification where it has
+    no local features. Settings are those of `tune`; the published ones stand first.
 
     Args:
         names: of `RERANKERS`, all unless given; the others are compared with the first.
+        seen: whether training shows a query's landmark, by id (`lib.data.seen_queries`); if given,
+            the table has the columns private_seen and private_unseen.
         seed: of the bootstrap.
         fewest: Private queries that a continent needs to be shown.
     """
     names = tuple(names) or tuple(RERANKERS)
     if unknown := [name for name in names if name not in RERANKERS]:
         raise ValueError(f"expected rerankers among {', '.join(RERANKERS)}; found {unknown[0]!r}")
-    wanted = [n for n in names if data.second is not None or not RERANKERS[n].is_ensemble]
+    wanted = [name for name in names if RERANKERS[name].is_possible(data)]
     rows, chosen = [], {}
     for name in progress(wanted, "rerankers"):
-        chosen[name] = _choose_settings(name, data, evaluation)
-        rows.append(_row(chosen[name], chosen[wanted[0]], seed))
+        rerank, _, values, _ = RERANKERS[name]
+        chosen[name] = tune(name, rerank, values, data, evaluation)
+        rows.append(_row(chosen[name], chosen[wanted[0]], seed, seen))
     private = {name: one.scores[one.scores["usage"] == "Private"] for name, one in chosen.items()}
     continents = retrieval.map_by_continent(private, fewest=fewest)
     return Comparison(pd.DataFrame(rows), continents, chosen)
 
 
-def _choose_settings(name: str, data: RetrievalData, evaluation: Evaluation) -> TunedReranker:
-    rerank, _, values, _ = RERANKERS[name]
-    every = [dict(zip(values, one, strict=True)) for one in itertools.product(*values.values())]
-    tried = every if evaluation.solution.get("Public") else every[:1]
-    best, most = None, -1.0
-    for settings in tried:
-        ranking = rerank(data, **settings)
+def tune(
+    name: str,
+    function: Rerank,
+    values: Mapping[str, Sequence[Any]],
+    data: RetrievalData,
+    evaluation: Evaluation,
+) -> TunedReranker:
+    """Choose the settings of largest mAP on Public queries, the first of several.
+
+    Every combination of `values` is tried. Where there is no Public query, the first is taken.
+    """
+    every = list(dict.fromkeys(itertools.product(*values.values())))
+    public, best = {}, None
+    for one in every if evaluation.solution.get("Public") else every[:1]:
+        settings = dict(zip(values, one, strict=True))
+        ranking = function(data, **settings)
         scores = retrieval.score_queries(ranking, evaluation)
-        found = TunedReranker(name, settings, len(tried), ranking, scores)
-        public = np.nan_to_num(found.precision("Public").mean())
-        if public > most:
-            best, most = found, public
+        public[one] = retrieval.map_of_usage(scores, "Public")
+        found = TunedReranker(name, function, settings, public, ranking, scores)
+        best = found if best is None else best_of_tuned([best, found])
     return best
 
 
-def _row(one: TunedReranker, first: TunedReranker, seed: int) -> dict[str, Any]:
+def best_of_tuned(tuned: Iterable[TunedReranker]) -> TunedReranker:
+    """The one of largest mAP on Public queries, the first of several."""
+    return max(tuned, key=lambda one: np.nan_to_num(one.precision("Public").mean()))
+
+
+def best_second_model(data: RetrievalData, folders: Sequence[Path], evaluation: Evaluation) -> Path:
+    """The folder of `query` and `gallery` embeddings that helps Public queries most.
+
+    Compared is plain search with both models side by side; the first of several is taken.
+    """
+    public = {}
+    for folder in folders:
+        others = (retrieval.read_embeddings(folder / name).rows for name in ("query", "gallery"))
+        own = data.queries, data.gallery
+        joined = [concatenate(pair) for pair in zip(own, others, strict=True)]
+        ids = {"query_ids": data.query_ids, "gallery_ids": data.gallery_ids}
+        scores = retrieval.score_queries(retrieval.search(*joined, data.k, **ids), evaluation)
+        public[folder] = np.nan_to_num(retrieval.map_of_usage(scores, "Public"))
+    return max(public, key=public.get)
+
+
+def choose_weights(
+    data: RetrievalData,
+    evaluation: Evaluation,
+    *,
+    alphas: Sequence[float],
+    betas: Sequence[float],
+    **voting: Any,
+) -> tuple[TunedReranker, pd.DataFrame]:
+    """Choose α and β of landmark-country reranking as `tune` does, and tabulate what was tried.
+
+    The table has the mAP on Public queries for every α (rows) and β (columns).
+    """
+    rerank = partial(landmark_country_rerank, **voting)
+    values = {"alpha": alphas, "beta": betas}
+    best = tune("landmark-country", rerank, values, data, evaluation)
+    table = pd.Series(best.public).unstack().rename_axis(index="alpha", columns="beta")
+    return best, table
+
+
+def _row(
+    one: TunedReranker, first: TunedReranker, seed: int, seen: pd.Series | None
+) -> dict[str, Any]:
     private = one.precision("Private")
     if private.empty:
         raise ValueError(
@@ -229,13 +333,20 @@ def _row(one: TunedReranker, first: TunedReranker, seed: int) -> dict[str, Any]:
         "reranker": one.name,
         "source": RERANKERS[one.name].source,
         "settings": describe_settings(one.settings),
-        "tried": one.tried,
+        "tried": len(one.public),
         "public": one.precision("Public").mean(),
         "private": interval.mean,
         "low": interval.low,
         "high": interval.high,
         **dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)),
+        **({} if seen is None else _by_seen(private, seen)),
     }
+
+
+def _by_seen(private: pd.Series, seen: pd.Series) -> dict[str, float]:
+    """mAP of queries whose landmark training shows, and of the others; NaN where there are none."""
+    is_seen = seen.loc[private.index].to_numpy()
+    return {"private_seen": private[is_seen].mean(), "private_unseen": private[~is_seen].mean()}
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
@@ -246,5 +357,7 @@ def describe_settings(settings: Mapping[str, Any]) -> str:
             parts.append(describe_settings(vars(value)))
         else:
             name = "votes" if name == "top" else name.replace("_", " ")
-            parts.append(f"{name} {value:g}")
+            parts.append(
+                f"{name} {value:g}" if isinstance(value, float | int) else f"{name} {value}"
+            )
     return ", ".join(parts)

@@ -16,6 +16,7 @@ import pandas as pd
 
 from lib import retrieval
 from lib.artifacts import read_fingerprint
+from lib.reranking.local_features import PairVerifier
 from lib.retrieval import EmbeddingTable, Ranking, TagScores
 
 P = ParamSpec("P")
@@ -60,6 +61,7 @@ class RetrievalData:
     # Of the references that have a landmark; prints its recall. The final scores stay exact.
     index: retrieval.ApproximateIndex | None = None
     second: "RetrievalData | None" = None  # the same images as another model embeds them
+    local: PairVerifier | None = None  # counts the inliers of a query and a gallery image
     _results: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -112,7 +114,7 @@ def read_retrieval_data(
     """Read the folders `query`, `gallery` and `references` of embeddings in `folder`.
 
     `labelled` has the references' id, landmark_id and country; their folder may embed more images.
-    k, index and second of `RetrievalData` may follow.
+    k, index, second and local of `RetrievalData` may follow.
     """
     folder = Path(folder)
     queries, gallery = (retrieval.read_embeddings(folder / name) for name in ("query", "gallery"))
@@ -131,17 +133,19 @@ def read_retrieval_data(
 def read_second_model(
     folder: str | Path, labelled: pd.DataFrame, *, k: int = 100
 ) -> RetrievalData | None:
-    """Read the data of a model that embedded the raw training images for cleaning.
+    """Read the data of a model that embedded the raw training images, or else the references.
 
     None if there are no such embeddings, or (after a sentence) not of all references.
     """
-    raw = Path(folder) / "raw"
-    if read_fingerprint(raw) is None:
-        return None
-    if not labelled["id"].isin(retrieval.read_embeddings(raw).ids).all():
-        print("no ensembles: the first model has embedded training images alone as references")
-        return None
-    return read_retrieval_data(folder, labelled, references="raw", k=k)
+    known = [
+        name for name in ("raw", "references") if read_fingerprint(Path(folder) / name) is not None
+    ]
+    for name in known:
+        if labelled["id"].isin(retrieval.read_embeddings(Path(folder) / name).ids).all():
+            return read_retrieval_data(folder, labelled, references=name, k=k)
+    if known:
+        print("no ensembles: the second model has not embedded all references")
+    return None
 
 
 def _rows_of(folder: Path, ids: pd.Series) -> EmbeddingTable:

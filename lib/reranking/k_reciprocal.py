@@ -50,12 +50,15 @@ def reciprocal_neighbours(
     settings: ReciprocalSettings | None = None,
     *,
     index: ApproximateIndex | None = None,
+    added: "tuple[sparse.csr_array, sparse.csr_array] | None" = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the `k` references of largest k-reciprocal similarity for every query.
 
     Other references than candidates have a Jaccard distance of 1 and cannot come before the query's
     nearest, so looking at candidates only is exact without an index of the references. Returns (Q,
     k) float32 similarities, best first, and (Q, k) positions, ascending among equals.
+
+    `added` (Q, R) and (R, R) is added to the similarities of candidates, which it does not choose.
     """
     settings, names = settings or ReciprocalSettings(), ("queries", "references")
     near = nearest(queries, references, max(k, settings.candidates), index=index, names=names)[1]
@@ -71,16 +74,30 @@ def reciprocal_neighbours(
     for row in range(len(queries)):
         candidates = np.union1d(near[row], beyond[place[row]])
         vectors = np.vstack([queries[row : row + 1], references[candidates]]).astype(np.float64)
-        found = reciprocal_similarities(vectors, settings)
+        more = None
+        if added is not None:
+            own = added[0][[row]][:, candidates]
+            more = sparse.block_array(
+                [[None, own], [own.T, added[1][candidates][:, candidates]]]
+            ).toarray()
+        found = reciprocal_similarities(vectors, settings, more)
         best = np.argsort(-found, kind="stable")[:k]
         similarities[row], positions[row] = found[best], candidates[best]
     return similarities, positions
 
 
-def reciprocal_similarities(vectors: np.ndarray, settings: ReciprocalSettings) -> np.ndarray:
-    """(C,) k-reciprocal similarities of the first of (1 + C, D) unit rows to each of the others."""
+def reciprocal_similarities(
+    vectors: np.ndarray, settings: ReciprocalSettings, added: np.ndarray | None = None
+) -> np.ndarray:
+    """(C,) k-reciprocal similarities of the first of (1 + C, D) unit rows to each of the others.
+
+    `added` (1 + C, 1 + C) is added to the cosines.
+    """
     # Rounded to float32 so that equal images tie and keep their order.
-    distances = np.maximum((1 - (vectors @ vectors.T).astype(np.float32)) / 2, 0)
+    sim = (vectors @ vectors.T).astype(np.float32)
+    if added is not None:
+        sim += added.astype(np.float32)
+    distances = np.maximum((1 - sim) / 2, 0)
     order = _nearest_first(distances, max(settings.k1 + 1, settings.k2))
 
     mutual = _mutual(order, settings.k1)

@@ -4,15 +4,12 @@ The second half of GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et a
 The whole gallery takes part, so an image that plain search never retrieved can be brought in.
 """
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lib import retrieval
-from lib.data import Evaluation
 from lib.reranking.data import RetrievalData, cached
 from lib.reranking.k_reciprocal import ReciprocalSettings, k_reciprocal_rerank
 from lib.reranking.votes import NO_COUNTRY, query_votes, tag_gallery
@@ -69,40 +66,23 @@ def vote_scores(
 
 
 def k_reciprocal_landmark_country(
-    data: RetrievalData, *, alpha: float = 1.0, beta: float = 0.1
+    data: RetrievalData,
+    *,
+    alpha: float = 1.0,
+    beta: float = 0.1,
+    base: Callable[..., Ranking] = k_reciprocal_rerank,
+    **settings: Any,
 ) -> Ranking:
-    """Add landmark and country votes to k-reciprocal similarities, within their lists."""
-    ranking = k_reciprocal_rerank(data)
+    """Add landmark and country votes to k-reciprocal similarities, within their lists.
+
+    These are the scores of `base(data, **settings)`.
+    """
+    ranking = base(data, **settings)
     L, C = vote_scores(data, reciprocal=True)
     pairs = np.arange(len(ranking))[:, None], ranking.positions
     sim = ranking.scores.astype(np.float64)
     final = sim + ((alpha * L).at(*pairs) + (beta * C).at(*pairs))
     return ranking.replace(*best_of(final.astype(np.float32), ranking.positions, ranking.k))
-
-
-def choose_weights(
-    data: RetrievalData,
-    evaluation: Evaluation,
-    *,
-    alphas: Sequence[float],
-    betas: Sequence[float],
-    **voting: Any,
-) -> tuple[dict[str, float], pd.DataFrame]:
-    """Choose α and β of landmark-country reranking by mAP on Public queries.
-
-    Returns `alpha` and `beta` of the largest mAP, the smallest of several, and the table of mAP for
-    every α (rows) and β (columns). Both are empty where there is no Public query.
-    """
-    if not evaluation.solution.get("Public"):
-        return {}, pd.DataFrame()
-    cells = {}
-    for alpha, beta in itertools.product(alphas, betas):
-        ranking = landmark_country_rerank(data, alpha=alpha, beta=beta, **voting)
-        scores = retrieval.score_queries(ranking, evaluation)
-        cells[alpha, beta] = scores.groupby("usage")["average_precision"].mean()["Public"]
-    table = pd.Series(cells).unstack().rename_axis(index="alpha", columns="beta")
-    alpha, beta = table.stack().sort_index().idxmax()
-    return {"alpha": float(alpha), "beta": float(beta)}, table
 
 
 def explain(

@@ -1,11 +1,13 @@
 """Neighbours mixed into an embedding: query expansion and database-side augmentation.
 
-α-query expansion (Radenović et al., TPAMI 2018) adds the best results to the query. Database-side
-augmentation (Arandjelović and Zisserman, CVPR 2012) replaces every gallery embedding by a weighted
-mean of its neighbours, with the weights of the 2nd place of Google Landmark Recognition 2020.
+α-query expansion (Radenović et al., TPAMI 2018) adds the best results to the query, and with decay
+(Gordo et al., ECCV 2020) the less the lower their rank. Database-side augmentation (Arandjelović
+and Zisserman, CVPR 2012) replaces every gallery embedding by a weighted mean of its neighbours,
+with the weights of the 2nd place of Google Landmark Recognition 2020.
 """
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -17,11 +19,12 @@ MIXED_AT_ONCE = 1_024  # images
 
 @cached
 def expand_queries(
-    data: RetrievalData, *, neighbours: int = 10, alpha: float = 3.0
+    data: RetrievalData, *, neighbours: int = 10, alpha: float = 3.0, decay: bool = False
 ) -> RetrievalData:
     """Add each query's best results to it: q + Σ max(sim_i, 0) ** alpha · g_i, of unit norm.
 
-    With an alpha of 0 all `neighbours` weigh alike. A sum of zero length stays the query.
+    With an alpha of 0 all `neighbours` weigh alike. With `decay` the result of rank i of n weighs
+    (n - i) / n times as much (AQEwD of Gordo et al.). A sum of zero length stays the query.
     """
     if neighbours < 0 or not np.isfinite(alpha) or alpha < 0:
         raise ValueError(
@@ -30,15 +33,22 @@ def expand_queries(
         )
     near = data.plain.positions[:, :neighbours]
     sim = data.plain.scores[:, :neighbours].astype(np.float64)
+    weights = np.maximum(sim, 0) ** alpha
+    if decay:
+        n = max(neighbours, 1)
+        weights *= (n - np.arange(1, near.shape[1] + 1)) / n
+    return replace(data, queries=mean_with_query(data, near, weights))
+
+
+def mean_with_query(data: RetrievalData, near: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(Q, D) queries plus (Q, K) gallery rows by weight, of unit norm; of length 0 the query."""
     q = np.asarray(data.queries[:], dtype=np.float64)
-    expanded = q + _weighted_sum(data.gallery, near, np.maximum(sim, 0) ** alpha)
-    unit = _unit(expanded, np.asarray(data.queries[:], dtype=np.float32))
-    return replace(data, queries=unit)
+    return _unit(q + _weighted_sum(data.gallery, near, weights), q)
 
 
-def query_expansion(data: RetrievalData, *, neighbours: int = 10, alpha: float = 3.0) -> Ranking:
+def query_expansion(data: RetrievalData, **settings: Any) -> Ranking:
     """Search again with expanded queries; settings are those of `expand_queries`."""
-    return expand_queries(data, neighbours=neighbours, alpha=alpha).plain
+    return expand_queries(data, **settings).plain
 
 
 @cached

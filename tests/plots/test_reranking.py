@@ -1,10 +1,22 @@
+import dataclasses
+
 import matplotlib.colors
+import numpy as np
 import pandas as pd
 import pytest
 
-from lib.plots.reranking import PARTS, VoteBreakdown, continents, explained
+from lib.plots.reranking import (
+    PARTS,
+    MatchedPair,
+    VoteBreakdown,
+    best_match,
+    continents,
+    explained,
+    matches,
+)
 from lib.plots.sheets import RIGHT, WRONG
 from tests.figures import check_picture, legend_of, square
+from tests.made_up import NumberedSource, shown, small_data, small_evaluation
 
 LABELS = ["similarity", "+ landmark votes", "+ country votes"]
 
@@ -79,6 +91,50 @@ def test_explained_takes_a_negative_similarity():
     odd = strip()
     odd.sums.loc[2, ["raw", "final"]] = -0.2
     check_picture(explained([odd]))
+
+
+def test_matches_join_the_same_point_of_both_images():
+    tall, wide = np.zeros((40, 20, 3), np.uint8), np.zeros((10, 50, 3), np.uint8)
+    points, others = np.array([[0.0, 0.0], [20, 40]]), np.array([[50.0, 0.0], [25, 10]])
+    figure = matches([MatchedPair(tall, wide, points, others, True)] * 2, title="points")
+    check_picture(figure)
+    axis = figure.axes[1]
+    assert [image.get_extent() for image in axis.images] == [[0, 1, 2, 0], [0, 1, 2.24, 2.04]]
+    (first, second) = axis.collections[0].get_segments()
+    np.testing.assert_allclose(first, [[0, 0], [1, 2.04]])
+    np.testing.assert_allclose(second, [[1, 2], [0.5, 2.24]])
+    assert axis.get_title() == "2 points, same landmark"
+
+
+def test_matches_draw_a_pair_without_points_and_no_pair():
+    nothing = np.empty((0, 2))
+    check_picture(matches([MatchedPair(square(9), square(9), nothing, nothing, False)]))
+    check_picture(matches([]))
+
+
+class Counted:
+    """Stands in for `PairVerifier`: image n of the gallery has n matching points."""
+
+    def matches(self, row, position):
+        points = np.full((position, 2), 256.0)
+        return points, points + 128
+
+
+class Wide(NumberedSource):
+    def read(self, path):
+        return self.read_resized(path, 64)
+
+
+def test_best_match_is_the_result_of_most_points_in_pixels():
+    evaluation = small_evaluation()
+    data = dataclasses.replace(small_data(evaluation), local=Counted())
+    found = best_match(Wide(), evaluation, data, "q3", first=5)
+    most = data.plain.positions[3, :5].max()
+    assert len(found.points) == most
+    paths = evaluation.gallery["path"].tolist()
+    assert shown([found.image], paths) == [paths[most]]
+    np.testing.assert_allclose((found.points[0], found.others[0]), ([32, 32], [48, 48]))
+    assert found.is_right == (most % 3 == 3 % 3)
 
 
 def test_continents_span_from_worst_to_best_without_other():

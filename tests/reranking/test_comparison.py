@@ -5,12 +5,39 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.reranking.comparison import RERANKERS, Comparison, Reranker, compare
+from lib.reranking.comparison import (
+    RERANKERS,
+    Comparison,
+    Reranker,
+    best_second_model,
+    choose_weights,
+    compare,
+)
+from lib.reranking.landmark_country import landmark_country_rerank
 from lib.retrieval import metrics, scoring
-from tests.made_up import small_data, small_evaluation
+from tests.made_up import small_data, small_evaluation, write_folder
 
 PLAIN, SOFT = "plain search", "soft addition and penalty"
 FEW = (PLAIN, SOFT, "two models side by side")
+
+
+class KnownMatches:
+    """Stands in for `PairVerifier`: half of the pairs of one landmark have inliers."""
+
+    def __init__(self, queries, gallery):
+        generator = np.random.default_rng(0)
+        same = np.equal.outer(queries, gallery)
+        self.gallery = gallery
+        self.table = np.where(same & (generator.random(same.shape) < 0.5), 15, 3)
+
+    def inliers(self, positions):
+        return np.take_along_axis(self.table, positions, axis=1)
+
+    def of_pairs(self, rows, positions):
+        return self.table[rows, positions]
+
+    def within_gallery(self):
+        return KnownMatches(self.gallery, self.gallery)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +47,11 @@ def evaluation():
 
 @pytest.fixture(scope="module")
 def data(evaluation):
-    return small_data(evaluation)
+    queries, gallery = (
+        table["country"].to_numpy() for table in (evaluation.queries, evaluation.gallery)
+    )
+    local = KnownMatches(queries, gallery)
+    return dataclasses.replace(small_data(evaluation), local=local)
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +108,14 @@ def test_compare_leaves_ensembles_out_where_there_is_one_model(evaluation):
     assert alone.table["reranker"].tolist() == [PLAIN, SOFT]
 
 
-def test_compare_takes_the_published_setting_without_public_queries(data, evaluation):
+def without_public(evaluation):
     queries = evaluation.queries.assign(usage="Private")
     solution = {"Private": evaluation.solution["Public"] | evaluation.solution["Private"]}
-    privately = dataclasses.replace(evaluation, queries=queries, solution=solution)
-    table = compare(data, privately, names=FEW).table
+    return dataclasses.replace(evaluation, queries=queries, solution=solution)
+
+
+def test_compare_takes_the_published_setting_without_public_queries(data, evaluation):
+    table = compare(data, without_public(evaluation), names=FEW).table
     assert table["settings"].iloc[1] == "bonus 1, penalty 0.1"
     assert table["public"].isna().all()
 
@@ -145,11 +179,65 @@ def test_spread_of_one_continent_is_none(capsys):
     )
 
 
-def test_best_is_the_one_of_one_model_that_is_best_on_public(comparison, data):
-    alone = comparison.table[comparison.table["reranker"] != "two models side by side"]
+def test_best_is_the_one_that_is_best_on_public_with_ensembles(comparison, data):
     best = comparison.best()
-    assert best.name == alone.loc[alone["public"].idxmax(), "reranker"]
+    assert best.name == comparison.table["reranker"][comparison.table["public"].idxmax()]
     assert best.rerank(data).predictions() == best.ranking.predictions()
+
+
+def test_compare_shows_landmarks_of_training_and_others_apart(data, evaluation, comparison):
+    ids = evaluation.queries["id"]
+    seen = pd.Series((evaluation.queries["country"] == "NA").to_numpy(), index=ids)
+    table = compare(data, evaluation, names=FEW, seen=seen).table
+    scored = comparison.chosen[SOFT].scores
+    private = scored[scored["usage"] == "Private"]
+    expected = private.groupby(private["id"].map(seen))["average_precision"].mean()
+    assert table["private_seen"].iloc[1] == pytest.approx(expected[True])
+    assert table["private_unseen"].iloc[1] == pytest.approx(expected[False])
+    none = compare(data, evaluation, names=FEW, seen=pd.Series(False, index=ids)).table
+    assert none["private_seen"].isna().all()
+    assert "private_seen" not in comparison.table
+
+
+ALPHAS, BETAS = (0.0, 0.3, 1.0), (0.0, 0.1, 0.4, 1.0)
+
+
+@pytest.mark.parametrize("voting", [{}, {"top": 1, "normalise": False}])
+def test_choose_weights_takes_the_first_best_cell_on_public_queries(data, evaluation, voting):
+    given = {"alphas": ALPHAS[::-1], "betas": (1.0, 0.1, 0.4, 0.0, 1.0)}
+    best, table = choose_weights(data, evaluation, **given, **voting)
+    assert (table.index.tolist(), table.columns.tolist()) == (list(ALPHAS), list(BETAS))
+    expected = {}
+    for cell in itertools.product(*given.values()):
+        weights = dict(zip(("alpha", "beta"), cell, strict=True))
+        ranking = landmark_country_rerank(data, **weights, **voting)
+        scores = scoring.score_queries(ranking, evaluation)
+        expected[cell] = scoring.map_of_usage(scores, "Public")
+        assert table.loc[cell] == pytest.approx(expected[cell], abs=1e-12)
+    assert tuple(best.settings.values()) == max(expected, key=expected.get)
+    again = landmark_country_rerank(data, **best.settings, **voting)
+    assert best.ranking.predictions() == again.predictions() == best.rerank(data).predictions()
+    assert len(np.unique(table)) > 3  # the weights matter here
+
+
+def test_choose_weights_takes_the_first_without_public_queries(data, evaluation):
+    privately = without_public(evaluation)
+    best, table = choose_weights(data, privately, alphas=[1, 0], betas=[0.1])
+    assert best.settings == {"alpha": 1, "beta": 0.1}
+    assert table.shape == (1, 1)
+
+
+def test_best_second_model_is_the_one_that_helps_public_queries(data, evaluation, tmp_path):
+    generator = np.random.default_rng(0)
+    tables = {"query": data.queries, "gallery": data.gallery}
+    ids = {"query": data.query_ids, "gallery": data.gallery_ids}
+    for name, rows in tables.items():
+        write_folder(tmp_path / "noise" / name, ids[name], generator.normal(size=rows.shape))
+        better = np.eye(3)[[int(one[1:]) % 3 for one in ids[name]]]
+        write_folder(tmp_path / "better" / name, ids[name], better)
+    folders = [tmp_path / "noise", tmp_path / "better"]
+    assert best_second_model(data, folders, evaluation) == folders[1]
+    assert best_second_model(data, folders, without_public(evaluation)) == folders[0]
 
 
 def every_ranking(name, data):

@@ -114,4 +114,7 @@ def test_read_second_model_is_for_a_model_that_embedded_the_raw_images(tmp_path,
     np.testing.assert_array_equal(found.references[:], rows[1:])
     assert found.plain.k == 2
     assert read_second_model(tmp_path, labelled.assign(id="z")) is None
+    write_folder(tmp_path / "references", ["z"], rows[:1])
+    other = read_second_model(tmp_path, labelled.assign(id="z"))
+    np.testing.assert_array_equal(other.references[:], rows[:1])
     assert "no ensembles" in capsys.readouterr().out

@@ -1,21 +1,17 @@
-import dataclasses
-
 import numpy as np
 import pytest
 
 from lib.reranking.data import RetrievalData
 from lib.reranking.k_reciprocal import k_reciprocal_rerank
 from lib.reranking.landmark_country import (
-    choose_weights,
     explain,
     k_reciprocal_landmark_country,
     landmark_country_rerank,
     vote_scores,
 )
-from lib.retrieval import scoring
 from lib.retrieval.knn import search
 from lib.retrieval.metrics import mean_average_precision
-from tests.made_up import numbered_evaluation, unit_rows
+from tests.made_up import unit_rows
 
 
 def random_case(seed, queries=12, images=700, references=150, width=6):
@@ -275,61 +271,3 @@ def test_k_reciprocal_landmark_country_adds_votes_within_the_lists(seed):
         np.testing.assert_allclose(found.scores[row], final[order], atol=1e-6)
     with pytest.raises(ValueError, match="finite weight"):
         k_reciprocal_landmark_country(data, alpha=np.inf)
-
-
-ALPHAS, BETAS = (0.0, 0.5, 2.0), (0.0, 0.1, 0.4, 1.0)
-
-
-def noisy_data(evaluation, seed):
-    """Queries in another order than the evaluation's, with the ids that say so."""
-    generator = np.random.default_rng(seed)
-
-    def rows_near(centres, noise=0.35):
-        rows = centres + noise * generator.normal(size=centres.shape)
-        rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-        return rows.astype(np.float16)
-
-    centres = rows_near(np.eye(3, 8), noise=0.1)
-    order = generator.permutation(len(evaluation.queries))
-    queries = evaluation.queries.iloc[order]
-    shown = queries["country"].map({"NA": 0, "FR": 1, "JP": 2}).to_numpy()
-    landmarks = generator.integers(3, size=40)
-    return RetrievalData(
-        rows_near(centres[shown]),
-        rows_near(centres[evaluation.gallery["landmark_id"]]),
-        rows_near(centres[landmarks]),
-        landmarks,
-        np.array(["NA", "FR", "FR"])[landmarks],
-        query_ids=queries["id"].to_numpy(dtype=str),
-        gallery_ids=evaluation.gallery["id"].to_numpy(dtype=str),
-    )
-
-
-@pytest.mark.parametrize("voting", [{}, {"top": 1, "normalise": False}])
-def test_choose_weights_takes_the_best_cell_on_public_queries(voting):
-    evaluation = numbered_evaluation(queries=24, gallery=60)
-    for seed in range(2):
-        data = noisy_data(evaluation, seed)
-        best, table = choose_weights(
-            data, evaluation, alphas=ALPHAS[::-1], betas=(1.0, 0.1, 0.4, 0.0), **voting
-        )
-        assert (table.index.tolist(), table.columns.tolist()) == (list(ALPHAS), list(BETAS))
-        expected = {}
-        for alpha in ALPHAS:
-            for beta in BETAS:
-                ranking = landmark_country_rerank(data, alpha=alpha, beta=beta, **voting)
-                scores = scoring.score_queries(ranking, evaluation)
-                expected[alpha, beta] = scoring.map_of_usage(scores, "Public")
-                assert table.loc[alpha, beta] == pytest.approx(expected[alpha, beta], abs=1e-12)
-        equal = [cell for cell in expected if table.loc[cell] == table.to_numpy().max()]
-        assert (best["alpha"], best["beta"]) == min(equal)
-        assert len(np.unique(table)) > 3  # the weights matter here
-
-
-def test_choose_weights_is_empty_without_public_queries():
-    evaluation = numbered_evaluation(queries=24, gallery=60)
-    private = {"Private": evaluation.solution["Private"]}
-    privately = dataclasses.replace(evaluation, solution=private)
-    best, table = choose_weights(noisy_data(evaluation, 0), privately, alphas=[1], betas=[0])
-    assert best == {}
-    assert table.empty

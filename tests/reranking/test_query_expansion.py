@@ -7,25 +7,28 @@ from lib.retrieval.metrics import mean_average_precision
 from tests.made_up import random_case, similarities, unit_rows
 
 
-def naive_expansion(case, neighbours, alpha):
+def naive_expansion(case, neighbours, alpha, decay=False):
     """One query after the other, neighbour by neighbour."""
     result = []
     for query, row in zip(case.queries.astype(np.float64), similarities(case), strict=True):
         best = sorted(range(len(row)), key=lambda i: (-np.float32(row[i]), i))
-        for i in best[: min(neighbours, case.k)]:
-            query = query + max(row[i], 0.0) ** alpha * case.gallery[i]
+        for rank, i in enumerate(best[: min(neighbours, case.k)], start=1):
+            fades = (neighbours - rank) / neighbours if decay else 1.0
+            query = query + fades * max(row[i], 0.0) ** alpha * case.gallery[i]
         result.append(query / np.linalg.norm(query))
     return np.array(result)
 
 
+@pytest.mark.parametrize("decay", [False, True])
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize(("neighbours", "alpha"), [(10, 3.0), (1, 0.0), (0, 3.0), (90, 1.0)])
-def test_expand_queries_agrees_with_naive_reference(ties, neighbours, alpha):
-    case = random_case(1, ties=ties)
-    found = expand_queries(case, neighbours=neighbours, alpha=alpha).queries
-    expected = naive_expansion(case, neighbours, alpha)
+def test_expand_queries_agrees_with_naive_reference(ties, neighbours, alpha, decay):
+    case, settings = random_case(1, ties=ties), (neighbours, alpha, decay)
+    chosen = dict(zip(("neighbours", "alpha", "decay"), settings, strict=True))
+    found = expand_queries(case, **chosen).queries
+    expected = naive_expansion(case, *settings)
     np.testing.assert_allclose(found, expected, atol=1e-6)
-    again = query_expansion(case, neighbours=neighbours, alpha=alpha)
+    again = query_expansion(case, **chosen)
     final = expected @ case.gallery.T.astype(np.float64)
     np.testing.assert_allclose(again.scores, -np.sort(-final, axis=1)[:, : case.k], atol=1e-6)
 

@@ -1,0 +1,109 @@
+"""Geometric verification of the best results: images whose local features agree move up.
+
+Results are scored by similarity and inliers (Philbin et al., CVPR 2007), expand the query (Chum et
+al., "Total Recall", ICCV 2007), or become nearer neighbours in k-reciprocal reranking, where the
+gallery images are verified among each other, too. `lib.reranking.local_features` counts inliers.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from lib.reranking.data import RetrievalData, cached
+from lib.reranking.k_reciprocal import ZHONG, ReciprocalSettings, reciprocal_neighbours
+from lib.reranking.local_features import PairVerifier
+from lib.reranking.query_expansion import mean_with_query
+from lib.retrieval import Ranking, best_of, nearest
+
+CHANCE, CAP = 4, 16  # inliers of unrelated photographs, and those beyond which more say no more
+CANDIDATES = 50  # results of a query that are verified
+NEIGHBOURS = 20  # gallery images verified with each other one
+
+
+def agreement(inliers: np.ndarray) -> np.ndarray:
+    """Inliers as evidence from 0 to 1.
+
+    >>> agreement(np.array([3, 4, 12, 20, 90])).tolist()
+    [0.0, 0.0, 0.5, 1.0, 1.0]
+    """
+    return np.clip(inliers - CHANCE, 0, CAP) / CAP
+
+
+def geometric_rerank(
+    data: RetrievalData,
+    *,
+    weight: float = 0.4,
+    base: Callable[..., Ranking] = attrgetter("plain"),
+    **settings: Any,
+) -> Ranking:
+    """Add weight · agreement to the scores of the first results of a ranking.
+
+    The ranking is `base(data, **settings)`, plain search unless given.
+    """
+    ranking = base(data, **settings)
+    inliers = verifier_of(data).inliers(ranking.positions[:, :CANDIDATES])
+    final = ranking.scores.astype(np.float64)
+    final[:, :CANDIDATES] += weight * agreement(inliers)
+    return ranking.replace(*best_of(final.astype(np.float32), ranking.positions, ranking.k))
+
+
+@cached
+def expand_verified(data: RetrievalData, *, fewest: int = 10) -> RetrievalData:
+    """Average each query with those of its first results that have `fewest` inliers.
+
+    A query without such a result stays as it is.
+    """
+    if fewest < 1:
+        raise ValueError(f"expected at least 1 inlier, found {fewest}; 10 are usual")
+    near = data.plain.positions[:, :CANDIDATES]
+    is_verified = verifier_of(data).inliers(near) >= fewest
+    return replace(data, queries=mean_with_query(data, near, is_verified.astype(np.float64)))
+
+
+@cached
+def geometric_k_reciprocal(
+    data: RetrievalData, *, weight: float = 0.4, settings: ReciprocalSettings = ZHONG
+) -> Ranking:
+    """Rank by k-reciprocal similarity where every cosine has weight · agreement added.
+
+    Verified are the first results of each query and the nearest images of each gallery image.
+    """
+    Q, N = (weight * one for one in agreements(data))
+    found = reciprocal_neighbours(data.queries, data.gallery, data.k, settings, added=(Q, N))
+    return Ranking(*found, data.query_ids, data.gallery_ids)
+
+
+@cached
+def agreements(data: RetrievalData) -> tuple[sparse.csr_array, sparse.csr_array]:
+    """(Q, N) and symmetric (N, N) agreement of pairs that are verified; 0 of all others."""
+    verifier, count = verifier_of(data), len(data.gallery)
+    near = data.plain.positions[:, :CANDIDATES]
+    names = ("gallery images", "gallery images")
+    own = nearest(data.gallery, data.gallery, NEIGHBOURS + 1, names=names)[1]
+    # A pair is verified once, in the order of its positions.
+    rows = np.repeat(np.arange(count), own.shape[1])
+    pairs = np.unique(np.sort(np.stack([rows, own.ravel()]), axis=0), axis=1)
+    first, second = pairs[:, pairs[0] != pairs[1]]
+    values = agreement(verifier.within_gallery().of_pairs(first, second))
+    one_way = sparse.csr_array((values, (first, second)), shape=(count, count))
+    of_query = agreement(verifier.inliers(near)).ravel(), near.ravel(), _starts(near)
+    Q = sparse.csr_array(of_query, shape=(len(near), count))
+    return Q, (one_way + one_way.T).tocsr()
+
+
+def _starts(rows: np.ndarray) -> np.ndarray:
+    """Where the rows of a flattened (Q, K) array begin."""
+    return np.arange(0, rows.size + 1, max(rows.shape[1], 1))
+
+
+def verifier_of(data: RetrievalData) -> PairVerifier:
+    """The local features of the data; ValueError where it has none."""
+    if data.local is None:
+        raise ValueError(
+            "expected local features for geometric verification, found none; give `local`"
+        )
+    return data.local
