@@ -265,6 +265,7 @@ class CleanConfig(Settings):
     # first drop images that another landmark explains better (`lib.cleaning.label_noise`)
     drop_suspected_mislabels: bool = False
     mislabel_odds: Positive = 2.0  # wrong against right, from which an image is suspected
+    mislabel_whitening: Share = 0.0  # power of the PCA whitening of the rows that are compared
     split_two_views: bool = False  # split clusters that show two views
 
 

@@ -359,7 +359,9 @@ def recipe(name: str) -> Recipe:
 
 
 # Without the suspected mislabels, the second pass may take a much larger radius.
-CLEAN = config.CleanConfig(drop_suspected_mislabels=True, split_two_views=True, relaxation=2.0)
+CLEAN = config.CleanConfig(
+    drop_suspected_mislabels=True, mislabel_whitening=0.5, split_two_views=True, relaxation=2.0
+)
 # GLR21 votes by k-reciprocal similarity, asking the full list and the labelled index images.
 GLR21_RERANK = config.RerankConfig(reciprocal=True, references="full+index")
 
@@ -400,8 +402,8 @@ _PHOTOS = Profile(
     **_parts(recipe("photos")),
     name="photos",
     summary="a few thousand photographs and a small pretrained network (about 25 minutes)",
-    # With few images and classes, a right image lost counts, and half a class is a poor class.
-    clean=dataclasses.replace(CLEAN, mislabel_odds=4.0, split=False),
+    # With few images and classes, half a class is a poor class.
+    clean=dataclasses.replace(CLEAN, split=False),
     rerank=config.RerankConfig(reciprocal=True),
 )
 _FULL = Profile(

@@ -3,7 +3,8 @@
 EMBEDDINGS is a folder that `lib.retrieval.embed` wrote, or a `.npy` file of rows in the order of
 the labels; LABELS.csv has the columns id and landmark_id, as GLDv2's `train.csv` does. FOLDER
 receives `train_cluster.csv`, `images.csv`, `landmarks.csv` and `sweep.csv`, as `lib.cleaning.stage`
-describes. Every setting of `lib.config.CleanConfig` is an option; finished work is not repeated.
+describes. Every setting of `lib.config.CleanConfig` is an option, by default as the profiles clean
+(`lib.recipes.CLEAN`); finished work is not repeated.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from lib.artifacts import MANIFEST, read_json
 from lib.cleaning.stage import CLUSTERS, make_cluster_list
 from lib.config import CleanConfig
 from lib.data import first_of, read_table
+from lib.recipes import CLEAN
 
 HELP = {
     "eps": "cosine distance of the first pass; 0: suggested from the distances",
@@ -33,6 +35,7 @@ HELP = {
     "split": "one class per cluster, not per landmark",
     "drop_suspected_mislabels": "first drop images that another landmark explains better",
     "mislabel_odds": "wrong against right, from which an image is suspected",
+    "mislabel_whitening": "power of the PCA whitening of rows for this comparison, 0 to 1",
     "split_two_views": "split clusters that show two views",
 }
 
@@ -65,7 +68,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--jobs", type=int, default=-1, help="cores; all by default")
     kinds = typing.get_type_hints(CleanConfig)
     for field in dataclasses.fields(CleanConfig):
-        options = {"default": field.default, "help": f"{HELP[field.name]} (default %(default)s)"}
+        default = getattr(CLEAN, field.name)
+        options = {"default": default, "help": f"{HELP[field.name]} (default %(default)s)"}
         kind = kinds[field.name]
         kind = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
         parser.add_argument(f"--{field.name.replace('_', '-')}", **kind, **options)

@@ -3,22 +3,31 @@
 An option beyond GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.): wrong images of one
 other place support each other in DBSCAN, so each image is also compared with the other landmarks
 most like it. The threshold is estimated from images that are moved to a random landmark: such
-positives and the unlabelled images tell the share of wrong labels (Elkan and Noto 2008).
+positives and the unlabelled images tell the share of wrong labels (Elkan and Noto 2008). Some wrong
+images show another landmark of the data, others one that is not in it: a moved image stands for the
+first with its real landmark to be found, for the second without it.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import pandas as pd
+from scipy.ndimage import gaussian_filter1d
+from scipy.optimize import nnls
+from sklearn.metrics import roc_auc_score
 
 from lib.cleaning.dbscan import BLOCK
-from lib.cleaning.eps import best_threshold, mask_self
-from lib.cleaning.per_landmark import Rows, check_embeddings, map_landmarks
+from lib.cleaning.eps import mask_self
+from lib.cleaning.per_landmark import TASK_ROWS, Rows, check_embeddings, map_landmarks, unit_rows
 from lib.retrieval import nearest
 
 CANDIDATES = 10  # other landmarks that an image is compared with, by the landmarks' means
 MOVES, ROUNDS = 50_000, 10  # images moved; small datasets repeat, at most ten times
 ODDS = 2.0  # wrong against right, from which an image is suspected
 MOST_WRONG = 0.5  # upper limit of the estimate, which a useless descriptor would exceed
+COMPONENTS, PCA_IMAGES = 512, 50_000  # of whitening, and the images that it is fitted on
+BINS = 1024  # of the densities of margins
 
 
 @dataclass(frozen=True)
@@ -26,10 +35,11 @@ class LabelNoise:
     """How much better the best other landmark explains each image than its own."""
 
     margins: np.ndarray  # (N,) float32 support by the best other landmark minus by the own, or NaN
-    moved: np.ndarray  # (M,) float32 margins of images moved to random landmarks
+    moved: np.ndarray  # (M,) float32 margins of images moved to random landmarks, in the mixture
     wrong: float  # estimated share of wrong labels
     threshold: float  # margin above which an image is a suspected mislabel
     odds: float = ODDS  # wrong against right at the threshold
+    inside: float = 0.0  # estimated share of the wrong images that show a landmark of the data
 
     @property
     def suspected_mislabels(self) -> np.ndarray:
@@ -50,6 +60,7 @@ def estimate_label_noise(
     landmark_ids: np.ndarray,
     *,
     odds: float = ODDS,
+    whitening: float = 0.0,
     generator: np.random.Generator | None = None,
     jobs: int = -1,
 ) -> LabelNoise:
@@ -58,7 +69,8 @@ def estimate_label_noise(
     The other landmarks are found by N images times L landmark means (for GLDv2 about two hours on
     two cores, or minutes on a GPU, which is used if there is one). Comparing with their images
     takes about ten times as long as one pass of DBSCAN, and some 320 bytes per image. With one
-    landmark, or none of two images, nothing is suspected. The `generator` moves images.
+    landmark, or none of two images, nothing is suspected. With `whitening` above 0 rows are first
+    whitened by `whiten` to this power, in a copy. The `generator` moves images.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     if not odds > 0:
@@ -68,6 +80,8 @@ def estimate_label_noise(
     if len(counts) < 2 or counts.max() < 2:
         unknown = np.full(len(owner), np.nan, np.float32)
         return LabelNoise(unknown, np.empty(0, np.float32), 0, np.inf)
+    if whitening:
+        embeddings = whiten(embeddings, whitening, generator=np.random.default_rng(0))
     others = nearest_others(embeddings, _means(embeddings, owner, jobs), owner, CANDIDATES)
     moved, targets = move_images(owner, counts, generator)
     images = np.concatenate([np.arange(len(owner)).repeat(others.shape[1]), moved])
@@ -75,30 +89,117 @@ def estimate_label_noise(
     by_own, found = measure_support(embeddings, owner, images, landmarks, jobs=jobs)
     by_others, by_target = found[: others.size].reshape(others.shape), found[others.size :]
     margins = np.where(counts[owner] > 1, by_others.max(axis=1) - by_own, np.float32(np.nan))
-    # to a moved image its target is the own landmark, and the real one stays hidden
-    by_rest = np.where(others[moved] == targets[:, None], -np.inf, by_others[moved])
-    moved_margins = by_rest.max(axis=1) - by_target
-    return fit_threshold(margins, moved_margins[np.isfinite(moved_margins)], odds)
+    # to a moved image its target is the own landmark; the real one stays hidden, or is found
+    by_rest = np.where(others[moved] == targets[:, None], -np.inf, by_others[moved]).max(axis=1)
+    is_known = np.isfinite(by_rest)
+    hidden = (by_rest - by_target)[is_known]
+    found = (np.maximum(by_rest, by_own[moved]) - by_target)[is_known]
+    return fit_threshold(margins, hidden, found, odds)
 
 
-def fit_threshold(margins: np.ndarray, moved: np.ndarray, odds: float = ODDS) -> LabelNoise:
+def choose_descriptor(
+    descriptors: Mapping[str, np.ndarray],
+    landmark_ids: np.ndarray,
+    *,
+    whitening: float = 0.0,
+    jobs: int = -1,
+) -> tuple[str, pd.DataFrame]:
+    """Choose among descriptors (name → (N, D) rows of the same images) by the labels alone.
+
+    The best one tells images that were moved to other landmarks from images where they are: `auc`
+    is the probability that the margin of a moved image is the larger one. A share w of wrong labels
+    lowers it by about w / 2, and for all descriptors alike. Give images that no descriptor was
+    trained on: a network remembers the labels of those that it saw.
+
+    Returns the name and a table of `descriptor` and `auc`, best first.
+    """
+    if not descriptors:
+        raise ValueError("expected descriptors to choose from, found none; give one or more")
+    found = []
+    for name, rows in descriptors.items():
+        noise = estimate_label_noise(rows, landmark_ids, whitening=whitening, jobs=jobs)
+        margins = noise.margins[np.isfinite(noise.margins)]
+        is_moved = np.repeat([False, True], [len(margins), len(noise.moved)])
+        known = len(margins) and len(noise.moved)
+        auc = roc_auc_score(is_moved, np.append(margins, noise.moved)) if known else np.nan
+        found.append({"descriptor": name, "auc": float(auc)})
+    table = pd.DataFrame(found).sort_values("auc", ascending=False, kind="stable")
+    return table["descriptor"].iloc[0], table.reset_index(drop=True)
+
+
+def fit_threshold(
+    margins: np.ndarray, hidden: np.ndarray, found: np.ndarray, odds: float = ODDS
+) -> LabelNoise:
     """Estimate the share of wrong labels, and the margin above which an image is suspected.
 
-    If a share w of the labels is wrong, at least w times the moved images' share lies above any
-    margin, so w is at most the smallest quotient of the two shares. An image is `odds` times as
-    likely wrong as right where w times the density of the moved is that many times the density of
-    the right ones.
+    (M,) margins of moved images, their real landmark `hidden` or `found`, are a model of wrong
+    labels from outside the data and from inside. Where right images are rare, above the median of
+    `hidden`, the shares b and c follow from S(t) = b S_found(t) + c S_hidden(t), S(t) being the
+    share of margins above t (least squares without negative shares). An image is suspected from the
+    margin t on where w f_moved(t) = odds · (f(t) - w f_moved(t)) with w = b + c and Gaussian
+    kernel densities of Silverman's width (1986).
     """
-    known = np.sort(margins[np.isfinite(margins)])
-    if not len(known) or not len(moved):
-        return LabelNoise(margins, moved, 0.0, np.inf, odds)
-    above = 1 - np.arange(len(known)) / len(known)
-    above_moved = 1 - np.searchsorted(np.sort(moved), known) / len(moved)
-    is_low = above_moved >= 0.5  # higher up, wrong images that came in groups are missing
-    quotients = above[is_low] / above_moved[is_low]
-    w = float(min(quotients.min(initial=1.0), MOST_WRONG))
-    threshold = best_threshold(known, moved, w * (1 + odds) / odds)[0]
-    return LabelNoise(margins, moved, w, threshold, odds)
+    known = margins[np.isfinite(margins)]
+    if not len(known) or not len(hidden):
+        return LabelNoise(margins, hidden, 0.0, np.inf, odds)
+    low, high = np.median(hidden), known.max()
+    t = np.linspace(low, max(high, low + 1e-3), 60)
+    b, c = nnls(np.stack([_above(found, t), _above(hidden, t)], axis=1), _above(known, t))[0]
+    w, inside = min(b + c, MOST_WRONG), b / max(b + c, 1e-9)
+    cut = round(inside * len(hidden))  # moved images come in random order
+    moved = np.concatenate([found[:cut], hidden[cut:]])
+    threshold = _crossing(known, moved, w, odds)
+    return LabelNoise(margins, moved, float(w), threshold, odds, float(inside))
+
+
+def _above(values: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """Share of the values that exceed each threshold."""
+    return 1 - np.searchsorted(np.sort(values), thresholds, side="right") / len(values)
+
+
+def _crossing(known: np.ndarray, moved: np.ndarray, w: float, odds: float) -> float:
+    """The margin from which wrong is `odds` times as likely as right, infinite if there is none."""
+    width = 1.06 * moved.std() * max(w * len(known), 1.0) ** -0.2  # of the fewer, the wrong ones
+    both = np.concatenate([known, moved])
+    edges = np.linspace(both.min() - 3 * width - 1e-6, both.max() + 3 * width + 1e-6, BINS + 1)
+    step = edges[1] - edges[0]
+    f, f_moved = (
+        gaussian_filter1d(np.histogram(x, edges, density=True)[0], width / step, mode="constant")
+        for x in (known, moved)
+    )
+    is_wrong = w * f_moved > odds * np.maximum(f - w * f_moved, 0)
+    middle = int(np.searchsorted(edges, np.median(moved))) - 1
+    if is_wrong[middle]:  # the lowest margin above which this holds without a gap
+        start = np.flatnonzero(~is_wrong[:middle])
+        return float(edges[start[-1] + 1]) if len(start) else float(edges[0])
+    higher = np.flatnonzero(is_wrong[middle:])
+    return float(edges[middle + higher[0]]) if len(higher) else float("inf")
+
+
+def whiten(embeddings: np.ndarray, power: float, *, generator: np.random.Generator) -> np.ndarray:
+    """(N, C) unit rows along the first 512 principal components, divided by σ to the `power`.
+
+    Power 0 keeps the variances, 1 makes all equal (Jégou and Chum 2012). Fitted on at most 50,000
+    rows that the `generator` draws; computed in float32 and returned in the type of the rows.
+    """
+    sample = np.arange(len(embeddings))
+    if len(sample) > PCA_IMAGES:
+        sample = np.sort(generator.choice(sample, PCA_IMAGES, replace=False))
+    rows = unit_rows(embeddings[sample], sample)[0]
+    mean = rows.mean(axis=0)
+    variance, axes = np.linalg.eigh(np.cov(rows - mean, rowvar=False).reshape(2 * mean.shape))
+    keep = np.flatnonzero(variance > 1e-9 * variance[-1])[::-1][:COMPONENTS]
+    if not len(keep) or variance[-1] < 1e-12:  # all rows are alike
+        return embeddings
+    axes = (axes[:, keep] * variance[keep] ** (-power / 2)).astype(np.float32)
+    found = np.empty((len(embeddings), len(keep)), dtype=embeddings.dtype)
+    for start in range(0, len(embeddings), TASK_ROWS):
+        at = np.arange(start, min(start + TASK_ROWS, len(embeddings)))
+        projected = (unit_rows(embeddings[at], at)[0] - mean) @ axes
+        length = np.linalg.norm(projected, axis=1, keepdims=True)
+        projected[length[:, 0] == 0, 0] = 1  # a row that is the mean has no direction
+        found[at] = projected / np.where(length > 0, length, 1)
+    return found
 
 
 def nearest_others(

@@ -15,7 +15,7 @@ from lib import artifacts, retrieval
 from lib.cleaning.two_pass import CleaningResult, clean
 from lib.config import CleanConfig
 
-VERSION = 2
+VERSION = 3
 CLUSTERS = "train_cluster.csv"
 
 

@@ -98,8 +98,8 @@ def clean(
         check_ids(ids, "image")
     reasons = []
     if suspected_mislabels is None and config.drop_suspected_mislabels:
-        odds = config.mislabel_odds
-        label_noise = estimate_label_noise(embeddings, landmark_ids, odds=odds, jobs=jobs)
+        options = {"odds": config.mislabel_odds, "whitening": config.mislabel_whitening}
+        label_noise = estimate_label_noise(embeddings, landmark_ids, **options, jobs=jobs)
         suspected_mislabels, reasons = label_noise.suspected_mislabels, [label_noise.reason]
     suspected = _check_suspected(suspected_mislabels, len(embeddings))
     config, advice = _with_radii(embeddings, landmark_ids, config, suspected, jobs)

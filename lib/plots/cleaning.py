@@ -1,6 +1,6 @@
 """Charts of cleaning: distances, the choice of eps, label noise, and where every image went."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,17 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import PercentFormatter
 
-from lib.plots.sheets import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of, logarithmic
+from lib.plots.sheets import (
+    CLUSTERS,
+    INK,
+    NEUTRAL,
+    RESCUED,
+    RIGHT,
+    WRONG,
+    axes_of,
+    logarithmic,
+    shorten,
+)
 
 MARKS = {"eps": INK, "relaxed eps": RESCUED}  # colours of named radii; of others CLUSTERS[1]
 
@@ -73,13 +83,26 @@ def k_distance_curve(distances: np.ndarray, *, k: int, marks: Mapping[str, float
     return figure
 
 
-def margins(margins: np.ndarray, moved: np.ndarray, *, wrong: float, threshold: float) -> Figure:
+def margins(
+    margins: np.ndarray,
+    moved: np.ndarray,
+    *,
+    wrong: float,
+    threshold: float,
+    examples: Sequence[tuple[str, np.ndarray]] = (),
+) -> Figure:
     """Histogram of how much better another landmark explains images (N,), unknown ones NaN.
 
     Beside them (M,) margins of images `moved` to random landmarks, drawn as high as their estimated
-    share `wrong`; above the `threshold` an image is a suspected mislabel.
+    share `wrong`; above the `threshold` an image is a suspected mislabel. `examples` are a typical
+    image of the left and one of the right side: label and pixels (H, W, 3) uint8.
     """
-    figure, (axis,) = axes_of(6.4, 3.2)
+    figure, axes = axes_of(8.6 if examples else 6.4, 3.2, columns=1 + len(examples))
+    if examples:  # one on each side
+        grid = axes[0].get_gridspec()
+        grid.set_width_ratios([1, 4, 1])
+        axes = [axes[1], axes[0], axes[2]]
+    axis = axes[0]
     known = margins[np.isfinite(margins)]
     bins = np.linspace(*np.quantile(np.concatenate([known, moved, [-1.0, 1.0]]), [0, 1]), 80)
     weight = np.full(len(moved), wrong * len(known) / max(len(moved), 1))
@@ -92,6 +115,14 @@ def margins(margins: np.ndarray, moved: np.ndarray, *, wrong: float, threshold: 
         axis.axvline(threshold, color=INK, linewidth=2, label=label)
     axis.set(xlabel="← like its own landmark · like another landmark →", ylabel="images")
     axis.legend(frameon=False, fontsize=8)
+    sides = ("like its own label", "like another label")
+    for place, (name, image), side in zip(axes[1:], examples, sides, strict=False):
+        place.imshow(image)
+        place.set(xticks=[], yticks=[])
+        place.grid(visible=False)
+        place.spines[:].set_visible(False)
+        place.set_title(side, fontsize=8)
+        place.set_xlabel(shorten(f"labelled {name}", 20, lines=3), fontsize=7.5)
     return figure
 
 
@@ -129,7 +160,7 @@ STATUSES = {
     "split": (CLUSTERS[0], "split: further clusters"),
     "noise": (NEUTRAL, "noise: in no cluster"),
     "small": (NEUTRAL, "in too small a cluster"),
-    "suspected mislabel": (CLUSTERS[1], "suspected mislabels:\nlike another landmark"),
+    "suspected mislabel": (WRONG, "suspected mislabels:\nlike another landmark"),
     "rescued": (RESCUED, "rescued"),
     "dropped": (WRONG, "dropped"),
 }

@@ -50,7 +50,8 @@ def judge(found: Embeddings, raw: pd.DataFrame, truth: pd.DataFrame, name: str) 
     """The suggestion for one descriptor beside the best radius around it."""
     config = profiles.profile(name).clean
     ids = raw["landmark_id"].to_numpy()
-    label_noise = estimate_label_noise(found.rows, ids, odds=config.mislabel_odds)
+    options = {"odds": config.mislabel_odds, "whitening": config.mislabel_whitening}
+    label_noise = estimate_label_noise(found.rows, ids, **options)
     suspected = label_noise.suspected_mislabels
     eps = suggest_eps(found.rows, ids, min_samples=config.min_samples, without=suspected).eps
     classes, radii = true_classes(raw, truth), eps * AROUND

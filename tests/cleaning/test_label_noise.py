@@ -7,11 +7,13 @@ import lib.cleaning.label_noise
 import lib.cleaning.per_landmark
 from lib.cleaning.evaluate import score_cleaning
 from lib.cleaning.label_noise import (
+    choose_descriptor,
     estimate_label_noise,
     fit_threshold,
     measure_support,
     move_images,
     nearest_others,
+    whiten,
 )
 from lib.cleaning.two_pass import clean
 from lib.config import CleanConfig
@@ -144,7 +146,8 @@ def test_fit_threshold_finds_the_margin_where_wrong_is_so_much_likelier(odds: fl
     # given right margins around -1 and wrong ones around 1, a quarter of all
     generator = np.random.default_rng(9)
     margins = np.concatenate([generator.normal(-1, 1, 75_000), generator.normal(1, 1, 25_000)])
-    noise = fit_threshold(margins, generator.normal(1, 1, 100_000), odds)
+    moved = generator.normal(1, 1, 100_000)
+    noise = fit_threshold(margins, moved, moved, odds)
     assert noise.wrong == pytest.approx(0.25, abs=0.05)
     # then 0.25 N(t; 1) = odds · 0.75 N(t; -1), so 2 t = log(3 odds)
     assert noise.threshold == pytest.approx(np.log(3 * odds) / 2, abs=0.25)
@@ -157,5 +160,73 @@ def test_estimate_label_noise_refuses_odds_that_are_none(odds: float):
 
 
 def test_fit_threshold_without_moved_images_suspects_none():
-    assert not fit_threshold(np.array([0.5, np.nan]), np.empty(0)).suspected_mislabels.any()
-    assert not fit_threshold(np.full(2, np.nan), np.array([1.0])).suspected_mislabels.any()
+    assert not fit_threshold(
+        np.array([0.5, np.nan]), np.empty(0), np.empty(0)
+    ).suspected_mislabels.any()
+    assert not fit_threshold(np.full(2, np.nan), np.ones(1), np.ones(1)).suspected_mislabels.any()
+
+
+@pytest.mark.parametrize("inside", [0.0, 0.5, 1.0])
+def test_fit_threshold_tells_where_wrong_images_come_from(inside: float):
+    # given wrong images whose landmark is found at margins around 3, or hidden at 1
+    generator = np.random.default_rng(10)
+    right, centre = generator.normal(-2, 0.7, 80_000), 1 + 2 * (generator.random(20_000) < inside)
+    margins = np.concatenate([right, generator.normal(centre, 0.5)])
+    hidden, found = generator.normal(1, 0.5, 50_000), generator.normal(3, 0.5, 50_000)
+    noise = fit_threshold(margins, hidden, found)
+    assert noise.wrong == pytest.approx(0.2, abs=0.02)
+    assert noise.inside == pytest.approx(inside, abs=0.05)
+
+
+def test_fit_threshold_hardly_moves_between_samples():
+    # given samples of 1,000 images, of which 150 are wrong
+    generator, found = np.random.default_rng(11), []
+    for _ in range(20):
+        right, wrong = generator.normal(-1, 0.6, 850), generator.normal(1, 0.6, 150)
+        moved = generator.normal(1, 0.6, 10_000)
+        found.append(fit_threshold(np.concatenate([right, wrong]), moved, moved).threshold)
+    assert np.std(found) < 0.2  # of 0.6, the deviation of either kind
+
+
+def test_whiten_divides_principal_components_by_a_power_of_their_deviation():
+    generator = np.random.default_rng(12)
+    rows = generator.standard_normal((400, 6)) * [4, 3, 2, 1, 0.5, 0.25]
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    centred = rows - rows.mean(axis=0)
+    _, deviation, axes = np.linalg.svd(centred, full_matrices=False)
+    for power in (0.0, 0.5, 1.0):
+        expected = centred @ axes.T / deviation**power
+        expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+        found = whiten(rows, power, generator=generator)
+        np.testing.assert_allclose(found @ found.T, expected @ expected.T, atol=1e-4)
+
+
+def test_whiten_of_alike_rows_and_of_their_mean_stays_finite():
+    generator = np.random.default_rng(13)
+    same = np.tile(np.float16([0.6, 0.8]), (5, 1))
+    np.testing.assert_array_equal(whiten(same, 0.5, generator=generator), same)
+    rows = np.float16([[1, 0], [-1, 0], [0, 1], [0, -1]])
+    found = whiten(rows, 0.5, generator=generator)
+    assert found.dtype == np.float16
+    np.testing.assert_allclose(np.linalg.norm(found.astype(float), axis=1), 1, atol=1e-3)
+
+
+def test_choose_descriptor_takes_the_one_that_sees_landmarks_best():
+    # given the same images seen through three spreads
+    generator = np.random.default_rng(14)
+    rows, ids, _ = swapped(generator, 0.3)
+    blurred = {}
+    for name, spread in (("worst", 0.3), ("best", 0.0), ("middle", 0.15)):
+        seen = rows + spread * generator.standard_normal(rows.shape).astype(np.float32)
+        blurred[name] = seen / np.linalg.norm(seen, axis=1, keepdims=True)
+    name, table = choose_descriptor(blurred, ids)
+    assert name == "best"
+    assert table["descriptor"].tolist() == ["best", "middle", "worst"]
+    assert table["auc"].between(0.5, 1).all()
+
+
+def test_choose_descriptor_of_single_images_takes_the_first_and_refuses_none():
+    rows = np.eye(5, dtype=np.float32)
+    assert choose_descriptor({"b": rows, "a": rows}, np.arange(5))[0] == "b"
+    with pytest.raises(ValueError, match="expected descriptors"):
+        choose_descriptor({}, np.arange(5))

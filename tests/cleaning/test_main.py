@@ -12,6 +12,7 @@ from lib.cleaning import stage
 from lib.cleaning.__main__ import HELP, main, parse
 from lib.cleaning.two_pass import clean
 from lib.config import CleanConfig
+from lib.recipes import CLEAN
 from lib.retrieval.embedding_table import IDS, ROWS
 
 CONFIG = CleanConfig(eps=0.2, min_samples=2)
@@ -97,13 +98,13 @@ def test_parse_has_an_option_for_every_setting():
     assert set(HELP) == {field.name for field in dataclasses.fields(CleanConfig)}
     default = parse(["a", "b", "--out", "c"])
     for field in dataclasses.fields(CleanConfig):
-        assert getattr(default, field.name) == field.default
-    flags = ["--no-rescue", "--no-split", "--drop-suspected-mislabels", "--split-two-views"]
+        assert getattr(default, field.name) == getattr(CLEAN, field.name)
+    flags = ["--no-rescue", "--no-split", "--no-drop-suspected-mislabels", "--no-split-two-views"]
     numbers = ["--eps", "0.3", "--min-cluster-size", "4", "--jobs", "1"]
     given = parse(["a", "b", "--out", "c", *flags, *numbers])
     assert (given.eps, given.min_cluster_size, given.jobs) == (0.3, 4, 1)
     assert (given.rescue, given.split) == (False, False)
-    assert (given.drop_suspected_mislabels, given.split_two_views) == (True, True)
+    assert (given.drop_suspected_mislabels, given.split_two_views) == (False, False)
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,13 @@ PICTURES = {
     "margins of nothing": lambda: charts.margins(
         np.array([np.nan]), np.array([]), wrong=0, threshold=np.inf
     ),
+    "margins with examples": lambda: charts.margins(
+        np.array([-0.5, 0.3]),
+        np.array([0.4, 0.5]),
+        wrong=0.3,
+        threshold=0.1,
+        examples=[("Own", np.zeros((4, 4, 3), np.uint8)), ("Other", np.ones((4, 4, 3), np.uint8))],
+    ),
     "radii_against_truth": lambda: charts.radii_against_truth(SWEEP, {"kept": "kept"}, chosen=0.25),
     "sizes_before_after": lambda: charts.sizes_before_after(SIZES, SIZES.tail(3)),
     "sizes of one": lambda: charts.sizes_before_after(SIZES.tail(1), SIZES.tail(1)),
@@ -112,6 +119,17 @@ def test_margins_draws_wrong_ones_as_high_as_their_share():
     assert (
         legend_of(axis)[-1] == f"suspected mislabels right of here: {(margins[:300] > 0.1).sum()}"
     )
+
+
+def test_margins_puts_the_example_of_each_side_on_that_side():
+    left, right = (np.full((4, 4, 3), value, np.uint8) for value in (10, 200))
+    options = {"wrong": 0.3, "threshold": 0.1, "examples": [("A", left), ("B", right)]}
+    figure = charts.margins(np.array([-0.5, 0.3]), np.array([0.4]), **options)
+    first, middle, last = figure.axes
+    assert (first.get_xlabel(), last.get_xlabel()) == ("labelled A", "labelled B")
+    assert not middle.images
+    np.testing.assert_array_equal(first.images[0].get_array(), left)
+    np.testing.assert_array_equal(last.images[0].get_array(), right)
 
 
 def test_radii_against_truth_marks_the_best_and_the_chosen():
