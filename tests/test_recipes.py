@@ -1,6 +1,5 @@
 """Recipes: every one can be built, and holds what is known of its system."""
 
-import dataclasses
 
 import pytest
 import timm
