@@ -400,7 +400,7 @@ def _train(job: TrainingJob) -> None:
 
     def judge() -> None:
         """Score the network on the images held out, unless that is done for this epoch."""
-        if stage.hold_out and accelerator.is_main_process and state.is_unscored():
+        if accelerator.is_main_process and state.is_unscored():
             weights, classifier = result(), copy.deepcopy(plain).eval()
             classifier.load_state_dict(weights)
             landmarks = held_out["landmark_id"].to_numpy()
@@ -409,7 +409,7 @@ def _train(job: TrainingJob) -> None:
         accelerator.wait_for_everyone()
 
     state.images_of = images_of
-    if stage.epochs:
+    if stage.hold_out and stage.epochs:
         judge()
     for epoch in range(state.step // max(steps, 1), stage.epochs):
         batches = _batches(samplers, epoch, per_process, steps, skip=state.step - epoch * steps)
@@ -449,7 +449,8 @@ def _train(job: TrainingJob) -> None:
         state.fetch()  # in every process, so that none goes on with a loss that is not finite
         state.unreadable.update(source.unreadable)
         data.check_readable(what, job.root, state.unreadable, len(job.table))
-        judge()
+        if stage.hold_out:
+            judge()
         if accelerator.is_main_process:
             print(state.epoch_line(epoch), flush=True)
             state.save(plain, optimizer)
