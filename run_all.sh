@@ -38,6 +38,7 @@ case "$command" in
   -h | --help) exec "${PYTHON:-python3}" -m lib.environment --help ;;
 esac
 python="$(find_python)"
+eval "$("$python" -m lib.environment --exports)"
 say "Using $("$python" --version) in $("$python" -c 'import sys; print(sys.prefix)')"
 case "$command" in
   # A process per core, and one thread in each: more threads than cores only wait for each other.

@@ -14,12 +14,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
-import joblib
 import torch
 from accelerate import PartialState, utils
 from torch.multiprocessing import ProcessRaisedException, start_processes
 
 from lib.artifacts import locked
+from lib.environment import cores, unset_variables
 
 J = TypeVar("J")
 
@@ -29,6 +29,12 @@ def precision() -> str:
     if torch.cuda.is_available():
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+
+
+def limit_threads() -> None:
+    """Let torch use the cores that this process may use, unless OMP_NUM_THREADS is set."""
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cores())
 
 
 def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> None:
@@ -46,10 +52,12 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]  # a free one
     place = {"world_size": wanted, "node_rank": 0, "master_addr": "127.0.0.1", "master_port": port}
+    place |= unset_variables()
     if wanted > gpus:
         place["accelerate_use_cpu"] = "yes"
         place["gloo_socket_ifname"] = "lo0" if sys.platform == "darwin" else "lo"
-        place["omp_num_threads"] = max(1, joblib.cpu_count() // wanted)
+        threads = os.environ.get("OMP_NUM_THREADS") or max(1, cores() // wanted)
+        place["omp_num_threads"] = threads
     kind = utils.DistributedType.MULTI_GPU if wanted <= gpus else utils.DistributedType.MULTI_CPU
     prepared = utils.PrepareForLaunch(work, kind)
     with utils.patch_environment(**place):

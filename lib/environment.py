@@ -1,9 +1,12 @@
 """`python -m lib.environment requirements.txt`: whether this Python has what is pinned.
 
-With `--help` it prints the usage of `run_all.sh`. Needs only the standard library.
+With `--help` it prints the usage of `run_all.sh`, with `--exports` the variables that a process
+must have when it starts, as shell commands. Needs only the standard library; `cores` needs joblib.
 """
 
 import contextlib
+import os
+import shlex
 import sys
 import textwrap
 from importlib import metadata
@@ -11,9 +14,22 @@ from pathlib import Path
 
 from lib.recipes import PROFILES, RECIPES
 
+# Read by glibc and OpenMP when a process starts. Without the first two, glibc gives large blocks
+# back after each step and the kernel clears their pages again: 28 % of a run's processor time.
+# OpenMP's threads spin while they wait, which takes the cores from other processes.
+# tests/benchmarks/bench_step.py measures with and without them.
+VARIABLES = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4294967296"
+    ":glibc.malloc.trim_threshold=8589934592",
+    "MALLOC_ARENA_MAX": "2",
+    "GOMP_SPINCOUNT": "10000",
+}
+
 _PROFILES = "\n".join(f"  {name:7} {found.summary}" for name, found in PROFILES.items())
 _NAMES = ", ".join(name for name in RECIPES if not name.endswith("-code"))
-_RECIPES = textwrap.fill(_NAMES, 92, initial_indent="  ", subsequent_indent="  ")
+_RECIPES = textwrap.fill(
+    _NAMES, 92, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+)
 USAGE = f"""\
 usage: ./run_all.sh [PROFILE] [options]     run the six notebooks (default profile: mini)
        ./run_all.sh test [pytest options]   run all tests
@@ -40,6 +56,23 @@ recipes
 """
 
 
+def unset_variables() -> dict[str, str]:
+    """Those of `VARIABLES` that the user has not set, be it to an empty value."""
+    return {name: value for name, value in VARIABLES.items() if name not in os.environ}
+
+
+def local_processes() -> int:
+    """How many processes of one job run on this computer; 1 outside `torch.distributed`."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
+
+
+def cores() -> int:
+    """How many cores this process may use: its share by affinity and cgroup quota, at least 1."""
+    import joblib
+
+    return max(1, joblib.cpu_count() // local_processes())
+
+
 def missing(requirements: str | Path) -> list[str]:
     """The pinned requirements (`name==version; marker`) that this Python does not have."""
     try:
@@ -63,6 +96,9 @@ def missing(requirements: str | Path) -> list[str]:
 if __name__ == "__main__":
     if "--help" in sys.argv:
         print(USAGE)
+    elif "--exports" in sys.argv:
+        for name, value in unset_variables().items():
+            print(f"export {name}={shlex.quote(value)}")
     elif lacking := missing(sys.argv[1]):
         others = " and others" if len(lacking) > 3 else ""
         print(f"The active environment lacks {', '.join(lacking[:3])}{others}.", file=sys.stderr)

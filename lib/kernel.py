@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import papermill
-from jupyter_client.kernelspec import KernelSpecManager
+from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 
 from lib.artifacts import seen_by_caller
+from lib.environment import unset_variables
 
 OPTIONS = [
     "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port
@@ -39,6 +40,12 @@ class RunningPython(KernelSpecManager):
 
     def _kernel_dirs_default(self) -> list[str]:
         return []
+
+    def get_kernel_spec(self, kernel_name: str) -> KernelSpec:
+        """The kernel with the variables that `lib.environment` sets where the user did not."""
+        found = super().get_kernel_spec(kernel_name)
+        found.env |= unset_variables()
+        return found
 
 
 class Stopped(Exception):

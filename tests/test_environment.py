@@ -9,7 +9,7 @@ import pytest
 
 from lib import environment
 from lib.artifacts import ROOT
-from lib.environment import USAGE, missing
+from lib.environment import USAGE, VARIABLES, cores, missing
 from lib.recipes import PROFILES, RECIPES
 
 
@@ -91,6 +91,41 @@ def test_command_names_three_lacking_packages(requirements):
     assert few.stderr == "The active environment lacks a1==1, b2==2.\n"
     many = run(str(requirements("a1==1", "b2==2", "c3==3", "d4==4")))
     assert many.stderr == "The active environment lacks a1==1, b2==2, c3==3 and others.\n"
+
+
+def exports(**variables):
+    """What a shell takes over from the command, beside `variables` of the user's."""
+    own = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    code = 'eval "$("$0" -m lib.environment --exports)"; env -0'
+    found = subprocess.run(
+        ["bash", "-c", code, sys.executable],
+        cwd=ROOT,
+        env=own | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    pairs = dict(line.split("=", 1) for line in found.stdout.split("\0") if line)
+    return {name: pairs[name] for name in VARIABLES}
+
+
+def test_exports_never_replace_what_the_user_set():
+    assert exports() == VARIABLES
+    own = {"GLIBC_TUNABLES": "glibc.malloc.check=0", "GOMP_SPINCOUNT": ""}
+    assert exports(**own) == VARIABLES | own
+
+
+def test_cores_are_a_share_of_those_allowed(monkeypatch):
+    monkeypatch.setattr("joblib.cpu_count", lambda: 5)  # by affinity and quota
+    found = []
+    for variables in ({}, {"WORLD_SIZE": "2"}, {"WORLD_SIZE": "16", "LOCAL_WORLD_SIZE": "8"}):
+        with monkeypatch.context() as patch:
+            for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+                patch.delenv(name, raising=False)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            found.append(cores())
+    assert found == [5, 2, 1]
 
 
 def test_help_needs_no_installed_package():

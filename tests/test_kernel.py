@@ -14,6 +14,7 @@ from nbclient.exceptions import DeadKernelError
 
 from lib import kernel
 from lib.artifacts import ROOT
+from lib.environment import VARIABLES
 from lib.kernel import RunningPython, Stopped, execute
 
 METADATA = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
@@ -43,6 +44,17 @@ def test_running_python_is_the_only_kernel():
     known = RunningPython()
     assert list(known.find_kernel_specs()) == ["python3"]
     assert known.get_kernel_spec("python3").argv[0] == sys.executable
+
+
+def test_kernel_starts_with_the_variables_that_the_user_did_not_set(tmp_path, monkeypatch, capfd):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")
+    code = f"import os\nprint(*map(os.environ.get, {list(VARIABLES)}))"
+    path = write(tmp_path / "a.ipynb", "", code)
+    execute(path, path.with_name("b.ipynb"), {}, cwd=ROOT)
+    expected = VARIABLES | {"MALLOC_ARENA_MAX": "3"}
+    assert capfd.readouterr().out.split() == list(expected.values())
 
 
 def test_kernel_leaves_its_processes_to_their_parents():

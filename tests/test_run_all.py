@@ -22,9 +22,10 @@ case "$*" in
   "-c import sysconfig"*) echo "$PWD/.venv" ;;
   --version) echo "Python 3.99" ;;
   "-m lib.environment requirements.txt") exit "${LACKING:-0}" ;;
+  "-m lib.environment --exports") echo "export TUNED='a b'" ;;
   "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
   "-m pip install "*) exit "${PIP:-0}" ;;
-  "-m lib.pipeline"*) echo "caller $LANDMARK_CALLER path $PYTHONPATH in $PWD" ;;
+  "-m lib.pipeline"*) echo "caller $LANDMARK_CALLER path $PYTHONPATH in $PWD $TUNED" ;;
 esac
 """
 IN_LAB = "--notebook-dir notebooks"
@@ -126,7 +127,7 @@ def test_first_run_installs_and_the_second_does_not(clone):
     assert installs(calls) == [".venv: -m pip install --quiet --requirement requirements.txt"]
     assert calls[-1] == ".venv: -m lib.pipeline smoke --only 01"
     assert "Installing requirements.txt into .venv" in err
-    assert out == f"caller {clone.parent} path {clone} in {clone}\n"
+    assert out == f"caller {clone.parent} path {clone} in {clone} a b\n"
     assert (clone / ".venv" / "landmarks.pth").read_text() == f"{clone}\n"
     code, _, err, calls = call(clone, "smoke")
     assert code == 0

@@ -7,7 +7,6 @@ they changed. GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 
 import contextlib
 import io
-import os
 import re
 import shutil
 import time
@@ -18,12 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
-import joblib
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lib.artifacts import MANIFEST, fingerprint, mark_complete, progress, read_manifest
 from lib.data.tar_images import ImageStore, evenly_spread
+from lib.environment import cores, local_processes
 
 if TYPE_CHECKING:
     import torch
@@ -165,21 +164,27 @@ def load_pixels(source: ImageSource, paths: Sequence[str], size: int) -> np.ndar
         image = source.read_resized(paths[position], size)
         pixels[position] = image.transpose(2, 0, 1)
 
-    with ThreadPoolExecutor(joblib.cpu_count()) as threads:
+    with ThreadPoolExecutor(cores()) as threads:
         for _ in progress(threads.map(load, range(len(paths))), "reading images", len(paths)):
             pass
     return pixels
 
 
 class SquareImages:
-    """The images at `paths`, stretched to squares of `size` pixels; indexed by whole batches."""
+    """The images at `paths`, stretched to squares of `size` pixels; indexed by whole batches.
 
-    def __init__(self, source: ImageSource, paths: Sequence[str], size: int) -> None:
+    A small set is read at once and kept in memory; with `keep=False`, for images used once, a batch
+    is read when it is asked for.
+    """
+
+    def __init__(
+        self, source: ImageSource, paths: Sequence[str], size: int, *, keep: bool = True
+    ) -> None:
         source.store.prepare(paths)
         self.source, self.size = source, size
         self.paths = np.asarray(paths, dtype=np.bytes_)  # one block, which forks do not copy
-        is_small = len(paths) * 3 * size * size <= IN_MEMORY
-        self.pixels = load_pixels(source, paths, size) if is_small else None
+        is_kept = keep and len(paths) * 3 * size * size <= IN_MEMORY
+        self.pixels = load_pixels(source, paths, size) if is_kept else None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -205,7 +210,7 @@ def load_batches(
     import torch
     from torch.utils.data import DataLoader
 
-    workers = 0 if images.pixels is not None else min(8, max(1, joblib.cpu_count() - 1))
+    workers = 0 if images.pixels is not None else min(8, max(1, cores() - 1))
     largest = max(map(len, batches), default=0) * 3 * images.size**2
     has_room = workers == 0 or _has_room(largest * workers * PREFETCHED)
     loader = DataLoader(
@@ -239,8 +244,7 @@ def _has_room(needed: int) -> bool:
     """Whether shared memory can hold so many bytes for each process of this computer."""
     if not SHARED_MEMORY.is_dir():
         return True
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE") or os.environ.get("WORLD_SIZE") or 1)
-    return needed * processes < 0.8 * shutil.disk_usage(SHARED_MEMORY).free
+    return needed * local_processes() < 0.8 * shutil.disk_usage(SHARED_MEMORY).free
 
 
 def images_key(settings: str, store: ImageStore, paths: Sequence[str]) -> str:

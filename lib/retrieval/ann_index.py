@@ -12,6 +12,7 @@ import faiss
 import numpy as np
 
 from lib import artifacts
+from lib.environment import cores
 from lib.retrieval.embedding_table import (
     BLOCK,
     EmbeddingSubset,
@@ -159,6 +160,7 @@ def build_index(rows: EmbeddingTable, folder: str | Path, *, cells: int = 0, see
     if artifacts.is_done(folder, key) and open_index(folder) is not None:
         return folder
     artifacts.start_over(folder)
+    faiss.omp_set_num_threads(min(faiss.omp_get_max_threads(), cores()))  # heeds a quota, too
     index = _trained(rows, folder / TRAINED, key, cells, seed)
     pieces = blocks(rows, BLOCK, "rows to index")
     for _, piece, _ in artifacts.progress(pieces, "indexing", -(-len(rows) // BLOCK)):

@@ -16,6 +16,7 @@ import faiss
 import numpy as np
 
 from lib.artifacts import progress
+from lib.environment import cores
 from lib.retrieval.embedding_table import BLOCK, Block, EmbeddingTable, blocks, check_table
 from lib.retrieval.ranking import Ranking, check_count
 
@@ -102,6 +103,7 @@ def nearest(
             raise ValueError("expected an index or a score term, found both; give one of them")
         return index.nearest(queries, k, names=names, block=block)
     check_search(queries, gallery, k, block, names)
+    faiss.omp_set_num_threads(min(faiss.omp_get_max_threads(), cores()))  # heeds a quota, too
     k = min(k, len(gallery))
     devices = faiss.get_num_gpus() if term is None and 2 * k + 32 <= LARGEST_GPU_K else 0
     count = 2 * k + 32 if devices else k + k // 4 + 8  # candidates; a GPU rounds more coarsely

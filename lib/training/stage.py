@@ -7,7 +7,6 @@ saved step with the same result.
 
 import copy
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import torch
@@ -36,7 +34,7 @@ from lib.artifacts import (
     write_csv,
 )
 from lib.config import ModelConfig, StageConfig, chosen
-from lib.distributed import launch, precision, work_alone
+from lib.distributed import launch, limit_threads, precision, work_alone
 from lib.models import normalise
 from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
 from lib.training.checkpoint import TrainingState
@@ -380,9 +378,7 @@ def _train(job: TrainingJob) -> None:
     state.parts |= {"ema": ema.module} if ema else {}
     state.parts |= {"scaler": accelerator.scaler} if accelerator.scaler else {}
     state.restore(plain, optimizer)
-    # More threads than free cores slow a step down tenfold; respect OMP_NUM_THREADS if it is set.
-    if world_size == 1 and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(joblib.cpu_count())  # by affinity and quota
+    limit_threads()
 
     def images_of(step: int) -> list[str]:
         """Paths of the images of a step, of all processes."""

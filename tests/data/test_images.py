@@ -328,7 +328,7 @@ def test_load_batches_reads_the_same_with_worker_processes(stripes, images, monk
     paths = images["path"].tolist()
     kept = collect(ImageSource(stripes), paths)
     monkeypatch.setattr(images_module, "IN_MEMORY", 0)
-    monkeypatch.setattr(images_module.joblib, "cpu_count", lambda: 2)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
     square = SquareImages(ImageSource(stripes), paths, 16)
     assert square.pixels is None
     loaders = []
@@ -364,9 +364,13 @@ def test_load_batches_does_not_wait_for_ever(stripes, images, monkeypatch):
 def test_square_images_keeps_only_what_fits_into_memory(stripes, images, monkeypatch):
     paths = images["path"].tolist()
     needed = len(paths) * 3 * 16 * 16
-    for allowance, is_kept in ((needed, True), (needed - 1, False)):
+    for allowance, keep, is_kept in (
+        (needed, True, True),
+        (needed - 1, True, False),
+        (needed, False, False),
+    ):
         monkeypatch.setattr(images_module, "IN_MEMORY", allowance)
-        square = SquareImages(ImageSource(stripes), paths, 16)
+        square = SquareImages(ImageSource(stripes), paths, 16, keep=keep)
         assert (square.pixels is not None) == is_kept
         assert len(square) == 48
 

@@ -2,7 +2,10 @@
 
 import dataclasses
 import errno
+import itertools
 import os
+import threading
+import time
 
 import numpy as np
 import pandas as pd
@@ -360,13 +363,48 @@ def test_embed_in_two_processes_gives_the_same_rows(run, checkpoint, images, str
     assert np.array_equal(rows_of(run(flip=True)), rows_of(tmp_path / "pair"))
 
 
-def test_embed_takes_no_more_threads_than_cores_are_allowed(run, monkeypatch):
-    counts = []
-    monkeypatch.setattr(embedding.joblib, "cpu_count", lambda: 1)  # by affinity and quota
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 64)
-    monkeypatch.setattr(torch, "set_num_threads", counts.append)
+def test_embed_in_threads_gives_the_same_rows(run, monkeypatch):
+    one, before = rows_of(run("one")), torch.get_num_threads()
+    names, original = set(), embedding.extract_embeddings
+
+    def slow(model, pixels, inference):
+        names.add(threading.current_thread().name)
+        assert (len(pixels), torch.get_num_threads()) in {(2, 1), (1, 1)}  # a batch of 4, shared
+        time.sleep(0.01)
+        return original(model, pixels, inference)
+
+    monkeypatch.setattr(embedding, "extract_embeddings", slow)
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    monkeypatch.setattr("joblib.cpu_count", lambda: 3)  # by affinity and quota
+    try:
+        several = rows_of(run("several"))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert np.array_equal(one, several)
+    assert {name[-2:] for name in names} == {"_0", "_1", "_2"}
+
+
+def test_embed_reads_while_it_computes(run, monkeypatch):
+    computing, ahead, calls = threading.Event(), threading.Event(), itertools.count()
+    compute, read = embedding.extract_embeddings, ImageSource.read_resized
+
+    def computes(*arguments):
+        if next(calls) == 0:
+            computing.set()
+            assert ahead.wait(timeout=20)
+        return compute(*arguments)
+
+    def reads(*arguments):
+        if computing.is_set():
+            ahead.set()
+        return read(*arguments)
+
+    monkeypatch.setattr(embedding, "extract_embeddings", computes)
+    monkeypatch.setattr(ImageSource, "read_resized", reads)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     run()
-    assert counts == [1]
+    assert ahead.is_set()
 
 
 @pytest.fixture

@@ -837,7 +837,7 @@ def test_train_takes_as_many_threads_as_cores_are_allowed(run, monkeypatch, chos
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for name, value in chosen.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(training.joblib, "cpu_count", lambda: 1)  # by affinity and quota
+    monkeypatch.setattr("joblib.cpu_count", lambda: 1)  # by affinity and quota
     monkeypatch.setattr(torch, "set_num_threads", counts.append)
     run(epochs=0)
     assert counts == expected
