@@ -59,7 +59,8 @@ def compare_steps(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.Dat
     """Tabulate the steps of a pipeline, each a table of `score_queries`, and the gain of each.
 
     One row per step: step, public, private (mAP), low, high (95 % interval of private), gain,
-    gain_low, gain_high (paired difference on Private from the step above; NaN first).
+    gain_low, gain_high (paired difference on Private from the step above; NaN first), and where the
+    tables have `is_seen` private_seen and private_unseen (landmarks in training, and others).
     """
     rows, before = [], None
     for step, scores in steps.items():
@@ -76,10 +77,19 @@ def compare_steps(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.Dat
         interval = bootstrap_interval(private, generator=rng(seed, "interval"))
         gain = paired_gain(private, before, generator=rng(seed, "difference"))
         public = precision["Public"].mean() if "Public" in precision else np.nan
-        rows.append((step, public, *interval, *gain))
+        rows.append((step, public, *interval, *gain, *_by_seen(scores)))
         before = private
     columns = ["step", "public", "private", "low", "high", "gain", "gain_low", "gain_high"]
-    return pd.DataFrame(rows, columns=columns)
+    columns += ["private_seen", "private_unseen"]
+    return pd.DataFrame(rows, columns=columns[: len(rows[0])] if rows else columns)
+
+
+def _by_seen(scores: pd.DataFrame) -> list[float]:
+    if "is_seen" not in scores:
+        return []
+    private = scores[scores["usage"] == "Private"]
+    parts = private[private["is_seen"]], private[~private["is_seen"]]
+    return [part["average_precision"].mean() for part in parts]
 
 
 class Interval(NamedTuple):

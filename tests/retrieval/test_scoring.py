@@ -112,6 +112,13 @@ def test_compare_steps_is_right_on_tables_made_by_hand():
     assert mixed["gain_high"] == pytest.approx(0.6)
 
 
+def test_compare_steps_shows_landmarks_seen_in_training_and_others_apart():
+    first = table([0.5, 0.1, 0.3, 0.8]).assign(is_seen=[True, True, False, True])
+    found = compare_steps({"only": first})
+    assert found.loc[0, "private_seen"] == pytest.approx(0.45)
+    assert found.loc[0, "private_unseen"] == pytest.approx(0.3)
+
+
 def test_compare_steps_matches_queries_by_id():
     first = table([0.5, 0.1, 0.5, 0.9])
     second = first.assign(average_precision=first["average_precision"] + 0.05)
