@@ -86,7 +86,7 @@ def batches(root: Path, table: pd.DataFrame, args: argparse.Namespace, seed: int
     steps = [crop, T.RandomHorizontalFlip(), colour, T.ToTensor(), T.Normalize(MEAN, STD)]
     images = Photographs(root, table["path"].tolist(), table["label"].to_numpy(), T.Compose(steps))
     torch.manual_seed(seed)
-    return DataLoader(images, args.batch_size, shuffle=True, drop_last=True)
+    return DataLoader(images, args.batch_size, shuffle=True, drop_last=True, num_workers=1)
 
 
 def train(
@@ -210,27 +210,23 @@ def main() -> None:
     dataset = data.read(root)
     evaluation = data.evaluation(dataset)
     clusters = args.run / "cleaning" / "train_cluster.csv"
-    lists = {
-        "raw labels": data.training_list(dataset, "full", without=evaluation),
-        "clean list": data.training_list(dataset, "clean", without=evaluation),
-        "cleaned list": data.training_list(
-            dataset, "cluster", clusters=clusters, without=evaluation
-        ),
-    }
+    raw = data.training_list(dataset, "full", without=evaluation)
+    cleaned = data.training_list(dataset, "cluster", clusters=clusters, without=evaluation)
+    lists = {"raw labels": raw, "cleaned list": cleaned}
     paths = [part["path"].tolist() for part in (evaluation.queries, evaluation.gallery)]
     table = Table(evaluation, seen_queries(dataset, evaluation))
     for size in args.test_sizes:
         network = Network(args.backbone, args.weights)
         rows = [embed(network, root, part, size) for part in paths]
         table.add(f"pretrained, {size} px", "none", *rows)
-        fitted_on = embed(network, root, lists["raw labels"]["path"].tolist(), size)
+        fitted_on = embed(network, root, raw["path"].tolist(), size)
         for what, power in (("PCA", 0.0), ("half whitening", 0.5), ("whitening", 1.0)):
             found = whitened(rows, fitted_on, power, 512)
             table.add(f"pretrained, {what}, {size} px", "none", *found)
     methods = {"plain script": plain_script, "pytorch-metric-learning": metric_learning}
-    for method, fit in methods.items():
-        for name, images in lists.items():
-            for seed in range(args.seeds):
+    for seed in range(args.seeds):
+        for method, fit in methods.items():
+            for name, images in lists.items():
                 network = Network(args.backbone, args.weights)
                 network = network.to(memory_format=torch.channels_last)
                 loader = batches(root, images, args, seed)
