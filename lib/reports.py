@@ -77,9 +77,19 @@ def _score_and_gain(row: pd.Series) -> list[str]:
     return [_with_interval(row, "private", ""), _with_interval(row, "gain", "gain_", "+")]
 
 
+def _seen_and_unseen(row: Mapping, prefix: str = "private_") -> str:
+    parts = (row.get(f"{prefix}{name}", float("nan")) for name in ("seen", "unseen"))
+    return ", ".join(filter(None, map(_number, parts)))
+
+
 def steps_block(reference: Path = REFERENCE) -> str:
     """mAP@100 step by step with intervals, and what each step gains."""
-    return _side_by_side(_read(reference, "06_steps"), ["step"], ["{}", "gain"], _score_and_gain)
+    return _side_by_side(
+        _read(reference, "06_steps"),
+        ["step"],
+        ["{}", "gain", "seen, unseen"],
+        lambda row: [*_score_and_gain(row), _seen_and_unseen(row)],
+    )
 
 
 def rerankers_block(reference: Path = REFERENCE) -> str:
@@ -93,8 +103,8 @@ def rerankers_block(reference: Path = REFERENCE) -> str:
     return _side_by_side(
         tables,
         ["reranker", "source"],
-        ["{}", "gain over plain search", "spread"],
-        lambda row: [*_score_and_gain(row), _number(row["spread"])],
+        ["{}", "gain over plain search", "seen, unseen", "spread"],
+        lambda row: [*_score_and_gain(row), _seen_and_unseen(row), _number(row["spread"])],
     )
 
 
@@ -129,6 +139,35 @@ def descriptors_block(reference: Path = REFERENCE) -> str:
     )
 
 
+def noise_block(reference: Path = REFERENCE) -> str:
+    """Planted noise of the photographs found by cleaning and by other methods."""
+    path = reference / "photos_noise.csv"
+    if not path.is_file():
+        return "No run yet."
+    table = pd.read_csv(path).round(3).fillna("").astype(str)
+    return _markdown(list(table), table.to_numpy().tolist())
+
+
+def rivals_block(reference: Path = REFERENCE) -> str:
+    """Our descriptor of the photographs beside what others' recipes train on the same lists."""
+    path = reference / "photos_rivals.csv"
+    if not path.is_file():
+        return "No run yet."
+    rows = [
+        [
+            row["method"],
+            row["list"],
+            _number(row["public"]),
+            _with_interval(row, "private", ""),
+            _seen_and_unseen(row),
+            _with_interval(row, "gain", "gain_", "+"),
+        ]
+        for _, row in pd.read_csv(path).iterrows()
+    ]
+    head = ["descriptor", "list", "Public", "Private", "seen, unseen", "ours is better by"]
+    return _markdown(head, rows)
+
+
 def bench_block(name: str, reference: Path = REFERENCE) -> str:
     """What a benchmark printed."""
     path = reference / f"bench_{name}.txt"
@@ -157,9 +196,9 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
     marks = dict(zip(notes, MARKS, strict=False))
     rows = []
     for name, table in tables.items():
-        rows.append([f"**{TITLES[name]}**", *[""] * 6])
+        rows.append([f"**{TITLES[name]}**", *[""] * 7])
         rows += [_ablation_cells(row, marks) for row in table.to_dict("records")]
-    head = ["row", "paper", "here", "against", "paper", "here", "verdict"]
+    head = ["row", "paper", "here", "seen, unseen", "against", "paper", "here", "verdict"]
     parts = [_markdown(head, rows)]
     if marks:
         parts.append("; ".join(f"{mark} {note}" for note, mark in marks.items()) + ".")
@@ -185,6 +224,7 @@ def _ablation_cells(row: dict, marks: Mapping[str, str]) -> list[str]:
         row["name"] + marks.get(row.get("note"), ""),
         _number(row["paper_private"]),
         _with_interval(row, "private", ""),
+        _seen_and_unseen(row, ""),
         row["against"],
         _number(row["paper"], "+"),
         _with_interval(row, "difference", "difference_", "+"),
@@ -233,6 +273,8 @@ BLOCKS = {
     "timings": timings_block,
     "cleaning": cleaning_block,
     "descriptors": descriptors_block,
+    "noise": noise_block,
+    "rivals": rivals_block,
     "bench clean": partial(bench_block, "clean"),
     "bench radii": partial(bench_block, "radii"),
     "bench rerank": partial(bench_block, "rerank"),
@@ -253,7 +295,7 @@ PAGES = (ROOT / "README.md", REFERENCE / "RESULTS.md")
 PUBLIC = "mini"  # the run with figures: photographs of others are not ours to publish
 FIGURES = (
     *("01_continents", "01_noise", "03_split", "03_dropped", "03_flow", "05_forest_quick"),
-    *("06_steps", "06_strips", "06_rerankers", "06_fairness", "06_explained"),
+    *("06_steps", "06_strips", "06_rerankers", "06_fairness", "06_explained", "06_matches"),
 )
 TABLES = ("03_descriptors", "05_*", "06_steps", "06_continents", "06_rerankers", "06_spread")
 ABLATION = "05_ablation_tables"

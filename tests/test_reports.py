@@ -27,6 +27,8 @@ def tables(tmp_path):
         "gain": [None, 0.15],
         "gain_low": [None, 0.1],
         "gain_high": [None, 0.2],
+        "private_seen": [None, 0.3],
+        "private_unseen": [None, 0.2],
     }
     write_csv(pd.DataFrame(steps), tmp_path / "mini_06_steps.csv")
     return tmp_path
@@ -34,9 +36,10 @@ def tables(tmp_path):
 
 def test_steps_block_shows_score_and_gain_with_their_intervals(tables):
     lines = reports.steps_block(tables).splitlines()
-    assert lines[0] == "| step | miniature world | gain |"
-    assert lines[2] == "| before | 0.100 (0.050 to 0.150) |  |"
-    assert lines[3] == "| after | 0.250 (0.200 to 0.300) | +0.150 (+0.100 to +0.200) |"
+    assert lines[0] == "| step | miniature world | gain | seen, unseen |"
+    assert lines[2] == "| before | 0.100 (0.050 to 0.150) |  |  |"
+    after = "0.250 (0.200 to 0.300) | +0.150 (+0.100 to +0.200) | 0.300, 0.200"
+    assert lines[3] == f"| after | {after} |"
 
 
 def test_blocks_say_so_where_there_is_no_run(tmp_path):
@@ -62,11 +65,11 @@ def test_rerankers_block_shows_gain_and_spread_of_every_run(tmp_path):
         write_csv(pd.DataFrame(spread), tmp_path / f"{run}_06_spread.csv")
     write_csv(pd.DataFrame(table).head(1), tmp_path / "photos-photos_06_rerankers.csv")
     lines = reports.rerankers_block(tmp_path).splitlines()
-    title = "gain over plain search | spread"
+    title = "gain over plain search | seen, unseen | spread"
     assert lines[0] == f"| reranker | source | miniature world | {title} | photographs | {title} |"
     assert lines[2].count("|") == lines[3].count("|") == lines[0].count("|")
-    assert "0.500 (0.450 to 0.550) |  | 0.200 | 0.500" in lines[2]
-    assert "GLR21 | 0.600 (0.550 to 0.650) | +0.100 (+0.050 to +0.150) | 0.100 |" in lines[3]
+    assert "0.500 (0.450 to 0.550) |  |  | 0.200 | 0.500" in lines[2]
+    assert "GLR21 | 0.600 (0.550 to 0.650) | +0.100 (+0.050 to +0.150) |  | 0.100 |" in lines[3]
 
 
 def test_ablation_block_tells_what_was_not_run_and_what_cleaning_wins_back(tmp_path):
@@ -77,7 +80,7 @@ def test_ablation_block_tells_what_was_not_run_and_what_cleaning_wins_back(tmp_p
     scores["public"] = [0.6, 0.62, 0.65]
     write_csv(table.assign(**scores), tmp_path / "mini_05_cleaning.csv")
     text = reports.ablation_block("mini", tmp_path)
-    assert "| ResNet152 cleaned |  | 0.575 (0.400 to 0.700) | ResNet152 raw labels |" in text
+    assert "| ResNet152 cleaned |  | 0.575 (0.400 to 0.700) |  | ResNet152 raw labels |" in text
     assert "wins back 75% of the distance" in text
     assert "The best on Public queries, 'cleaned', wins back 75%." in text
     assert "Not run: GLR20 Table 1; GLR20 Table 2;" in text

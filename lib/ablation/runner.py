@@ -22,7 +22,14 @@ from joblib import cpu_count
 
 from lib import data, models, retrieval
 from lib.ablation.tables import AblationRow, AblationTable, unique_rows
-from lib.artifacts import end_with, fingerprint, read_csv_or_none, read_fingerprint, write_csv
+from lib.artifacts import (
+    end_with,
+    fingerprint,
+    read_csv_or_none,
+    read_fingerprint,
+    rng,
+    write_csv,
+)
 from lib.cleaning import CLUSTERS, make_cluster_list, perfect_cluster_list
 from lib.config import CleanConfig, InferenceConfig, Profile, StageConfig
 from lib.reranking import concatenate
@@ -68,6 +75,9 @@ class AblationRunner:
         checkpoint = None
         for stage in self.stages(row, seed):
             table = self.training_list(stage.train_list, seed, row.cleaning)
+            if 0 < row.images < len(table):
+                table = table.sample(row.images, random_state=rng(seed, "images"))
+                table = table.sort_index(ignore_index=True)
             data.refuse_leak(table, self.evaluation, allow=row.is_leaked)
             start = {"start": checkpoint, "seed": seed}
             key = stage_key(stage, row.model, table, root=self.dataset.root, **start)
@@ -115,7 +125,8 @@ class AblationRunner:
         if scores is None:
             scores = retrieval.score_queries(self._rank(checkpoints, inference), self.evaluation)
             scores = read_csv_or_none(write_csv(scores, path), scores.columns)
-        return scores
+        seen = data.seen_queries(self.dataset, self.evaluation)
+        return scores if seen is None else scores.assign(is_seen=seen.loc[scores["id"]].to_numpy())
 
     def _rank(self, checkpoints: Sequence[Path], inference: InferenceConfig) -> Ranking:
         evaluation = self.evaluation

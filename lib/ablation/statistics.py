@@ -27,7 +27,7 @@ def table(
 
     Results are those of `lib.ablation.run`; a row without any reads "not run". `private` and the
     differences are of `usage`, `paper` is the paper's own difference, `times` are milliseconds by
-    row.
+    row. `seen` and `unseen` are of landmarks in training and of others, where results know them.
     """
 
     def interval(values: np.ndarray, *names: str) -> dict[str, float]:
@@ -56,6 +56,7 @@ def table(
             "note": row.note,
             "paper_milliseconds": row.paper_milliseconds,
             "milliseconds": (times or {}).get(row.name, np.nan),
+            **_by_seen(results.get(row.name), usage),
         }
         if is_compared:
             _, low, high = difference.values()
@@ -64,6 +65,14 @@ def table(
     left_out = [] if any(row.note for row in rows) else ["note"]
     left_out += [] if times else ["paper_milliseconds", "milliseconds"]
     return pd.DataFrame(lines).drop(columns=left_out)
+
+
+def _by_seen(scores: pd.DataFrame | None, usage: str) -> dict[str, float]:
+    if scores is None or "is_seen" not in scores:
+        return {}
+    chosen = scores[scores["usage"] == usage]
+    means = chosen.groupby("is_seen")["average_precision"].mean()
+    return {"seen": means.get(True, np.nan), "unseen": means.get(False, np.nan)}
 
 
 def by_seed(scores: pd.DataFrame | None, usage: str) -> np.ndarray:

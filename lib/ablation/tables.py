@@ -34,6 +34,7 @@ class AblationRow:
     # The list whose number of images an epoch of the last stage has, so that rows on different
     # lists see equally many images; empty for its own list.
     budget: str = ""
+    images: int = 0  # training images, drawn anew with each seed; 0: all
     members: tuple[str, ...] = ()  # rows whose embeddings are concatenated, instead of stages
     inference: InferenceConfig | None = None  # None for the profile's
     is_leaked: bool = False  # whether it trains on the queries, so that its numbers mean nothing
@@ -163,6 +164,30 @@ TRIPLETS = (
     ("+ triplet loss, K = 4", "id-uniform, K = 4", NAN, NAN, {**FOUR, "triplet_weight": 1.0}),
 )
 
+# One stage on the cluster list from pretrained weights: name, changes to the network and the stage.
+FINE_TUNING: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
+    ("statistics of BatchNorm trained", {}, {"freeze_norm": False}),
+    ("softmax", {}, {"loss": "softmax"}),
+    ("cosine softmax, no margin", {}, {"margin": 0.0}),
+    ("sub-centers, dynamic margin", {}, {"loss": "subcenter_arcface", "dynamic_margin": True}),
+    ("SGD of rate 0.01", {}, {"optimizer": "sgd", "learning_rate": 0.01, "weight_decay": 5e-4}),
+    ("rate of the backbone × 3", {}, {"backbone_lr": 0.3}),
+    ("layers decay by 0.8", {}, {"layer_decay": 0.8}),
+    ("linear probe first", {}, {"freeze_backbone": 0.2}),
+    ("moving average of weights", {}, {"ema": 0.99}),
+    ("averaged with the start", {}, {"average_start": 0.3}),
+    ("stretched, no crops", {}, {"augment.crop_area": (1.0, 1.0), "decode_size": 0}),
+    ("images of 128 px", {}, {"size": 128, "decode_size": 160}),
+    ("Random Erasing", {}, {"augment.erasing": 0.5}),
+    ("Corner-Cutmix", {}, {"cutmix": "paper"}),
+    ("average pooling", {"pooling": "gap"}, {}),
+    ("neck with BatchNorm", {"neck": "linear_bn"}, {}),
+    ("linear neck", {"neck": "linear"}, {}),
+    ("no neck", {"neck": "none"}, {}),
+    ("PCA without whitening", {"whitening": 0.0}, {}),
+)
+SIZES = (300, 1000, 3000)  # training images of the raw list
+
 GLR20_STAGES = "softmax on clean, arcface on clean, arcface on cluster"
 TITLES = {  # in the order of the report
     "glr20_table_1": "GLR20 Table 1",
@@ -173,12 +198,21 @@ TITLES = {  # in the order of the report
     "networks": "beyond: network and loss",
     "mixing": "beyond: Corner-Cutmix in both forms",
     "cleaning": "beyond: cleaning, part by part, at equal length",
+    "fine_tuning": "beyond: fine-tuning pretrained weights, one change at a time",
+    "sizes": "beyond: fine-tuning by the number of training images",
 }
 STRIDE = 32  # pixels of an image per cell of the last feature map of GLR20's networks
 
 
 def paper_tables(profile: Profile) -> dict[str, AblationTable]:
     """Every table that a profile can fill, by name."""
+    if profile.recipe == "photos" and profile.stages[-1].train_list == "cluster":
+        rows = {
+            "cleaning": _cleaning_rows(profile),
+            "fine_tuning": _fine_tuning_rows(profile),
+            "sizes": _size_rows(profile),
+        }
+        return {name: AblationTable(name, TITLES[name], own) for name, own in rows.items()}
     if _losses_and_lists(profile) != GLR20_STAGES:
         raise ValueError(
             f"expected the stages of GLR20, {GLR20_STAGES}, found {_losses_and_lists(profile)}; "
@@ -346,7 +380,8 @@ def _cleaning_rows(profile: Profile) -> tuple[AblationRow, ...]:
         if cleaning not in left_out:
             last = {"name": f"on_{train_list}", "train_list": train_list, "cutmix": ""}
             against = against and f"ResNet152 {against}"
-            row = _glr20_row(profile, "ResNet152", name, against, changes=({}, {}, last))
+            changes = (*({} for _ in profile.stages[1:]), last)
+            row = _glr20_row(profile, "ResNet152", name, against, changes=changes)
             rows.append(replace(row, cleaning=cleaning, budget="full"))
     return tuple(rows)
 
@@ -387,3 +422,37 @@ def _network_rows(profile: Profile) -> tuple[AblationRow, ...]:
         if model != base.model:
             rows.append(replace(base, name=name, against="baseline", model=model))
     return (*rows, *_rows(_glr21_row, profile, TRIPLETS))
+
+
+def _fine_tuning_rows(profile: Profile) -> tuple[AblationRow, ...]:
+    """The last stage from pretrained weights alone, and with one change in each row."""
+    stage = replace(profile.stages[-1], name="fine_tuned")
+    start = AblationRow("before training", profile.model, (replace(stage, epochs=0),))
+    base = AblationRow("as configured", profile.model, (stage,), start.name)
+    changed = (
+        replace(
+            base,
+            name=name,
+            model=override(profile.model, network),
+            stages=(override(stage, training),),
+            against=base.name,
+        )
+        for name, network, training in FINE_TUNING
+    )
+    return (start, base, *changed)
+
+
+def _size_rows(profile: Profile) -> tuple[AblationRow, ...]:
+    """The last stage on so many images of the raw list, against the network that it starts from."""
+    stage = replace(profile.stages[-1], name="of_raw", train_list="full")
+    rows: list[AblationRow] = []
+    for images in SIZES:
+        start = AblationRow(
+            f"{images:,} images, before training",
+            profile.model,
+            (replace(stage, epochs=0),),
+            images=images,
+        )
+        rows += [start, replace(start, name=f"{images:,} images", stages=(stage,))]
+        rows[-1] = replace(rows[-1], against=start.name)
+    return tuple(rows)
