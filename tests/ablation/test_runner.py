@@ -90,6 +90,7 @@ def runner(tmp_path, trainer, ranked, monkeypatch):
 
     class Dataset:
         root = tmp_path / "data"
+        landmarks = pd.DataFrame({"category": [""]})
 
     return AblationRunner(PROFILE, Dataset(), EVALUATION, tmp_path / "ablation")
 
