@@ -360,7 +360,11 @@ def recipe(name: str) -> Recipe:
 
 # Without the suspected mislabels, the second pass may take a much larger radius.
 CLEAN = config.CleanConfig(
-    drop_suspected_mislabels=True, mislabel_whitening=0.5, split_two_views=True, relaxation=2.0
+    drop_suspected_mislabels=True,
+    mislabel_odds=1.5,
+    mislabel_whitening=0.5,
+    split_two_views=True,
+    relaxation=2.0,
 )
 # GLR21 votes by k-reciprocal similarity, asking the full list and the labelled index images.
 GLR21_RERANK = config.RerankConfig(reciprocal=True, references="full+index")

@@ -162,7 +162,10 @@ def test_start_refuses_what_is_wrong(begin, outputs, changes, message):
 
 def test_settings_lead_to_settings_that_exist():
     for setting in SETTINGS.values():
-        for name in ("smoke", "mini", *(("photos", "full") if setting[:5] != "world" else ())):
+        names = ["smoke", "mini", *(["photos", "full"] if setting[:5] != "world" else [])]
+        if setting == "stages.softmax.epochs":
+            names.remove("photos")  # has no such stage
+        for name in names:
             found = profile(name)
             for part in setting.split("."):
                 if isinstance(found, tuple):

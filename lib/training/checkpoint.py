@@ -153,7 +153,7 @@ class TrainingState:
         left = elapsed / max(self.seen / self.stage.batch_size, 1) * steps_left
         return (
             f"{self.stage.name} {epoch + 1}/{self.stage.epochs}: "
-            f"loss {sum(losses) / len(losses):.3f}, learning rate {self.rates[-1]:.4f}, "
+            f"loss {sum(losses) / len(losses):.3f}, learning rate {self.rates[-1]:.3g}, "
             f"{self.seen / elapsed:.0f} images/s, {left:.0f} s left"
             + (f", mAP held out {self.scores[-1]:.4f}" if self.scores else "")
         )

@@ -50,7 +50,9 @@ def run(*arguments):
 
 
 def test_main_writes_what_cleaning_finds_and_prints_it(rows, labels, npy, tmp_path, capsys):
-    assert run(npy, labels, "--out", tmp_path / "out", "--eps", 0.2, "--min-samples", 2) == 0
+    plain = ["--no-drop-suspected-mislabels", "--no-split-two-views", "--relaxation", 1.2]
+    settings = ["--eps", 0.2, "--min-samples", 2, *plain]
+    assert run(npy, labels, "--out", tmp_path / "out", *settings) == 0
     table = pd.read_csv(labels, dtype={"id": str})
     expected = clean(rows, table["landmark_id"].to_numpy(), CONFIG, ids=table["id"].to_numpy())
     clusters = pd.read_csv(tmp_path / "out" / "train_cluster.csv")
