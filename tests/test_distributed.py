@@ -13,6 +13,7 @@ from torch.multiprocessing import ProcessRaisedException
 
 from lib.artifacts import ROOT
 from lib.distributed import launch, work_alone
+from lib.environment import VARIABLES
 
 COUNT = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
 
@@ -23,6 +24,7 @@ def gather(folder):
     ranks = accelerator.gather(torch.tensor([accelerator.process_index]))
     seen = f"{accelerator.num_processes} {ranks.tolist()} {accelerator.device.type}"
     (folder / str(accelerator.process_index)).write_text(seen)
+    assert {name: os.environ[name] for name in VARIABLES} == VARIABLES | {"MALLOC_ARENA_MAX": "3"}
     accelerator.wait_for_everyone()
     if accelerator.process_index == 1 and (folder / "fail").exists():
         raise RuntimeError("the second process broke")
@@ -41,7 +43,10 @@ def test_launch_starts_nothing_where_accelerate_launch_did(monkeypatch, tmp_path
     assert places == [tmp_path]
 
 
-def test_launch_gives_processes_their_places_and_hands_errors_back(tmp_path):
+def test_launch_gives_processes_their_places_and_hands_errors_back(tmp_path, monkeypatch):
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")  # what the user set is kept
     # What hangs or misleads a forked child: threads, and what accelerate knows of this process.
     PartialState()
     torch.randn(400, 400) @ torch.randn(400, 400)
