@@ -1,9 +1,11 @@
 """Training a stage: it learns, repeats itself, goes on after a kill and refuses what cannot be."""
 
 import dataclasses
+import hashlib
 import itertools
 import re
 import shutil
+import socket
 from functools import partial
 
 import albumentations as A
@@ -309,7 +311,7 @@ def test_held_out_map_is_the_naive_one(monkeypatch):
     class Rows(torch.nn.Linear):
         mean = std = (0.5, 0.5, 0.5)
 
-        def embed(self, images):
+        def forward(self, images):
             return vectors[images[:, 0, 0, 0].mul(0.5).add(0.5).mul(255).round().long()]
 
     def numbered(images, batches):
@@ -748,7 +750,8 @@ def test_train_clears_what_kills_left_in_its_folder(run, finished):
     (finished.parent / "state.pt").write_bytes(b"between the signature and its removal")
     run()
     assert not (finished.parent / "state.pt").exists()
-    (finished.parent / f".state.{2**22 + 1}.part.pt").write_bytes(b"no process has this number")
+    owner = f"{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]}-{2**22 + 1}-abcdef-0"
+    (finished.parent / f".state.{owner}.part.pt").write_bytes(b"no process has this number")
     finished.write_bytes(b"cut")
     run()
     assert sorted(path.name for path in finished.parent.iterdir()) == [
