@@ -282,7 +282,7 @@ def _photos() -> Recipe:
             whitening=0.25,
         ),
         (stage, dataclasses.replace(stage, name="cluster", train_list="cluster", epochs=3)),
-        InferenceConfig(size=224, flip=True),
+        InferenceConfig(size=224),
     )
 
 

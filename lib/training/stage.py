@@ -7,8 +7,9 @@ saved step with the same result.
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -325,6 +326,41 @@ def is_slow_in_half(backbone: nn.Module) -> bool:
     return is_depthwise and not torch.cuda.is_available()
 
 
+def _can_be_halved(stage: StageConfig, model: ModelConfig) -> bool:
+    """Whether both halves of a batch can be computed side by side, with the same gradients.
+
+    Two threads of one core each train small batches up to half again as fast as OpenMP's threads,
+    which wait for each other in every layer. Not where images of a batch meet, in BatchNorm's
+    statistics or triplets, or where layers draw numbers.
+    """
+    is_apart = stage.freeze_norm and model.neck != "linear_bn" and not stage.triplet_weight
+    is_even = stage.batch_size // stage.accumulate % 2 == 0
+    return is_apart and is_even and not model.drop_path and torch.get_num_threads() > 1
+
+
+def _backward_in_halves(
+    classifier: nn.Module,
+    inputs: Sequence[Tensor],
+    share: float,
+    autocast: Callable[[], AbstractContextManager],
+    pool: ThreadPoolExecutor,
+) -> Tensor:
+    trained = [value for value in classifier.parameters() if value.requires_grad]
+
+    def of_half(half: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
+        with autocast():
+            loss = 0.5 * share * classifier(*half)
+        return loss.detach(), torch.autograd.grad(loss, trained, allow_unused=True)
+
+    halves = zip(*(x.chunk(2) for x in inputs), strict=True)
+    (first, ones), (second, others) = pool.map(of_half, halves)
+    for value, one, other in zip(trained, ones, others, strict=True):
+        for gradient in (one, other):
+            if gradient is not None:
+                value.grad = gradient if value.grad is None else value.grad + gradient
+    return first + second
+
+
 def _train(job: TrainingJob) -> None:
     stage, folder, what = job.stage, job.folder, f"stage {job.stage.name!r}"
     # The head has a class for landmarks held out, too: class ids of the lists stay nested.
@@ -380,6 +416,19 @@ def _train(job: TrainingJob) -> None:
     state.restore(plain, optimizer)
     limit_threads()
 
+    pool = None
+    if world_size == 1 and device.type == "cpu" and _can_be_halved(stage, plain.model.config):
+        pool = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,))
+
+    def backward(inputs: Sequence[Tensor], share: float) -> Tensor:
+        """Add a share of the gradients of a part of a batch, and return that of its loss."""
+        if pool:
+            return _backward_in_halves(classifier, inputs, share, accelerator.autocast, pool)
+        with accelerator.autocast():
+            loss = share * classifier(*inputs)
+        accelerator.backward(loss)
+        return loss.detach()
+
     def images_of(step: int) -> list[str]:
         """Paths of the images of a step, of all processes."""
         epoch, place = divmod(step, steps)
@@ -429,10 +478,7 @@ def _train(job: TrainingJob) -> None:
             for number, part in enumerate(parts, start=1):
                 is_last = number == len(parts)
                 with nullcontext() if is_last else accelerator.no_sync(classifier):
-                    with accelerator.autocast():
-                        part_loss = classifier(*part) / len(parts)
-                    accelerator.backward(part_loss)
-                loss += part_loss.detach()
+                    loss += backward(part, 1 / len(parts))
             if stage.clip_grad:
                 accelerator.clip_grad_norm_(classifier.parameters(), stage.clip_grad)
             optimizer.step()

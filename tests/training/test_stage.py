@@ -6,6 +6,8 @@ import itertools
 import re
 import shutil
 import socket
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 
 import albumentations as A
@@ -963,3 +965,24 @@ def test_the_neck_pca_is_fitted_to_the_images_of_the_stage(run, tiny_model, data
     covariance = torch.cov(projected.T)
     off_diagonal = covariance - torch.diag(covariance.diag())
     assert off_diagonal.abs().max() < 0.05 * covariance.diag().max()
+
+
+def test_halves_side_by_side_give_the_gradients_of_the_whole_batch(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    torch.set_num_threads(2)
+    stage = StageConfig(freeze_norm=True, batch_size=8, cutmix="paper", augment=AugmentConfig())
+    config = ModelConfig(backbone="test_resnet", embedding_dim=16, neck="linear")
+    assert training._can_be_halved(stage, config)
+    assert not training._can_be_halved(dataclasses.replace(stage, triplet_weight=1.0), config)
+    assert not training._can_be_halved(stage, dataclasses.replace(config, neck="linear_bn"))
+    counts = torch.ones(5)
+    model = build_classification_model(stage, config, counts, start=None, seed=0).double()
+    inputs = [torch.randn(8, 3, 32, 32).double(), torch.arange(8) % 5]
+    inputs += [torch.randn(8, 3, 32, 32).double(), (torch.arange(8) + 1) % 5]
+    loss = 0.25 * model(*inputs)
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+    with ThreadPoolExecutor(2) as pool:
+        found = training._backward_in_halves(model, inputs, 0.25, nullcontext, pool)
+    torch.testing.assert_close(found, loss.detach())
+    for value, gradient in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(value.grad, gradient)
