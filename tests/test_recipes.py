@@ -1,6 +1,5 @@
 """Recipes: every one can be built, and holds what is known of its system."""
 
-
 import pytest
 import timm
 import torch
