@@ -183,7 +183,8 @@ def _find_output(name: str, backbone: nn.Module) -> BackboneOutput:
     """Try a grey image of PROBE pixels, then of the network's own size; refuse other outputs."""
     widths = {getattr(backbone, width, None) for width in ("num_features", "head_hidden_size")}
     own = backbone.pretrained_cfg
-    for size in (PROBE, _own_size(backbone)):
+    made_for = getattr(getattr(backbone, "patch_embed", None), "img_size", None)
+    for size in (PROBE, (made_for or own["input_size"])[-1]):  # pixels of a side
         try:
             shape = try_backbone(backbone, size)
             found = f"{shape}"
@@ -206,12 +207,6 @@ def _find_output(name: str, backbone: nn.Module) -> BackboneOutput:
         f"found {found} from {size} px with {name}; choose another, such as resnet50 or "
         "vit_small_patch16_224"
     )
-
-
-def _own_size(backbone: nn.Module) -> int:
-    """The side of the images that the network was made for, in pixels."""
-    made_for = getattr(getattr(backbone, "patch_embed", None), "img_size", None)
-    return (made_for or backbone.pretrained_cfg["input_size"])[-1]
 
 
 @torch.no_grad()

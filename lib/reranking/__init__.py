@@ -16,7 +16,12 @@ from lib.reranking.comparison import (
 )
 from lib.reranking.data import RetrievalData, read_retrieval_data, read_second_model
 from lib.reranking.ensemble import concatenate
-from lib.reranking.landmark_country import explain, landmark_country_rerank
+from lib.reranking.landmark_country import (
+    NO_COUNTRY,
+    explain,
+    landmark_country_rerank,
+    query_votes,
+)
 from lib.reranking.local_features import (
     FRAME,
     LOCAL_FEATURES,
@@ -24,4 +29,3 @@ from lib.reranking.local_features import (
     PairVerifier,
     open_verifier,
 )
-from lib.reranking.votes import NO_COUNTRY, query_votes

@@ -20,13 +20,17 @@ from lib.artifacts import progress, rng
 from lib.data import OTHER, Evaluation
 from lib.reranking import kaggle_winners as winners
 from lib.reranking.data import RetrievalData
-from lib.reranking.diffusion import diffusion_rerank
 from lib.reranking.ensemble import concatenate, join_models, landmark_country_of_each
 from lib.reranking.geometric import expand_verified, geometric_k_reciprocal, geometric_rerank
 from lib.reranking.k_reciprocal import ZHONG, ReciprocalSettings, k_reciprocal_rerank
 from lib.reranking.landmark_country import k_reciprocal_landmark_country, landmark_country_rerank
-from lib.reranking.query_expansion import augment_gallery, expand_queries, query_expansion
-from lib.reranking.superglobal import superglobal_rerank
+from lib.reranking.neighbours import (
+    augment_gallery,
+    diffusion_rerank,
+    expand_queries,
+    query_expansion,
+    superglobal_rerank,
+)
 from lib.retrieval import Ranking, bootstrap_interval
 
 Rerank = Callable[..., Ranking]
@@ -60,27 +64,28 @@ def after(rerank: Rerank, *changes: Change, setting: str = "neighbours") -> Rera
 
 plain_search = attrgetter("plain")
 by_reciprocal_votes = partial(landmark_country_rerank, reciprocal=True)
-after_verified = partial(after, setting="fewest")
 geometric_landmark_country = partial(k_reciprocal_landmark_country, base=geometric_k_reciprocal)
+after_verified = partial(after, setting="fewest")
+SECOND, LOCAL = ("second",), ("local",)
 GEOMETRIC, VERIFIED = {"weight": (0.4, 0.8)}, {"fewest": (10, 8)}
 WEIGHTS = {"alpha": (1.0, 0.5, 0.25, 0.1, 0.05), "beta": (0.1, 0.0, 0.05, 0.2)}
 VOTING = WEIGHTS | {"top": (3, 1, 5)}
 STACKED = {"neighbours": (5, 3, 2)} | WEIGHTS
 BONUS = {"bonus": (0.5, 0.25, 0.0)}
 EXPANSION = {"neighbours": (10, 5, 3, 2, 1), "alpha": (3.0, 1.0, 0.0, 6.0)}
+DECAY = {"neighbours": (10, 5), "alpha": (0.0, 3.0)}
 RECIPROCAL = {"settings": (ZHONG, ReciprocalSettings(plain=0.3), ReciprocalSettings())}
 DIFFUSION = {"neighbours": (50, 20), "started": (10, 3), "alpha": (0.99, 0.9)}
 SUPERGLOBAL = {"neighbours": (10, 5), "beta": (0.15, 1.0)}
 SOFT = {"bonus": (1.0, 0.5, 0.25, 0.1), "penalty": (0.1, 0.0, 0.05, 0.2)}
 INSERTION = {"threshold": (0.6, 0.9, 1.2, 1.5), "top": (3, 1, 5)}
+BRIDGED = BONUS | {"per_landmark": (2, 1, 3)}
 
 RERANKERS: dict[str, Reranker] = {
     "plain search": Reranker(plain_search, ""),
     "α-query expansion": Reranker(query_expansion, "Radenović 2018", EXPANSION),
     "query expansion with decay": Reranker(
-        partial(query_expansion, decay=True),
-        "Gordo 2020",
-        {"neighbours": (10, 5), "alpha": (0.0, 3.0)},
+        partial(query_expansion, decay=True), "Gordo 2020", DECAY
     ),
     "database-side augmentation": Reranker(
         after(plain_search, augment_gallery), "Arandjelović 2012", {"neighbours": (10, 5, 3, 2)}
@@ -95,9 +100,7 @@ RERANKERS: dict[str, Reranker] = {
     "sparse landmark scores": Reranker(
         winners.landmark_product, "2021, 13th", {"top": (5, 3, 1, 10)}
     ),
-    "bridged distance": Reranker(
-        winners.bridged_rerank, "2021, 5th", BONUS | {"per_landmark": (2, 1, 3)}
-    ),
+    "bridged distance": Reranker(winners.bridged_rerank, "2021, 5th", BRIDGED),
     "augmentation → bridged distance": Reranker(
         after(winners.bridged_rerank, augment_gallery),
         "2021, 5th",
@@ -116,45 +119,34 @@ RERANKERS: dict[str, Reranker] = {
     "augmentation → expansion → landmark-country": Reranker(
         after(by_reciprocal_votes, augment_gallery, expand_queries), "stack", STACKED
     ),
-    "geometric verification": Reranker(
-        geometric_rerank, "Philbin 2007", GEOMETRIC, needs=("local",)
-    ),
+    "geometric verification": Reranker(geometric_rerank, "Philbin 2007", GEOMETRIC, LOCAL),
     "geometric expansion": Reranker(
-        after_verified(plain_search, expand_verified), "Chum 2007", VERIFIED, needs=("local",)
+        after_verified(plain_search, expand_verified), "Chum 2007", VERIFIED, LOCAL
     ),
     "k-reciprocal → geometric verification": Reranker(
-        partial(geometric_rerank, base=k_reciprocal_rerank), "stack", GEOMETRIC, needs=("local",)
+        partial(geometric_rerank, base=k_reciprocal_rerank), "stack", GEOMETRIC, LOCAL
     ),
     "geometric expansion → k-reciprocal": Reranker(
-        after_verified(k_reciprocal_rerank, expand_verified), "stack", VERIFIED, needs=("local",)
+        after_verified(k_reciprocal_rerank, expand_verified), "stack", VERIFIED, LOCAL
     ),
-    "geometric k-reciprocal": Reranker(
-        geometric_k_reciprocal, "stack", GEOMETRIC, needs=("local",)
-    ),
+    "geometric k-reciprocal": Reranker(geometric_k_reciprocal, "stack", GEOMETRIC, LOCAL),
     "geometric k-reciprocal → landmark-country": Reranker(
-        geometric_landmark_country, "stack", WEIGHTS, needs=("local",)
+        geometric_landmark_country, "stack", WEIGHTS, LOCAL
     ),
-    "two models side by side": Reranker(
-        after(plain_search, join_models), "GLR20", needs=("second",)
-    ),
+    "two models side by side": Reranker(after(plain_search, join_models), "GLR20", {}, SECOND),
     "two models → k-reciprocal": Reranker(
-        after(k_reciprocal_rerank, join_models), "stack", needs=("second",)
+        after(k_reciprocal_rerank, join_models), "stack", {}, SECOND
     ),
     "two models → geometric k-reciprocal": Reranker(
-        after(geometric_k_reciprocal, join_models), "stack", GEOMETRIC, needs=("second", "local")
+        after(geometric_k_reciprocal, join_models), "stack", GEOMETRIC, SECOND + LOCAL
     ),
     "two models → geometric k-reciprocal → landmark-country": Reranker(
-        after(geometric_landmark_country, join_models),
-        "stack",
-        WEIGHTS,
-        needs=("second", "local"),
+        after(geometric_landmark_country, join_models), "stack", WEIGHTS, SECOND + LOCAL
     ),
     "two models → landmark-country": Reranker(
-        after(landmark_country_rerank, join_models), "GLR20, GLR21", WEIGHTS, needs=("second",)
+        after(landmark_country_rerank, join_models), "GLR20, GLR21", WEIGHTS, SECOND
     ),
-    "landmark-country of each → sum": Reranker(
-        landmark_country_of_each, "GLR21", WEIGHTS, needs=("second",)
-    ),
+    "landmark-country of each → sum": Reranker(landmark_country_of_each, "GLR21", WEIGHTS, SECOND),
 }
 
 

@@ -90,6 +90,24 @@ class RetrievalData:
         found = retrieval.nearest(score.queries, score.gallery, self.k, term=terms)
         return Ranking(*found, ids, self.gallery_ids)
 
+    def rank_each(self, score: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> Ranking:
+        """Rank the images that `score` gives for each row, by its scores, ties in its order."""
+        shape = len(self.queries), min(self.k, len(self.gallery))
+        scores, positions = np.empty(shape, np.float32), np.empty(shape, np.int64)
+        for row in range(len(self.queries)):
+            values, images = score(row)
+            best = np.argsort(-values, kind="stable")[: self.k]
+            scores[row], positions[row] = values[best], images[best]
+        return Ranking(scores, positions, self.query_ids, self.gallery_ids)
+
+    def gallery_neighbours(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """(N, count) scores and positions of the gallery images nearest to each, itself included.
+
+        The search costs N² · D, hours for the competition's gallery.
+        """
+        names = ("gallery images", "gallery images")
+        return retrieval.nearest(self.gallery, self.gallery, count, names=names)
+
 
 def cached(function: Callable[P, T]) -> Callable[P, T]:
     """Compute a function of `RetrievalData` and settings once; the data keeps the result."""
@@ -100,7 +118,8 @@ def cached(function: Callable[P, T]) -> Callable[P, T]:
         call = signature.bind(*args, **settings)
         call.apply_defaults()
         data, *values = call.arguments.values()
-        key = (function.__qualname__, *values)
+        more = (tuple(one.items()) if isinstance(one, dict) else one for one in values)
+        key = (function.__qualname__, *more)
         if key not in data._results:
             data._results[key] = function(*args, **settings)
         return data._results[key]

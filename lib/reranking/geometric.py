@@ -16,8 +16,8 @@ from scipy import sparse
 from lib.reranking.data import RetrievalData, cached
 from lib.reranking.k_reciprocal import ZHONG, ReciprocalSettings, reciprocal_neighbours
 from lib.reranking.local_features import PairVerifier
-from lib.reranking.query_expansion import mean_with_query
-from lib.retrieval import Ranking, best_of, nearest
+from lib.reranking.neighbours import mean_with_query
+from lib.retrieval import Ranking, best_of
 
 CHANCE, CAP = 4, 16  # inliers of unrelated photographs, and those beyond which more say no more
 CANDIDATES = 50  # results of a query that are verified
@@ -82,22 +82,17 @@ def agreements(data: RetrievalData) -> tuple[sparse.csr_array, sparse.csr_array]
     """(Q, N) and symmetric (N, N) agreement of pairs that are verified; 0 of all others."""
     verifier, count = verifier_of(data), len(data.gallery)
     near = data.plain.positions[:, :CANDIDATES]
-    names = ("gallery images", "gallery images")
-    own = nearest(data.gallery, data.gallery, NEIGHBOURS + 1, names=names)[1]
+    own = data.gallery_neighbours(NEIGHBOURS + 1)[1]
     # A pair is verified once, in the order of its positions.
     rows = np.repeat(np.arange(count), own.shape[1])
     pairs = np.unique(np.sort(np.stack([rows, own.ravel()]), axis=0), axis=1)
     first, second = pairs[:, pairs[0] != pairs[1]]
     values = agreement(verifier.within_gallery().of_pairs(first, second))
     one_way = sparse.csr_array((values, (first, second)), shape=(count, count))
-    of_query = agreement(verifier.inliers(near)).ravel(), near.ravel(), _starts(near)
-    Q = sparse.csr_array(of_query, shape=(len(near), count))
+    places = np.repeat(np.arange(len(near)), near.shape[1]), near.ravel()
+    values = agreement(verifier.inliers(near)).ravel()
+    Q = sparse.csr_array((values, places), shape=(len(near), count))
     return Q, (one_way + one_way.T).tocsr()
-
-
-def _starts(rows: np.ndarray) -> np.ndarray:
-    """Where the rows of a flattened (Q, K) array begin."""
-    return np.arange(0, rows.size + 1, max(rows.shape[1], 1))
 
 
 def verifier_of(data: RetrievalData) -> PairVerifier:

@@ -8,8 +8,13 @@
 import numpy as np
 
 from lib.reranking.data import RetrievalData, cached
-from lib.reranking.votes import NO_LANDMARK, Votes, gallery_votes, labelled_references, query_votes
-from lib.retrieval import NO_TAG, Ranking, TagScores, best_of, nearest, score_pairs
+from lib.reranking.landmark_country import (
+    NO_LANDMARK,
+    gallery_votes,
+    labelled_references,
+    query_votes,
+)
+from lib.retrieval import NO_TAG, Ranking, TagScores, nearest, score_pairs
 
 FRONT, MIDDLE = 4.0, 1.0  # added to scores of `sort_and_insert`, so that its parts keep their order
 IMAGES_AT_ONCE = 16_384  # with 300 neighbours each: 0.3 GB
@@ -22,7 +27,9 @@ def soft_rerank(data: RetrievalData, *, bonus: float = 1.0, penalty: float = 0.1
     Where the landmark of either is not known, the similarity stays; a negative cos(i, t) counts 0.
     """
     voters = query_votes(data, top=1, normalise=False), gallery_votes(data, top=1)
-    (query_landmarks, _), (image_landmarks, cos) = (_nearest_voter(votes) for votes in voters)
+    (query_landmarks, _), (image_landmarks, cos) = (
+        _first(votes.voter_landmarks, votes.similarities) for votes in voters
+    )
     is_known = [np.where(tags == NO_TAG, NO_TAG, 0) for tags in (query_landmarks, image_landmarks)]
     ones, cos = np.ones((len(query_landmarks), 1)), np.maximum(cos, 0)
     same = TagScores(query_landmarks[:, None], ones, image_landmarks, cos)
@@ -42,11 +49,14 @@ def sort_and_insert(data: RetrievalData, *, threshold: float = 0.6, top: int = 3
     similarity behind.
     """
     ranking, votes = data.plain, query_votes(data, top=top, normalise=False)
-    query_landmarks, query_scores = _largest_vote(votes)
-    image_landmarks, image_scores = _largest_vote(gallery_votes(data, top=top))
+    (query_landmarks, query_scores), (image_landmarks, image_scores) = (
+        _first(one.landmarks, one.landmark_scores / max(one.references.shape[1], 1))
+        for one in (votes, gallery_votes(data, top=top))
+    )
     index = TagIndex(image_landmarks)
-    scores, positions = np.empty(ranking.scores.shape), np.empty_like(ranking.positions)
-    for row, landmark in enumerate(query_landmarks):
+
+    def score(row: int) -> tuple[np.ndarray, np.ndarray]:
+        landmark = query_landmarks[row]
         listed, similarity = ranking.positions[row], ranking.scores[row].astype(np.float64)
         is_same = (image_landmarks[listed] == landmark) & (landmark != NO_LANDMARK)
         images = np.setdiff1d(index.images_with_tags(landmark[None])[1], listed)
@@ -55,10 +65,10 @@ def sort_and_insert(data: RetrievalData, *, threshold: float = 0.6, top: int = 3
         best = np.argsort(-sums, kind="stable")
         order = np.concatenate([listed[is_same], images[best], listed[~is_same]])
         values = [similarity[is_same] + FRONT, sums[best] + MIDDLE, similarity[~is_same]]
-        positions[row] = order[: ranking.k]
         # Similarities of rows without unit norm may overlap the parts; their order decides.
-        scores[row] = np.minimum.accumulate(np.concatenate(values))[: ranking.k]
-    return ranking.replace(scores, positions)
+        return np.minimum.accumulate(np.concatenate(values)), order
+
+    return data.rank_each(score)
 
 
 def landmark_product(data: RetrievalData, *, top: int = 5) -> Ranking:
@@ -70,20 +80,19 @@ def landmark_product(data: RetrievalData, *, top: int = 5) -> Ranking:
     ranking, votes = data.plain, query_votes(data, top=top, normalise=False)
     image_votes = gallery_votes(data, top=top)
     index = TagIndex(image_votes.landmarks)
-    scores, positions = np.empty(ranking.scores.shape), np.empty_like(ranking.positions)
-    for row in range(len(ranking)):
+
+    def score(row: int) -> tuple[np.ndarray, np.ndarray]:
         places, images, columns = index.images_with_tags(votes.landmarks[row])
         parts = votes.landmark_scores[row, places] * image_votes.landmark_scores[images, columns]
         images, place = np.unique(images, return_inverse=True)
         products = np.bincount(place, parts, minlength=len(images)).astype(np.float32)
         images, products = images[products > 0], products[products > 0]
-        best = np.argsort(-products, kind="stable")
         is_new = ~np.isin(ranking.positions[row], images)
-        order = np.concatenate([images[best], ranking.positions[row][is_new]])
         appended = np.minimum(ranking.scores[row][is_new] - 1, 0)
-        positions[row] = order[: ranking.k]
-        scores[row] = np.concatenate([products[best], appended])[: ranking.k]
-    return ranking.replace(scores, positions)
+        order = np.concatenate([images, ranking.positions[row][is_new]])
+        return np.concatenate([products, appended]), order
+
+    return data.rank_each(score)
 
 
 def bridged_rerank(data: RetrievalData, *, bonus: float = 0.5, per_landmark: int = 2) -> Ranking:
@@ -102,21 +111,19 @@ def bridged_rerank(data: RetrievalData, *, bonus: float = 0.5, per_landmark: int
         for _, distances in (of_queries, of_images)
     )
     index = TagIndex(of_images[0])
-    scores, positions = np.empty(ranking.scores.shape), np.empty_like(ranking.positions)
-    for row in range(len(ranking)):
+
+    def score(row: int) -> tuple[np.ndarray, np.ndarray]:
         places, images, columns = index.images_with_tags(of_queries[0][row])
         halves = query_distances[row, places], image_distances[images, columns]
-        images, place = np.unique(images, return_inverse=True)
-        bridge = np.full(len(images), np.inf)
-        np.minimum.at(bridge, place, np.maximum(*halves))
-        listed = np.setdiff1d(ranking.positions[row], images)
-        candidates = np.concatenate([images, listed])
+        candidates = np.union1d(images, ranking.positions[row])
+        bridge = np.full(len(candidates), np.inf)
+        np.minimum.at(bridge, np.searchsorted(candidates, images), np.maximum(*halves))
         query = np.asarray(data.queries[row : row + 1], dtype=np.float32)
         direct = score_pairs(query, data.gallery, candidates[None])[0].astype(np.float64)
-        bridged = np.append(np.maximum(1 - bridge, 0), np.zeros(len(listed)))
-        final = (direct**3 + bridged**3).astype(np.float32)
-        scores[row], positions[row] = best_of(final[None], candidates[None], ranking.k)
-    return ranking.replace(scores, positions)
+        bridged = np.maximum(1 - bridge, 0)
+        return (direct**3 + bridged**3).astype(np.float32), candidates
+
+    return data.rank_each(score)
 
 
 @cached
@@ -171,18 +178,11 @@ def _distance_per_landmark(
     )
 
 
-def _nearest_voter(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) landmark and similarity of every image's nearest voter; -1 and 0 without one."""
-    if not votes.references.shape[1]:
-        return np.full(len(votes), NO_LANDMARK), np.zeros(len(votes))
-    return votes.voter_landmarks[:, 0], votes.similarities[:, 0].astype(np.float64)
-
-
-def _largest_vote(votes: Votes) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) landmark of largest vote, -1 without any, and its share of what was possible."""
-    if not votes.references.shape[1]:
-        return np.full(len(votes), NO_LANDMARK), np.zeros(len(votes))
-    return votes.landmarks[:, 0], votes.landmark_scores[:, 0] / votes.references.shape[1]
+def _first(landmarks: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first of (N, V) landmarks and float64 scores, both (N,); -1 and 0 where V is 0."""
+    if not landmarks.shape[1]:
+        return np.full(len(landmarks), NO_LANDMARK), np.zeros(len(landmarks))
+    return landmarks[:, 0], scores[:, 0].astype(np.float64)
 
 
 class TagIndex:

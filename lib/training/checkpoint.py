@@ -15,6 +15,7 @@ from lib.artifacts import atomic_path
 from lib.config import StageConfig
 
 SAVE_SECONDS = 600
+KEPT = ("step", "rates", "losses", "scores", "best")  # attributes that are saved as they are
 
 
 class TrainingState:
@@ -104,17 +105,13 @@ class TrainingState:
     def save(self, classifier: nn.Module, optimizer: torch.optim.Optimizer) -> None:
         """Write all that a restart needs, unless losses or weights are not finite (ValueError)."""
         self.check_weights(classifier)
-        state = {
+        self.fetch()
+        state = {name: getattr(self, name) for name in KEPT} | {
             "key": self.key,
-            "step": self.step,
-            "rates": self.rates,
-            "losses": self.fetch(),
             "seconds": self.seconds(),
             "unreadable": sorted(self.unreadable),
             "classifier": classifier.state_dict(),
             "optimizer": optimizer.state_dict(),
-            "scores": self.scores,
-            "best": self.best,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
         }
         # Through Python's own file, whose error torch passes on when the disk is full.
@@ -132,11 +129,11 @@ class TrainingState:
             return
         classifier.load_state_dict(state["classifier"])
         optimizer.load_state_dict(state["optimizer"])
-        self.step, self.rates, self.before = state["step"], state["rates"], state["seconds"]
-        self.losses, self.unreadable = state["losses"], set(state["unreadable"])
-        self.scores, self.best = state["scores"], state["best"]
         for name in self.parts.keys() & state["parts"].keys():
             self.parts[name].load_state_dict(state["parts"][name])
+        self.before, self.unreadable = state["seconds"], set(state["unreadable"])
+        for name in KEPT:
+            setattr(self, name, state[name])
         print(f"{self.stage.name}: going on from step {self.step:,}", flush=True)
 
     def note(self) -> str:
@@ -147,12 +144,12 @@ class TrainingState:
 
     def epoch_line(self, epoch: int) -> str:
         """`arcface 3/12: loss 5.43, learning rate 0.034, 612 images/s, 80 s left`."""
-        losses = self.fetch()[-self.steps :]
+        stage, losses = self.stage, self.fetch()[-self.steps :]
         elapsed = time.monotonic() - self.started
-        steps_left = self.steps * self.stage.epochs - self.step
-        left = elapsed / max(self.seen / self.stage.batch_size, 1) * steps_left
+        steps_left = self.steps * stage.epochs - self.step
+        left = elapsed / max(self.seen / stage.batch_size, 1) * steps_left
         return (
-            f"{self.stage.name} {epoch + 1}/{self.stage.epochs}: "
+            f"{stage.name} {epoch + 1}/{stage.epochs}: "
             f"loss {sum(losses) / len(losses):.3f}, learning rate {self.rates[-1]:.3g}, "
             f"{self.seen / elapsed:.0f} images/s, {left:.0f} s left"
             + (f", mAP held out {self.scores[-1]:.4f}" if self.scores else "")

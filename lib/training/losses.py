@@ -75,7 +75,7 @@ class CosineHead(Head):
     def scores(self, embeddings: Tensor) -> Tensor:
         """Cosines, at least in float32: half precision cannot tell small angles apart."""
         with torch.autocast(embeddings.device.type, enabled=False):
-            return F.linear(unit_rows(embeddings), unit_rows(self.weight))
+            return F.linear(unit_rows(embeddings), unit_rows(self.weight.flatten(0, -2)))
 
     def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
         return self.scale * scores
@@ -114,9 +114,7 @@ class SubCenterArcFaceHead(ArcFaceHead):
         nn.init.xavier_uniform_(self.weight.flatten(0, 1))
 
     def scores(self, embeddings: Tensor) -> Tensor:
-        with torch.autocast(embeddings.device.type, enabled=False):
-            cosines = F.linear(unit_rows(embeddings), unit_rows(self.weight.flatten(0, 1)))
-            return cosines.unflatten(1, self.weight.shape[:2]).amax(dim=2)
+        return super().scores(embeddings).unflatten(1, self.weight.shape[:2]).amax(dim=2)
 
 
 class CosFaceHead(MarginHead):

@@ -14,7 +14,7 @@ from timm.models import group_parameters
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 
-from lib.config import StageConfig, nearest
+from lib.config import StageConfig
 
 
 def cosine(t: float, *, end: float = 0.002) -> float:
@@ -46,22 +46,12 @@ def learning_rate_factor(
 ) -> float:
     """The factor of a schedule at progress `t` (0 to 1), after a linear warm-up from `start` to 1.
 
-    After the `warmup` share of all steps the schedule applies at its absolute progress, as in
-    GLR21.
+    After the `warmup` share of all steps the schedule applies at its absolute progress (GLR21).
 
     >>> [round(learning_rate_factor("cosine", t, warmup=0.1), 3) for t in (0.0, 0.05, 0.1, 1.0)]
     [0.01, 0.505, 0.976, 0.002]
     """
     return start + (1.0 - start) * t / warmup if t < warmup else SCHEDULES[schedule](t)
-
-
-def check_optimizer(name: str) -> None:
-    """Raise ValueError unless `name` is of `OPTIMIZERS`."""
-    if name not in OPTIMIZERS:
-        raise ValueError(
-            f"setting 'optimizer' expects a name of timm.optim, found {name!r}; "
-            f"{nearest(name, OPTIMIZERS)}"
-        )
 
 
 def build_optimizer(stage: StageConfig, classifier: nn.Module) -> torch.optim.Optimizer:
@@ -79,9 +69,16 @@ def parameter_groups(stage: StageConfig, classifier: nn.Module) -> list[dict[str
     """Groups with their base rate `peak`: the backbone at its share, biases at theirs.
 
     With `layer_decay` d the rate of the backbone's layer i of L is d^(L - i) of that (BEiT, Bao et
-    al., 2022); layers are timm's. Raises ValueError where timm knows none.
+    al., 2022); layers are timm's, 0 for the stem.
     """
-    layers = _layers(classifier.model.backbone) if stage.layer_decay < 1.0 else {}
+    backbone, layers = classifier.model.backbone, {}
+    if stage.layer_decay < 1.0:
+        if not hasattr(backbone, "group_matcher"):
+            raise ValueError(
+                "expected a backbone whose layers timm can tell apart (group_matcher) for "
+                f"layer_decay, found {type(backbone).__name__}; set layer_decay to 1"
+            )
+        layers = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
     last = max(layers.values(), default=0)
     groups: dict[tuple[bool, bool, bool, int], list[nn.Parameter]] = {}
     for name, parameter in classifier.named_parameters():
@@ -102,16 +99,6 @@ def parameter_groups(stage: StageConfig, classifier: nn.Module) -> list[dict[str
         | ({} if is_decayed else {"weight_decay": 0.0})
         for (is_backbone, is_bias, is_decayed, layer), parameters in groups.items()
     ]
-
-
-def _layers(backbone: nn.Module) -> dict[str, int]:
-    """The layer of each parameter of a timm network, 0 for the stem."""
-    if not hasattr(backbone, "group_matcher"):
-        raise ValueError(
-            "expected a backbone whose layers timm can tell apart (group_matcher) for "
-            f"layer_decay, found {type(backbone).__name__}; set layer_decay to 1"
-        )
-    return group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, stage: StageConfig, t: float) -> float:

@@ -25,28 +25,16 @@ from sklearn.metrics import average_precision_score
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from lib import data, models
-from lib.artifacts import (
-    fingerprint,
-    progress,
-    read_fingerprint,
-    start_over,
-    stream_seed,
-    write_csv,
-)
-from lib.config import ModelConfig, StageConfig, chosen
+from lib import artifacts, data, models
+from lib.artifacts import fingerprint, progress, read_fingerprint, stream_seed, write_csv
+from lib.config import ModelConfig, StageConfig, chosen, nearest
 from lib.distributed import launch, limit_threads, precision, work_alone
 from lib.models import normalise
 from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
 from lib.training.checkpoint import TrainingState
 from lib.training.losses import LOSSES, batch_hard_triplet, build_head, dual_stream_loss, grow_head
 from lib.training.samplers import SAMPLERS, EpochSampler
-from lib.training.schedules import (
-    SCHEDULES,
-    build_optimizer,
-    check_optimizer,
-    set_learning_rates,
-)
+from lib.training.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, set_learning_rates
 
 VERSION = 3  # raise it when the same settings would train another network
 CHECKPOINT, HISTORY, STATE = "model.safetensors", "history.csv", "state.pt"
@@ -124,7 +112,10 @@ def train(
 def check_stage(stage: StageConfig) -> None:
     """Raise ValueError where a setting names nothing known, or settings contradict each other."""
     try:
-        check_optimizer(stage.optimizer)
+        if stage.optimizer not in OPTIMIZERS:
+            hint = nearest(stage.optimizer, OPTIMIZERS)
+            found = f"found {stage.optimizer!r}; {hint}"
+            raise ValueError(f"setting 'optimizer' expects a name of timm.optim, {found}")
         for setting, known in {"loss": LOSSES, "sampler": SAMPLERS, "schedule": SCHEDULES}.items():
             chosen(setting, getattr(stage, setting), known)
         for step in stage.augment.steps:
@@ -379,7 +370,7 @@ def _train(job: TrainingJob) -> None:
     device, world_size = accelerator.device, accelerator.num_processes
     _check_batch(stage, world_size)
     if accelerator.is_main_process:
-        start_over(folder)
+        artifacts.start_over(folder)
     optimizer = build_optimizer(stage, classifier)
     source = data.ImageSource(job.root)
     size = stage.size if job.augment is not None else stage.decode_size or stage.size

@@ -20,8 +20,7 @@ import pandas as pd
 from threadpoolctl import threadpool_info
 
 from lib.reranking import RetrievalData, landmark_country_rerank, query_votes
-from lib.reranking.landmark_country import vote_scores
-from lib.reranking.votes import Tags, Votes, tag_gallery
+from lib.reranking.landmark_country import Tags, Votes, tag_gallery, vote_scores
 from lib.retrieval.ann_index import build_index, read_index
 from lib.retrieval.embedding_table import BLOCK, blocks
 from lib.retrieval.knn import nearest, search

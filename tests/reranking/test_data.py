@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.reranking import votes
+from lib.reranking import landmark_country
 from lib.reranking.data import Similarity, read_retrieval_data, read_second_model
-from lib.reranking.query_expansion import augment_gallery, expand_queries
-from lib.reranking.votes import gallery_votes, query_votes
+from lib.reranking.landmark_country import gallery_votes, query_votes
+from lib.reranking.neighbours import augment_gallery, expand_queries
 from lib.retrieval.knn import TagScores, search
 from tests.made_up import random_case, similarities, small_data, small_evaluation, write_folder
 
@@ -30,8 +30,8 @@ def test_cached_computes_once_per_settings(data, monkeypatch):
         calls.append(arguments)
         return real(*arguments, **options)
 
-    real = votes._vote
-    monkeypatch.setattr(votes, "_vote", counted)
+    real = landmark_country._count
+    monkeypatch.setattr(landmark_country, "_count", counted)
     for _ in range(3):
         query_votes(data)
         query_votes(data, top=3, normalise=True)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lib.reranking import RetrievalData, landmark_country_rerank, query_votes
-from lib.reranking.votes import tag_gallery
+from lib.reranking.landmark_country import tag_gallery
 from lib.retrieval import ann_index
 from lib.retrieval.ann_index import ApproximateIndex, build_index, index_if_large, read_index
 from lib.retrieval.embedding_table import EmbeddingSubset
