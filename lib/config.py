@@ -77,13 +77,11 @@ class Settings:
     """Base of all settings; building one checks the ranges of its values."""
 
     def __post_init__(self) -> None:
-        for name, kind in _kinds(type(self)).items():
+        for name, kind in _hints(type(self), include_extras=True).items():
             _refuse_out_of_range(name, getattr(self, name), kind)
 
 
-@functools.cache
-def _kinds(settings: type) -> dict[str, Any]:
-    return typing.get_type_hints(settings, include_extras=True)
+_hints = functools.cache(typing.get_type_hints)
 
 
 def _refuse_out_of_range(name: str, value: Any, kind: Any) -> None:
@@ -333,7 +331,7 @@ def override(config: C, changes: Mapping[str, Any], *, is_text: bool = False) ->
     """
     for name, value in changes.items():
         head, _, rest = name.partition(".")
-        kinds = typing.get_type_hints(type(config))
+        kinds = _hints(type(config))
         if head not in kinds:
             hint = nearest(head, kinds, "it has {}")
             raise ValueError(f"{type(config).__name__} has no setting {head!r}; {hint}")
@@ -370,9 +368,8 @@ def _nested(name: str, current: Any, rest: str, value: Any, *, is_text: bool) ->
     stage, _, setting = rest.partition(".")
     names = [item.name for item in current]
     if stage not in names:
-        raise ValueError(
-            f"expected a stage among {', '.join(names)}, found {stage!r}; correct the setting"
-        )
+        known = ", ".join(names)
+        raise ValueError(f"expected a stage among {known}, found {stage!r}; correct the setting")
     return tuple(
         override(item, {setting: value}, is_text=is_text) if item.name == stage else item
         for item in current

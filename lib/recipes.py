@@ -316,13 +316,7 @@ def _modern(name: str) -> Recipe:
     return Recipe(
         f"modern-{name}",
         f"no landmark paper: {backbone} fine-tuned as published, on GLR20's two lists",
-        ModelConfig(
-            backbone=backbone,
-            weights="pretrained",
-            pooling=pooling,
-            neck="linear",
-            drop_path=drop_path,
-        ),
+        ModelConfig(backbone, {}, "pretrained", pooling, neck="linear", drop_path=drop_path),
         (
             dataclasses.replace(stage, name="arcface", epochs=10),
             dataclasses.replace(
@@ -371,8 +365,8 @@ GLR21_RERANK = config.RerankConfig(reciprocal=True, references="full+index")
 
 
 def _parts(found: Recipe) -> dict[str, Any]:
-    parts = {name: getattr(found, name) for name in ("model", "stages", "inference")}
-    return {"recipe": found.name, **parts}
+    model, stages, inference = found.model, found.stages, found.inference
+    return {"recipe": found.name, "model": model, "stages": stages, "inference": inference}
 
 
 def _shortened(profile: Profile, *, epochs: int, size: int) -> Profile:

@@ -219,16 +219,15 @@ class Session:
 
         Their names are those of the folders that hold what is computed of them.
         """
-        tables = {"test": self.dataset.test, "index": self.dataset.index["id"]}
-        if tables["test"].empty or tables["index"].empty:
-            return {"query": self.evaluation.queries, "gallery": self.evaluation.gallery}
-        parts = {
-            split: pd.DataFrame({"id": ids, "path": data.image_paths(split, ids)})
-            for split, ids in tables.items()
-        }
-        if self.evaluation.source == "solution":
-            return {"test": parts["test"], "gallery": self.evaluation.gallery}
-        return parts
+        gallery, ids = self.evaluation.gallery, (self.dataset.test, self.dataset.index["id"])
+        if ids[0].empty or ids[1].empty:
+            return {"query": self.evaluation.queries, "gallery": gallery}
+        test, index = (
+            pd.DataFrame({"id": own, "path": data.image_paths(split, own)})
+            for split, own in zip(("test", "index"), ids, strict=True)
+        )
+        is_scored = self.evaluation.source == "solution"
+        return {"test": test, **({"gallery": gallery} if is_scored else {"index": index})}
 
     def submission_embeddings(self, checkpoint: Path) -> tuple[Embeddings, Embeddings]:
         """The embedded images of `submission_images`."""

@@ -88,7 +88,7 @@ def test_package_says_what_it_is_for_and_exports_no_module_by_name(package):
 
 
 def test_arrays_settings_and_figures_need_no_torch():
-    names = "cleaning, data, parameters, plots, recipes, reranking, retrieval"
+    names = "cleaning, data, parameters, plots, recipes, reranking, retrieval, session, training"
     code = f"import sys; from lib import {names}; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.stdout == "False\n", found.stderr

@@ -42,14 +42,10 @@ FINISHED = 5.0  # seconds; a row that takes less was trained before and only rea
 
 # What a row may change in the profile's cleaning. "twice" cleans again with the network fine-tuned
 # on the first cluster list; "truth" is perfect cleaning, with views apart unless "no split".
+_PAPER = ("drop_suspected_mislabels", "split_two_views", "relaxation", "split")
 CLEANINGS: Mapping[str, Mapping[str, object]] = {
     "": {},
-    "paper": {
-        "drop_suspected_mislabels": False,
-        "split_two_views": False,
-        "relaxation": CleanConfig.relaxation,
-        "split": True,
-    },
+    "paper": {name: getattr(CleanConfig, name) for name in _PAPER},
     "no rescue": {"rescue": False},
     "no split": {"split": False},
     "split": {"split": True},

@@ -57,9 +57,8 @@ def unique_rows(tables: Iterable[AblationTable]) -> dict[str, AblationRow]:
     rows: dict[str, AblationRow] = {}
     for row in (row for table in tables for row in table.rows):
         if rows.setdefault(row.name, row) != row:
-            raise ValueError(
-                f"expected one row called {row.name!r}, found two that differ; rename one"
-            )
+            found = "found two that differ; rename one"
+            raise ValueError(f"expected one row called {row.name!r}, {found}")
     return rows
 
 
@@ -255,14 +254,14 @@ def chosen_tables(
     if is_quick:
         wanted, rows = ["glr20_table_1"], _rows(_glr20_row, profile, GLR20_QUICK)
         tables["glr20_table_1"] = replace(tables["glr20_table_1"], rows=rows)
-    for name in wanted:
-        if name not in tables:
-            hint = "correct TABLES"
-            if name == "glr20_table_2":  # of a profile where networks do not compete
-                hint += ", which compares the papers' networks, or run it without BACKBONE"
-            raise ValueError(
-                f"expected quick, all or tables among {', '.join(tables)}, found {name!r}; {hint}"
-            )
+    if unknown := [name for name in wanted if name not in tables]:
+        hint = "correct TABLES"
+        if unknown[0] == "glr20_table_2":  # of a profile where networks do not compete
+            hint += ", which compares the papers' networks, or run it without BACKBONE"
+        known = ", ".join(tables)
+        raise ValueError(
+            f"expected quick, all or tables among {known}, found {unknown[0]!r}; {hint}"
+        )
     rows = {name: tuple(_shortened(row, share) for row in tables[name].rows) for name in wanted}
     return shorter, {name: replace(tables[name], rows=rows[name]) for name in wanted}
 
@@ -361,14 +360,12 @@ def _table_2(profile: Profile) -> tuple[AblationRow, ...]:
     # The images are larger in the paper's proportion, 512 to 448, or more: the next multiple of the
     # networks' stride, because padding in between costs small networks up to 0.1 mAP.
     larger = replace(usual, size=STRIDE * math.ceil(usual.size * 512 / 448 / STRIDE))
-    concatenated = (
-        AblationRow(name, ModelConfig(""), (), *rest, members=both, inference=inference)
-        for name, *rest, inference in (
-            (ENSEMBLE, both[1], 0.376, 0.342, usual),
-            (f"{ENSEMBLE}, larger images", ENSEMBLE, 0.381, 0.346, larger),
-        )
-    )
-    return (*rows, *concatenated)
+    joint = partial(AblationRow, model=ModelConfig(""), members=both)
+    figures = {"paper_public": 0.376, "paper_private": 0.342}
+    first = joint(ENSEMBLE, against=both[1], inference=usual, **figures)
+    figures = {"paper_public": 0.381, "paper_private": 0.346}
+    second = joint(f"{ENSEMBLE}, larger images", against=ENSEMBLE, inference=larger, **figures)
+    return (*rows, first, second)
 
 
 def _cleaning_rows(profile: Profile) -> tuple[AblationRow, ...]:

@@ -170,8 +170,9 @@ def sweep(
 
     stride = max(-(-len(owner) // SILHOUETTE_IMAGES), 1)
     sample = np.flatnonzero(owner % stride == 0)
-    thin = np.linspace(0, len(sample) - 1, min(len(sample), SILHOUETTE_IMAGES)).astype(int)
-    sample = sample[thin]
+    sample = sample[
+        np.linspace(0, len(sample) - 1, min(len(sample), SILHOUETTE_IMAGES)).astype(int)
+    ]
     rows = np.asarray(embeddings[sample], dtype=np.float32)
     distance = pairwise_distances(rows, metric="cosine") if len(rows) else np.empty((0, 0))
 

@@ -1,7 +1,4 @@
-"""Score a cleaning against the truth, where it is known: planted noise and planted views.
-
-The truth (`truth.csv`) comes with the miniature world; cleaning never reads it.
-"""
+"""Score a cleaning against `truth.csv` of the miniature world, which cleaning never reads."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -49,8 +46,7 @@ def score_cleaning(images: pd.DataFrame, truth: np.ndarray) -> dict[str, float]:
 
 def _alone(classes: np.ndarray) -> np.ndarray:
     """Give every image of class -1 a class of its own."""
-    top = classes.max(initial=0) + 1
-    return np.where(classes < 0, top + np.arange(len(classes)), classes)
+    return np.where(classes < 0, -1 - np.arange(len(classes)), classes)
 
 
 def _share(part: float, whole: float) -> float:
@@ -66,10 +62,9 @@ def score_radii(
     *,
     suspected_mislabels: np.ndarray | None = None,
 ) -> pd.DataFrame:
-    """Score cleanings with other radii in rows of `eps` and the scores of `score_cleaning`.
+    """Score cleanings at other radii, which the second follows: `eps`, and `score_cleaning`.
 
-    The second radius follows the first. Suspected mislabels do not depend on eps: giving them saves
-    estimating them for every radius.
+    Suspected mislabels do not depend on eps: giving them saves estimating them for every radius.
     """
     found = []
     for eps in map(float, eps_values):

@@ -67,10 +67,9 @@ def estimate_label_noise(
     """Compare every image with its own landmark and with the other landmarks most like it.
 
     The other landmarks are found by N images times L landmark means (for GLDv2 about two hours on
-    two cores, or minutes on a GPU, which is used if there is one). Comparing with their images
-    takes about ten times as long as one pass of DBSCAN, and some 320 bytes per image. With one
-    landmark, or none of two images, nothing is suspected. With `whitening` above 0 rows are first
-    whitened by `whiten` to this power, in a copy. The `generator` moves images.
+    two cores, or minutes on a GPU); comparing with their images takes about ten times as long as
+    one pass of DBSCAN. With one landmark, or none of two images, nothing is suspected. With
+    `whitening` above 0 rows are first whitened to this power. The `generator` moves images.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
     if not odds > 0:
@@ -107,9 +106,8 @@ def choose_descriptor(
     """Choose among descriptors (name → (N, D) rows of the same images) by the labels alone.
 
     The best one tells images that were moved to other landmarks from images where they are: `auc`
-    is the probability that the margin of a moved image is the larger one. A share w of wrong labels
-    lowers it by about w / 2, and for all descriptors alike. Give images that no descriptor was
-    trained on: a network remembers the labels of those that it saw.
+    is the probability that the margin of a moved image is the larger one. Give images that no
+    descriptor was trained on: a network remembers the labels of those that it saw.
 
     Returns the name and a table of `descriptor` and `auc`, best first.
     """

@@ -80,7 +80,7 @@ def map_landmarks(
     extra = () if flags is None else (flags[order],)
     off_unit = 0
 
-    huge = int(np.searchsorted(-sizes, -WHOLE))  # number of sizes above WHOLE
+    huge = np.count_nonzero(sizes > WHOLE)
     for size, end in zip(sizes[:huge], ends[:huge], strict=True):
         part = slice(end - size, end)
         rows = NormalizedSubset(embeddings, rows_of[part])

@@ -89,12 +89,8 @@ def _write(result: CleaningResult, folder: Path, key: str) -> None:
             "give a larger EPS or fewer MIN_SAMPLES"
         )
     artifacts.start_over(folder)
-    tables = {
-        "sweep.csv": result.sweep,
-        "images.csv": result.images,
-        "landmarks.csv": result.landmarks,
-        CLUSTERS: clusters,
-    }
+    tables = {f"{name}.csv": getattr(result, name) for name in ("sweep", "images", "landmarks")}
+    tables[CLUSTERS] = clusters
     for name, table in tables.items():
         artifacts.write_csv(table, folder / name)
     facts = {"eps": config.eps, "relaxed_eps": config.relaxed_eps, "reason": result.reason}

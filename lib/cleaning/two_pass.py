@@ -39,25 +39,21 @@ class CleaningResult:
     ones; -1 if dropped), `label` (contiguous over all classes; -1 if dropped), `status`,
     `dropped_as`, and `distance` (cosine, to the mean of its class; NaN if dropped).
 
-    Statuses: *kept* (in the landmark's largest cluster of the first pass, the first of equals),
-    *split* (in another cluster of the first pass), *rescued* (in a cluster of the second pass),
-    *dropped*. Dropped as: *suspected mislabel* (before both passes), *noise* (in no cluster of
-    either), *small* (in a cluster that is too small).
+    Statuses: *kept* (in the landmark's largest cluster of the first pass), *split* (in another),
+    *rescued* (in a cluster of the second pass), *dropped*. Dropped as: *suspected mislabel* (before
+    both passes), *noise* (in no cluster of either), *small* (in a cluster that is too small).
     """
 
     images: pd.DataFrame
-    landmarks: (
-        pd.DataFrame
-    )  # by ascending `landmark_id`: `images`, `clusters`, count of each status
+    landmarks: pd.DataFrame  # by ascending `landmark_id`: `images`, `clusters`, each status
     config: CleanConfig  # with the radii that were used
     reason: str  # why these radii, and these suspected mislabels
     sweep: pd.DataFrame  # of `lib.cleaning.eps.sweep`; empty if eps was given
 
     def train_cluster(self) -> pd.DataFrame:
         """The cleaned list as `cluster_table`; positions stand for ids that were not given."""
-        images = self.images
-        ids = images["id" if "id" in images else "position"].astype(str)
-        return cluster_table(images.assign(id=ids))
+        ids = self.images["id" if "id" in self.images else "position"].astype(str)
+        return cluster_table(self.images.assign(id=ids))
 
     def summary(self) -> dict[str, int]:
         """Images in all and of each status, classes, landmarks, and landmarks lost entirely."""
@@ -101,7 +97,13 @@ def clean(
         options = {"odds": config.mislabel_odds, "whitening": config.mislabel_whitening}
         label_noise = estimate_label_noise(embeddings, landmark_ids, **options, jobs=jobs)
         suspected_mislabels, reasons = label_noise.suspected_mislabels, [label_noise.reason]
-    suspected = _check_suspected(suspected_mislabels, len(embeddings))
+    count = len(embeddings)
+    suspected = np.zeros(count, bool) if suspected_mislabels is None else suspected_mislabels
+    if np.shape(suspected) != (count,) or suspected.dtype != bool:
+        raise ValueError(
+            f"expected suspected_mislabels as {count} booleans, found {np.asarray(suspected).dtype}"
+            f" of shape {np.shape(suspected)}: give one for each image"
+        )
     config, advice = _with_radii(embeddings, landmark_ids, config, suspected, jobs)
     trusted = np.flatnonzero(~suspected)
     cluster = np.full(len(landmark_ids), -1, dtype=np.int64)
@@ -110,8 +112,7 @@ def clean(
     options = {"positions": trusted, "what": "cleaning", "jobs": jobs}
     work = partial(two_pass_dbscan, config=config)
     for at, found in per_landmark.map_landmarks(work, embeddings, landmark_ids[trusted], **options):
-        at = trusted[at]
-        cluster[at], is_rescued[at], distance[at] = found
+        cluster[trusted[at]], is_rescued[trusted[at]], distance[trusted[at]] = found
     images = assign_status(landmark_ids, cluster, is_rescued, suspected, config)
     images["distance"] = distance
     images.insert(0, "position", np.arange(len(images)))
@@ -141,16 +142,6 @@ def _with_radii(
             "the second pass relaxes the first"
         )
     return dataclasses.replace(config, eps=advice.eps, relaxed_eps=relaxed_eps), advice
-
-
-def _check_suspected(suspected: np.ndarray | None, count: int) -> np.ndarray:
-    suspected = np.zeros(count, dtype=bool) if suspected is None else np.asarray(suspected)
-    if suspected.shape != (count,) or suspected.dtype != bool:
-        raise ValueError(
-            f"expected suspected_mislabels as {count} booleans, found {suspected.dtype} of shape "
-            f"{suspected.shape}: give one for each image"
-        )
-    return suspected
 
 
 def two_pass_dbscan(
@@ -233,9 +224,8 @@ def split_two_views(
         is_other = second_view(rows[own], min_samples)
         if is_other is None:
             continue
-        landmark = owner[own[0]]
-        cluster[own[is_other]] = unused[landmark]
-        unused[landmark] += 1
+        cluster[own[is_other]] = unused[owner[own[0]]]
+        unused[owner[own[0]]] += 1
         parts = own[~is_other], own[is_other]
         todo += [part for part in parts if len(part) >= 2 * min_samples]
     return cluster
@@ -330,11 +320,8 @@ def count_by_landmark(images: pd.DataFrame) -> pd.DataFrame:
     counts = np.bincount(cell, minlength=len(ids) * len(STATUSES)).reshape(-1, len(STATUSES))
     clusters = np.zeros(len(ids), dtype=np.int64)
     np.maximum.at(clusters, landmark, images["cluster"].to_numpy() + 1)
-    table = pd.DataFrame(counts, columns=STATUSES)
-    table.insert(0, "landmark_id", ids)
-    table.insert(1, "images", counts.sum(axis=1))
-    table.insert(2, "clusters", clusters)
-    return table
+    facts = {"landmark_id": ids, "images": counts.sum(axis=1), "clusters": clusters}
+    return pd.DataFrame(facts).join(pd.DataFrame(counts, columns=STATUSES))
 
 
 def count_flow(images: pd.DataFrame) -> pd.DataFrame:

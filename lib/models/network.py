@@ -1,8 +1,6 @@
 """The embedding network of both systems: backbone, pooling, reduction to 512, BatchNorm.
 
-GLR20 §2.2: global average pooling; GLR21: GeM (p = 3). Losses receive the output of BatchNorm. The
-reduction can also be left out, or follow training as the PCA of the pooled features
-(`fit_pca_neck`).
+GLR20 §2.2: global average pooling; GLR21: GeM (p = 3). Losses receive the output of BatchNorm.
 GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark
 Retrieval 2021 (Zhang et al.).
 """
@@ -113,12 +111,9 @@ class EmbeddingNetwork(nn.Module):
         try:
             try_backbone(self.backbone, size)
         except Exception as error:  # networks raise nearly anything for a size that does not fit
-            advice = (
-                "raise `size` or choose another backbone"
-                if tried.is_any_size
-                else f"give {tried.size} px, another img_size in backbone_options where it has "
-                "one, or another backbone"
-            )
+            other = "another img_size in backbone_options where it has one, or another backbone"
+            is_small = "raise `size` or choose another backbone"
+            advice = is_small if tried.is_any_size else f"give {tried.size} px, {other}"
             raise ValueError(
                 f"expected images of a size for {self.config.backbone}, found {size} px; {advice}"
             ) from error
@@ -137,23 +132,17 @@ def build_model(config: ModelConfig) -> EmbeddingNetwork:
     """Build the network with random reduction and the backbone weights of `config.weights`.
 
     `weights` is "" (random), "pretrained" (fetched by timm; with IBN the official ones) or the path
-    of a local file. `backbone_options` are those of `build_backbone`, for example
-    `{"ibn": True, "last_stride": 1}`.
+    of a local file.
     """
-    is_pretrained = config.weights == "pretrained"
-    has_ibn = bool(config.backbone_options.get("ibn"))
-    backbone = build_backbone(
-        config.backbone,
-        config.backbone_options,
-        drop_path=config.drop_path,
-        is_pretrained=is_pretrained and not has_ibn,
-    )
+    name, options, weights = config.backbone, config.backbone_options, config.weights
+    is_fetched = weights == "pretrained" and not options.get("ibn")
+    backbone = build_backbone(name, options, drop_path=config.drop_path, is_pretrained=is_fetched)
     model = EmbeddingNetwork(backbone, config)
-    if is_pretrained and has_ibn:
-        model.weight_report = load_weights(backbone, fetch_ibn_net(config.backbone))
-    elif config.weights and not is_pretrained:
-        found = from_ibn_net(read_weights(config.weights))
-        model.weight_report = load_weights(backbone, found, origin=config.weights)
+    if weights and not is_fetched:
+        is_ibn_net = weights == "pretrained"
+        found = fetch_ibn_net(name) if is_ibn_net else from_ibn_net(read_weights(weights))
+        origin = "the file of IBN-Net" if is_ibn_net else weights
+        model.weight_report = load_weights(backbone, found, origin=origin)
     return model
 
 

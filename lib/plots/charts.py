@@ -119,8 +119,8 @@ def heat(table: pd.DataFrame, *, title: str, label: str) -> Figure:
 def forest(tables: Mapping[str, pd.DataFrame], *, title: str, k: int = 100) -> Figure:
     """Differences of ablation rows from their reference, ours with intervals beside the paper's.
 
-    Tables are those of `lib.ablation.table` by heading. Rows without a reference are left out; rows
-    trained on the queries, and those compared with them, are not judged.
+    Tables are those of `lib.ablation.table` by heading. Rows trained on the queries, and those
+    compared with them, are not judged.
     """
     tables = {heading: table[table["against"] != ""] for heading, table in tables.items()}
     rows = [max(len(table), 1) for table in tables.values()]

@@ -86,8 +86,7 @@ def _draw_row(axis: Axes, one: VoteBreakdown, top: float, longest: float) -> Non
         for column, part in enumerate(parts):
             value, colour = getattr(row, part), PARTS[part]
             length = 0.98 * max(value, 0) / longest
-            bar = Rectangle((start, top + _BAR_AT), length, _BAR, color=colour, linewidth=0)
-            axis.add_patch(bar)
+            axis.add_patch(Rectangle((start, top + _BAR_AT), length, _BAR, color=colour, lw=0))
             start += length
             text = f"{value:.2f}" if part == "raw" else f"+{value:.2f}"
             _write(axis, left + 0.02 + 0.35 * column, top + 1.36, text, size=7, color=colour)
@@ -129,9 +128,8 @@ def best_match(
     found = evaluation.gallery.iloc[listed[best]]
     asked = evaluation.queries.set_index("id")["path"][query]
     images = [source.read(path) for path in (asked, found["path"])]
-    points = [
-        xy * (max(image.shape[:2]) / FRAME) for xy, image in zip(pairs[best], images, strict=True)
-    ]
+    scales = [max(image.shape[:2]) / FRAME for image in images]
+    points = [xy * scale for xy, scale in zip(pairs[best], scales, strict=True)]
     answers = (part.get(query, ()) for part in evaluation.solution.values())
     return MatchedPair(*images, *points, any(found["id"] in part for part in answers))
 
@@ -146,12 +144,10 @@ def matches(pairs: Sequence[MatchedPair], *, title: str = "") -> Figure:
         ends = []
         for image, points in ((pair.query, pair.points), (pair.image, pair.others)):
             height, width = image.shape[:2]
-            scale = 1 / width  # both one unit wide
-            axis.imshow(
-                image, extent=(0, 1, top + height * scale, top), interpolation="antialiased"
-            )
-            ends.append(points * scale + (0, top))
-            top += height * scale + 0.04
+            box = (0, 1, top + height / width, top)  # both one unit wide
+            axis.imshow(image, extent=box, interpolation="antialiased")
+            ends.append(points / width + (0, top))
+            top += height / width + 0.04
         lines = LineCollection(np.stack(ends, axis=1), colors=CLUSTERS[0], linewidths=0.6)
         axis.add_collection(lines)
         for points in ends:

@@ -198,17 +198,10 @@ class Comparison:
             print(f"no spread: expected two continents with enough queries, found {found}")
         if values.empty:
             values = values.iloc[:, :0]
-        gaps = values.max() - (values.min() if len(values) > 1 else np.nan)
-        return pd.DataFrame(
-            {
-                "reranker": values.columns,
-                "best": values.idxmax().to_numpy(),
-                "best_map": values.max().to_numpy(),
-                "worst": values.idxmin().to_numpy(),
-                "worst_map": values.min().to_numpy(),
-                "spread": gaps.to_numpy(dtype=float),
-            }
-        )
+        best, worst = values.max().astype(float), values.min().astype(float)
+        table = {"best": values.idxmax(), "best_map": best, "worst": values.idxmin()}
+        table |= {"worst_map": worst, "spread": best - worst if len(values) > 1 else np.nan}
+        return pd.DataFrame(table, values.columns).rename_axis("reranker").reset_index()
 
 
 def compare(
@@ -222,13 +215,11 @@ def compare(
 ) -> Comparison:
     """Try every reranker, choose its settings on Public queries, and report Private ones.
 
-    Ensembles are left out where the data has no second model, geometric verification where it has
-    no local features. Settings are those of `tune`; the published ones stand first.
+    Left out is what needs a second model or local features that the data lacks.
 
     Args:
         names: of `RERANKERS`, all unless given; the others are compared with the first.
-        seen: whether training shows a query's landmark, by id (`lib.data.seen_queries`); if given,
-            the table has the columns private_seen and private_unseen.
+        seen: whether training shows a query's landmark, by id (`lib.data.seen_queries`).
         seed: of the bootstrap.
         fewest: Private queries that a continent needs to be shown.
     """
@@ -318,6 +309,11 @@ def _row(
             "expected Private queries to report, found none; give data of more landmarks or a"
             " solution file"
         )
+    by_seen = {}
+    if seen is not None:
+        is_seen = seen.loc[private.index].to_numpy()
+        means = private[is_seen].mean(), private[~is_seen].mean()
+        by_seen = dict(zip(("private_seen", "private_unseen"), means, strict=True))
     interval = bootstrap_interval(private, generator=rng(seed, "interval"))
     plain = None if one is first else first.precision("Private")
     gain = retrieval.paired_gain(private, plain, generator=rng(seed, "difference"))
@@ -331,14 +327,8 @@ def _row(
         "low": interval.low,
         "high": interval.high,
         **dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)),
-        **({} if seen is None else _by_seen(private, seen)),
+        **by_seen,
     }
-
-
-def _by_seen(private: pd.Series, seen: pd.Series) -> dict[str, float]:
-    """mAP of queries whose landmark training shows, and of the others; NaN where there are none."""
-    is_seen = seen.loc[private.index].to_numpy()
-    return {"private_seen": private[is_seen].mean(), "private_unseen": private[~is_seen].mean()}
 
 
 def describe_settings(settings: Mapping[str, Any]) -> str:
@@ -349,7 +339,5 @@ def describe_settings(settings: Mapping[str, Any]) -> str:
             parts.append(describe_settings(vars(value)))
         else:
             name = "votes" if name == "top" else name.replace("_", " ")
-            parts.append(
-                f"{name} {value:g}" if isinstance(value, float | int) else f"{name} {value}"
-            )
+            parts.append(f"{name} {f'{value:g}' if isinstance(value, float | int) else value}")
     return ", ".join(parts)

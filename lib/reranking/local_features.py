@@ -47,10 +47,8 @@ class LocalSettings:
 
     def __post_init__(self) -> None:
         if self.features not in LOCAL_FEATURES:
-            raise ValueError(
-                f"expected local features among {', '.join(LOCAL_FEATURES)}; found"
-                f" {self.features!r}"
-            )
+            names = ", ".join(LOCAL_FEATURES)
+            raise ValueError(f"expected local features among {names}; found {self.features!r}")
         if self.most < FEWEST or not 0 < self.ratio <= 1 or not self.tolerance > 0:
             raise ValueError(
                 f"expected at least {FEWEST} features, a ratio up to 1 and a tolerance above 0,"
@@ -62,14 +60,12 @@ def root_sift(image: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """SIFT whose descriptors are roots of L1-normalised ones: their products are Hellinger's."""
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     # Half of the usual contrast: enlarged photographs are soft.
-    found, sift = cv2.SIFT_create(nfeatures=most, contrastThreshold=0.02).detectAndCompute(
-        grey, None
-    )
+    detector = cv2.SIFT_create(nfeatures=most, contrastThreshold=0.02)
+    found, sift = detector.detectAndCompute(grey, None)
     if sift is None:
         return np.empty((0, 2)), np.empty((0, 128))
     # OpenCV returns more than `most` where the last are equally strong.
-    points = np.array([one.pt for one in found[:most]], dtype=np.float32)
-    sift = sift[:most]
+    points, sift = np.array([one.pt for one in found[:most]], dtype=np.float32), sift[:most]
     return points, np.sqrt(sift / np.maximum(sift.sum(axis=1, keepdims=True), 1e-12))
 
 
@@ -177,15 +173,13 @@ def _extract(
                 arrays = {"points": np.concatenate(points), "rows": np.concatenate(rows)}
                 np.savez(temporary, counts=[len(one) for one in points], **arrays)
     parts = [np.load(shard) for shard in shards]
-    counts = np.concatenate([np.zeros(1, np.int64), *(part["counts"] for part in parts)])
-    _write(folder / KEYPOINTS, np.concatenate([part["points"] for part in parts]))
-    _write(folder / DESCRIPTORS, np.concatenate([part["rows"] for part in parts]))
-    _write(folder / STARTS, counts.cumsum())
-
-
-def _write(path: Path, array: np.ndarray) -> None:
-    with artifacts.atomic_path(path) as temporary:
-        np.save(temporary, array)
+    counts, *large = (
+        np.concatenate([part[name] for part in parts]) for name in ("counts", "points", "rows")
+    )
+    arrays = np.append(0, counts.cumsum()), *large
+    for name, array in zip((STARTS, KEYPOINTS, DESCRIPTORS), arrays, strict=True):
+        with artifacts.atomic_path(folder / name) as temporary:
+            np.save(temporary, array)
 
 
 def detect(image: np.ndarray, settings: LocalSettings) -> tuple[np.ndarray, np.ndarray]:
@@ -276,8 +270,10 @@ class PairVerifier:
         with ThreadPoolExecutor(joblib.cpu_count()) as threads, threadpool_limits(1):
             for start in artifacts.progress(starts, "geometric verification"):
                 group = by_query[start : start + QUERIES_AT_ONCE]
-                counts = np.concatenate(list(threads.map(self._count, group)))
-                self._add(np.concatenate(group), counts)
+                pairs = np.append(self._pairs, np.concatenate(group))
+                counts = np.concatenate([self._inliers, *threads.map(self._count, group)])
+                order = np.argsort(pairs)
+                self._pairs, self._inliers = pairs[order], counts[order]
                 if time.monotonic() - saved > SECONDS:
                     self._save()
                     saved = time.monotonic()
@@ -302,11 +298,6 @@ class PairVerifier:
             points = match(query, self.gallery.of(position), self.settings.ratio)
             found.append(verify(*points, self.settings.tolerance).sum())
         return np.array(found, dtype=np.int16)
-
-    def _add(self, pairs: np.ndarray, inliers: np.ndarray) -> None:
-        pairs, inliers = np.append(self._pairs, pairs), np.append(self._inliers, inliers)
-        order = np.argsort(pairs)
-        self._pairs, self._inliers = pairs[order], inliers[order]
 
     def _save(self) -> None:
         with artifacts.atomic_path(self.path) as temporary:

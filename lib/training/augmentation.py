@@ -304,10 +304,8 @@ def corner_cutmix(
     height, width = images.shape[-2:]
     draws = torch.rand(2, generator=generator, device=generator.device).tolist()
     corner = int(torch.randint(4, (), generator=generator, device=generator.device))
-    h, w = (
-        max(1, round(side * (low + (high - low) * draw)))
-        for side, draw in zip((height, width), draws, strict=True)
-    )
+    sides = zip((height, width), draws, strict=True)
+    h, w = (max(1, round(side * (low + (high - low) * draw))) for side, draw in sides)
     patch = F.interpolate(images, size=(h, w), mode="bilinear", align_corners=False)
     top, left = (corner // 2) * (height - h), (corner % 2) * (width - w)
     mixed = partners.clone()

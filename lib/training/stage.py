@@ -72,10 +72,10 @@ def train(
 ) -> Path:
     """Train one stage on `table` and return the path of its checkpoint.
 
-    Does nothing when `folder` holds the result of the same settings and images, and goes on from
-    the last saved step when it holds a part of it. Beside the checkpoint lies `history.csv` (epoch,
-    step, learning_rate, loss, and held_out_map where the stage holds landmarks out: the checkpoint
-    is then the best epoch's, 0 the network that it starts from).
+    Does nothing when `folder` holds the result of the same settings and images; goes on from the
+    last saved step of a part. Beside the checkpoint lies `history.csv` (epoch, step, learning_rate,
+    loss, and held_out_map where the stage holds landmarks out: the checkpoint is then the best
+    epoch's, 0 the network that it starts from).
 
     Args:
         stage: with 0 epochs the network is saved as it starts.

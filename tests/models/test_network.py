@@ -271,7 +271,7 @@ TINY_OPTIONS = {
     "xcit_nano_12_p16_224": {"depth": 1},
 }
 FAMILIES = {
-    "convolutions": """test_convnext test_convnext2 test_convnext3 test_efficientnet test_nfnet
+    "convolutions": """test_convnext test_efficientnet test_nfnet
         test_efficientnet_evos test_resnet test_byobnet test_mambaout dla46x_c fasternet_t0
         ghostnet_050 regnetx_002 starnet_s050 inception_next_atto efficientvit_b0""",
     "tokens of any size": """test_vit test_vit2 test_vit3 test_vit4 vit_small_patch16_224
