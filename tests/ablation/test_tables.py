@@ -326,7 +326,7 @@ def test_cleaning_compares_lists_at_one_length():
 
 
 def test_fine_tuning_changes_one_thing_in_each_row():
-    start, base, *changed = paper_tables(PROFILES["photos"])["fine_tuning"].rows
+    start, base, *changed = paper_tables(profile("photos"))["fine_tuning"].rows
     assert (start.stages[0].epochs, base.stages[0].train_list) == (0, "cluster")
     assert base.against == start.name
     for row in changed:
@@ -337,7 +337,7 @@ def test_fine_tuning_changes_one_thing_in_each_row():
 
 
 def test_sizes_compare_each_number_of_images_with_the_start():
-    rows = paper_tables(PROFILES["photos"])["sizes"].rows
+    rows = paper_tables(profile("photos"))["sizes"].rows
     assert [row.images for row in rows] == [300, 300, 1000, 1000, 3000, 3000]
     assert [row.against for row in rows[1::2]] == [row.name for row in rows[::2]]
     assert {row.stages[0].train_list for row in rows} == {"full"}
