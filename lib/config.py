@@ -207,6 +207,7 @@ class StageConfig(Settings):
     cutmix: Annotated[str, Choice(("", "paper", "code"))] = ""
     epochs: Natural = 24  # passes over `epoch_images`
     epoch_images: Natural = 0  # images drawn per epoch; 0: as many as the list holds
+    least_images: Natural = 0  # and at least so many, so that a short list trains long enough
     hold_out: Share = 0.0  # share of landmarks kept from training, to choose the best epoch by
     size: Count = 448  # pixels
     decode_size: Natural = 0  # pixels of images before `augment.crop_area`; 0: `size`

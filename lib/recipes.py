@@ -269,6 +269,7 @@ def _photos() -> Recipe:
         schedule="one_cycle",
         freeze_norm=True,
         epochs=2,
+        least_images=1024,
         augment=AugmentConfig(crop_area=(0.6, 1.0), brightness=0.2, contrast=0.2, saturation=0.2),
     )
     return Recipe(

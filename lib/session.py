@@ -136,7 +136,8 @@ class Session:
                 stage,
                 name=f"{stage.name}_on_clean",
                 train_list="clean",
-                epoch_images=stage.epoch_images or len(self.training_list(stage.train_list)),
+                epoch_images=stage.epoch_images
+                or max(len(self.training_list(stage.train_list)), stage.least_images),
             )
             for stage in stages
         )

@@ -43,7 +43,7 @@ class EpochSampler:
         """Take row numbers of a training list; what does not divide among processes is left out."""
         self.stage, self.seed, self.rank, self.world_size = stage, seed, rank, world_size
         own_size = self.prepare(table)
-        self.size = stage.epoch_images or own_size
+        self.size = stage.epoch_images or max(own_size, stage.least_images)
         if len(self) == 0:
             raise ValueError(
                 f"expected at least {self.unit * world_size} images per epoch, found {self.size}; "
@@ -71,7 +71,7 @@ class EpochSampler:
 
 
 class ShuffledSampler(EpochSampler):
-    """Every image once, in random order; whole shuffles until `epoch_images` are reached."""
+    """Every image once, in random order; whole shuffles until the epoch is full."""
 
     def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
         return _cycle(self.rows, self.size, generator)

@@ -90,7 +90,7 @@ def train(
     folder = Path(folder)
     images = np.count_nonzero(~held_out_rows(stage, table, seed))
     count = min(images, stage.epoch_images or images)
-    if count < stage.batch_size:
+    if max(count, stage.least_images) < stage.batch_size:
         raise ValueError(
             f"expected at least one batch of {stage.batch_size} images for stage {stage.name!r}, "
             f"found {count}; lower batch_size or give more images"

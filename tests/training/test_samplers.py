@@ -88,6 +88,9 @@ def test_shuffled_sampler_shows_every_image_once(seed):
     longer = StageConfig(epoch_images=3 * count + 7)
     counts = Counter(ShuffledSampler(longer, table, seed=seed).rows_of(0))
     assert sorted(Counter(counts.values()).items()) == [(3, count - 7), (4, 7)]
+    least = StageConfig(least_images=2 * count)
+    assert len(ShuffledSampler(least, table, seed=seed)) == 2 * count
+    assert len(ShuffledSampler(StageConfig(least_images=1), table, seed=seed)) == count
 
 
 @pytest.mark.parametrize("seed", range(50))
