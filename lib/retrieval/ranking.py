@@ -2,9 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+
+from lib.artifacts import atomic_path
+
+FIELDS = ("scores", "positions", "query_ids", "gallery_ids")
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +45,7 @@ class Ranking:
                 f" {positions.max()}; pass the ids of the gallery that was searched"
             )
         values = (scores, positions, query_ids, gallery_ids)
-        for name, value in zip(self.__dataclass_fields__, values, strict=True):
+        for name, value in zip(FIELDS, values, strict=True):
             if value is not None:
                 value.setflags(write=False)
             object.__setattr__(self, name, value)
@@ -104,6 +109,29 @@ class Ranking:
         if self.gallery_ids is not None:
             table["id"] = self.gallery_ids[self.positions[row]]
         return table
+
+    def save(self, path: str | Path) -> Path:
+        """Write scores, positions and ids to a `.npz` file; a name without `.npz` is given it."""
+        path = Path(path)
+        path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+        fields = {name: getattr(self, name) for name in FIELDS if getattr(self, name) is not None}
+        with atomic_path(path) as temporary:
+            np.savez(temporary, **fields)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Ranking":
+        """Read what `save` wrote."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return cls(**{name: file[name] for name in FIELDS if name in file.files})
+        except FileNotFoundError:
+            raise
+        except Exception as error:  # BadZipFile, zlib.error, MemoryError, ... on a damaged file
+            raise ValueError(
+                f"expected a ranking in {path}, found something else ({error}); write one with"
+                " Ranking.save"
+            ) from None
 
 
 def check_ids(ids: Sequence[str] | np.ndarray | pd.Series, what: str) -> np.ndarray:
