@@ -107,10 +107,7 @@ def two_way_interval(
 
 
 def agreement(tables: Sequence[pd.DataFrame]) -> dict[str, int]:
-    """Count the directions of the papers' differences, and whether ours agree.
-
-    A comparison in several tables counts once; a difference that rounds to 0.000 has no direction.
-    """
+    """Count the directions of the papers' differences, each once, and whether ours agree."""
     rows = pd.concat(tables, ignore_index=True)
     reported = rows[rows["paper"].abs() >= SMALLEST_DIFFERENCE].drop_duplicates(["name", "against"])
     count = reported["verdict"].value_counts()

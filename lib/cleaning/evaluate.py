@@ -138,8 +138,7 @@ def perfect_cluster_list(
 ) -> Path:
     """Write `train_cluster.csv` of `raw` as a cleaning without mistakes would; return `path`.
 
-    With `split` the views of a landmark are classes of their own, as far as `truth.csv` in the data
-    folder `root` tells them.
+    With `split` the views that `truth.csv` in the data folder `root` tells are classes.
     """
     truth = read_truth(root)
     if truth is None:

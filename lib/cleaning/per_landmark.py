@@ -66,7 +66,6 @@ def map_landmarks(
 
     Args:
         work: a function that can be pickled, for backends of other processes.
-        embeddings: (N, D) rows, checked by `check_embeddings`.
         landmark_ids: (N,) integers; (M,) with `positions`.
         positions: (M,) rows of the `landmark_ids`, may repeat; all N by default.
         flags: a value for each of `landmark_ids`, passed to `work` as third argument.

@@ -77,13 +77,10 @@ def clean(
 ) -> CleaningResult:
     """Split, rescue and drop images as GLR20 §2.1 does, and number the classes that remain.
 
-    The first pass clusters each landmark, the second its noise with the relaxed settings; clusters
-    of fewer than `config.min_cluster_size` images are dropped. Labels ascend with the landmark id
-    and, within a landmark, with the cluster; without `config.split` a landmark is one class.
+    Labels ascend with the landmark id and, within a landmark, with the cluster; without
+    `config.split` a landmark is one class.
 
     Args:
-        config: the settings. An `eps` of 0 is replaced by that of `suggest_eps`, a `relaxed_eps` of
-            0 by eps times `relaxation`.
         ids: (N,) unique names of the images, for the tables.
         suspected_mislabels: (N,) bool; images to drop before both passes. By default those of
             `estimate_label_noise` with `config.drop_suspected_mislabels`, otherwise none.

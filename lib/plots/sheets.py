@@ -242,8 +242,7 @@ def noise_rows(
 ) -> list[ImageRow]:
     """A row per landmark: images of the clean list (green), then images that it left out.
 
-    Images whose ids are `planted` are known to be wrong: their frames are red, of others grey. A
-    third of the columns is for clean images, and at most a third for planted ones.
+    Of these `planted` ids, known to be wrong, have red frames (at most a third), others grey ones.
     """
     rows = []
     for landmark in landmarks:
@@ -295,8 +294,7 @@ def marked_rows(
     """A row per landmark: a few typical images (green), then its marked images in `colour`.
 
     Typical are images of `CleaningResult.images` (with a path) that are kept, not marked, and
-    nearest to the centre of their class. By default the six landmarks with most marked images are
-    shown.
+    nearest to the centre of their class. The default are six landmarks with most marked images.
     """
     marked = np.asarray(marked)
     if landmarks is None:

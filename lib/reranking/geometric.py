@@ -40,10 +40,7 @@ def geometric_rerank(
     base: Callable[..., Ranking] = attrgetter("plain"),
     **settings: Any,
 ) -> Ranking:
-    """Add weight · agreement to the scores of the first results of a ranking.
-
-    The ranking is `base(data, **settings)`, plain search unless given.
-    """
+    """Add weight · agreement to the scores of the first results of `base(data, **settings)`."""
     ranking = base(data, **settings)
     inliers = verifier_of(data).inliers(ranking.positions[:, :CANDIDATES])
     final = ranking.scores.astype(np.float64)
@@ -53,10 +50,7 @@ def geometric_rerank(
 
 @cached
 def expand_verified(data: RetrievalData, *, fewest: int = 10) -> RetrievalData:
-    """Average each query with those of its first results that have `fewest` inliers.
-
-    A query without such a result stays as it is.
-    """
+    """Average each query with those of its first results, if any, that have `fewest` inliers."""
     if fewest < 1:
         raise ValueError(f"expected at least 1 inlier, found {fewest}; 10 are usual")
     near = data.plain.positions[:, :CANDIDATES]
@@ -68,10 +62,7 @@ def expand_verified(data: RetrievalData, *, fewest: int = 10) -> RetrievalData:
 def geometric_k_reciprocal(
     data: RetrievalData, *, weight: float = 0.4, settings: ReciprocalSettings = ZHONG
 ) -> Ranking:
-    """Rank by k-reciprocal similarity where every cosine has weight · agreement added.
-
-    Verified are the first results of each query and the nearest images of each gallery image.
-    """
+    """Rank by k-reciprocal similarity where every cosine has weight · agreement added."""
     Q, N = (weight * one for one in agreements(data))
     found = reciprocal_neighbours(data.queries, data.gallery, data.k, settings, added=(Q, N))
     return Ranking(*found, data.query_ids, data.gallery_ids)
@@ -79,7 +70,7 @@ def geometric_k_reciprocal(
 
 @cached
 def agreements(data: RetrievalData) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """(Q, N) and symmetric (N, N) agreement of pairs that are verified; 0 of all others."""
+    """(Q, N) of first results and symmetric (N, N) of neighbours: their agreement, else 0."""
     verifier, count = verifier_of(data), len(data.gallery)
     near = data.plain.positions[:, :CANDIDATES]
     own = data.gallery_neighbours(NEIGHBOURS + 1)[1]

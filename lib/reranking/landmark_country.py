@@ -99,8 +99,7 @@ def query_votes(
     counts 0, and references without landmark do not vote.
 
     Args:
-        normalise: divide the scores of each query by their sum (published code), instead of the
-            raw sums of the slides.
+        normalise: scores of each query sum to 1 (published code), not the slides' raw sums.
         reciprocal: choose voters by k-reciprocal similarity, True for the settings of GLR21.
 
     >>> references = np.array([[0.8, 0.6], [0.6, 0.8]])
@@ -229,10 +228,7 @@ def k_reciprocal_landmark_country(
     base: Callable[..., Ranking] = k_reciprocal_rerank,
     **settings: Any,
 ) -> Ranking:
-    """Add landmark and country votes to k-reciprocal similarities, within their lists.
-
-    These are the scores of `base(data, **settings)`.
-    """
+    """Add landmark and country votes to the scores of `base(data, **settings)`, in its lists."""
     ranking = base(data, **settings)
     L, C = vote_scores(data, reciprocal=True)
     pairs = np.arange(len(ranking))[:, None], ranking.positions

@@ -1,9 +1,8 @@
 """Augmentation steps by name, and Corner-Cutmix.
 
-Steps take batches (B, 3, H, W) on any device, values 0 to 255 until "normalise", keep their size,
-which "affine" may change, and draw for each image from a generator. GLR20 = 3rd place, Google
-Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et
-al.).
+Steps take batches (B, 3, H, W) on any device, values 0 to 255 until "normalise", and draw for each
+image from a generator; "affine" may change the size. GLR20 = 3rd place, Google Landmark Retrieval
+2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
 import copy
@@ -103,8 +102,7 @@ def colour_jitter(images: Tensor, config: AugmentConfig, generator: Generator) -
     """Change brightness, contrast, saturation, hue and order of the channels (GLR20, code).
 
     All are linear in the pixel: one 3×3 matrix per image. Each applies with probability `colour_p`,
-    in this order; contrast is about the image's mean grey, saturation about each pixel's, hue about
-    the grey axis. Values are clipped once, at the end.
+    in this order; contrast is about the image's mean grey. Values are clipped once, at the end.
     """
     c = config
     if not (c.brightness or c.contrast or c.saturation or c.hue or c.channel_shuffle):

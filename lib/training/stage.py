@@ -239,10 +239,7 @@ class ClassificationModel(nn.Module):
 def build_classification_model(
     stage: StageConfig, model: ModelConfig, image_counts: Tensor, *, start: Path | None, seed: int
 ) -> ClassificationModel:
-    """Build network and head of a stage, from the checkpoint `start` or random weights of `seed`.
-
-    The head's rows come from the checkpoint too where its classes are the stage's first ones.
-    """
+    """Network and head of a stage; the head's rows too come from `start` where lists are nested."""
     with torch.random.fork_rng():
         torch.manual_seed(stream_seed(seed, "weights", stage.name))
         known = models.load(start) if start else None
@@ -277,8 +274,7 @@ def held_out_map(
 ) -> float:
     """mAP of a network in evaluation mode, each image as a query against all others.
 
-    `landmarks` (N,) tell which images are relevant to each other; an image that is alone with its
-    landmark is no query.
+    An image that is alone with its landmark (`landmarks` is (N,)) is no query.
     """
     device = next(model.parameters()).device
     places = range(len(images))

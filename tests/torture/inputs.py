@@ -58,6 +58,7 @@ def write_inputs(root: Path) -> Path:
         np.save(root / f"{name}.npy", values)
     np.save(root / "pickled.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
     (root / "cut.npy").write_bytes((root / "nan.npy").read_bytes()[:900])
+    (root / "cut.npz").write_bytes((root / "ranking.npz").read_bytes()[:300])
     for name in ("nothing", "only_text/Louvre"):
         (root / name).mkdir(parents=True)
     (root / "only_text/Louvre/note.txt").write_text("hello")

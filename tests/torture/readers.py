@@ -37,6 +37,7 @@ from lib.models import network as models
 from lib.models.weights import load_weights, read_weights
 from lib.retrieval.ann_index import read_index
 from lib.retrieval.embedding_table import open_rows, read_embeddings
+from lib.retrieval.ranking import Ranking
 from lib.training.stage import train
 from tests.torture.harness import Outcome, Say, apart, error_fault
 from tests.torture.samples import MODEL, STAGE, index_rows, write_samples
@@ -140,6 +141,7 @@ READERS = [
     Reader("submission.csv", lambda r: read_submission(r / "submission.csv")),
     Reader("groups.csv", lambda r: read_groups(r / "groups.csv")),
     Reader("truth.csv", read_truth),
+    Reader("ranking.npz", lambda r: Ranking.load(r / "ranking.npz")),
     Reader("recorded/01_eda.json", read_records),
     Reader(
         "stage/manifest.json",

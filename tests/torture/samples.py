@@ -49,6 +49,7 @@ def write_samples(folder: Path) -> Path:
     make_cluster_list(folder / "raw", table, CLEAN, folder / "cleaning", jobs=1)
     ids = {"query_ids": rows["query"].ids, "gallery_ids": rows["gallery"].ids}
     ranking = search(rows["query"].rows, rows["gallery"].rows, 10, **ids)
+    ranking.save(folder / "ranking.npz")
     write_submission(ranking, folder / "submission.csv", **ids, k=10)
     build_index(index_rows(), folder / "index")
     record(folder, "01_eda", images=48, share=0.5)

@@ -14,7 +14,7 @@ from lib.data.own_photos import import_photos
 from lib.data.tar_images import ImageStore
 from lib.miniworld import generate
 from lib.retrieval import embedding as embed
-from lib.retrieval import read_embeddings, search
+from lib.retrieval.ranking import Ranking
 from lib.retrieval.scoring import score_queries
 from lib.retrieval.submission import write_submission
 from lib.training.stage import train
@@ -56,14 +56,14 @@ def make_ranking(samples: Path, folder: Path) -> None:
     ranking = embed.embed_and_search(
         checkpoint, evaluation, samples / "data", folder / "embeddings", INFERENCE, k=10
     )
+    ranking.save(folder / "ranking.npz")
     write_csv(score_queries(ranking, evaluation, k=10), folder / "scores.csv")
 
 
 def make_submission(samples: Path, folder: Path) -> None:
     """The answer file."""
-    queries, gallery = (read_embeddings(samples / name) for name in ("query", "gallery"))
-    ids = {"query_ids": queries.ids, "gallery_ids": gallery.ids}
-    ranking = search(queries.rows, gallery.rows, 10, **ids)
+    ranking = Ranking.load(samples / "ranking.npz")
+    ids = {"query_ids": ranking.query_ids, "gallery_ids": ranking.gallery_ids}
     write_submission(ranking, folder / "submission.csv", **ids, k=10)
 
 
