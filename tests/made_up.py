@@ -1,5 +1,7 @@
 """Made-up evaluations, embeddings and retrieval data, without a dataset or a network."""
 
+import hashlib
+import socket
 import zlib
 from pathlib import Path
 
@@ -151,3 +153,10 @@ def write_folder(folder: Path, ids: list[str], rows: np.ndarray) -> Path:
     write_csv(pd.DataFrame({"id": ids}), folder / IDS)
     mark_complete(folder, fingerprint(ids, np.asarray(rows)))
     return folder
+
+
+def left_by_a_kill(name: str) -> str:
+    """The temporary name of a file that a process of this computer, long ended, was writing."""
+    host = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]
+    path = Path(name)
+    return f".{path.stem}.{host}-{2**22 + 1}-abcdef-0.part{path.suffix}"

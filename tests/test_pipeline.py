@@ -19,6 +19,7 @@ from lib.kernel import Stopped
 from lib.models.network import build_model
 from lib.pipeline import check_parameters, chosen, main, notebooks, parse, run
 from lib.recipes import profile
+from tests.made_up import left_by_a_kill
 
 HEAD = 'PROFILE: str = "mini"\nDATA_DIR: str = ""\nRECIPE: str = ""\nSEED: int = 0\n'
 # Each writes what it was given, so that the test sees it; they import nothing of ours.
@@ -301,7 +302,7 @@ def test_run_is_alone_in_its_folder(outputs, capsys):
 
 @pytest.mark.usefixtures("house", "calls")
 def test_run_removes_what_killed_runs_left_in_its_folder(outputs):
-    left = outputs / "smoke" / "arcface" / f".rows.{2**22 + 1}.part.npy"  # above any process number
+    left = outputs / "smoke" / "arcface" / left_by_a_kill("rows.npy")
     left.parent.mkdir(parents=True)
     left.touch()
     run("smoke")

@@ -1,11 +1,9 @@
 """Training a stage: it learns, repeats itself, goes on after a kill and refuses what cannot be."""
 
 import dataclasses
-import hashlib
 import itertools
 import re
 import shutil
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from functools import partial
@@ -30,6 +28,7 @@ from lib.training.losses import LOSSES, MarginHead, batch_hard_triplet
 from lib.training.samplers import SAMPLERS, ShuffledSampler
 from lib.training.schedules import SCHEDULES
 from lib.training.stage import ClassificationModel, build_classification_model, stage_key, train
+from tests.made_up import left_by_a_kill
 
 
 @pytest.fixture(autouse=True)
@@ -752,8 +751,7 @@ def test_train_clears_what_kills_left_in_its_folder(run, finished):
     (finished.parent / "state.pt").write_bytes(b"between the signature and its removal")
     run()
     assert not (finished.parent / "state.pt").exists()
-    owner = f"{hashlib.sha256(socket.gethostname().encode()).hexdigest()[:6]}-{2**22 + 1}-abcdef-0"
-    (finished.parent / f".state.{owner}.part.pt").write_bytes(b"no process has this number")
+    (finished.parent / left_by_a_kill("state.pt")).write_bytes(b"no process has this number")
     finished.write_bytes(b"cut")
     run()
     assert sorted(path.name for path in finished.parent.iterdir()) == [
