@@ -36,6 +36,7 @@ from lib.retrieval import Ranking
 
 MEAN = STD = (0.5, 0.5, 0.5)
 JITTER = 0.2  # of brightness, contrast and saturation
+OURS = ("ours", "cleaned list")
 
 
 class Photographs(Dataset):
@@ -169,12 +170,12 @@ class Table:
         print(f"{method}, {name}: {found[-1][private].mean():.3f}", flush=True)
 
     def rows(self) -> pd.DataFrame:
-        """A row per method and list; `gain` is ours, the last row, minus it, paired."""
+        """A row per method and list; `gain` is ours minus it, paired."""
         private = self.evaluation.queries.set_index("id")["usage"] == "Private"
         means = {
             key: pd.concat(found, axis=1).mean(axis=1) for key, found in self.precision.items()
         }
-        ours = list(means.values())[-1][private]
+        ours = means[OURS][private]
         rows = []
         for (method, name), mean in means.items():
             interval = retrieval.bootstrap_interval(mean[private], generator=rng(0, "interval"))
@@ -215,6 +216,9 @@ def main() -> None:
     lists = {"raw labels": raw, "cleaned list": cleaned}
     paths = [part["path"].tolist() for part in (evaluation.queries, evaluation.gallery)]
     table = Table(evaluation, seen_queries(dataset, evaluation))
+    folder = args.run / args.stage / "embeddings"
+    rows = [retrieval.read_embeddings(folder / part).rows for part in ("query", "gallery")]
+    table.add(*OURS, *rows)
     for size in args.test_sizes:
         network = Network(args.backbone, args.weights)
         rows = [embed(network, root, part, size) for part in paths]
@@ -235,12 +239,9 @@ def main() -> None:
                 for size in args.test_sizes:
                     rows = [embed(network, root, part, size) for part in paths]
                     table.add(f"{method}, {size} px", name, *rows)
-    folder = args.run / args.stage / "embeddings"
-    rows = [retrieval.read_embeddings(folder / part).rows for part in ("query", "gallery")]
-    table.add("ours", "cleaned list", *rows)
-    found = table.rows()
-    print(found.round(3).to_string(index=False))
-    write_csv(found, args.out)
+        found = table.rows()
+        print(found.round(3).to_string(index=False))
+        write_csv(found, args.out)  # a killed run leaves the seeds so far
 
 
 if __name__ == "__main__":
