@@ -400,7 +400,7 @@ _SMOKE = dataclasses.replace(
 _PHOTOS = Profile(
     **_parts(recipe("photos")),
     name="photos",
-    summary="a few thousand photographs and a small pretrained network (about 25 minutes)",
+    summary="a few thousand photographs and a small pretrained network (about 20 minutes)",
     # With few images and classes, half a class is a poor class.
     clean=dataclasses.replace(CLEAN, split=False),
     rerank=config.RerankConfig(reciprocal=True),
