@@ -123,7 +123,15 @@ def cleaning_block(reference: Path = REFERENCE) -> str:
         title: table[table["notebook"] == "03_dbscan_cleaning"]
         for title, table in _read(reference, "recorded").items()
     }
-    return _side_by_side(tables, ["name"], ["{}"], lambda row: [f"{row['value']:g}"])
+    return _side_by_side(tables, ["name"], ["{}"], lambda row: [_shown(row["value"])])
+
+
+def _shown(value: float | str) -> str:
+    """A recorded value; a column that holds words too was read as text."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return str(value)
 
 
 def descriptors_block(reference: Path = REFERENCE) -> str:
