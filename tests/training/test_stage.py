@@ -31,13 +31,14 @@ from lib.training.stage import ClassificationModel, build_classification_model, 
 from tests.made_up import left_by_a_kill
 
 
-@pytest.fixture(autouse=True)
-def one_thread(monkeypatch):
-    """These steps are so small that threads only wait for each other."""
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """These steps are so small that threads only wait for each other; and sums keep their order."""
     before = torch.get_num_threads()
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    torch.set_num_threads(1)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        torch.set_num_threads(1)
+        yield
     torch.set_num_threads(before)
 
 
@@ -966,8 +967,7 @@ def test_the_neck_pca_is_fitted_to_the_images_of_the_stage(run, tiny_model, data
 
 
 def test_halves_side_by_side_give_the_gradients_of_the_whole_batch(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "2")
-    torch.set_num_threads(2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     stage = StageConfig(freeze_norm=True, batch_size=8, cutmix="paper", augment=AugmentConfig())
     config = ModelConfig(backbone="test_resnet", embedding_dim=16, neck="linear")
     assert training._can_be_halved(stage, config)
