@@ -59,11 +59,6 @@ class Session:
         return data.evaluation(self.dataset, seed=self.profile.seed)
 
     @cached_property
-    def seen(self) -> pd.Series | None:
-        """Whether training images show a query's landmark, by query id; None if not known."""
-        return data.seen_queries(self.dataset, self.evaluation)
-
-    @cached_property
     def names(self) -> dict[int, str]:
         """A name for each training landmark: its category, or its number if it has none."""
         known = self.dataset.landmarks.set_index("landmark_id")["category"].str.replace("_", " ")
@@ -211,9 +206,8 @@ class Session:
         )
 
     def score(self, ranking: Ranking) -> pd.DataFrame:
-        """Average precision of every query, and whether training shows its landmark, if known."""
-        scores, seen = retrieval.score_queries(ranking, self.evaluation), self.seen
-        return scores if seen is None else scores.assign(is_seen=seen.loc[scores["id"]].to_numpy())
+        """Average precision of every query of the evaluation."""
+        return retrieval.score_queries(ranking, self.evaluation)
 
     def submission_images(self) -> dict[str, pd.DataFrame]:
         """Tables (id, path) of test and index images, or the evaluation's if there are none.

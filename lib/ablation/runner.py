@@ -121,8 +121,7 @@ class AblationRunner:
         if scores is None:
             scores = retrieval.score_queries(self._rank(checkpoints, inference), self.evaluation)
             scores = read_csv_or_none(write_csv(scores, path), scores.columns)
-        seen = data.seen_queries(self.dataset, self.evaluation)
-        return scores if seen is None else scores.assign(is_seen=seen.loc[scores["id"]].to_numpy())
+        return scores
 
     def _rank(self, checkpoints: Sequence[Path], inference: InferenceConfig) -> Ranking:
         evaluation = self.evaluation

@@ -11,6 +11,7 @@ import pandas as pd
 
 from lib.ablation.tables import AblationRow
 from lib.artifacts import rng
+from lib.retrieval import map_by_seen
 
 SMALLEST_DIFFERENCE = 0.0005  # a smaller one of the paper's rounds to 0.000 and has no direction
 
@@ -56,7 +57,7 @@ def table(
             "note": row.note,
             "paper_milliseconds": row.paper_milliseconds,
             "milliseconds": (times or {}).get(row.name, np.nan),
-            **_by_seen(results.get(row.name), usage),
+            **(map_by_seen(results[row.name], usage) if row.name in results else {}),
         }
         if is_compared:
             _, low, high = difference.values()
@@ -65,14 +66,6 @@ def table(
     left_out = [] if any(row.note for row in rows) else ["note"]
     left_out += [] if times else ["paper_milliseconds", "milliseconds"]
     return pd.DataFrame(lines).drop(columns=left_out)
-
-
-def _by_seen(scores: pd.DataFrame | None, usage: str) -> dict[str, float]:
-    if scores is None or "is_seen" not in scores:
-        return {}
-    chosen = scores[scores["usage"] == usage]
-    means = chosen.groupby("is_seen")["average_precision"].mean()
-    return {"seen": means.get(True, np.nan), "unseen": means.get(False, np.nan)}
 
 
 def by_seed(scores: pd.DataFrame | None, usage: str) -> np.ndarray:

@@ -4,7 +4,7 @@ Kaggle's folders have no retrieval solution: there, whole landmarks are held out
 (`training_list(..., without=evaluation)`), because queries show landmarks that were never a class.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,9 @@ FEWEST = 4  # landmarks held out
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    queries: pd.DataFrame  # id, path, usage, country, continent (those of its landmark)
+    # id, path, usage, country, continent (those of its landmark), and where it is known is_seen:
+    # whether training images show the landmark
+    queries: pd.DataFrame
     gallery: pd.DataFrame  # id, path, landmark_id (-1 unknown), country, continent
     solution: dict[str, dict[str, set[str]]]  # usage → query id → ids of its gallery images
     source: str  # "solution" or "held_out"
@@ -42,7 +44,11 @@ def evaluation(
         source = "held_out"
     ids_of_usage = queries.groupby("usage", sort=False)["id"]
     solution = {usage: {query: relevant[query] for query in ids} for usage, ids in ids_of_usage}
-    return Evaluation(queries, gallery, solution, source, held_out)
+    found = Evaluation(queries, gallery, solution, source, held_out)
+    seen = seen_queries(dataset, found)
+    return (
+        found if seen is None else replace(found, queries=queries.assign(is_seen=seen.to_numpy()))
+    )
 
 
 def seen_queries(dataset: Dataset, evaluation: Evaluation) -> pd.Series | None:

@@ -209,7 +209,6 @@ def compare(
     evaluation: Evaluation,
     *,
     names: Sequence[str] = (),
-    seen: pd.Series | None = None,
     seed: int = 0,
     fewest: int = 5,
 ) -> Comparison:
@@ -219,7 +218,6 @@ def compare(
 
     Args:
         names: of `RERANKERS`, all unless given; the others are compared with the first.
-        seen: whether training shows a query's landmark, by id (`lib.data.seen_queries`).
         seed: of the bootstrap.
         fewest: Private queries that a continent needs to be shown.
     """
@@ -231,7 +229,7 @@ def compare(
     for name in progress(wanted, "rerankers"):
         rerank, _, values, _ = RERANKERS[name]
         chosen[name] = tune(name, rerank, values, data, evaluation)
-        rows.append(_row(chosen[name], chosen[wanted[0]], seed, seen))
+        rows.append(_row(chosen[name], chosen[wanted[0]], seed))
     private = {name: one.scores[one.scores["usage"] == "Private"] for name, one in chosen.items()}
     continents = retrieval.map_by_continent(private, fewest=fewest)
     return Comparison(pd.DataFrame(rows), continents, chosen)
@@ -300,20 +298,13 @@ def choose_weights(
     return best, table
 
 
-def _row(
-    one: TunedReranker, first: TunedReranker, seed: int, seen: pd.Series | None
-) -> dict[str, Any]:
+def _row(one: TunedReranker, first: TunedReranker, seed: int) -> dict[str, Any]:
     private = one.precision("Private")
     if private.empty:
         raise ValueError(
             "expected Private queries to report, found none; give data of more landmarks or a"
             " solution file"
         )
-    by_seen = {}
-    if seen is not None:
-        is_seen = seen.loc[private.index].to_numpy()
-        means = private[is_seen].mean(), private[~is_seen].mean()
-        by_seen = dict(zip(("private_seen", "private_unseen"), means, strict=True))
     interval = bootstrap_interval(private, generator=rng(seed, "interval"))
     plain = None if one is first else first.precision("Private")
     gain = retrieval.paired_gain(private, plain, generator=rng(seed, "difference"))
@@ -327,7 +318,7 @@ def _row(
         "low": interval.low,
         "high": interval.high,
         **dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)),
-        **by_seen,
+        **retrieval.map_by_seen(one.scores, prefix="private_"),
     }
 
 

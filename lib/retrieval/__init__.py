@@ -24,6 +24,7 @@ from lib.retrieval.scoring import (
     bootstrap_interval,
     compare_steps,
     map_by_continent,
+    map_by_seen,
     map_of_usage,
     paired_gain,
     score_queries,

@@ -24,9 +24,10 @@ def score_queries(
     """Average precision and first hit of every query, counting all that is ranked or the first `k`.
 
     One row per query in the order of `evaluation.queries`: id, usage, country, continent,
-    average_precision, first_hit (1-based, k + 1 when none).
+    average_precision, first_hit (1-based, k + 1 when none), and is_seen where it is known.
     """
-    queries = evaluation.queries[["id", "usage", "country", "continent"]].reset_index(drop=True)
+    columns = ["id", "usage", "country", "continent", "is_seen"]
+    queries = evaluation.queries.filter(columns).reset_index(drop=True)
     k = counted(ranking, k)
     found = per_query(ranking, evaluation.solution, k=k).set_index("query").loc[queries["id"]]
     return queries.assign(
@@ -37,6 +38,21 @@ def score_queries(
 def map_of_usage(scores: pd.DataFrame, usage: str = "Private") -> float:
     """mAP over the queries of one usage, from the table of `score_queries`."""
     return float(scores.loc[scores["usage"] == usage, "average_precision"].mean())
+
+
+def map_by_seen(
+    scores: pd.DataFrame, usage: str = "Private", *, prefix: str = ""
+) -> dict[str, float]:
+    """mAP of queries whose landmark training shows (`seen`) and of others (`unseen`).
+
+    Nothing where the table of `score_queries` does not know, NaN for a group without a query.
+    """
+    if "is_seen" not in scores:
+        return {}
+    chosen = scores[scores["usage"] == usage]
+    means = chosen.groupby("is_seen")["average_precision"].mean()
+    names = {"seen": True, "unseen": False}
+    return {prefix + name: float(means.get(key, np.nan)) for name, key in names.items()}
 
 
 def map_by_continent(steps: Mapping[str, pd.DataFrame], *, fewest: int = 3) -> pd.DataFrame:
@@ -63,6 +79,7 @@ def compare_steps(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.Dat
     tables have `is_seen` private_seen and private_unseen (landmarks in training, and others).
     """
     rows, before = [], None
+    columns = ["step", "public", "private", "low", "high", "gain", "gain_low", "gain_high"]
     for step, scores in steps.items():
         precision = {
             usage: part.set_index("id")["average_precision"]
@@ -77,19 +94,10 @@ def compare_steps(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.Dat
         interval = bootstrap_interval(private, generator=rng(seed, "interval"))
         gain = paired_gain(private, before, generator=rng(seed, "difference"))
         public = precision["Public"].mean() if "Public" in precision else np.nan
-        rows.append((step, public, *interval, *gain, *_by_seen(scores)))
+        row = dict(zip(columns, (step, public, *interval, *gain), strict=True))
+        rows.append(row | map_by_seen(scores, prefix="private_"))
         before = private
-    columns = ["step", "public", "private", "low", "high", "gain", "gain_low", "gain_high"]
-    columns += ["private_seen", "private_unseen"]
-    return pd.DataFrame(rows, columns=columns[: len(rows[0])] if rows else columns)
-
-
-def _by_seen(scores: pd.DataFrame) -> list[float]:
-    if "is_seen" not in scores:
-        return []
-    private = scores[scores["usage"] == "Private"]
-    parts = private[private["is_seen"]], private[~private["is_seen"]]
-    return [part["average_precision"].mean() for part in parts]
+    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
 
 
 class Interval(NamedTuple):

@@ -90,7 +90,6 @@ def runner(tmp_path, trainer, ranked, monkeypatch):
 
     class Dataset:
         root = tmp_path / "data"
-        landmarks = pd.DataFrame({"category": [""]})
 
     return AblationRunner(PROFILE, Dataset(), EVALUATION, tmp_path / "ablation")
 

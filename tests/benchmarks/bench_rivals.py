@@ -30,9 +30,7 @@ from torchvision import transforms as T
 
 from lib import data, retrieval
 from lib.artifacts import rng, write_csv
-from lib.data import seen_queries
 from lib.reports import REFERENCE
-from lib.retrieval import Ranking
 
 MEAN = STD = (0.5, 0.5, 0.5)
 JITTER = 0.2  # of brightness, contrast and saturation
@@ -150,8 +148,8 @@ def whitened(rows: list[np.ndarray], fitted_on: np.ndarray, power: float, dim: i
 class Table:
     """Collects average precisions of Public and Private queries, by method, list and seed."""
 
-    def __init__(self, evaluation: data.Evaluation, seen: pd.Series | None) -> None:
-        self.evaluation, self.seen = evaluation, seen
+    def __init__(self, evaluation: data.Evaluation) -> None:
+        self.evaluation = evaluation
         self.precision: dict[tuple[str, str], list[pd.Series]] = {}
 
     def add(self, method: str, name: str, queries: np.ndarray, gallery: np.ndarray) -> None:
@@ -160,9 +158,6 @@ class Table:
             "gallery_ids": self.evaluation.gallery["id"].to_numpy(),
         }
         ranking = retrieval.search(queries, gallery, 100, **ids)
-        self.add_ranking(method, name, ranking)
-
-    def add_ranking(self, method: str, name: str, ranking: Ranking) -> None:
         scores = retrieval.score_queries(ranking, self.evaluation).set_index("id")
         found = self.precision.setdefault((method, name), [])
         found.append(scores["average_precision"])
@@ -183,10 +178,8 @@ class Table:
             row = {"method": method, "list": name, "seeds": len(self.precision[method, name])}
             row |= {"public": mean[~private].mean(), "private": interval.mean}
             row |= {"low": interval.low, "high": interval.high}
-            if self.seen is not None:
-                is_seen = self.seen.loc[mean.index].to_numpy(dtype=bool)
-                row["private_seen"] = mean[private & is_seen].mean()
-                row["private_unseen"] = mean[private & ~is_seen].mean()
+            scores = self.evaluation.queries.set_index("id").assign(average_precision=mean)
+            row |= retrieval.map_by_seen(scores, prefix="private_")
             row |= dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True))
             rows.append(row)
         return pd.DataFrame(rows)
@@ -215,7 +208,7 @@ def main() -> None:
     cleaned = data.training_list(dataset, "cluster", clusters=clusters, without=evaluation)
     lists = {"raw labels": raw, "cleaned list": cleaned}
     paths = [part["path"].tolist() for part in (evaluation.queries, evaluation.gallery)]
-    table = Table(evaluation, seen_queries(dataset, evaluation))
+    table = Table(evaluation)
     folder = args.run / args.stage / "embeddings"
     rows = [retrieval.read_embeddings(folder / part).rows for part in ("query", "gallery")]
     table.add(*OURS, *rows)

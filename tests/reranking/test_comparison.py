@@ -185,16 +185,20 @@ def test_best_is_the_one_that_is_best_on_public_with_ensembles(comparison, data)
     assert best.rerank(data).predictions() == best.ranking.predictions()
 
 
+def with_seen(evaluation, is_seen):
+    return dataclasses.replace(evaluation, queries=evaluation.queries.assign(is_seen=is_seen))
+
+
 def test_compare_shows_landmarks_of_training_and_others_apart(data, evaluation, comparison):
     ids = evaluation.queries["id"]
     seen = pd.Series((evaluation.queries["country"] == "NA").to_numpy(), index=ids)
-    table = compare(data, evaluation, names=FEW, seen=seen).table
+    table = compare(data, with_seen(evaluation, seen.to_numpy()), names=FEW).table
     scored = comparison.chosen[SOFT].scores
     private = scored[scored["usage"] == "Private"]
     expected = private.groupby(private["id"].map(seen))["average_precision"].mean()
     assert table["private_seen"].iloc[1] == pytest.approx(expected[True])
     assert table["private_unseen"].iloc[1] == pytest.approx(expected[False])
-    none = compare(data, evaluation, names=FEW, seen=pd.Series(False, index=ids)).table
+    none = compare(data, with_seen(evaluation, False), names=FEW).table
     assert none["private_seen"].isna().all()
     assert "private_seen" not in comparison.table
 
