@@ -2,6 +2,7 @@
 
 With `--help` it prints the usage of `run_all.sh`, with `--exports` the variables that a process
 must have when it starts, as shell commands. Needs only the standard library; `cores` needs joblib.
+Packages import `lazily` what takes long.
 """
 
 import contextlib
@@ -9,8 +10,10 @@ import os
 import shlex
 import sys
 import textwrap
-from importlib import metadata
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module, metadata
 from pathlib import Path
+from typing import Any
 
 from lib.recipes import PROFILES, RECIPES
 
@@ -71,6 +74,18 @@ def cores() -> int:
     import joblib
 
     return max(1, joblib.cpu_count() // local_processes())
+
+
+def lazily(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package that imports a module (→ its names) when a name is needed."""
+
+    def find(name: str) -> Any:
+        for module, names in modules.items():
+            if name in names:
+                return getattr(import_module(f"{package}.{module}"), name)
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return find
 
 
 def missing(requirements: str | Path) -> list[str]:

@@ -131,8 +131,9 @@ class Session:
                 stage,
                 name=f"{stage.name}_on_clean",
                 train_list="clean",
-                epoch_images=stage.epoch_images
-                or max(len(self.training_list(stage.train_list)), stage.least_images),
+                epoch_images=training.images_per_epoch(
+                    stage, len(self.training_list(stage.train_list))
+                ),
             )
             for stage in stages
         )

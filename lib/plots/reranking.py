@@ -123,13 +123,13 @@ def best_match(
     """The one of a query's `first` results in plain search that has most inliers."""
     row = data.plain.row(query)
     listed = data.plain.positions[row, :first]
-    pairs = [data.local.matches(row, position) for position in listed]
-    best = max(range(len(pairs)), key=lambda place: len(pairs[place][0]))
-    found = evaluation.gallery.iloc[listed[best]]
+    best = listed[data.local.of_pairs(np.full(len(listed), row), listed).argmax()]
+    found = evaluation.gallery.iloc[best]
     asked = evaluation.queries.set_index("id")["path"][query]
     images = [source.read(path) for path in (asked, found["path"])]
     scales = [max(image.shape[:2]) / FRAME for image in images]
-    points = [xy * scale for xy, scale in zip(pairs[best], scales, strict=True)]
+    matched = data.local.matches(row, best)
+    points = [xy * scale for xy, scale in zip(matched, scales, strict=True)]
     answers = (part.get(query, ()) for part in evaluation.solution.values())
     return MatchedPair(*images, *points, any(found["id"] in part for part in answers))
 

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import joblib
 import numpy as np
 import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from lib import artifacts, data
+from lib.environment import cores
 
 VERSION = 1  # of the features and of the verification
 FRAME = 512  # keypoints are in pixels of an image whose longer side is this
@@ -165,7 +165,7 @@ def _extract(
         points, rows = detect(source.read(path), settings)
         return points.astype(np.float16), np.rint(rows * QUANTISED).clip(-127, 127).astype(np.int8)
 
-    with ThreadPoolExecutor(joblib.cpu_count()) as threads:  # OpenCV releases the lock
+    with ThreadPoolExecutor(cores()) as threads:  # OpenCV releases the lock
         for start, shard in artifacts.progress(missing, f"local features of {folder.name}"):
             found = list(threads.map(find, paths[start : start + SHARD]))
             points, rows = zip(*found, strict=True)
@@ -267,7 +267,7 @@ class PairVerifier:
         cuts = np.flatnonzero(np.diff(missing // max(len(self.gallery), 1))) + 1
         by_query = [one for one in np.split(missing, cuts) if len(one)]
         starts, saved = range(0, len(by_query), QUERIES_AT_ONCE), time.monotonic()
-        with ThreadPoolExecutor(joblib.cpu_count()) as threads, threadpool_limits(1):
+        with ThreadPoolExecutor(cores()) as threads, threadpool_limits(1):
             for start in artifacts.progress(starts, "geometric verification"):
                 group = by_query[start : start + QUERIES_AT_ONCE]
                 pairs = np.append(self._pairs, np.concatenate(group))

@@ -3,10 +3,8 @@
 Embedding of images, exact and approximate search, the official metrics with bootstrap intervals.
 """
 
-from importlib import import_module
-from typing import Any
-
 from lib.data import read_solution
+from lib.environment import lazily
 from lib.retrieval.ann_index import ApproximateIndex, index_if_large
 from lib.retrieval.embedding_table import (
     BLOCK,
@@ -31,14 +29,13 @@ from lib.retrieval.scoring import (
 )
 from lib.retrieval.submission import write_submission
 
-_OF_EMBEDDING = (
-    *("embed", "embed_and_search", "embed_evaluation"),
-    *("extract_embeddings", "largest_size", "sizes"),
+# With torch, which takes seconds to import.
+__getattr__ = lazily(
+    __name__,
+    {
+        "embedding": (
+            *("embed", "embed_and_search", "embed_evaluation"),
+            *("extract_embeddings", "largest_size", "sizes"),
+        )
+    },
 )
-
-
-def __getattr__(name: str) -> Any:
-    """Import `lib.retrieval.embedding`, and with it torch, when it is first needed."""
-    if name not in _OF_EMBEDDING:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("lib.retrieval.embedding"), name)

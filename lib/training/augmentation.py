@@ -195,10 +195,9 @@ def random_windows(
     areas = uniform(images, generator, *config.crop_area, 10)
     low, high = (math.log(ratio) for ratio in config.crop_aspect)
     ratios = uniform(images, generator, low, high, 10).exp()
-    sides = torch.stack([(areas * ratios).sqrt(), (areas / ratios).sqrt()], dim=2)
-    is_inside = (sides <= 1.0).all(dim=2)
-    first = is_inside.int().argmax(dim=1)[:, None, None].expand(-1, 1, 2)
-    sides = sides.gather(1, first)[:, 0]
+    across, down = (areas * ratios).sqrt(), (areas / ratios).sqrt()
+    is_inside = (across <= 1.0) & (down <= 1.0)
+    sides = torch.stack(_first(is_inside, across, down), dim=1)
     ratio = min(max(1.0, config.crop_aspect[0]), config.crop_aspect[1])
     largest = sides.new_tensor([min(1.0, ratio), min(1.0, 1.0 / ratio)])
     fits = is_inside.any(dim=1, keepdim=True)
@@ -258,14 +257,19 @@ def random_erasing(images: Tensor, config: AugmentConfig, generator: Generator) 
     ratios = uniform(images, generator, *config.erasing_aspect, 100)
     heights, widths = (shares * ratios).sqrt().round(), (shares / ratios).sqrt().round()
     is_inside = (heights < rows) & (widths < columns)
-    first = is_inside.int().argmax(dim=1, keepdim=True)
-    height, width = (sides.gather(1, first)[:, 0] for sides in (heights, widths))
+    height, width = _first(is_inside, heights, widths)
     top = (uniform(images, generator, 0.0, 1.0) * (rows - height + 1)).floor()
     left = (uniform(images, generator, 0.0, 1.0) * (columns - width + 1)).floor()
     is_erased = (uniform(images, generator, 0.0, 1.0) < config.erasing) & is_inside.any(dim=1)
     vertical = _between(rows, top, height) & is_erased[:, None]
     erased = vertical[:, None, :, None] & _between(columns, left, width)[:, None, None, :]
     return images.masked_fill(erased, 0.0)
+
+
+def _first(is_inside: Tensor, *draws: Tensor) -> list[Tensor]:
+    """Of (B, n) draws the (B,) first ones that are inside, or the first of all."""
+    place = is_inside.int().argmax(dim=1, keepdim=True)
+    return [values.gather(1, place)[:, 0] for values in draws]
 
 
 def _between(side: int, start: Tensor, length: Tensor) -> Tensor:

@@ -26,6 +26,11 @@ CONTINENT_SHARES: Mapping[str, float] = {
 }
 
 
+def images_per_epoch(stage: StageConfig, listed: int) -> int:
+    """How many images an epoch of a stage draws from a list of so many."""
+    return stage.epoch_images or max(listed, stage.least_images)
+
+
 class EpochSampler:
     """Draws the rows of one process; samplers differ in `prepare` and `draw_epoch`."""
 
@@ -42,8 +47,7 @@ class EpochSampler:
     ) -> None:
         """Take row numbers of a training list; what does not divide among processes is left out."""
         self.stage, self.seed, self.rank, self.world_size = stage, seed, rank, world_size
-        own_size = self.prepare(table)
-        self.size = stage.epoch_images or max(own_size, stage.least_images)
+        self.size = images_per_epoch(stage, self.prepare(table))
         if len(self) == 0:
             raise ValueError(
                 f"expected at least {self.unit * world_size} images per epoch, found {self.size}; "

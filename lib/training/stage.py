@@ -33,11 +33,12 @@ from lib.models import normalise
 from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
 from lib.training.checkpoint import TrainingState
 from lib.training.losses import LOSSES, batch_hard_triplet, build_head, dual_stream_loss, grow_head
-from lib.training.samplers import SAMPLERS, EpochSampler
+from lib.training.samplers import SAMPLERS, EpochSampler, images_per_epoch
 from lib.training.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, set_learning_rates
 
 VERSION = 3  # raise it when the same settings would train another network
 CHECKPOINT, HISTORY, STATE = "model.safetensors", "history.csv", "state.pt"
+BATCH_NORM = nn.modules.batchnorm._BatchNorm  # of any number of dimensions
 PCA_IMAGES = 4096  # that the neck `pca` is fitted to
 NESTED_LISTS = ("clean", "c2x", "full", "all")  # class ids of each are the first of the next
 
@@ -89,8 +90,9 @@ def train(
     check_stage(stage)
     folder = Path(folder)
     images = np.count_nonzero(~held_out_rows(stage, table, seed))
-    count = min(images, stage.epoch_images or images)
-    if max(count, stage.least_images) < stage.batch_size:
+    count = images_per_epoch(stage, images)
+    count = min(images, count) if stage.epoch_images else count
+    if count < stage.batch_size:
         raise ValueError(
             f"expected at least one batch of {stage.batch_size} images for stage {stage.name!r}, "
             f"found {count}; lower batch_size or give more images"
@@ -213,7 +215,7 @@ class ClassificationModel(nn.Module):
         super().train(mode)
         if self.stage.freeze_norm:
             for module in self.model.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                if isinstance(module, BATCH_NORM):
                     module.eval()
         return self
 
@@ -276,13 +278,7 @@ def held_out_map(
 
     An image that is alone with its landmark (`landmarks` is (N,)) is no query.
     """
-    device = next(model.parameters()).device
-    places = range(len(images))
-    rows = [
-        F.normalize(model(normalise(pixels.to(device), model.mean, model.std)).float()).cpu()
-        for pixels, _ in data.load_batches(images, [places[i : i + batch] for i in places[::batch]])
-    ]
-    embeddings = torch.cat(rows).numpy()
+    embeddings = F.normalize(_outputs(model, model, images, range(len(images)), batch)).numpy()
     precisions = []
     for query, landmark in enumerate(landmarks):
         is_relevant = np.delete(landmarks == landmark, query)
@@ -292,18 +288,30 @@ def held_out_map(
     return float(np.mean(precisions)) if precisions else 0.0
 
 
-@torch.inference_mode()
 def _fit_neck(model: models.EmbeddingNetwork, images: data.SquareImages, batch: int) -> None:
     """Fit the neck `pca` to training images, all or evenly spread ones."""
-    device = next(model.eval().parameters()).device
+    model.eval()
     places = np.linspace(0, len(images) - 1, min(len(images), PCA_IMAGES)).astype(int).tolist()
+    rows = _outputs(model, model.pooled, images, places, batch, what="fitting the PCA")
+    models.fit_pca_neck(model, rows.numpy())
+
+
+@torch.inference_mode()
+def _outputs(
+    model: models.EmbeddingNetwork,
+    compute: Callable[[Tensor], Tensor],
+    images: data.SquareImages,
+    places: Sequence[int],
+    batch: int,
+    *,
+    what: str = "scoring images held out",
+) -> Tensor:
+    """What `compute` of a network in evaluation mode gives for the images at `places`, float32."""
+    device = next(model.parameters()).device
     batches = [places[i : i + batch] for i in range(0, len(places), batch)]
-    loaded = progress(data.load_batches(images, batches), "fitting the PCA", len(batches))
-    rows = [
-        model.pooled(normalise(pixels.to(device), model.mean, model.std)).cpu()
-        for pixels, _ in loaded
-    ]
-    models.fit_pca_neck(model, torch.cat(rows).numpy())
+    loaded = progress(data.load_batches(images, batches), what, len(batches))
+    rows = (compute(normalise(pixels.to(device), model.mean, model.std)) for pixels, _ in loaded)
+    return torch.cat([part.float().cpu() for part in rows])
 
 
 def is_slow_in_half(backbone: nn.Module) -> bool:
@@ -313,16 +321,21 @@ def is_slow_in_half(backbone: nn.Module) -> bool:
     return is_depthwise and not torch.cuda.is_available()
 
 
-def _can_be_halved(stage: StageConfig, model: ModelConfig) -> bool:
+def _can_be_halved(stage: StageConfig, classifier: nn.Module) -> bool:
     """Whether both halves of a batch can be computed side by side, with the same gradients.
 
     Two threads of one core each train small batches up to half again as fast as OpenMP's threads,
     which wait for each other in every layer. Not where images of a batch meet, in BatchNorm's
-    statistics or triplets, or where layers draw numbers.
+    statistics or triplets, or where layers draw numbers (dropout, timm's stochastic depth).
     """
-    is_apart = stage.freeze_norm and model.neck != "linear_bn" and not stage.triplet_weight
+    is_apart = not stage.triplet_weight and not any(
+        (isinstance(module, BATCH_NORM) and module.training)
+        or (isinstance(module, nn.modules.dropout._DropoutNd) and module.p)
+        or getattr(module, "drop_prob", 0)
+        for module in classifier.modules()
+    )
     is_even = stage.batch_size // stage.accumulate % 2 == 0
-    return is_apart and is_even and not model.drop_path and torch.get_num_threads() > 1
+    return is_apart and is_even and torch.get_num_threads() > 1
 
 
 def _backward_in_halves(
@@ -404,7 +417,7 @@ def _train(job: TrainingJob) -> None:
     limit_threads()
 
     pool = None
-    if world_size == 1 and device.type == "cpu" and _can_be_halved(stage, plain.model.config):
+    if world_size == 1 and device.type == "cpu" and _can_be_halved(stage, plain):
         pool = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,))
 
     def backward(inputs: Sequence[Tensor], share: float) -> Tensor:
@@ -487,6 +500,8 @@ def _train(job: TrainingJob) -> None:
 
     state.unreadable.update(gather_object([*source.unreadable]))
     data.check_readable(what, job.root, state.unreadable, len(job.table))
+    if pool:
+        pool.shutdown()
     if accelerator.is_main_process:
         data.report_unreadable(state.unreadable)
         plain.load_state_dict(state.best or result())

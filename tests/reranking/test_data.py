@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lib import retrieval
 from lib.reranking import landmark_country
 from lib.reranking.data import Similarity, read_retrieval_data, read_second_model
 from lib.reranking.landmark_country import gallery_votes, query_votes
@@ -118,3 +119,19 @@ def test_read_second_model_is_for_a_model_that_embedded_the_raw_images(tmp_path,
     other = read_second_model(tmp_path, labelled.assign(id="z"))
     np.testing.assert_array_equal(other.references[:], rows[:1])
     assert "no ensembles" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_gallery_neighbours_are_searched_again_only_for_more(monkeypatch, ties):
+    data, calls = random_case(0, ties=ties), []
+    nearest = retrieval.nearest
+    monkeypatch.setattr(retrieval, "nearest", lambda *a, **k: calls.append(1) or nearest(*a, **k))
+    for count, searches in ((5, 1), (3, 1), (9, 2), (5, 2)):
+        expected = nearest(data.gallery, data.gallery, count)
+        for found, own in zip(data.gallery_neighbours(count), expected, strict=True):
+            np.testing.assert_array_equal(found, own)
+        assert len(calls) == searches
+    everything = data.gallery_neighbours(10 * len(data.gallery))[1]
+    assert everything.shape == (len(data.gallery),) * 2
+    data.gallery_neighbours(10 * len(data.gallery))
+    assert len(calls) == 3

@@ -145,9 +145,7 @@ def test_extraction_goes_on_where_it_was_killed(photos, tmp_path, monkeypatch):
             raise KeyboardInterrupt
         return detect(image, settings)
 
-    monkeypatch.setattr(
-        local_features, "joblib", type("One", (), {"cpu_count": staticmethod(lambda: 1)})
-    )
+    monkeypatch.setattr(local_features, "cores", lambda: 1)
     with monkeypatch.context() as patched:
         patched.setattr(local_features, "detect", dying)
         with pytest.raises(KeyboardInterrupt):

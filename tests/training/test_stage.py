@@ -970,11 +970,17 @@ def test_halves_side_by_side_give_the_gradients_of_the_whole_batch(monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     stage = StageConfig(freeze_norm=True, batch_size=8, cutmix="paper", augment=AugmentConfig())
     config = ModelConfig(backbone="test_resnet", embedding_dim=16, neck="linear")
-    assert training._can_be_halved(stage, config)
-    assert not training._can_be_halved(dataclasses.replace(stage, triplet_weight=1.0), config)
-    assert not training._can_be_halved(stage, dataclasses.replace(config, neck="linear_bn"))
-    counts = torch.ones(5)
-    model = build_classification_model(stage, config, counts, start=None, seed=0).double()
+
+    def build(stage, **changes):
+        own = dataclasses.replace(config, **changes)
+        return build_classification_model(stage, own, torch.ones(5), start=None, seed=0)
+
+    model = build(stage).double()
+    assert training._can_be_halved(stage, model)
+    assert not training._can_be_halved(dataclasses.replace(stage, triplet_weight=1.0), model)
+    assert not training._can_be_halved(stage, build(stage, neck="linear_bn"))
+    assert not training._can_be_halved(stage, build(stage, drop_path=0.1))
+    assert not training._can_be_halved(stage, build(dataclasses.replace(stage, freeze_norm=False)))
     inputs = [torch.randn(8, 3, 32, 32).double(), torch.arange(8) % 5]
     inputs += [torch.randn(8, 3, 32, 32).double(), (torch.arange(8) + 1) % 5]
     loss = 0.25 * model(*inputs)
