@@ -70,6 +70,28 @@ def seen_queries(dataset: Dataset, evaluation: Evaluation) -> pd.Series | None:
     return pd.Series([not shown.isdisjoint(relevant[query]) for query in ids], index=ids)
 
 
+def query_names(dataset: Dataset, evaluation: Evaluation) -> dict[str, str]:
+    """The landmark's name for each query id, numbered where several queries show it.
+
+    A query is named after its answers in the gallery; without a name it is called by its id.
+    """
+    if evaluation.source == "held_out":
+        categories = dataset.landmarks.set_index("landmark_id")["category"]
+        named = evaluation.gallery.set_index("id")["landmark_id"].map(categories)
+    else:
+        named = dataset.index.set_index("id")["category"]
+    known = named[named.fillna("") != ""].str.replace("_", " ").to_dict()
+    found: dict[str, str] = {}
+    seen: dict[str, int] = {}
+    for answers in evaluation.solution.values():
+        for query, ids in answers.items():
+            name = next((known[image] for image in sorted(ids) if image in known), "")
+            seen[name] = seen.get(name, 0) + 1
+            numbered = name if seen[name] == 1 else f"{name} ({seen[name]})"
+            found[query] = numbered if name else f"query {query}"
+    return found
+
+
 def _from_solution(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, set[str]]]:
     rows = dataset.solution[dataset.solution["Usage"] != "Ignored"]
     gallery = dataset.index

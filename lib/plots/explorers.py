@@ -1,10 +1,11 @@
 """Interactive explorers: one landmark at any eps, one query's reranking at any α and β.
 
-In Jupyter `widget` shows menus and sliders above a figure that follows them; `still` shows several
+In Jupyter `widget` shows menus and sliders beside a figure that follows them; `still` shows several
 settings side by side.
 """
 
 import dataclasses
+import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,16 +28,23 @@ from lib.plots.reranking import VoteBreakdown, explained
 from lib.plots.sheets import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of, shorten
 from lib.reranking import NO_COUNTRY, RetrievalData, explain, query_votes
 
-DPI = 80  # of figures in widgets, so that controls and figure fit on a screen
+DPI = 80  # of figures in widgets: their natural size fits a window 800 pixels high
+# A picture is never enlarged, keeps its shape, and leaves room for its sliders.
+PICTURE = {"max_height": "60vh", "max_width": "100%", "object_fit": "contain"}
+BESIDE = {"flex_flow": "row wrap", "align_items": "flex-start"}  # below where there is no room
+REMEMBERED = 1024  # thumbnails of a widget, 40 MB
 LEGEND = dict(zip(CLUSTERS, ("largest cluster", "second", "third"), strict=False))
 FACTORS = (0.2, 0.5, 1.0, 1.5)  # of the chosen eps, side by side
 MOST = 400  # images of a landmark on a map, evenly spread
 FEWEST = 8  # images; fewer are placed by their principal components
 
 
-def _follow(controls: Sequence[Any], draw: Callable[..., Figure]) -> ipywidgets.VBox:
-    """Controls above a figure that is drawn again from their values when one changes."""
-    picture = ipywidgets.Image(format="png", layout={"align_self": "flex-start"})
+def _follow(controls: Sequence[Any], draw: Callable[..., Figure]) -> ipywidgets.Box:
+    """Controls beside a figure that is drawn again from their values when one changes.
+
+    While it is drawn, Jupyter keeps only the last of the values that a dragged slider passes.
+    """
+    picture = ipywidgets.Image(format="png", layout=PICTURE)
 
     def update(_: Any = None) -> None:
         stream = io.BytesIO()
@@ -47,7 +55,14 @@ def _follow(controls: Sequence[Any], draw: Callable[..., Figure]) -> ipywidgets.
     for control in controls:
         control.observe(update, names="value")
     update()
-    return ipywidgets.VBox([ipywidgets.HBox(list(controls)), picture])
+    return ipywidgets.Box([ipywidgets.VBox(list(controls)), picture], layout=BESIDE)
+
+
+class _Remembered:
+    """An image source that keeps the thumbnails it has read."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.read_resized = functools.lru_cache(REMEMBERED)(source.read_resized)
 
 
 @dataclass(frozen=True)
@@ -61,13 +76,14 @@ class CleaningExplorer:
     names: Mapping[int, str] = field(default_factory=dict)  # of landmarks
     _places: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
-    def widget(self, eps: float) -> ipywidgets.VBox:
-        """A menu of the most changed landmarks and a slider of eps, above the landmark's map."""
+    def widget(self, eps: float) -> ipywidgets.Box:
+        """A menu of the most changed landmarks and a slider of eps, beside the landmark's map."""
+        explorer = dataclasses.replace(self, source=_Remembered(self.source))
         options = [(self.name(landmark), landmark) for landmark in self.most_changed(20)]
         landmark = ipywidgets.Dropdown(options=options, description="landmark")
-        style = {"step": 0.01, "description": "eps", "continuous_update": False}
+        style = {"step": 0.01, "description": "eps"}
         slider = ipywidgets.FloatSlider(eps, min=0.01, max=round(min(3 * eps, 2.0), 2), **style)
-        return _follow([landmark, slider], self.at_eps)
+        return _follow([landmark, slider], explorer.at_eps)
 
     def still(self, eps: float) -> Figure:
         """The most changed landmark at four radii around eps, side by side."""
@@ -197,7 +213,7 @@ def far_apart(points: np.ndarray, count: int) -> list[int]:
 
 def draw_map(panels: Sequence[MapPanel], *, title: str = "", legend: Mapping[str, str]) -> Figure:
     """Panels of landmarks or radii side by side: a dot per image, and a few thumbnails."""
-    side = 4.2 if len(panels) > 1 else 6.4
+    side = 4.2 if len(panels) > 1 else 5.3
     figure, axes = axes_of(side * len(panels), side + 0.7, columns=len(panels))
     for axis, panel in zip(axes, panels, strict=True):
         axis.set(xlim=(-0.12, 1.12), ylim=(-0.12, 1.12), xticks=[], yticks=[])
@@ -228,29 +244,39 @@ class RerankingExplorer:
     data: RetrievalData  # of the evaluation, with ids
     voting: Mapping[str, Any] = field(default_factory=dict)  # of `landmark_country_rerank`
     names: Mapping[int, str] = field(default_factory=dict)  # of landmarks
+    query_names: Mapping[str, str] = field(default_factory=dict)  # `lib.data.query_names`
     columns: int = 8  # results shown
 
     def widget(
         self, gains: Mapping[str, float], *, alpha: float = 0.5, beta: float = 0.1
-    ) -> ipywidgets.VBox:
-        """A menu of queries and sliders of α and β above the vote breakdown, which follows at once.
+    ) -> ipywidgets.Box:
+        """A menu of queries and sliders of α and β beside the vote breakdown, which follows them.
 
         `gains` is the change of each query's average precision.
         """
         if not len(gains):
             raise ValueError("expected queries to choose from, found none; give some ids")
-        options = [(f"{gain:+.2f} AP, query {query}", query) for query, gain in gains.items()]
+        options = [(f"{self.name(query)}, {gain:+.2f} AP", query) for query, gain in gains.items()]
         menu = ipywidgets.Dropdown(options=options, description="query")
         sliders = [
             ipywidgets.FloatSlider(value=value, min=0, max=largest, step=0.05, description=name)
             for name, value, largest in (("α", alpha, 2.0), ("β", beta, 1.0))
         ]
-        return _follow([menu, *sliders], lambda query, *weights: self.still(query, [weights]))
+        explorer = dataclasses.replace(self, source=_Remembered(self.source))
+        return _follow([menu, *sliders], explorer.strip)
+
+    def strip(self, query: str, alpha: float, beta: float) -> Figure:
+        """One query at one (α, β), its results below each other in rows of half of them."""
+        found = self.breakdown(query, alpha, beta)
+        return explained([found], title=self.name(query), columns=-(-self.columns // 2))
 
     def still(self, query: str, settings: Sequence[tuple[float, float]]) -> Figure:
-        """One query at one or several (α, β), below each other."""
+        """One query at several (α, β), below each other."""
         found = [self.breakdown(query, alpha, beta) for alpha, beta in settings]
-        return explained(found, title=f"query {query}")
+        return explained(found, title=self.name(query))
+
+    def name(self, query: str) -> str:
+        return shorten(self.query_names.get(query) or f"query {query}", 40)
 
     def breakdown(self, query: str, alpha: float, beta: float) -> VoteBreakdown:
         """The vote breakdown of a query at these weights; only this query is ranked."""

@@ -51,27 +51,37 @@ _LEGEND = {
     "+ country votes": PARTS["country"],
 }
 _LEFT, _CELL, _TALL, _TOP = 2.3, 1.12, 2.15, 0.42  # inches: voters, one image, a row, the title
+_WIDE = 7  # images beside the query, from which title and legend share a line
 _BAR, _BAR_AT = 0.09, 1.2  # height of the bars, and where they are in a row
 
 
-def explained(breakdowns: Sequence[VoteBreakdown], *, title: str = "") -> Figure:
-    """A row per query: its voters, the query, and its results with their sums."""
-    columns = max((len(one.images) for one in breakdowns), default=0) + 1
-    width, height = _LEFT + _CELL * columns, _TOP + _TALL * max(len(breakdowns), 1)
+def explained(
+    breakdowns: Sequence[VoteBreakdown], *, title: str = "", columns: int | None = None
+) -> Figure:
+    """A row per query: its voters, the query, and its results with their sums.
+
+    With `columns`, the results take several lines of at most as many.
+    """
+    longest = max((len(one.images) for one in breakdowns), default=0)
+    columns = max(1, min(columns or longest, longest))
+    tall = _TALL * max(1, -(-longest // columns))
+    below = 0.0 if columns >= _WIDE else 0.25  # the legend, where there is no room beside the title
+    width, height = _LEFT + _CELL * (columns + 1), _TOP + below + tall * max(len(breakdowns), 1)
     figure = TextFigure(figsize=(width, height), facecolor="white")
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axis.set_axis_off()
     _write(axis, 0.06, 0.21, title, size=10.5, weight="bold", va="center")
     handles = [Patch(color=colour, label=label) for label, colour in _LEGEND.items()]
     style = {"frameon": False, "fontsize": 8, "borderaxespad": 0.3, "handlelength": 1.0}
-    axis.legend(handles=handles, loc="upper right", ncols=len(handles), **style)
-    longest = max([1e-9, *(one.sums["final"].max() for one in breakdowns if len(one.sums))])
+    place = {"loc": "upper right", "bbox_to_anchor": (1, 1 - below / height)}
+    axis.legend(handles=handles, ncols=len(handles), **place, **style)
+    largest = max([1e-9, *(one.sums["final"].max() for one in breakdowns if len(one.sums))])
     for number, one in enumerate(breakdowns):
-        _draw_row(axis, one, _TOP + _TALL * number, longest)
+        _draw_row(axis, one, _TOP + below + tall * number, largest, columns)
     return figure
 
 
-def _draw_row(axis: Axes, one: VoteBreakdown, top: float, longest: float) -> None:
+def _draw_row(axis: Axes, one: VoteBreakdown, top: float, largest: float, columns: int) -> None:
     _write(axis, 0.06, top + 0.1, one.title, size=8, weight="bold", linespacing=1.3)
     _write(axis, 0.06, top + 0.5, "voters and their similarity:", size=7, color=NEUTRAL)
     for place, line in enumerate(one.voters):
@@ -80,18 +90,19 @@ def _draw_row(axis: Axes, one: VoteBreakdown, top: float, longest: float) -> Non
     _write(axis, _LEFT + 0.5, top + _BAR_AT, "query", size=7.5, ha="center")
     parts = [part for part in PARTS if part == "raw" or one.sums[part].any()]
     for place, row in enumerate(one.sums.itertuples()):
-        left = _LEFT + _CELL * (place + 1)
-        _draw_image(axis, one.images[place], left, top, one.colours[place])
+        line, column = divmod(place, columns)
+        left, above = _LEFT + _CELL * (column + 1), top + _TALL * line
+        _draw_image(axis, one.images[place], left, above, one.colours[place])
         start = left + 0.02
-        for column, part in enumerate(parts):
+        for number, part in enumerate(parts):
             value, colour = getattr(row, part), PARTS[part]
-            length = 0.98 * max(value, 0) / longest
-            axis.add_patch(Rectangle((start, top + _BAR_AT), length, _BAR, color=colour, lw=0))
+            length = 0.98 * max(value, 0) / largest
+            axis.add_patch(Rectangle((start, above + _BAR_AT), length, _BAR, color=colour, lw=0))
             start += length
             text = f"{value:.2f}" if part == "raw" else f"+{value:.2f}"
-            _write(axis, left + 0.02 + 0.35 * column, top + 1.36, text, size=7, color=colour)
-        _write(axis, left + 0.02, top + 1.53, f"= {row.final:.2f}", size=7.5, weight="bold")
-        _write(axis, left + 0.02, top + 1.70, row.moved.replace(" the ", "\nthe "), size=6.3)
+            _write(axis, left + 0.02 + 0.35 * number, above + 1.36, text, size=7, color=colour)
+        _write(axis, left + 0.02, above + 1.53, f"= {row.final:.2f}", size=7.5, weight="bold")
+        _write(axis, left + 0.02, above + 1.70, row.moved.replace(" the ", "\nthe "), size=6.3)
 
 
 def _draw_image(axis: Axes, image: np.ndarray, left: float, top: float, colour: str) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.data.evaluation_set import evaluation, seen_queries
+from lib.data.evaluation_set import evaluation, query_names, seen_queries
 from lib.data.gldv2 import read
 from tests.dataset import default_rows, ids, image_id, write_gldv2, write_table
 
@@ -54,6 +54,32 @@ def test_evaluation_refuses_a_solution_without_queries(root):
     write_table(root, "retrieval_solution_v2.1.csv", [f"{image_id(203)},None,Ignored"])
     with pytest.raises(ValueError, match="no Public or Private query"):
         evaluation(read(root))
+
+
+def test_query_names_are_those_of_the_answers(root):
+    dataset = read(root)
+    church = "Marbäcks kyrka, Småland"
+    expected = {image_id(201): church, image_id(204): "Unseen", image_id(202): f"{church} (2)"}
+    assert query_names(dataset, evaluation(dataset)) == expected
+
+
+def test_query_names_are_ids_where_answers_have_no_name(root):
+    write_table(root, "index_label_to_category.csv", [])
+    dataset = read(root)
+    found = query_names(dataset, evaluation(dataset))
+    assert found == {name: f"query {name}" for name in ids(201, 204, 202).split()}
+
+
+def test_query_names_of_held_out_landmarks_are_theirs(tmp_path):
+    dataset = write_kaggle(tmp_path, [4, 9, 5])
+    dataset.landmarks["category"] = [
+        f"Old_Gate_{mark}" for mark in dataset.landmarks["landmark_id"]
+    ]
+    found = evaluation(dataset)
+    shown = dict(zip(dataset.train["id"], dataset.train["landmark_id"], strict=True))
+    names = query_names(dataset, found)
+    assert set(names) == set(found.queries["id"])
+    assert all(name.startswith(f"Old Gate {shown[query]}") for query, name in names.items())
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -1,10 +1,13 @@
 """Explorers: what a setting does, apart from the widgets, and the widgets by their values."""
 
 import dataclasses
+import io
+from collections import Counter
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.image import imread
 from matplotlib.offsetbox import AnnotationBbox
 from sklearn.cluster import DBSCAN
 
@@ -129,6 +132,40 @@ def test_cleaning_widget_follows_its_landmark_and_its_radius(explorer):
     assert len(set(drawn)) == 4
 
 
+class CountingSource(NumberedSource):
+    """Counts how often each path is read."""
+
+    def __init__(self):
+        self.read = Counter()
+
+    def read_resized(self, path, size):
+        self.read[path] += 1
+        return super().read_resized(path, size)
+
+
+def test_widgets_read_each_thumbnail_once(explorer, reranking):
+    sources = CountingSource(), CountingSource()
+    cleaned = dataclasses.replace(explorer, source=sources[0]).widget(0.2)
+    reranked = dataclasses.replace(reranking, source=sources[1]).widget({"q3": 0.0})
+    for box in (cleaned, reranked):
+        slider = box.children[0].children[1]
+        slider.value = 0.1
+    assert all(set(source.read.values()) == {1} for source in sources)
+
+
+@pytest.mark.parametrize("name", ["explorer", "reranking"])
+def test_picture_of_a_widget_fits_a_window_in_its_own_shape(name, request):
+    made = request.getfixturevalue(name)
+    box = made.widget(0.2 if name == "explorer" else {"q3": 0.0})
+    picture = box.children[1]
+    width, height = imread(io.BytesIO(picture.value)).shape[1::-1]
+    assert height <= 0.6 * 800  # shown in its natural size in a window of 1280 × 800
+    assert width <= 1280 - 300
+    assert picture.layout.max_height == "60vh"
+    assert picture.layout.width is picture.layout.height is None
+    assert picture.layout.object_fit == "contain"
+
+
 def test_cleaning_still_shows_the_most_changed_landmark_at_several_radii(explorer):
     figure = explorer.still(0.2)
     check_picture(figure)
@@ -226,6 +263,14 @@ def test_explorer_ranks_one_query_as_all_of_them_are_ranked(reranking, alpha, be
         assert sums["final"].tolist() == pytest.approx(every.scores[row, :5].tolist())
 
 
+def test_strip_breaks_the_results_into_two_lines(reranking):
+    (axis,) = reranking.strip("q3", 0.5, 0.1).axes
+    extents = np.array([image.get_extent() for image in axis.images])
+    assert len(np.unique(extents[1:4, 0])) == len(extents[1:4])  # three beside the query
+    assert extents[4:, 0].tolist() == extents[1:3, 0].tolist()  # two below the first two
+    assert (extents[4:, 3] > extents[1, 2]).all()
+
+
 def test_explorer_draws_one_strip_or_several(reranking):
     still = reranking.still("q3", [(0, 0), (1, 0), (1, 0.2)])
     check_picture(still)
@@ -235,10 +280,11 @@ def test_explorer_draws_one_strip_or_several(reranking):
 
 
 def test_reranking_widget_follows_its_menu_and_sliders_at_once(reranking):
-    box = reranking.widget({"q3": 0.25, "q7": -0.1}, alpha=0.5, beta=0.1)
+    named = dataclasses.replace(reranking, query_names={"q3": "Old Gate"})
+    box = named.widget({"q3": 0.25, "q7": -0.1}, alpha=0.5, beta=0.1)
     controls, picture = box.children
     menu, alpha, beta = controls.children
-    assert [label for label, _ in menu.options] == ["+0.25 AP, query q3", "-0.10 AP, query q7"]
+    assert [label for label, _ in menu.options] == ["Old Gate, +0.25 AP", "query q7, -0.10 AP"]
     assert (menu.value, alpha.value, beta.value) == ("q3", 0.5, 0.1)
     drawn = [bytes(picture.value)]
     for control, value in ((alpha, 1.5), (beta, 0.0), (menu, "q7"), (alpha, 0.5)):
