@@ -37,7 +37,7 @@ USAGE = f"""\
 usage: ./run_all.sh [PROFILE] [options]     run the six notebooks (default profile: mini)
        ./run_all.sh test [pytest options]   run all tests
        ./run_all.sh ablation [PROFILE]      all rows of notebook 05 with three seeds (3 h)
-       ./run_all.sh import FOLDERS DATA_DIR photographs in folders named after their landmark
+       ./run_all.sh import SOURCE DATA_DIR  your photographs: landmark folders or a CSV
        ./run_all.sh settings [PROFILE]      list notebook parameters and all settings
        ./run_all.sh lab                     open the notebooks in Jupyter
        ./run_all.sh reference               refresh outputs/reference and the tables in Markdown

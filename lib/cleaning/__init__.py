@@ -21,5 +21,5 @@ from lib.cleaning.evaluate import (
 )
 from lib.cleaning.label_noise import choose_descriptor, estimate_label_noise
 from lib.cleaning.per_landmark import unit_rows
-from lib.cleaning.stage import CLUSTERS, make_cluster_list
+from lib.cleaning.stage import CLUSTERS, clean_files, make_cluster_list
 from lib.cleaning.two_pass import CleaningResult, clean, count_flow

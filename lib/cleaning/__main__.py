@@ -1,10 +1,10 @@
 """Clean files: `python -m lib.cleaning EMBEDDINGS LABELS.csv --out FOLDER`.
 
 EMBEDDINGS is a folder that `lib.retrieval.embed` wrote, or a `.npy` file of rows in the order of
-the labels; LABELS.csv has the columns id and landmark_id, as GLDv2's `train.csv` does. FOLDER
-receives `train_cluster.csv`, `images.csv`, `landmarks.csv` and `sweep.csv`, as `lib.cleaning.stage`
-describes. Every setting of `lib.config.CleanConfig` is an option, by default as the profiles clean
-(`lib.recipes.CLEAN`); finished work is not repeated.
+the labels; LABELS.csv has the columns id and landmark_id (or label, or landmark), whose values are
+any text. FOLDER receives `train_cluster.csv`, `images.csv`, `landmarks.csv` and `sweep.csv`, as
+`lib.cleaning.stage` describes. Every setting of `lib.config.CleanConfig` is an option, by default
+as the profiles clean (`lib.recipes.CLEAN`); finished work is not repeated.
 """
 
 import argparse
@@ -15,13 +15,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import pandas as pd
-
-from lib import retrieval
 from lib.artifacts import MANIFEST, read_json
-from lib.cleaning.stage import CLUSTERS, make_cluster_list
+from lib.cleaning.stage import CLUSTERS, clean_files
 from lib.config import CleanConfig
-from lib.data import first_of, read_table
 from lib.recipes import CLEAN
 
 HELP = {
@@ -44,11 +40,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Clean what the command line names; return 1 after a refusal."""
     given = parse(arguments)
     settings = {field.name: getattr(given, field.name) for field in dataclasses.fields(CleanConfig)}
-    embeddings = Path(given.embeddings)
     try:
-        config, table = CleanConfig(**settings), _read_labels(embeddings, Path(given.labels))
+        config = CleanConfig(**settings)
         with warnings.catch_warnings(record=True) as noted:
-            make_cluster_list(embeddings, table, config, given.out, jobs=given.jobs)
+            clean_files(given.embeddings, given.labels, given.out, config, jobs=given.jobs)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -63,7 +58,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     about = __doc__.partition("\n\n")[2]
     parser = argparse.ArgumentParser("python -m lib.cleaning", description=about)
     parser.add_argument("embeddings", help="folder of lib.retrieval.embed, or a .npy file (N, D)")
-    parser.add_argument("labels", help="CSV with id and landmark_id")
+    parser.add_argument("labels", help="CSV with id and landmark_id, any texts")
     parser.add_argument("--out", metavar="FOLDER", required=True, help="folder for the tables")
     parser.add_argument("--jobs", type=int, default=-1, help="cores; all by default")
     kinds = typing.get_type_hints(CleanConfig)
@@ -77,27 +72,6 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if given.jobs == 0:
         parser.error("expected one job or more (-1: as many as cores), found 0")
     return given
-
-
-def _read_labels(embeddings: Path, labels: Path) -> pd.DataFrame:
-    """The labels of the embedded images, in the order of a folder of embeddings."""
-    table = read_table(labels, {"id": str, "landmark_id": int}, key="id").assign(path="")
-    if embeddings.is_dir():
-        ids = retrieval.read_embeddings(embeddings).ids
-        at = pd.Index(table["id"]).get_indexer(ids)
-        if (at < 0).any():
-            lacking = pd.Series(ids[at < 0])
-            raise ValueError(
-                f"expected a label for each of the {len(ids):,} embedded images, found none in "
-                f"{labels} for {len(lacking):,} ({first_of(lacking)}); give the list they are from"
-            )
-        return table.iloc[at].reset_index(drop=True)
-    if embeddings.suffix != ".npy" or not embeddings.is_file():
-        raise ValueError(
-            f"expected a folder of embeddings or a .npy file, found neither at {embeddings}; "
-            "give what lib.retrieval.embed or numpy.save wrote"
-        )
-    return table
 
 
 def _summary(facts: dict[str, int | float | str]) -> str:

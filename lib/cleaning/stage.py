@@ -2,11 +2,15 @@
 
 Writes `train_cluster.csv`, which the second training stage of GLR20 (3rd place, Google Landmark
 Retrieval 2020, Mei et al.) reads, and beside it what became of every image (`images.csv`) and every
-landmark (`landmarks.csv`), and the radii that were tried (`sweep.csv`).
+landmark (`landmarks.csv`), and the radii that were tried (`sweep.csv`). `clean_files` cleans the
+embeddings and labels of any other system.
 """
 
+import dataclasses
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -14,6 +18,8 @@ import pandas as pd
 from lib import artifacts, retrieval
 from lib.cleaning.two_pass import CleaningResult, clean
 from lib.config import CleanConfig
+from lib.data import first_of, read_labels
+from lib.recipes import CLEAN
 
 VERSION = 3
 CLUSTERS = "train_cluster.csv"
@@ -30,6 +36,40 @@ class ClusterList:
     eps: float
     relaxed_eps: float
     reason: str
+
+
+def clean_files(
+    embeddings: str | Path,
+    labels: str | Path,
+    folder: str | Path,
+    config: CleanConfig = CLEAN,
+    *,
+    jobs: int = -1,
+) -> ClusterList:
+    """Clean a file of embeddings by a CSV of labels, and write the tables into `folder`.
+
+    `embeddings` is a folder written by `lib.retrieval.embed`, or a `.npy` file of (N, D) rows in
+    the order of the labels. The CSV has the columns id and landmark_id (or label, or landmark): any
+    texts. Landmarks are numbered in the order of their names where these are no whole numbers.
+    """
+    embeddings, labels = Path(embeddings), Path(labels)
+    table = read_labels(labels).assign(path="")
+    if embeddings.is_dir():
+        ids = retrieval.read_embeddings(embeddings).ids
+        at = pd.Index(table["id"]).get_indexer(ids)
+        if (at < 0).any():
+            lacking = pd.Series(ids[at < 0])
+            raise ValueError(
+                f"expected a label for each of the {len(ids):,} embedded images, found none in "
+                f"{labels} for {len(lacking):,} ({first_of(lacking)}); give the list they are from"
+            )
+        table = table.iloc[at].reset_index(drop=True)
+    elif embeddings.suffix != ".npy" or not embeddings.is_file():
+        raise ValueError(
+            f"expected a folder of embeddings or a .npy file, found neither at {embeddings}; "
+            "give what lib.retrieval.embed or numpy.save wrote"
+        )
+    return make_cluster_list(embeddings, table, config, folder, jobs=jobs)
 
 
 def make_cluster_list(
@@ -55,11 +95,14 @@ def make_cluster_list(
     with artifacts.locked(folder):
         if not artifacts.is_done(folder, key):
             rows, landmark_ids = _read_rows(embeddings, table), table["landmark_id"].to_numpy()
+            names = None
+            if not np.issubdtype(landmark_ids.dtype, np.integer):
+                landmark_ids, names = pd.factorize(landmark_ids, sort=True)
             try:
                 result = clean(rows, landmark_ids, config, ids=table["id"].to_numpy(), jobs=jobs)
             except ValueError as error:
                 raise ValueError(f"{embeddings}: {error}") from error
-            _write(result, folder, key)
+            _write(result, folder, key, names)
     return read_cluster_list(folder, table)
 
 
@@ -81,17 +124,30 @@ def _read_rows(embeddings: Path, table: pd.DataFrame) -> np.ndarray:
     return found.rows
 
 
-def _write(result: CleaningResult, folder: Path, key: str) -> None:
-    clusters, config = result.train_cluster(), result.config
+def _write(result: CleaningResult, folder: Path, key: str, names: np.ndarray | None) -> None:
+    """Write all tables; with `names` for the numbers that landmarks had in the meantime."""
+    images, config = result.images, result.config
+    has_space = images["id"].str.contains(r"\s")
+    if has_space.any():
+        warnings.warn(
+            f"{int(has_space.sum()):,} ids have spaces, which divide the ids in {CLUSTERS}: there "
+            "they are written as quoted in URLs, in images.csv as they are",
+            stacklevel=4,
+        )
+        quoted = images["id"].where(~has_space, images["id"].map(quote))
+        result = dataclasses.replace(result, images=images.assign(id=quoted))
+    clusters = result.train_cluster()
     if clusters.empty:
         raise ValueError(
             f"expected clusters at eps {config.eps:.2f}, found none: every image was dropped; "
             "give a larger EPS or fewer MIN_SAMPLES"
         )
     artifacts.start_over(folder)
-    tables = {f"{name}.csv": getattr(result, name) for name in ("sweep", "images", "landmarks")}
-    tables[CLUSTERS] = clusters
+    tables = {"sweep.csv": result.sweep, "images.csv": images}
+    tables |= {"landmarks.csv": result.landmarks, CLUSTERS: clusters}
     for name, table in tables.items():
+        if names is not None and "landmark_id" in table:
+            table = table.assign(landmark_id=names[table["landmark_id"]])
         artifacts.write_csv(table, folder / name)
     facts = {"eps": config.eps, "relaxed_eps": config.relaxed_eps, "reason": result.reason}
     artifacts.mark_complete(folder, key, files=tables, **facts, **result.summary())
@@ -109,7 +165,7 @@ def read_cluster_list(folder: str | Path, table: pd.DataFrame) -> ClusterList:
     return ClusterList(
         folder / CLUSTERS,
         images.merge(table[["id", "path"]], on="id", how="left"),
-        _read(folder / "landmarks.csv", ["landmark_id"]),
+        _read(folder / "landmarks.csv", ["landmark_id"], keep_default_na=False),
         _read(folder / "sweep.csv", []),
         *(manifest[name] for name in facts),
     )

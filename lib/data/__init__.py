@@ -21,6 +21,7 @@ from lib.data.tables import (
     first_of,
     read_groups,
     read_ignored,
+    read_labels,
     read_solution,
     read_submission,
     read_table,

