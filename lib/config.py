@@ -65,6 +65,7 @@ Distance = Annotated[float, Range(0, 2)]  # of cosines
 Degrees = Annotated[float, Range(0, 180)]
 LISTS = Choice(("clean", "c2x", "full", "all", "cluster"))
 REFERENCES = Choice(("cluster", "full", "full+index"))  # of the index those with a known landmark
+LOCAL = Choice(("rootsift", "disk", "none"))  # features of `lib.reranking.LOCAL_FEATURES`
 STEPS = ("chain", "flip", "crop", "colour", "blur", "normalise", "affine", "erasing")
 # Backbones of timm with stages called `layer1` to `layer4`, and which of them have no bottlenecks.
 RESNET_LIKE = re.compile(
@@ -278,6 +279,8 @@ class RerankConfig(Settings):
     normalise: bool = True  # scores sum to 1 (published code); False: the slides' raw sums
     reciprocal: bool = False  # votes by k-reciprocal similarity
     references: Annotated[str, REFERENCES] = "cluster"  # which labelled images vote
+    compare: bool = True  # try every reranker, or those alone that the largest galleries can afford
+    local: Annotated[str, LOCAL] = "rootsift"  # features for geometric verification, if compared
 
 
 @dataclass(frozen=True)
@@ -306,6 +309,7 @@ class Profile(Settings):
     top_k: Count = 100  # ranked per query, and k of mAP@k; 100 in the competition
     quick: Share = 1.0  # of the epochs, in the first, quick table of ablations
     seed: Natural = 0
+    ablation: bool = True  # run notebook 05 and the control of notebook 04
     summary: str = ""  # one line for the help
 
     @property
@@ -346,6 +350,12 @@ def override(config: C, changes: Mapping[str, Any], *, is_text: bool = False) ->
         else:
             config = dataclasses.replace(config, **{head: value})
     return config
+
+
+def read_settings(usual: C, known: Mapping[str, Any]) -> C:
+    """Settings of the kind of `usual` from JSON, which holds what is not their kind's default."""
+    found = {name: tuple(v) if isinstance(v, list) else v for name, v in known.items()}
+    return override(type(usual)(), found)
 
 
 def list_settings(config: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lib.artifacts import existing_folder
+from lib.artifacts import caller_path, existing_folder
 from lib.config import Profile, Range, list_settings, nearest, override
 from lib.miniworld import make_plan
 from lib.recipes import profile as profile_of
@@ -30,12 +30,16 @@ SETTINGS = {
     "TEST_SIZE": "inference.size",
     "RECIPROCAL": "rerank.reciprocal",
     "REFERENCES": "rerank.references",
+    "COMPARE": "rerank.compare",
+    "LOCAL": "rerank.local",
+    "ABLATION": "ablation",
     "QUERIES": "world.queries",
     "LANDMARKS": "world.landmarks",
     "RAW_IMAGES": "world.raw_images",
     "SPREAD": "world.spread",
     "GALLERY": "world.gallery_images",
 }
+SWITCHES = ("RECIPROCAL", "COMPARE", "ABLATION")  # on or off, or True or False; "": the profile's
 # Of the parameters that are no settings; a default is always right.
 RANGES = {"COLUMNS": Range(1, 100), "SHARE": Range(0, 100)}
 RANGES |= dict.fromkeys(("ALPHA", "BETA", "VOTES"), Range())
@@ -99,16 +103,29 @@ def _check_values(given: Mapping[str, Any], declared: Mapping[str, Any]) -> None
         if name not in declared:
             hint = nearest(name, declared, "it declares {}")
             raise ValueError(f"this notebook has no parameter {name!r}; {hint}")
-        if not _is_like(value, declared[name]):
+        is_switched = name in SWITCHES and type(value) is bool
+        if not (is_switched or _is_like(value, declared[name])):
+            kind = f"{type(declared[name]).__name__} such as {declared[name]!r}"
+            kind = "on or off" if name in SWITCHES else kind
             raise ValueError(
-                f"parameter {name} expects {type(declared[name]).__name__} such as "
-                f"{declared[name]!r}, found {value!r} ({type(value).__name__})"
+                f"parameter {name} expects {kind}, found {value!r} ({type(value).__name__})"
             )
     for name in RANGES.keys() & given.keys():
         value, allowed = given[name], RANGES[name]
         if value != declared[name] and value not in allowed:
             default = "" if declared[name] in allowed else f", or {declared[name]:g}"
             raise ValueError(f"parameter {name} expects {allowed}{default}, found {value}")
+    if place := given.get("SECOND_RUN"):
+        if given["SECOND"]:
+            raise ValueError(
+                f"expected one second network, found the stage SECOND {given['SECOND']!r} and "
+                f"SECOND_RUN {place!r}; leave one of them out"
+            )
+        if not caller_path(place).exists():
+            raise ValueError(
+                "parameter SECOND_RUN expects the folder of a run or a checkpoint "
+                f"(model.safetensors), found none at {place}"
+            )
     seeds = given.get("SEEDS", [0])
     if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
         raise ValueError(

@@ -41,6 +41,8 @@ ABLATION_WORLD = {
     "QUERIES": 1200,
     "SHARE": 0.25,
 }
+TABLES = "05_"  # how the notebook of the ablation tables begins
+PATHS = ("WEIGHTS", "SECOND_RUN")
 # Given otherwise, because they choose the run folder too.
 PLACES = {
     "PROFILE": "as the first argument",
@@ -69,8 +71,8 @@ def chosen(first: str = "", only: str = "") -> list[Path]:
 
 def check_parameters(
     parameters: Mapping[str, Any], paths: Sequence[Path], places: Mapping[str, str] | None = None
-) -> None:
-    """Check parameters, `places` those of `PLACES`, for all notebooks to be run."""
+) -> dict[Path, Profile]:
+    """Check parameters, `places` those of `PLACES`, and return each notebook's profile."""
     for name, place in PLACES.items():
         if name in parameters:
             raise ValueError(f"expected {name} {place}, found it as -p {name}; move it there")
@@ -81,8 +83,10 @@ def check_parameters(
             hint = nearest(name.upper(), sorted(known), "they declare {}")
             raise ValueError(f"no notebook to be run declares the parameter {name!r}; {hint}")
     given = dict(places or {}) | dict(parameters)
-    for own in declared.values():
-        chosen_profile(own | {name: given[name] for name in own.keys() & given.keys()}, own)
+    return {
+        path: chosen_profile(own | {name: given[name] for name in own.keys() & given.keys()}, own)
+        for path, own in declared.items()
+    }
 
 
 def run(
@@ -97,14 +101,15 @@ def run(
 ) -> Path:
     """Execute the chosen notebooks and return the run folder.
 
-    With `is_timed`, seconds and peak memory of each are kept there in `timings.csv`. Raises Stopped
-    from the first notebook that fails.
+    Notebook 05 is left out where the profile has no `ablation`, unless it is the only one. With
+    `is_timed`, seconds and peak memory of each are kept there in `timings.csv`. Raises Stopped from
+    the first notebook that fails.
     """
     if data_dir:
         data_dir = str(artifacts.existing_folder(data_dir))
     paths, parameters = chosen(first, only), with_new_names(parameters or {})
     places = {"PROFILE": profile, "DATA_DIR": data_dir, "RECIPE": recipe}
-    check_parameters(parameters, paths, places)
+    profiles = check_parameters(parameters, paths, places)
     parameters |= places
     folder = artifacts.run_folder(profile, data_dir, recipe)
     (folder / "notebooks").mkdir(parents=True, exist_ok=True)
@@ -112,6 +117,9 @@ def run(
     with artifacts.locked(folder, waits=False):
         artifacts.remove_leftovers(folder.rglob(".*"))
         for path in paths:
+            if path.name.startswith(TABLES) and not (only or profiles[path].ablation):
+                print(f"{path.stem} is left out of {profile}; -p ABLATION True runs it", flush=True)
+                continue
             print(f"{path.stem} ...", flush=True)
             began = time.monotonic()
             declared = declared_parameters(path)
@@ -165,9 +173,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _value(name: str, text: str) -> Any:
     """A parameter's value as Python reads it; a path is the caller's."""
-    if name == "WEIGHTS":
+    if name in PATHS:
         path = caller_path(text)
-        return str(path.resolve()) if path.is_file() else text
+        is_place = path.is_file() or (name == "SECOND_RUN" and text and path.is_dir())
+        return str(path.resolve()) if is_place else text
     value = read_literal(text)
     return list(value) if isinstance(value, tuple) else value  # 0,1,2
 

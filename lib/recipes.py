@@ -362,7 +362,7 @@ CLEAN = config.CleanConfig(
     relaxation=2.0,
 )
 # GLR21 votes by k-reciprocal similarity, asking the full list and the labelled index images.
-GLR21_RERANK = config.RerankConfig(reciprocal=True, references="full+index")
+GLR21_RERANK = {"reciprocal": True, "references": "full+index"}
 
 
 def _parts(found: Recipe) -> dict[str, Any]:
@@ -409,6 +409,9 @@ _FULL = Profile(
     **_parts(recipe("glr20-resnet152")),
     name="full",
     summary="Google Landmarks v2 on GPUs, as the 3rd place of 2020 trained",
+    # What a submission needs and no more: the others take days.
+    rerank=config.RerankConfig(compare=False, local="none"),
+    ablation=False,
 )
 PROFILES: dict[str, Profile] = {found.name: found for found in (_SMOKE, _MINI, _PHOTOS, _FULL)}
 
@@ -433,7 +436,7 @@ def _with_recipe(profile: Profile, recipe_name: str) -> Profile:
     # GLR21's networks rerank as it did, but not in the miniature world: the labelled index is the
     # gallery itself there, so its labels would vote on themselves.
     is_glr21 = chosen.name.startswith("glr21-") and not is_small
-    rerank = GLR21_RERANK if is_glr21 else profile.rerank
+    rerank = dataclasses.replace(profile.rerank, **(GLR21_RERANK if is_glr21 else {}))
     found = dataclasses.replace(profile, **_parts(chosen), rerank=rerank)
     is_smoke = profile.name == "smoke"
     return _shortened(found, epochs=2, size=profile.inference.size) if is_smoke else found

@@ -6,6 +6,7 @@ results in the run folder.
 
 import dataclasses
 import shlex
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,13 +19,15 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from lib import artifacts, config, data, miniworld, retrieval, training
-from lib.artifacts import ROOT, existing_folder, run_folder, world_root
+from lib.artifacts import ROOT, caller_path, existing_folder, run_folder, world_root
 from lib.cleaning import read_truth
 from lib.data import OTHER, ImageSource
 from lib.parameters import changed_settings, chosen_profile, declared_parameters, with_new_names
 from lib.retrieval import Embeddings, Ranking
 
 KEPT = "kept.json"  # stage → the folder of the checkpoint that is used in its place
+INFERENCE = "inference.json"  # of a network copied from another run: how that run embeds
+EMBEDDED = ("query", "gallery", "test", "index")  # copied with it
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,19 @@ class Session:
         "tells where country files come from."
     )
     NO_TRUTH = "What each image really shows is not known, so there is nothing to compare with."
+    # printed by what a profile leaves out
+    NO_CONTROL = (
+        "The control, a training on the clean list as long as the other, is left out of this "
+        "profile; -p ABLATION True adds it."
+    )
+    NO_LABEL_NOISE = (
+        "Suspected mislabels are not searched for, as in GLR20; "
+        '-p SET "clean.drop_suspected_mislabels=True" finds and drops them.'
+    )
+    NO_COMPARISON = (
+        "The other rerankers, hours with the largest galleries, are left out of this profile; "
+        "-p COMPARE True adds them, and -p LOCAL rootsift those that need local features."
+    )
 
     notebook: str  # stem of the notebook's file, such as 01_eda
     profile: config.Profile  # with the notebook's parameters applied
@@ -194,14 +210,80 @@ class Session:
         """The checkpoint that notebook 04 keeps, used for the submission."""
         return self._kept(self.profile.stages[-1].name)
 
+    def second_networks(self, stage: str = "", place: str = "") -> list[Path]:
+        """Checkpoints of which Public queries choose the second network of ensembles.
+
+        That of a `stage`, or of another run's folder or a checkpoint at `place`; where neither is
+        given, those before the last training if rerankers are compared, otherwise none.
+        """
+        if place:
+            return [self._copied(place)]
+        if stage:
+            return [self.checkpoint(stage)]
+        both = [self.after_stage_one, self.checkpoint("untrained")]
+        return both if self.profile.rerank.compare else []
+
+    def _copied(self, place: str) -> Path:
+        """Another run's network as a stage of this one, with what that run embedded.
+
+        Nothing is written into the other run's folder, which may be read-only.
+        """
+        path, inference, embedded = caller_path(place), self.profile.inference, []
+        if path.is_dir():
+            kept = artifacts.read_json_or_none(path / KEPT) or {"": ""}  # or the folder of a stage
+            path = path / [*kept.values()][-1] / training.CHECKPOINT
+            folders = [path.parent / "embeddings" / name for name in EMBEDDED]
+            embedded = [one for one in folders if artifacts.read_fingerprint(one) is not None]
+        if not path.is_file():
+            raise ValueError(
+                f"expected a trained network of another run in {place}, found none; run notebooks "
+                f"02 to 04 of it first, or give a checkpoint ({training.CHECKPOINT})"
+            )
+        for folder in embedded:
+            self._refuse_other_images(folder, place)
+            known = artifacts.read_manifest(folder).get("inference")
+            inference = inference if known is None else config.read_settings(inference, known)
+        trained = artifacts.read_manifest(path.parent) or {}
+        origin = trained.get("key") or [path.stat().st_size, path.stat().st_mtime_ns]
+        copy = self.stage(f"second_{artifacts.fingerprint(origin, inference)[:6]}")
+        if not copy.is_dir():
+            with artifacts.atomic_path(copy) as temporary:
+                temporary.mkdir()
+                for name in (artifacts.MANIFEST, *trained["files"]) if trained else ():
+                    shutil.copy2(path.parent / name, temporary)
+                shutil.copy2(path, temporary / training.CHECKPOINT)
+                for folder in embedded:
+                    shutil.copytree(folder, temporary / "embeddings" / folder.name)
+                artifacts.write_json(inference, temporary / INFERENCE)
+        return copy / training.CHECKPOINT
+
+    def _refuse_other_images(self, folder: Path, place: str) -> None:
+        """Raise ValueError where `folder`, of another run, has embedded other queries or images."""
+        wanted = {"query": self.evaluation.queries, "gallery": self.evaluation.gallery}
+        if folder.name not in wanted:
+            return
+        ids, own = retrieval.read_embeddings(folder).ids, wanted[folder.name]["id"]
+        if ids.tolist() != own.tolist():
+            raise ValueError(
+                f"expected the {len(own):,} {folder.name} images of this run in {place}, found "
+                f"{len(ids):,}, of which {own.isin(ids).sum():,} are the same; give a run of the "
+                "same data folder, or a checkpoint, which embeds them anew"
+            )
+
+    def _inference(self, checkpoint: Path) -> config.InferenceConfig:
+        """The profile's, or that of the run which a copied network comes from."""
+        known = artifacts.read_json_or_none(checkpoint.parent / INFERENCE)
+        usual = self.profile.inference
+        return usual if known is None else config.read_settings(usual, known)
+
     def embed(self, checkpoint: Path, table: pd.DataFrame, what: str) -> Path:
         """Embed the images of `table` beside their checkpoint, in a folder called `what`."""
-        folder = checkpoint.parent / "embeddings" / what
-        return retrieval.embed(checkpoint, table, self.root, folder, self.profile.inference)
+        folder, inference = checkpoint.parent / "embeddings" / what, self._inference(checkpoint)
+        return retrieval.embed(checkpoint, table, self.root, folder, inference)
 
     def rank(self, checkpoint: Path) -> Ranking:
         """The gallery ranked for every query of the evaluation."""
-        folder, inference = checkpoint.parent / "embeddings", self.profile.inference
+        folder, inference = checkpoint.parent / "embeddings", self._inference(checkpoint)
         return retrieval.embed_and_search(
             checkpoint, self.evaluation, self.root, folder, inference, k=self.profile.top_k
         )

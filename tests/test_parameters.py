@@ -40,7 +40,11 @@ def test_settings_and_ranges_are_of_parameters_that_a_notebook_declares():
         ("SHARE", -0.5, "SHARE expects a number from 0 to 100, found -0.5"),
         ("SHARE", float("nan"), "SHARE expects a number from 0 to 100, found nan"),
         ("VOTES", -1, "VOTES expects a number from 0 on, found -1"),
-        ("COMPARE", 1, r"COMPARE expects bool such as True, found 1 \(int\)"),
+        ("COMPARE", 1, r"COMPARE expects on or off, found 1 \(int\)"),
+        ("COMPARE", "maybe", r"'compare' expects bool \(on or off\), found 'maybe'"),
+        ("LEAKED", 1, r"LEAKED expects bool such as False, found 1 \(int\)"),
+        ("LOCAL", "surf", "LOCAL: setting 'local' expects one of 'rootsift', 'disk', 'none'"),
+        ("SECOND_RUN", "/no/run", "SECOND_RUN expects the folder of a run or a .* none at /no/run"),
         ("SEEDS", [], r"SEEDS expects different numbers from 0 on such as \[0, 1\], found \[\]"),
         ("SEEDS", [2, 2], r"SEEDS expects different numbers .* found \[2, 2\]"),
         ("SEEDS", [0, -1], r"SEEDS expects different numbers from 0 on .* found \[0, -1\]"),
@@ -138,6 +142,18 @@ def test_check_parameters_refuses_weights_of_another_network_or_none(weights, tm
     page.write_text("<!DOCTYPE html><html>not found</html>")
     with pytest.raises(ValueError, match=r"page\.safetensors"):
         check_parameters({"WEIGHTS": str(page)}, notebooks())
+
+
+@pytest.mark.parametrize(("value", "expected"), [(True, True), ("on", True), ("", False)])
+def test_chosen_profile_takes_both_spellings_of_a_switch(value, expected):
+    declared = DECLARED[notebooks()[4]]
+    given = declared | {"PROFILE": "full", "DATA_DIR": "/", "ABLATION": value}
+    assert chosen_profile(given, declared).ablation is expected
+
+
+def test_check_parameters_refuses_two_second_networks():
+    with pytest.raises(ValueError, match="one second network, found the stage SECOND 'softmax'"):
+        check_parameters({"SECOND": "softmax", "SECOND_RUN": "/"}, notebooks())
 
 
 def test_chosen_profile_applies_every_setting_of_set_after_the_parameters():

@@ -206,6 +206,25 @@ def test_run_keeps_the_seconds_of_every_notebook(calls, outputs):
     assert len(calls) == 4
 
 
+@pytest.mark.usefixtures("outputs")
+def test_run_leaves_the_tables_out_where_the_profile_does(house, calls, stripes, capsys):
+    path = house / "notebooks" / "02_fail.ipynb"
+    switch = path.read_text().replace("RATE: float = 0.1", "ABLATION: str = ''")
+    path.rename(path.with_name("05_tables.ipynb")).write_text(switch)
+    for profile_name, options, runs in (
+        ("full", {}, False),
+        ("full", {"parameters": {"ABLATION": True}}, True),
+        ("full", {"only": "05"}, True),
+        ("smoke", {}, True),
+        ("smoke", {"parameters": {"ABLATION": "off"}}, False),
+    ):
+        run(profile_name, data_dir=str(stripes), **options)
+        assert ("05_tables" in [name for name, *_ in calls]) == runs
+        told = f"05_tables is left out of {profile_name}; -p ABLATION True runs it"
+        assert (told in capsys.readouterr().out) != runs
+        calls.clear()
+
+
 @pytest.mark.usefixtures("house", "calls")
 def test_run_leaves_the_seconds_of_the_chain_alone_where_it_is_another_amount_of_work(outputs):
     run("smoke")

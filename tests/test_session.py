@@ -16,6 +16,7 @@ from lib.data.gldv2 import Dataset
 from lib.parameters import SETTINGS, declared_parameters
 from lib.recipes import profile
 from lib.session import Session, start
+from tests.made_up import write_folder
 
 PARAMETERS = """\
 # What a person may change.
@@ -247,6 +248,48 @@ def test_session_takes_a_stage_from_training_to_scores(opened):
     queries, gallery = opened.submission_embeddings(checkpoint)
     assert queries.ids.tolist() == opened.dataset.test.tolist()
     assert gallery.ids.tolist() == opened.dataset.index["id"].tolist()
+
+
+def test_session_takes_the_network_of_another_run(opened, tmp_path):
+    other = dataclasses.replace(opened, folder=tmp_path / "other")
+    larger = dataclasses.replace(other.profile, inference=InferenceConfig(size=48, scales=(0.5,)))
+    other = dataclasses.replace(other, profile=larger)
+    checkpoint = other.train(opened.profile.stage_one[0])
+    ranking = other.rank(checkpoint)
+    scores = {"only": other.score(ranking)}
+    other.keep(scores, {"only": checkpoint}, "softmax")
+    before = sorted(other.folder.rglob("*"))
+    for place in (other.folder, checkpoint.parent):
+        (copy,) = opened.second_networks(place=str(place))
+        assert copy.parent.parent == opened.folder
+        assert copy.read_bytes() == checkpoint.read_bytes()
+    stamp = (copy.parent / "embeddings" / "query" / "manifest.json").stat().st_mtime_ns
+    np.testing.assert_array_equal(opened.rank(copy).scores, ranking.scores)
+    assert (copy.parent / "embeddings" / "query" / "manifest.json").stat().st_mtime_ns == stamp
+    assert sorted(other.folder.rglob("*")) == before  # it may be read-only
+    (alone,) = opened.second_networks(place=str(checkpoint))  # as this run embeds
+    assert not np.array_equal(opened.rank(alone).scores, ranking.scores)
+
+
+def test_session_refuses_a_second_run_of_other_images_or_without_a_network(opened, tmp_path):
+    with pytest.raises(ValueError, match=r"a trained network of another run in .*, found none"):
+        opened.second_networks(place=str(tmp_path))
+    (tmp_path / "model.safetensors").touch()
+    ids = [*opened.evaluation.gallery["id"][:3], "x"]
+    write_folder(tmp_path / "embeddings" / "gallery", ids, np.eye(4))
+    with pytest.raises(ValueError, match=r"gallery images .*, found 4, of which 3 are the same;"):
+        opened.second_networks(place=str(tmp_path))
+
+
+def test_second_networks_are_those_before_the_last_training_unless_told(opened):
+    for name in ("untrained", "softmax"):
+        mark_complete(start_over(opened.stage(name)), "key")
+    usual = [opened.checkpoint("softmax"), opened.checkpoint("untrained")]
+    assert opened.second_networks() == usual
+    assert opened.second_networks(stage="untrained") == usual[1:]
+    rerank = dataclasses.replace(opened.profile.rerank, compare=False)
+    found = dataclasses.replace(opened.profile, rerank=rerank)
+    assert dataclasses.replace(opened, profile=found).second_networks() == []
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ other methods, all of them compared in one table.
 """
 
 from lib.reranking.comparison import (
+    ENSEMBLES,
     RERANKERS,
     Reranker,
     TunedReranker,

@@ -134,6 +134,9 @@ RERANKERS: dict[str, Reranker] = {
         geometric_landmark_country, "stack", WEIGHTS, LOCAL
     ),
     "two models side by side": Reranker(after(plain_search, join_models), "GLR20", {}, SECOND),
+    "two models, similarities added": Reranker(
+        partial(landmark_country_of_each, alpha=0.0, beta=0.0), "GLR21", {}, SECOND
+    ),
     "two models → k-reciprocal": Reranker(
         after(k_reciprocal_rerank, join_models), "stack", {}, SECOND
     ),
@@ -148,6 +151,14 @@ RERANKERS: dict[str, Reranker] = {
     ),
     "landmark-country of each → sum": Reranker(landmark_country_of_each, "GLR21", WEIGHTS, SECOND),
 }
+# What two networks add in both papers, before and after reranking. It never searches the gallery
+# for its own neighbours, so that it takes minutes with GLDv2's.
+ENSEMBLES = (
+    "two models side by side",
+    "two models, similarities added",
+    "two models → landmark-country",
+    "landmark-country of each → sum",
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -159,7 +159,7 @@ def read_second_model(
 ) -> RetrievalData | None:
     """Read the data of a model that embedded the raw training images, or else the references.
 
-    None if there are no such embeddings, or (after a sentence) not of all references.
+    None if there are no such embeddings, or not of all references.
     """
     known = [
         name for name in ("raw", "references") if read_fingerprint(Path(folder) / name) is not None
@@ -167,8 +167,6 @@ def read_second_model(
     for name in known:
         if labelled["id"].isin(retrieval.read_embeddings(Path(folder) / name).ids).all():
             return read_retrieval_data(folder, labelled, references=name, k=k)
-    if known:
-        print("no ensembles: the second model has not embedded all references")
     return None
 
 

@@ -263,5 +263,5 @@ def _finish(job: _Job) -> None:
     (partial / ROWS).replace(job.folder / ROWS)
     artifacts.write_csv(job.ids.to_frame("id"), job.folder / IDS)
     shutil.rmtree(partial)
-    facts = {"images": len(job.paths), "size": job.inference.size, "files": (ROWS, IDS)}
+    facts = {"images": len(job.paths), "inference": job.inference, "files": (ROWS, IDS)}
     data.mark_stage_complete(job.folder, job.key, job.settings, unreadable, **facts)

@@ -20,7 +20,9 @@ from lib.data.gldv2 import image_paths
 from lib.data.own_photos import import_photos
 from lib.parameters import declared_parameters
 from lib.pipeline import notebooks
+from lib.reranking import ENSEMBLES
 from lib.session import Session
+from lib.training import CHECKPOINT
 from tests.dataset import LANDMARKS, stripes_image, write_stripes
 
 
@@ -69,7 +71,12 @@ def finished(request, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LANDMARK_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
         patch.setenv("LANDMARK_HEADLESS", "1")
-        given = {"PROFILE": "smoke", "DATA_DIR": str(data), "COMPARE": False, "SEEDS": [0]}
+        given = {"PROFILE": "smoke", "DATA_DIR": str(data), "SEEDS": [0]}
+        # As `full` has it, and a second network from a file.
+        given |= {"COMPARE": "off", "ABLATION": False}
+        given |= {"SET": "clean.drop_suspected_mislabels=off"}
+        second = run_folder("smoke", str(data)) / "arcface" / CHECKPOINT
+        given |= {"SECOND_RUN": str(second)}
         with contextlib.redirect_stdout(io.StringIO()) as said:
             for path in notebooks():
                 names = declared_parameters(path).keys() & given.keys()
@@ -92,6 +99,16 @@ def test_chain_scores_held_out_landmarks(finished):
     records = read_records(finished[1]).set_index(["notebook", "name"])["value"]
     assert records["01_eda", "queries"] > 0
     assert 0 <= records["06_submission_reranking", "map_reranked"] <= 1
+
+
+def test_chain_says_what_was_left_out(finished):
+    _, folder, said = finished
+    told = (Session.NO_CONTROL, Session.NO_LABEL_NOISE, Session.NO_COMPARISON)
+    assert [said.count(one) for one in told] == [1, 1, 1]
+    assert not (folder / "cluster_on_clean").exists()
+    assert not (folder / "figures" / "03_margins.png").exists()
+    table = pd.read_csv(folder / "tables" / "06_rerankers.csv")
+    assert table["reranker"].tolist() == ["plain search", *ENSEMBLES]
 
 
 def test_chain_says_so_where_no_truth_is_known(finished):

@@ -84,6 +84,13 @@ def test_landmark_country_of_each_adds_up_every_models_final_similarity():
     np.testing.assert_array_equal(found.positions[:, :5], best[:, :5])
 
 
+def test_similarities_added_up_rank_as_rows_side_by_side():
+    data = two_models((5, 6))
+    found = landmark_country_of_each(data, alpha=0.0, beta=0.0)
+    np.testing.assert_array_equal(found.positions, join_models(data).plain.positions)
+    np.testing.assert_allclose(found.scores, 2 * join_models(data).plain.scores, atol=1e-6)
+
+
 def test_join_models_lays_all_rows_side_by_side():
     data = two_models((7, 8))
     joined = join_models(data)
