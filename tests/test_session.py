@@ -252,7 +252,7 @@ def test_session_takes_a_stage_from_training_to_scores(opened):
 
 def test_session_takes_the_network_of_another_run(opened, tmp_path):
     other = dataclasses.replace(opened, folder=tmp_path / "other")
-    larger = dataclasses.replace(other.profile, inference=InferenceConfig(size=48, scales=(0.5,)))
+    larger = dataclasses.replace(other.profile, inference=InferenceConfig(size=48))
     other = dataclasses.replace(other, profile=larger)
     checkpoint = other.train(opened.profile.stage_one[0])
     ranking = other.rank(checkpoint)
