@@ -79,6 +79,8 @@ def caller_path(text: str | Path) -> Path:
 
 T = TypeVar("T")
 MANIFEST = "manifest.json"
+CHECKPOINT = "model.safetensors"  # of a stage
+KEPT = "kept.json"  # of a run: stage → the folder of the checkpoint that is used in its place
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 # `.NAME.HOST-PROCESS-TOKEN-NUMBER.part.SUFFIX` tells a file that is being written from one that a
 # killed run left. The token tells a process from an earlier one of the same number, as restarted
@@ -262,11 +264,16 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
 
 
 def read_csv_or_none(
-    path: str | Path, columns: Iterable[str], *, keep_default_na: bool = False
+    path: str | Path,
+    columns: Iterable[str],
+    *,
+    keep_default_na: bool = False,
+    usecols: Iterable[str] | None = None,
 ) -> pd.DataFrame | None:
     """A table of ours with text ids; None where it is missing, cut or lacks one of `columns`."""
+    options = {"keep_default_na": keep_default_na, "usecols": usecols}
     try:
-        table = pd.read_csv(path, dtype={"id": str}, keep_default_na=keep_default_na)
+        table = pd.read_csv(path, dtype={"id": str}, **options)
     except (OSError, ValueError):  # pandas' own errors are ValueErrors
         return None
     return table if set(columns) <= set(table.columns) else None

@@ -19,13 +19,12 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from lib import artifacts, config, data, miniworld, retrieval, training
-from lib.artifacts import ROOT, caller_path, existing_folder, run_folder, world_root
+from lib.artifacts import KEPT, ROOT, caller_path, existing_folder, run_folder, world_root
 from lib.cleaning import read_truth
 from lib.data import OTHER, ImageSource
 from lib.parameters import changed_settings, chosen_profile, declared_parameters, with_new_names
 from lib.retrieval import Embeddings, Ranking
 
-KEPT = "kept.json"  # stage → the folder of the checkpoint that is used in its place
 INFERENCE = "inference.json"  # of a network copied from another run: how that run embeds
 EMBEDDED = ("query", "gallery", "test", "index")  # copied with it
 
@@ -124,7 +123,10 @@ class Session:
         table = self.training_list(stage.train_list)
         data.refuse_leak(table, self.evaluation, allow=self.may_leak)
         model, folder, seed = self.profile.model, self.stage(name or stage.name), self.profile.seed
-        return training.train(stage, model, table, self.root, folder, start=start, seed=seed)
+        inference = dataclasses.asdict(self.profile.inference)
+        told = {"recipe": self.profile.recipe, "data": self.root.name, "inference": inference}
+        options = {"start": start, "seed": seed, "facts": told}
+        return training.train(stage, model, table, self.root, folder, **options)
 
     def train_chain(
         self, stages: Sequence[config.StageConfig], *, start: Path | None = None
@@ -300,9 +302,10 @@ class Session:
         gallery, ids = self.evaluation.gallery, (self.dataset.test, self.dataset.index["id"])
         if ids[0].empty or ids[1].empty:
             return {"query": self.evaluation.queries, "gallery": gallery}
+        known = self.dataset.index[["id", "landmark_id", "category"]]
         test, index = (
-            pd.DataFrame({"id": own, "path": data.image_paths(split, own)})
-            for split, own in zip(("test", "index"), ids, strict=True)
+            own.assign(path=data.image_paths(split, own["id"]))
+            for split, own in (("test", ids[0].to_frame("id")), ("index", known))
         )
         is_scored = self.evaluation.source == "solution"
         return {"test": test, **({"gallery": gallery} if is_scored else {"index": index})}

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from lib import retrieval
 from lib import session as sessions
 from lib.artifacts import ROOT, mark_complete, read_records, run_folder, start_over, write_csv
 from lib.config import InferenceConfig
@@ -238,6 +239,7 @@ def test_session_takes_a_stage_from_training_to_scores(opened):
     checkpoint = opened.train(stage)
     assert checkpoint == opened.checkpoint("softmax")
     assert checkpoint.parent == opened.stage("softmax") == opened.folder / "softmax"
+    assert retrieval.inference_of(checkpoint) == opened.profile.inference
     assert opened.train(stage, start=checkpoint, name="second").parent.name == "second"
     ranking = opened.rank(checkpoint)
     assert ranking.positions.shape == (12, 5)
@@ -248,6 +250,10 @@ def test_session_takes_a_stage_from_training_to_scores(opened):
     queries, gallery = opened.submission_embeddings(checkpoint)
     assert queries.ids.tolist() == opened.dataset.test.tolist()
     assert gallery.ids.tolist() == opened.dataset.index["id"].tolist()
+    asked = retrieval.load_run(opened.folder, stage="softmax").gallery.images
+    assert asked["landmark"].tolist() == [
+        name.replace("_", " ") for name in opened.dataset.index["category"]
+    ]
 
 
 def test_session_takes_the_network_of_another_run(opened, tmp_path):

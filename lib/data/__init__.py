@@ -11,10 +11,12 @@ from lib.data.images import (
     ImageSource,
     SquareImages,
     check_readable,
+    decode,
     images_key,
     load_batches,
     mark_stage_complete,
     report_unreadable,
+    stretch,
     work_left,
 )
 from lib.data.tables import (

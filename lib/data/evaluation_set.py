@@ -21,7 +21,7 @@ class Evaluation:
     # id, path, usage, country, continent (those of its landmark), and where it is known is_seen:
     # whether training images show the landmark
     queries: pd.DataFrame
-    gallery: pd.DataFrame  # id, path, landmark_id (-1 unknown), country, continent
+    gallery: pd.DataFrame  # id, path, landmark_id (-1 unknown), category, country, continent
     solution: dict[str, dict[str, set[str]]]  # usage → query id → ids of its gallery images
     source: str  # "solution" or "held_out"
     held_out: np.ndarray  # landmark ids that must not be trained on; empty with a solution
@@ -112,7 +112,8 @@ def _from_solution(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[s
         values = tagged[column].to_dict()
         queries[column] = [values.get(image, OTHER) for image in first]
     gallery = gallery.assign(path=image_paths("index", gallery["id"]))
-    return queries, gallery[["id", "path", "landmark_id", "country", "continent"]], relevant
+    columns = ["id", "path", "landmark_id", "category", "country", "continent"]
+    return queries, gallery[columns], relevant
 
 
 def _held_out(
@@ -146,6 +147,7 @@ def _held_out(
     usage = np.where(chosen["landmark_id"].isin(public), "Public", "Private")
     tags = dataset.landmarks.set_index("landmark_id")
     queries = _queries("train", chosen["id"], usage)
+    gallery["category"] = tags.loc[gallery["landmark_id"], "category"].to_numpy()
     for table, landmarks in ((queries, chosen["landmark_id"]), (gallery, gallery["landmark_id"])):
         for column in ("country", "continent"):
             table[column] = tags.loc[landmarks, column].to_numpy()

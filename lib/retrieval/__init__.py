@@ -36,6 +36,7 @@ __getattr__ = lazily(
         "embedding": (
             *("embed", "embed_and_search", "embed_evaluation"),
             *("extract_embeddings", "largest_size", "sizes"),
-        )
+        ),
+        "query": ("Gallery", "Retriever", "inference_of", "load_run"),
     },
 )

@@ -25,7 +25,7 @@ from lib.config import InferenceConfig
 from lib.distributed import limit_threads, precision, work_alone
 from lib.environment import cores
 from lib.models import EmbeddingNetwork, normalise
-from lib.retrieval.embedding_table import IDS, ROWS, Embeddings, read_embeddings
+from lib.retrieval.embedding_table import DESCRIBED, IDS, ROWS, Embeddings, read_embeddings
 from lib.retrieval.knn import search
 from lib.retrieval.ranking import Ranking
 
@@ -76,13 +76,14 @@ class _Job:
     """What one call of `embed` has to do."""
 
     checkpoint: Path
-    ids: pd.Series
+    table: pd.DataFrame  # those of `DESCRIBED` that are known
     paths: tuple[str, ...]
     root: Path
     folder: Path
     inference: InferenceConfig
     batch_size: int
     settings: str  # the fingerprint without that of the images
+    origin: object  # the fingerprint of the checkpoint, or what tells its file
     key: str
 
 
@@ -98,7 +99,8 @@ def embed(
     """Embed the images of `table` (columns id, path under `root`) and return `folder`.
 
     Does nothing when the folder holds these images' embeddings from this checkpoint, and embeds
-    only the missing blocks when it holds some of them. `read_embeddings` reads the result.
+    only the missing blocks when it holds some of them. `read_embeddings` reads the result. Columns
+    landmark_id and category, where the table has them, are kept for `load_run`.
 
     Raises:
         ValueError: if too many images are unreadable, or an embedding is not finite.
@@ -113,8 +115,9 @@ def embed(
         folder, lambda: data.work_left(f"embedding {folder.name!r}", folder, settings, store, paths)
     ) as key:
         if key:
-            options = inference, batch_size, settings, key
-            _embed(_Job(checkpoint, table["id"], paths, root, folder, *options))
+            options = inference, batch_size, settings, origin, key
+            told = table[[name for name in DESCRIBED if name in table]]
+            _embed(_Job(checkpoint, told, paths, root, folder, *options))
     return folder
 
 
@@ -165,10 +168,11 @@ def _embed(job: _Job) -> None:
         rows = _embed_block(model, images, job, accelerator)
         wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(wrong):
+            example = job.table["id"].iloc[first + wrong[0]]
             raise ValueError(
                 f"expected finite embeddings, found NaN or infinity for {len(wrong):,} of"
-                f" {len(rows):,} images, the first {job.ids.iloc[first + wrong[0]]}; look at the"
-                f" weights in {job.checkpoint}, or train them again"
+                f" {len(rows):,} images, the first {example}; look at the weights in"
+                f" {job.checkpoint}, or train them again"
             )
         _note_unreadable(job, source)
         _write_rows(partial / ROWS, first, rows)
@@ -261,7 +265,8 @@ def _finish(job: _Job) -> None:
     data.report_unreadable(unreadable)
     artifacts.start_over(partial)  # its rows leave, so it is nothing to go on from
     (partial / ROWS).replace(job.folder / ROWS)
-    artifacts.write_csv(job.ids.to_frame("id"), job.folder / IDS)
+    artifacts.write_csv(job.table, job.folder / IDS)
     shutil.rmtree(partial)
-    facts = {"images": len(job.paths), "inference": job.inference, "files": (ROWS, IDS)}
+    facts = {"images": len(job.paths), "root": str(job.root.resolve()), "files": (ROWS, IDS)}
+    facts |= {"inference": job.inference, "checkpoint": job.origin}
     data.mark_stage_complete(job.folder, job.key, job.settings, unreadable, **facts)

@@ -15,6 +15,7 @@ import numpy as np
 from lib.artifacts import read_csv_or_none, read_fingerprint
 
 ROWS, IDS = "embeddings.npy", "ids.csv"
+DESCRIBED = ("id", "path", "landmark_id", "category")  # columns of `IDS`; but for id optional
 BLOCK = 65_536  # rows in memory at a time: 134 MB at 512 dimensions
 
 
@@ -60,7 +61,8 @@ def read_embeddings(folder: str | Path) -> Embeddings:
     folder = Path(folder)
     if read_fingerprint(folder) is None:
         raise ValueError(f"expected finished embeddings in {folder}, found none; run embed first")
-    table, rows = read_csv_or_none(folder / IDS, ["id"]), open_rows(folder / ROWS)
+    rows = open_rows(folder / ROWS)
+    table = read_csv_or_none(folder / IDS, ["id"], usecols=["id"])
     if table is None or len(table) != len(rows):
         found = "another or a cut file" if table is None else f"{len(table):,}"
         raise ValueError(

@@ -26,7 +26,14 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from lib import artifacts, data, models
-from lib.artifacts import fingerprint, progress, read_fingerprint, stream_seed, write_csv
+from lib.artifacts import (
+    CHECKPOINT,
+    fingerprint,
+    progress,
+    read_fingerprint,
+    stream_seed,
+    write_csv,
+)
 from lib.config import ModelConfig, StageConfig, chosen, nearest
 from lib.distributed import launch, limit_threads, precision, work_alone
 from lib.models import normalise
@@ -37,7 +44,7 @@ from lib.training.samplers import SAMPLERS, EpochSampler, images_per_epoch
 from lib.training.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, set_learning_rates
 
 VERSION = 3  # raise it when the same settings would train another network
-CHECKPOINT, HISTORY, STATE = "model.safetensors", "history.csv", "state.pt"
+HISTORY, STATE = "history.csv", "state.pt"
 BATCH_NORM = nn.modules.batchnorm._BatchNorm  # of any number of dimensions
 PCA_IMAGES = 4096  # that the neck `pca` is fitted to
 NESTED_LISTS = ("clean", "c2x", "full", "all")  # class ids of each are the first of the next
@@ -55,6 +62,7 @@ class TrainingJob:
     start: Path | None
     seed: int
     augment: Any
+    facts: Mapping[str, Any]
     settings: str  # the fingerprint without that of the images
     key: str
 
@@ -69,6 +77,7 @@ def train(
     start: str | Path | None = None,
     seed: int = 0,
     augment: Any = None,
+    facts: Mapping[str, Any] | None = None,
     processes: int | None = None,
 ) -> Path:
     """Train one stage on `table` and return the path of its checkpoint.
@@ -85,6 +94,7 @@ def train(
         start: a checkpoint to go on from, between GLR21's nested lists with its head.
         augment: an `albumentations.Compose` that keeps size and type of uint8 images, in the place
             of `stage.augment`.
+        facts: what else the checkpoint tells, such as the `inference` that it is meant for.
         processes: one per GPU by default; more than there are GPUs run on the CPU.
     """
     check_stage(stage)
@@ -104,7 +114,8 @@ def train(
     ) as key:
         if key:
             places = Path(root), folder, Path(start) if start else None
-            job = TrainingJob(stage, model, table, *places, seed, augment, settings, key)
+            told = seed, augment, facts or {}, settings, key
+            job = TrainingJob(stage, model, table, *places, *told)
             launch(_train, job, processes)
         else:  # it may have been killed between the signature and this removal
             (folder / STATE).unlink(missing_ok=True)
@@ -509,7 +520,7 @@ def _train(job: TrainingJob) -> None:
             _fit_neck(plain.model, images, per_process)
         state.check_weights(plain)
         write_csv(state.history(), folder / HISTORY)
-        facts = {"train_list": stage.train_list, "stage": stage.name}
+        facts = {"train_list": stage.train_list, "stage": stage.name, **job.facts}
         models.save(folder / CHECKPOINT, plain.model, plain.head, **facts)
         images_seen, seconds = state.step * per_process * world_size, round(state.seconds(), 1)
         facts = {"files": (CHECKPOINT, HISTORY), "images_seen": images_seen, "seconds": seconds}
