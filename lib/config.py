@@ -200,6 +200,8 @@ class StageConfig(Settings):
     centers: Count = 3  # per class, of the loss subcenter_arcface (2021 winner)
     dynamic_margin: bool = False  # margins by class size instead (2021 winner)
     label_smoothing: Share = 0.0  # harmful in GLR21
+    # of the classes in each step's softmax: those of the batch and random others; 1: all of them
+    class_share: Annotated[float, Range(0, 1, is_open=True)] = 1.0
     loss_weight: NotNegative = 1.0  # of this loss in the sum
     # of the batch-hard triplet loss, which wants the sampler class_uniform
     triplet_weight: NotNegative = 0.0

@@ -4,7 +4,9 @@ GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), and GLR21 = 2nd 
 Landmark Retrieval 2021 (Zhang et al.), train with softmax or ArcFace, margin 0.3 and scale 30.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,7 @@ class Head(nn.Module):
     """Raw embeddings (B, D) and labels (B,) → mean cross entropy over C classes; base of all.
 
     `scores` does not depend on labels and `logits` does: an image of Corner-Cutmix has two labels.
+    Every parameter has a row per class.
     """
 
     def __init__(
@@ -160,6 +163,95 @@ def build_head(stage: StageConfig, image_counts: Tensor, dim: int) -> Head:
         centers=stage.centers,
         label_smoothing=stage.label_smoothing,
     )
+
+
+# Whose state of a weight has its shape and starts from 0, as `ClassSample` needs it.
+SAMPLED_OPTIMIZERS = ("sgd", "adam", "adamw", "lion")
+
+
+class ClassSample:
+    """The classes of a step's softmax: those of its images and random others, `size` in all.
+
+    Partial FC (An et al., 2021, arXiv 2010.05222; 2022, arXiv 2203.15565). `heads` stand in the
+    network in the place of `whole` ones: `draw` fills their rows, and `keep` puts them back after
+    the step, the optimiser's state included. So a step computes and changes these rows alone, and
+    others stay as they are, without decay and momentum (as in insightface's SGD version); Adam's
+    bias correction counts all steps. Label smoothing goes over the drawn classes.
+    """
+
+    def __init__(self, whole: Sequence[Head], heads: Sequence[Head]) -> None:
+        """`heads` are built for `size` classes; what they hold is overwritten."""
+        self.whole, self.heads = whole, heads
+        self.count, self.size = len(whole[0].margin), len(heads[0].margin)
+        self.index = torch.arange(self.size)  # classes of the rows, sorted
+        self.states: dict[str, Tensor] = {}  # of the optimiser, a row for each of all classes
+
+    def to(self, device: torch.device) -> None:
+        """Keep all classes' rows on `device`."""
+        for head in self.whole:
+            head.to(device)
+
+    @torch.no_grad()
+    def draw(
+        self, labels: Tensor, generator: torch.Generator, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Fill the heads with the classes of `labels` and random others."""
+        order = torch.rand(self.count, generator=generator, device=labels.device)
+        order[labels] = 2.0
+        self.index = order.topk(self.size, sorted=False).indices.sort().values
+        for head, whole in zip(self.heads, self.whole, strict=True):
+            torch.index_select(whole.margin, 0, self.index, out=head.margin)
+        for name, row, whole in self._parameters():
+            torch.index_select(whole, 0, self.index, out=row.detach())
+            for key, value in _row_states(optimizer, row):
+                torch.index_select(self.states[f"{name} {key}"], 0, self.index, out=value)
+
+    def places(self, labels: Tensor) -> Tensor:
+        """The rows of `labels`, which `draw` was given, in the heads."""
+        return torch.searchsorted(self.index, labels)
+
+    @torch.no_grad()
+    def keep(self, optimizer: torch.optim.Optimizer) -> None:
+        """Put the heads' rows and the optimiser's state of them back, after its step."""
+        for name, row, whole in self._parameters():
+            whole.detach().index_copy_(0, self.index, row)
+            for key, value in _row_states(optimizer, row):
+                place = f"{name} {key}"
+                if place not in self.states:
+                    self.states[place] = value.new_zeros(self.count, *value.shape[1:])
+                self.states[place].index_copy_(0, self.index, value)
+
+    def _parameters(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        for number, (head, whole) in enumerate(zip(self.heads, self.whole, strict=True)):
+            for name, row in head.named_parameters():
+                yield f"{number} {name}", row, whole.get_parameter(name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All rows and the optimiser's state of them."""
+        return {"whole": [head.state_dict() for head in self.whole], "states": self.states}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        for head, own in zip(self.whole, state["whole"], strict=True):
+            head.load_state_dict(own)
+        device = self.whole[0].margin.device
+        self.states = {name: value.to(device) for name, value in state["states"].items()}
+
+
+def _row_states(
+    optimizer: torch.optim.Optimizer, parameter: Tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """What the optimiser keeps for every element of a parameter, by name."""
+    for key, value in optimizer.state.get(parameter, {}).items():
+        if torch.is_tensor(value) and value.shape == parameter.shape:
+            yield key, value
+
+
+def sampled_count(stage: StageConfig, classes: int) -> int:
+    """How many of so many classes a step's softmax has, at least as many as its images have."""
+    streams = 2 if stage.cutmix else 1
+    wanted = math.ceil(round(stage.class_share * classes, 6))
+    return min(classes, max(wanted, stage.batch_size * streams))
 
 
 @torch.no_grad()

@@ -39,7 +39,16 @@ from lib.distributed import launch, limit_threads, precision, work_alone
 from lib.models import normalise
 from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
 from lib.training.checkpoint import TrainingState
-from lib.training.losses import LOSSES, batch_hard_triplet, build_head, dual_stream_loss, grow_head
+from lib.training.losses import (
+    LOSSES,
+    SAMPLED_OPTIMIZERS,
+    ClassSample,
+    batch_hard_triplet,
+    build_head,
+    dual_stream_loss,
+    grow_head,
+    sampled_count,
+)
 from lib.training.samplers import SAMPLERS, EpochSampler, images_per_epoch
 from lib.training.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, set_learning_rates
 
@@ -146,6 +155,11 @@ def check_stage(stage: StageConfig) -> None:
         raise ValueError(
             f"expected decode_size 0, or at least size {stage.size} together with the step "
             f"'affine', in stage {stage.name!r}, found {stage.decode_size}; correct it"
+        )
+    if stage.class_share < 1 and stage.optimizer not in SAMPLED_OPTIMIZERS:
+        raise ValueError(
+            f"expected an optimizer among {', '.join(SAMPLED_OPTIMIZERS)} for class_share below 1 "
+            f"in stage {stage.name!r}, found {stage.optimizer!r}; change one of them"
         )
     _check_batch(stage, 1)
 
@@ -263,6 +277,19 @@ def build_classification_model(
         if is_nested and "weight" in known.head:
             grow_head(known.head, classifier.head)
     return classifier
+
+
+def sample_classes(stage: StageConfig, classifier: ClassificationModel) -> ClassSample | None:
+    """Leave the heads of a network a share of the classes; None where they keep them all."""
+    whole = [head for head in (classifier.head, classifier.mixed_head) if head]
+    count = sampled_count(stage, len(whole[0].margin))
+    if count == len(whole[0].margin):
+        return None
+    with torch.random.fork_rng():
+        few = partial(build_head, stage, torch.ones(count), classifier.model.training_dim)
+        heads = [few() for _ in whole]
+    classifier.head, classifier.mixed_head = [*heads, None][:2]
+    return ClassSample(whole, heads)
 
 
 def averaged(
@@ -383,6 +410,7 @@ def _train(job: TrainingJob) -> None:
     table, held_out = (
         job.table[rows].reset_index(drop=True) for rows in (~is_held_out, is_held_out)
     )
+    sample = sample_classes(stage, classifier)
     classifier = classifier.to(memory_format=torch.channels_last)
     # A process has one precision for all its stages; autocast is what can be left out.
     autocast = AutocastKwargs(enabled=not is_slow_in_half(classifier.model.backbone))
@@ -409,6 +437,8 @@ def _train(job: TrainingJob) -> None:
 
     samplers = samplers_of(accelerator.process_index)
     classifier, optimizer = accelerator.prepare(classifier, optimizer)
+    if sample:
+        sample.to(device)
     plain = accelerator.unwrap_model(classifier)
     if (report := plain.model.weight_report) and accelerator.is_main_process:
         print(f"{stage.name}: weights from {job.model.weights}: {report}", flush=True)
@@ -418,11 +448,12 @@ def _train(job: TrainingJob) -> None:
     augment = Augment(
         stage.augment, plain.model.mean, plain.model.std, pipeline=job.augment, size=stage.size
     )
-    generator = torch.Generator()
+    generator, class_generator = torch.Generator(), torch.Generator(device)
     per_process = stage.batch_size // world_size
     steps = len(samplers[0]) // per_process
     state = TrainingState(stage, steps, job.key, folder / STATE, precision=precision())
     state.parts |= {"ema": ema.module} if ema else {}
+    state.parts |= {"classes": sample} if sample else {}
     state.parts |= {"scaler": accelerator.scaler} if accelerator.scaler else {}
     state.restore(plain, optimizer)
     limit_threads()
@@ -452,15 +483,20 @@ def _train(job: TrainingJob) -> None:
     def result() -> dict[str, Tensor]:
         """The weights that the checkpoint would hold now."""
         weights = (ema.module if ema else plain).state_dict()
+        for name, head in zip(("head", "mixed_head"), sample.whole if sample else (), strict=False):
+            weights |= head.state_dict(prefix=f"{name}.")
         return averaged(weights, start, stage.average_start)
 
     def judge() -> None:
         """Score the network on the images held out, unless that is done for this epoch."""
         if accelerator.is_main_process and state.is_unscored():
-            weights, classifier = result(), copy.deepcopy(plain).eval()
-            classifier.load_state_dict(weights)
+            weights, network = result(), copy.deepcopy(plain.model).eval()
+            start_of = "model."
+            network.load_state_dict(
+                {k.removeprefix(start_of): v for k, v in weights.items() if k.startswith(start_of)}
+            )
             landmarks = held_out["landmark_id"].to_numpy()
-            score = held_out_map(classifier.model, judged, landmarks, per_process)
+            score = held_out_map(network, judged, landmarks, per_process)
             state.add_score(score, weights)
         accelerator.wait_for_everyone()
 
@@ -484,6 +520,11 @@ def _train(job: TrainingJob) -> None:
                 (base, partners), (base_labels, partner_labels) = (x.chunk(2) for x in inputs)
                 mixed = corner_cutmix(base, partners, generator=generator)
                 inputs = (base, base_labels, mixed, partner_labels)
+            if sample:  # the same classes in all processes
+                class_generator.manual_seed(stream_seed(job.seed, "classes", state.step))
+                every = accelerator.gather(torch.cat(inputs[1::2]))
+                sample.draw(every, class_generator, optimizer)
+                inputs = [sample.places(x) if i % 2 else x for i, x in enumerate(inputs)]
             loss = torch.zeros((), device=device)
             parts = list(zip(*(x.chunk(stage.accumulate) for x in inputs), strict=True))
             for number, part in enumerate(parts, start=1):
@@ -494,6 +535,8 @@ def _train(job: TrainingJob) -> None:
                 accelerator.clip_grad_norm_(classifier.parameters(), stage.clip_grad)
             optimizer.step()
             optimizer.zero_grad()
+            if sample:
+                sample.keep(optimizer)
             if ema:
                 ema.update(plain)
             state.add_step(loss, rate, per_process * world_size)
@@ -515,7 +558,10 @@ def _train(job: TrainingJob) -> None:
         pool.shutdown()
     if accelerator.is_main_process:
         data.report_unreadable(state.unreadable)
-        plain.load_state_dict(state.best or result())
+        weights = state.best or result()
+        if sample:
+            plain.head, plain.mixed_head = [*sample.whole, None][:2]
+        plain.load_state_dict(weights)
         if plain.model.config.neck == "pca":
             _fit_neck(plain.model, images, per_process)
         state.check_weights(plain)

@@ -1,5 +1,6 @@
 """Losses equal naive loops and pytorch-metric-learning; heads grow; the registry builds them."""
 
+import copy
 import dataclasses
 import math
 
@@ -15,11 +16,14 @@ from pytorch_metric_learning.losses import (
 )
 from pytorch_metric_learning.miners import BatchHardMiner
 from pytorch_metric_learning.reducers import MeanReducer
+from torch import nn
 
 from lib.config import StageConfig
 from lib.training.losses import (
     LOSSES,
+    SAMPLED_OPTIMIZERS,
     ArcFaceHead,
+    ClassSample,
     CosFaceHead,
     CosineHead,
     SoftmaxHead,
@@ -29,7 +33,9 @@ from lib.training.losses import (
     dual_stream_loss,
     dynamic_margins,
     grow_head,
+    sampled_count,
 )
+from lib.training.schedules import build_optimizer
 
 
 def random_case(seed, heads=5):
@@ -374,3 +380,129 @@ def test_batch_hard_triplet_agrees_with_pytorch_metric_learning(seed):
     hardest = BatchHardMiner()(rows, labels)
     expected = theirs(rows, labels, hardest)
     torch.testing.assert_close(batch_hard_triplet(rows, labels), expected)
+
+
+def sampled(kind, count, size, **settings):
+    """Random heads of `count` classes and their sample of `size`; (whole, head, sample)."""
+    whole, head = kind(count, 4, **settings).double(), kind(size, 4).double()
+    for parameter in whole.parameters():
+        torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
+    return whole, head, ClassSample([whole], [head])
+
+
+def steps_of(sample, head, optimizer, *, steps=6, classes=9, seed=0):
+    """Train the drawn rows on random embeddings and labels; yield what each step drew."""
+    generator = torch.Generator().manual_seed(seed)
+    for step in range(steps):
+        rows = torch.randn(5, 4, generator=generator, dtype=torch.float64)
+        labels = torch.randint(0, classes, (5,), generator=generator)
+        sample.draw(labels, torch.Generator().manual_seed(step), optimizer)
+        optimizer.zero_grad()
+        head(rows, sample.places(labels)).backward()
+        optimizer.step()
+        sample.keep(optimizer)
+        yield rows, labels, sample.index.tolist()
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_class_sample_draws_the_labels_and_others_evenly(seed):
+    whole, head, sample = sampled(ArcFaceHead, 40, 12, margin=torch.linspace(0, 1, 40))
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(0, 40, (7,), generator=generator)
+    counts = torch.zeros(40)
+    for _ in range(500):
+        sample.draw(labels, generator, optimizer)
+        assert sample.index.unique().tolist() == sample.index.tolist()
+        assert len(sample.index) == 12
+        assert torch.equal(sample.index[sample.places(labels)], labels)
+        counts[sample.index] += 1
+    others = counts[~torch.isin(torch.arange(40), labels)] / 500
+    expected = (12 - len(labels.unique())) / (40 - len(labels.unique()))
+    assert (counts[labels] == 500).all()
+    assert (others - expected).abs().max() < 0.1
+    assert torch.equal(head.weight, whole.weight[sample.index])
+    assert torch.equal(head.margin, whole.margin[sample.index])
+
+
+def naive_row_step(row, gradient, state, step, optimizer):
+    """One step of a row with its own state, by the formulas of SGD and AdamW."""
+    if optimizer == "sgd":
+        state["v"] = 0.9 * state.get("v", 0.0) + gradient + 0.1 * row
+        return row - 0.05 * state["v"]
+    state["m"] = 0.9 * state.get("m", 0.0) + 0.1 * gradient
+    state["s"] = 0.999 * state.get("s", 0.0) + 0.001 * gradient**2
+    m, s = state["m"] / (1 - 0.9**step), state["s"] / (1 - 0.999**step)
+    return row * (1 - 0.05 * 0.1) - 0.05 * m / (s.sqrt() + 1e-8)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("kind", [SoftmaxHead, CosineHead, ArcFaceHead, SubCenterArcFaceHead])
+def test_class_sample_trains_the_drawn_rows_alone(kind, optimizer):
+    whole, head, sample = sampled(kind, 9, 6, margin=torch.linspace(0.1, 0.5, 9))
+    rows_of = {name: list(value.detach().clone()) for name, value in whole.named_parameters()}
+    states = {name: [{} for _ in range(9)] for name in rows_of}
+    options = {"lr": 0.05, "weight_decay": 0.1}
+    if optimizer == "sgd":
+        chosen = torch.optim.SGD(head.parameters(), momentum=0.9, **options)
+    else:
+        chosen = torch.optim.AdamW(head.parameters(), **options)
+    steps = steps_of(sample, head, chosen)
+    for step, (rows, labels, drawn) in enumerate(steps, start=1):
+        naive = kind(len(drawn), 4, margin=whole.margin[drawn]).double()
+        naive.load_state_dict(
+            {name: torch.stack([own[c] for c in drawn]) for name, own in rows_of.items()}
+        )
+        naive(rows, torch.tensor([drawn.index(c) for c in labels.tolist()])).backward()
+        for name, parameter in naive.named_parameters():
+            for c, gradient in zip(drawn, parameter.grad, strict=True):
+                rows_of[name][c] = naive_row_step(
+                    rows_of[name][c], gradient, states[name][c], step, optimizer
+                )
+    for name, value in whole.named_parameters():
+        torch.testing.assert_close(value.detach(), torch.stack(rows_of[name]))
+
+
+@pytest.mark.parametrize("optimizer", SAMPLED_OPTIMIZERS)
+def test_class_sample_of_all_classes_is_the_whole_head(optimizer):
+    stage = StageConfig(optimizer=optimizer, learning_rate=0.01)
+    whole, head, sample = sampled(ArcFaceHead, 9, 9)
+    plain = ArcFaceHead(9, 4).double()
+    plain.load_state_dict(whole.state_dict())
+
+    def built(module):
+        network = nn.Module()
+        network.model, network.head = nn.Module(), module
+        network.model.backbone = nn.Module()
+        return build_optimizer(stage, network)
+
+    other = built(plain)
+    for rows, labels, _ in steps_of(sample, head, built(head)):
+        other.zero_grad()
+        plain(rows, labels).backward()
+        other.step()
+    torch.testing.assert_close(whole.weight, plain.weight)
+
+
+def test_class_sample_goes_on_from_its_state():
+    def trained(stops):
+        whole, head, sample = sampled(CosFaceHead, 9, 6)
+        optimizer = torch.optim.SGD(head.parameters(), lr=0.1, momentum=0.9)
+        for step, _ in enumerate(steps_of(sample, head, optimizer), start=1):
+            if step in stops:
+                kept, options = copy.deepcopy(sample.state_dict()), optimizer.state_dict()
+                sample.load_state_dict({"whole": [CosFaceHead(9, 4).state_dict()], "states": {}})
+                sample.load_state_dict(kept)
+                optimizer.load_state_dict(options)
+        return whole.weight
+
+    assert torch.equal(trained([]), trained([2, 4]))
+
+
+@pytest.mark.parametrize(
+    ("share", "batch", "cutmix", "expected"),
+    [(1.0, 8, "", 100), (0.1, 8, "", 10), (0.1, 8, "paper", 16), (0.1, 200, "", 100)],
+)
+def test_sampled_count_holds_the_classes_of_a_batch(share, batch, cutmix, expected):
+    stage = StageConfig(class_share=share, batch_size=batch, cutmix=cutmix)
+    assert sampled_count(stage, 100) == expected

@@ -267,6 +267,19 @@ def test_clip_grad_bounds_the_length_of_a_step(run, whole):
     assert lengths[1] == pytest.approx(0.1 * 0.1, rel=0.01)
 
 
+def test_class_share_changes_nothing_where_a_batch_may_show_all_classes(run, whole):
+    assert is_same(whole, run(class_share=0.1))
+
+
+def test_class_share_trains_rows_of_drawn_classes(run, images):
+    few = {"batch_size": 2, "epoch_images": 2, "epochs": 1, "class_share": 0.5}
+    before, after = run("before", **few | {"epochs": 0}), run("after", **few)
+    shown = ShuffledSampler(StageConfig(epoch_images=2), images).rows_of(0)
+    changed = tensors(after)["head.weight"] != tensors(before)["head.weight"]
+    assert changed.any(dim=1).sum() == 3
+    assert changed.any(dim=1)[images["label"].iloc[shown].tolist()].all()
+
+
 @pytest.fixture
 def held_out(run):
     """Settings that hold out two of the six landmarks, and leave 32 images to train on."""
@@ -409,6 +422,9 @@ NEW_SETTINGS = [
     {"hold_out": 0.34, "batch_size": 8, "ema": 0.7, "average_start": 0.4, "optimizer": "adamw"},
     {"augment": AugmentConfig(crop_area=(0.4, 1.0), rotate=10.0), "decode_size": 48},
     {"loss": "subcenter_arcface", "dynamic_margin": True},
+    {"class_share": 0.5, "batch_size": 2, "epoch_images": 6, "loss": "softmax"},
+    {"class_share": 0.5, "batch_size": 4, "epoch_images": 12, "hold_out": 0.34, "ema": 0.7}
+    | {"loss": "arcface", "optimizer": "adamw", "accumulate": 2},
 ]
 
 
@@ -863,6 +879,10 @@ def test_train_takes_as_many_threads_as_cores_are_allowed(run, monkeypatch, chos
         ({"augment": AugmentConfig(steps=("flip",))}, "the step 'normalise' once"),
         ({"optimizer": "adamv"}, "'optimizer' expects .* found 'adamv'; did you mean adamw?"),
         ({"accumulate": 5}, "makes 5 equal parts .* in each of 1 processes, found 12"),
+        (
+            {"class_share": 0.5, "optimizer": "lamb"},
+            "among sgd, adam, adamw, lion for class_share below 1 .* found 'lamb'",
+        ),
         ({"decode_size": 16}, "decode_size 0, or at least size 32 .* found 16"),
         (
             {"decode_size": 64, "augment": AugmentConfig(steps=("normalise",))},
