@@ -5,6 +5,9 @@ Imports point downwards: root modules < `data`, `models`, `miniworld` < `trainin
 """
 
 import sys
+from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import Any
 
 __version__ = "1.0.0"
@@ -21,5 +24,31 @@ def _in_one_sentence(kind: type[BaseException], error: BaseException, traceback:
         sys.__excepthook__(kind, error, traceback)
 
 
+class _Torchvision(MetaPathFinder):
+    """Lets timm import a torchvision that was built for CUDA beside a CPU build of torch.
+
+    Its operators cannot be loaded then, and its import fails where it describes two of them that
+    nothing here uses: they are declared beforehand.
+    """
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
+        if name == "torchvision" and (found := PathFinder.find_spec(name, path)):
+            sys.meta_path.remove(self)
+            self.declare_operators(Path(found.origin).parent)
+
+    @staticmethod
+    def declare_operators(folder: Path) -> None:
+        import torch
+
+        try:
+            for library in folder.glob("_C.*"):
+                torch.ops.load_library(library)
+        except OSError:
+            for name in ("nms", "qnms"):
+                schema = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                torch.library.define(f"torchvision::{name}", schema)
+
+
+sys.meta_path.insert(0, _Torchvision())
 if sys.argv[:1] == ["-m"]:  # python -m lib.…
     sys.excepthook = _in_one_sentence

@@ -28,7 +28,19 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
-ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = "notebooks"
+
+
+def repository(package: Path, working: Path) -> Path:
+    """The repository that `package` lies in, or, of an installed copy, that `working` lies in.
+
+    Without either it is the working folder.
+    """
+    places = (package.parent, working, *working.parents)
+    return next((place for place in places if any(place.glob(f"{NOTEBOOKS}/01_*.ipynb"))), working)
+
+
+ROOT = repository(Path(__file__).resolve().parent, Path.cwd())
 KAGGLE_WORKING = Path("/kaggle/working")  # where the repository is read-only
 
 

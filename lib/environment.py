@@ -1,16 +1,17 @@
-"""`python -m lib.environment requirements.txt`: whether this Python has what is pinned.
+"""`python -m lib.environment --check`: whether this Python has what `pyproject.toml` asks for.
 
-With `--help` it prints the usage of `run_all.sh`, with `--exports` the variables that a process
-must have when it starts, as shell commands. Needs only the standard library; `cores` needs joblib.
-Packages import `lazily` what takes long.
+After `--check` come names of its extras. `--help` prints the usage of `run_all.sh`, `--exports` the
+variables that a process must have when it starts, as shell commands, and `--cpu` what is pinned
+beside torch, for CPU builds. Needs only the standard library; `cores` needs joblib. Packages import
+`lazily` what takes long.
 """
 
-import contextlib
 import os
+import re
 import shlex
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,16 @@ VARIABLES = {
     ":glibc.malloc.trim_threshold=8589934592",
     "MALLOC_ARENA_MAX": "2",
     "GOMP_SPINCOUNT": "10000",
+}
+
+ROOT = Path(__file__).resolve().parent.parent
+ALTERNATIVES = {  # packages of the same module
+    "faiss-cpu": ("faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12"),
+    "opencv-python-headless": (
+        "opencv-python",
+        "opencv-contrib-python",
+        "opencv-contrib-python-headless",
+    ),
 }
 
 _PROFILES = "\n".join(f"  {name:7} {found.summary}" for name, found in PROFILES.items())
@@ -46,6 +57,7 @@ profiles
 {_PROFILES}
 
 options
+  --cpu             install CPU builds (2.2 GB instead of 8), the default without an NVIDIA driver
   --data-dir DIR    a folder in GLDv2's layout (data/README.md) instead of the miniature world
   --recipe NAME     another recipe than the profile's, of those below
   --from NN         start at notebook NN (01 to 06); earlier results are taken as they lie
@@ -88,33 +100,65 @@ def lazily(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str]
     return find
 
 
-def missing(requirements: str | Path) -> list[str]:
-    """The pinned requirements (`name==version; marker`) that this Python does not have."""
+def bounds(*extras: str) -> list[str]:
+    """What running needs by `pyproject.toml`, such as `numpy>=1.26`, and what its `extras` need."""
+    try:
+        import tomllib
+    except ImportError:  # before Python 3.11, where pip has a copy of what it was made of
+        from pip._vendor import tomli as tomllib
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    optional = project["optional-dependencies"]
+    return [*project["dependencies"], *(one for extra in extras for one in optional[extra])]
+
+
+def missing(requirements: Iterable[str]) -> list[str]:
+    """Those of the requirements (`name>=version; marker`) that this Python does not satisfy."""
     try:
         from packaging.requirements import Requirement
-    except ImportError:  # comes with what is pinned; before that, pip has a copy
+    except ImportError:  # comes with what is required; before that, pip has a copy
         from pip._vendor.packaging.requirements import Requirement
 
     found = []
-    for line in Path(requirements).read_text().splitlines():
-        if not (text := line.split("#")[0].strip()):
-            continue
-        wanted, version = Requirement(text), ""
+    for wanted in map(Requirement, requirements):
         if wanted.marker is None or wanted.marker.evaluate():
-            with contextlib.suppress(metadata.PackageNotFoundError):
-                version = metadata.version(wanted.name)
-            if not version or version not in wanted.specifier:
+            names = (wanted.name, *ALTERNATIVES.get(wanted.name, ()))
+            versions = filter(None, map(_installed, names))
+            if not any(wanted.specifier.contains(one, prereleases=True) for one in versions):
                 found.append(str(wanted))
     return found
 
 
-if __name__ == "__main__":
+def _installed(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def cpu_requirements() -> list[str]:
+    """Lines of `requirements.txt` for CPU builds: faiss without a GPU, torch as it is installed."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line.split("#")[0].strip() for line in lines]
+    kept = [pin for pin in pins if pin and not re.match("(torch|torchvision|faiss-gpu)==", pin)]
+    return [re.sub("^(faiss-cpu==[^;]*);.*", r"\1", pin) for pin in kept] + ["torchvision"]
+
+
+def main() -> None:
+    """What the module's docstring says of the command line."""
     if "--help" in sys.argv:
         print(USAGE)
     elif "--exports" in sys.argv:
         for name, value in unset_variables().items():
             print(f"export {name}={shlex.quote(value)}")
-    elif lacking := missing(sys.argv[1]):
+    elif "--cpu" in sys.argv:
+        print("\n".join(cpu_requirements()))
+    elif lacking := missing(bounds(*sys.argv[2:])):
         others = " and others" if len(lacking) > 3 else ""
-        print(f"The active environment lacks {', '.join(lacking[:3])}{others}.", file=sys.stderr)
+        told = f"{', '.join(lacking[:3])}{others}"
+        print(f"{sys.prefix} lacks {told}, which pyproject.toml asks for.", file=sys.stderr)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -310,7 +310,7 @@ ABLATION = "05_ablation_tables"
 WIDEST = 1100  # pixels of a figure
 LARGEST = 1_500_000  # bytes of a notebook as HTML
 # Around the body of a notebook; nbconvert's own page has 280 kB of styles, and needs a network.
-PAGE = Template((ROOT / "lib" / "page.html").read_text())
+PAGE = Template(Path(__file__).with_name("page.html").read_text())
 
 
 def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:

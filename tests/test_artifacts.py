@@ -33,6 +33,7 @@ from lib.artifacts import (
     read_json,
     read_records,
     record,
+    repository,
     rng,
     run_folder,
     start_over,
@@ -47,6 +48,18 @@ from lib.recipes import profile
 
 def contents(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+def test_repository_is_around_the_package_or_the_working_folder(tmp_path):
+    for name in ("checkout/notebooks", "checkout/lib", "installed/lib", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "checkout/notebooks/01_eda.ipynb").touch()
+    checkout, elsewhere, installed = (
+        tmp_path / name for name in ("checkout", "elsewhere", "installed/lib")
+    )
+    assert repository(checkout / "lib", elsewhere) == checkout
+    assert repository(installed, checkout / "notebooks") == checkout
+    assert repository(installed, elsewhere) == elsewhere
 
 
 def test_atomic_path_shows_a_file_only_when_it_is_whole(tmp_path):

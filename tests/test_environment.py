@@ -9,18 +9,8 @@ import pytest
 
 from lib import environment
 from lib.artifacts import ROOT
-from lib.environment import USAGE, VARIABLES, cores, missing
+from lib.environment import USAGE, VARIABLES, bounds, cores, cpu_requirements, missing
 from lib.recipes import PROFILES, RECIPES
-
-
-@pytest.fixture
-def requirements(tmp_path):
-    def write(*lines):
-        path = tmp_path / "requirements.txt"
-        path.write_text("\n".join(lines) + "\n")
-        return path
-
-    return write
 
 
 def installed(name):
@@ -37,60 +27,89 @@ def run(*arguments, options=("-m", "lib.environment")):
     )
 
 
-def test_missing_is_empty_when_everything_is_there(requirements):
-    path = requirements("# tests", "", installed("pytest"), f"{installed('numpy')}  # arrays")
-    assert missing(path) == []
+def test_missing_is_empty_when_everything_is_there():
+    assert missing([installed("pytest"), installed("numpy"), "pandas>=1"]) == []
 
 
-def test_missing_names_what_is_absent_or_of_another_version(requirements):
-    path = requirements("numpy==0.1", "no-such-package==1.0", installed("pandas"))
-    assert missing(path) == ["numpy==0.1", "no-such-package==1.0"]
+def test_missing_names_what_is_absent_or_of_another_version():
+    found = missing(["numpy==0.1", "no-such-package>=1.0", installed("pandas"), "scipy>=99"])
+    assert found == ["numpy==0.1", "no-such-package>=1.0", "scipy>=99"]
 
 
-def test_missing_leaves_lines_for_other_systems_out(requirements):
+def test_missing_leaves_lines_for_other_systems_out():
     here, elsewhere = f'sys_platform == "{sys.platform}"', 'sys_platform == "plan9"'
-    path = requirements(
-        f"no-such-package==1.0; {elsewhere}",
-        f"no-such-package==2.0; {here}  # for us",
-        'no-such-package==3.0; python_version < "3"',
+    found = missing(
+        [
+            f"no-such-package==1.0; {elsewhere}",
+            f"no-such-package==2.0; {here}",
+            'no-such-package==3.0; python_version < "3"',
+        ]
     )
-    found = missing(path)
     assert [line.split(";")[0] for line in found] == ["no-such-package==2.0"]
 
 
-def test_missing_accepts_local_builds_of_a_pinned_version(requirements, monkeypatch):
-    versions = {"torch": "2.15.0+cu132", "timm": "1.0.30"}
-    monkeypatch.setattr(environment.metadata, "version", versions.__getitem__)
-    assert missing(requirements("torch==2.15.0", "timm==1.0.31")) == ["timm==1.0.31"]
+@pytest.fixture
+def versions(monkeypatch):
+    """The only packages that seem to be installed, by name."""
+    found = {}
+
+    def version(name):
+        if name not in found:
+            raise metadata.PackageNotFoundError(name)
+        return found[name]
+
+    monkeypatch.setattr(environment.metadata, "version", version)
+    return found
 
 
-def test_missing_works_without_pip(requirements, monkeypatch):
+def test_missing_accepts_local_builds_and_release_candidates(versions):
+    versions |= {"torch": "2.15.0+cu132", "numpy": "2.5.0rc1", "timm": "1.0.30"}
+    assert missing(["torch>=2.15", "torch==2.15.0", "numpy>=2.1"]) == []
+    assert missing(["timm>=1.0.31"]) == ["timm>=1.0.31"]
+
+
+def test_missing_accepts_another_package_of_the_same_module(versions):
+    versions |= {"faiss-gpu": "1.12", "opencv-contrib-python": "4.12.0.88"}
+    assert missing(["faiss-cpu>=1.9", "opencv-python-headless>=4.10"]) == []
+    assert missing(["faiss-cpu>=1.13"]) == ["faiss-cpu>=1.13"]
+
+
+def test_missing_works_without_pip(monkeypatch):
     # `uv venv` makes environments that have none.
     for name in [name for name in sys.modules if name.split(".")[0] == "pip"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pip", None)
-    assert missing(requirements("numpy==0.1", installed("pytest"))) == ["numpy==0.1"]
+    assert missing(["numpy==0.1", installed("pytest")]) == ["numpy==0.1"]
 
 
-def test_missing_reads_the_repositorys_own_pins():
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    pins = [line.split("#")[0].strip() for line in lines if line and line[0] != "#"]
-    assert all("==" in pin for pin in pins)
-    names = {pin.split("==")[0] for pin in pins}
-    assert {line.split("==")[0] for line in missing(ROOT / "requirements.txt")} <= names
+def test_bounds_are_what_running_needs_and_extras_more():
+    running, testing = bounds(), bounds("test")
+    assert any(one.startswith("torch>=") for one in running)
+    assert testing[: len(running)] == running
+    assert any(one.startswith("pytest>=") for one in testing[len(running) :])
 
 
-def test_command_is_silent_about_a_complete_environment(requirements):
-    found = run(str(requirements(installed("numpy"))))
+def test_cpu_requirements_pin_all_but_torch():
+    lines = cpu_requirements()
+    names = {line.split("==")[0] for line in lines}
+    assert {"timm", "numpy", "pytest", "torchvision", "faiss-cpu"} <= names
+    assert not names & {"torch", "faiss-gpu"}
+    assert not any(line.startswith("faiss") and ";" in line for line in lines)  # on every system
+
+
+def test_command_is_silent_about_a_complete_environment():
+    found = run("--check")
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
 
-def test_command_names_three_lacking_packages(requirements):
-    few = run(str(requirements("a1==1", "b2==2")))
-    assert few.returncode == 1
-    assert few.stderr == "The active environment lacks a1==1, b2==2.\n"
-    many = run(str(requirements("a1==1", "b2==2", "c3==3", "d4==4")))
-    assert many.stderr == "The active environment lacks a1==1, b2==2, c3==3 and others.\n"
+def test_command_names_three_lacking_packages(versions, monkeypatch, capsys):
+    versions |= {"torch": "2.0"}
+    monkeypatch.setattr(sys, "argv", ["x", "--check"])
+    with pytest.raises(SystemExit, match="1"):
+        environment.main()
+    told = capsys.readouterr().err
+    assert told.count("\n") == 1
+    assert f"{sys.prefix} lacks torch>=2.6, torchvision>=0.21, timm>=1.0.15 and others" in told
 
 
 def exports(**variables):
@@ -141,7 +160,9 @@ def test_help_needs_no_installed_package():
 def test_usage_names_every_profile_recipe_and_option():
     assert all(f"\n  {name} " in USAGE for name in PROFILES)
     assert all(name in USAGE for name in RECIPES if not name.endswith("-code"))
-    assert all(option in USAGE for option in ("--data-dir", "--from", "--only", "-p NAME VALUE"))
+    assert all(
+        option in USAGE for option in ("--cpu", "--data-dir", "--from", "--only", "-p NAME VALUE")
+    )
 
 
 @pytest.mark.parametrize("module", ["retrieval", "cleaning", "reports", "pipeline", "data"])

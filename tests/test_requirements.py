@@ -1,28 +1,41 @@
-"""requirements.txt resolves for every Python it is meant for, where a package registry answers."""
+"""requirements.txt satisfies pyproject.toml, and resolves where a package registry answers."""
 
 import os
 import subprocess
 import sys
 
 import pytest
+from packaging.requirements import Requirement
 
 from lib.artifacts import ROOT
+from lib.environment import ALTERNATIVES, bounds, missing
 
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
+# uv's name of each system, and its Pythons. The pinned torch has no wheels for older macOS.
+SYSTEMS = {"linux": PYTHONS, "macos": ("3.10", "3.12")}
+# Come with what is pinned: jupyter, scikit-learn, papermill.
+BY_OTHERS = {"ipykernel", "nbconvert", "packaging", "threadpoolctl"}
+CASES = [(system, version) for system, versions in SYSTEMS.items() for version in versions]
 
 
 @pytest.fixture(scope="module")
 def resolving(tmp_path_factory):
-    """A process per Python, all started at once because they mostly wait for the registry."""
+    """A process per case, all started at once because they mostly wait for the registry."""
     folder, started = tmp_path_factory.mktemp("resolved"), {}
     # One try: without a network uv would go on asking for minutes.
     quick = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "20"}
-    for version in PYTHONS:
+    quick |= {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
+    for system, version in CASES:
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet"]
-        command += ["--only-binary", ":all:", "--python-platform", "linux"]
-        command += ["--python-version", version, "--output-file", folder / f"{version}.txt"]
+        command += ["--only-binary", ":all:", "--python-platform", system]
+        command += [
+            "--python-version",
+            version,
+            "--output-file",
+            folder / f"{system}-{version}.txt",
+        ]
         command.append(ROOT / "requirements.txt")
-        started[version] = subprocess.Popen(
+        started[system, version] = subprocess.Popen(
             command, env=os.environ | quick, stderr=subprocess.PIPE, text=True
         )
     yield folder, started
@@ -31,15 +44,37 @@ def resolving(tmp_path_factory):
         process.communicate()
 
 
-@pytest.mark.parametrize("version", PYTHONS)
-def test_requirements_resolve_for_every_python(version, resolving):
+@pytest.mark.parametrize(("system", "version"), CASES)
+def test_requirements_resolve_for_every_python(system, version, resolving):
     folder, started = resolving
     try:
-        _, said = started[version].communicate(timeout=60)
+        _, said = started[system, version].communicate(timeout=60)
     except subprocess.TimeoutExpired:
         pytest.skip("the package registry takes too long to answer")
     is_offline = "No solution found" not in said or "network was disabled" in said
-    if started[version].returncode and is_offline:
+    if started[system, version].returncode and is_offline:
         pytest.skip("no package registry is within reach")
-    assert started[version].returncode == 0, said
-    assert "torch==" in (folder / f"{version}.txt").read_text()
+    assert started[system, version].returncode == 0, said
+    assert "torch==" in (folder / f"{system}-{version}.txt").read_text()
+
+
+@pytest.mark.parametrize("version", PYTHONS)
+def test_pins_satisfy_the_bounds(version):
+    place = {"python_version": version, "sys_platform": "linux", "platform_machine": "x86_64"}
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pins = [Requirement(line.split("#")[0]) for line in lines if line and line[0] != "#"]
+    assert all(len(pin.specifier) == 1 and "==" in str(pin.specifier) for pin in pins)
+    pinned = {
+        pin.name: str(pin.specifier).removeprefix("==")
+        for pin in pins
+        if pin.marker is None or pin.marker.evaluate(place)
+    }
+    wanted = {one.name: one.specifier for one in map(Requirement, bounds("test", "fonts"))}
+    for name, specifier in wanted.items():
+        known = {one for one in (name, *ALTERNATIVES.get(name, ())) if one in pinned}
+        assert known or name in BY_OTHERS, f"no pin of {name}"
+        assert all(pinned[one] in specifier for one in known), f"pin of {name} is not {specifier}"
+
+
+def test_this_environment_satisfies_the_bounds():
+    assert missing(bounds("test")) == []

@@ -21,10 +21,14 @@ case "$*" in
   "-c import sys; print(sys.prefix)") echo PREFIX ;;
   "-c import sysconfig"*) echo "$PWD/.venv" ;;
   --version) echo "Python 3.99" ;;
-  "-m lib.environment requirements.txt") exit "${LACKING:-0}" ;;
+  "-m lib.environment --check"*) exit "${LACKING:-0}" ;;
+  "-m lib.environment --cpu") echo timm==1 ;;
+  "-c from importlib.metadata"*) echo 2.9+cpu ;;
   "-m lib.environment --exports") echo "export TUNED='a b'" ;;
   "-m venv .venv") mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
-  "-m pip install "*) exit "${PIP:-0}" ;;
+  *"pip install"*"--index-url"*) exit "${CPU_INDEX:-0}" ;;
+  *"pip install"*"--no-index"*) exit "${CPU_FOLDER:-0}" ;;
+  *"pip install"*) exit "${PIP:-0}" ;;
   "-m lib.pipeline"*) echo "caller $LANDMARK_CALLER path $PYTHONPATH in $PWD $TUNED" ;;
 esac
 """
@@ -41,20 +45,23 @@ def clone(tmp_path):
     root.mkdir()
     shutil.copy(ROOT / "run_all.sh", root)
     (root / "requirements.txt").write_text("numpy==2\n")
-    for name in ("system", "active"):
-        python = tmp_path / name / "bin" / "python"
-        python.parent.mkdir(parents=True)
-        python.write_text(STAND_IN)
-        python.chmod(0o755)
+    for name in ("system/bin/python", "active/bin/python", "driver/nvidia-smi", "linux/uname"):
+        command = tmp_path / name
+        command.parent.mkdir(parents=True)
+        command.write_text("echo Linux\n" if command.name == "uname" else STAND_IN)
+        command.chmod(0o755)
     return root
 
 
-def call(clone, *arguments, cwd=None, **variables):
-    """Exit code, output, errors, and the calls of Python, of a run from `cwd`."""
+def call(clone, *arguments, cwd=None, has_driver=True, **variables):
+    """Exit code, output, errors, and the calls of Python, of a run from `cwd` on Linux."""
     calls = clone.parent / "calls"
     calls.write_text("")
     environment = {name: value for name, value in os.environ.items() if name not in ACTIVE}
     environment |= {"CALLS": str(calls), "PYTHON": str(clone.parent / "system/bin/python")}
+    environment["PATH"] = f"{clone.parent / 'linux'}:{os.environ['PATH']}"
+    if has_driver:
+        environment["PATH"] = f"{clone.parent / 'driver'}:{environment['PATH']}"
     found = subprocess.run(
         [clone / "run_all.sh", *arguments],
         cwd=cwd or clone.parent,
@@ -171,6 +178,53 @@ def test_active_environment_is_used_if_it_has_what_is_pinned(clone, variable):
     code, _, _, calls = call(clone, "mini", LACKING="1", **place)
     assert code == 0
     assert calls[-1] == ".venv: -m lib.pipeline mini"
+
+
+FROM_INDEX = "--no-deps --retries 1 --timeout 20 --index-url"
+
+
+@pytest.mark.parametrize(("asked", "has_driver"), [(["--cpu"], True), ([], False)])
+def test_cpu_builds_are_installed_when_asked_for_or_without_a_driver(clone, asked, has_driver):
+    pins = "torch==2.9\ntorchvision==0.24; x\nnumpy==2\n"
+    (clone / "requirements.txt").write_text(pins)
+    code, _, err, calls = call(clone, "smoke", *asked, "--only", "01", has_driver=has_driver)
+    assert code == 0
+    first, second = installs(calls)
+    assert FROM_INDEX in first
+    assert "--index-url" not in second
+    assert calls[-1] == ".venv: -m lib.pipeline smoke --only 01"
+    assert "2.2 GB" in err
+    assert (clone / ".venv/installed.txt").read_text() == f"{pins}# CPU builds\n"
+    for again in ([], ["--cpu"]):  # a driver that came later changes nothing
+        assert installs(call(clone, "smoke", *again)[3]) == []
+
+
+def test_cpu_torch_may_lie_in_a_folder(clone):
+    code, _, err, calls = call(clone, "--cpu", CPU_INDEX="1")
+    assert code == 0
+    assert "out of reach: taking a CPU build of torch from PIP_FIND_LINKS" in err
+    assert "--no-deps --no-index torch>=2.6" in installs(calls)[1]
+    assert calls[-1] == ".venv: -m lib.pipeline"
+
+
+def test_no_cpu_torch_is_an_error_where_asked_for_and_gpu_builds_otherwise(clone):
+    nowhere = {"CPU_INDEX": "1", "CPU_FOLDER": "1"}
+    code, _, err, calls = call(clone, "--cpu", has_driver=False, **nowhere)
+    assert code == 1
+    assert "leave --cpu out for the GPU builds" in err
+    assert not any("lib.pipeline" in line for line in calls)
+    for _ in range(2):
+        code, _, err, calls = call(clone, has_driver=False, **nowhere)
+        assert code == 0
+    assert installs(calls) == []  # the second time
+    assert (clone / ".venv/installed.txt").read_text().endswith("# GPU builds\n")
+    assert len(installs(call(clone, "--cpu")[3])) == 2  # now the index answers
+
+
+def test_test_extra_is_needed_for_tests_alone(clone):
+    call(clone)
+    for command, asked in (("test", "--check test"), ("smoke", "--check")):
+        assert f".venv: -m lib.environment {asked}" in call(clone, command)[3]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+import lib
 from lib.config import ModelConfig
 from lib.models import backbones as backbones
 from lib.models.backbones import IBN, build_backbone, from_ibn_net
@@ -24,6 +25,18 @@ SMALL = {
 
 def images(size=64):
     return torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(("files", "declared"), [(["_C.so"], ["nms", "qnms"]), ([], [])])
+def test_torchvision_of_another_build_gets_the_operators_it_describes(
+    files, declared, tmp_path, monkeypatch
+):
+    for name in files:
+        (tmp_path / name).write_text("no library of this build")
+    found = []
+    monkeypatch.setattr("torch.library.define", lambda name, schema: found.append(name))
+    lib._Torchvision.declare_operators(tmp_path)
+    assert found == [f"torchvision::{name}" for name in declared]
 
 
 @pytest.mark.parametrize("name", SMALL)
