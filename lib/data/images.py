@@ -8,6 +8,7 @@ they changed. GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 import contextlib
 import functools
 import io
+import os
 import re
 import shutil
 import time
@@ -200,7 +201,8 @@ class SquareImages:
     ) -> None:
         source.store.prepare(paths)
         self.source, self.size = source, size
-        self.paths = np.asarray(paths, dtype=np.bytes_)  # one block, which forks do not copy
+        # One block, which forks do not copy.
+        self.paths = np.asarray([os.fsencode(path) for path in paths], dtype=np.bytes_)
         is_kept = keep and len(paths) * 3 * size * size <= IN_MEMORY
         self.pixels = load_pixels(source, paths, size) if is_kept else None
 
@@ -214,7 +216,7 @@ class SquareImages:
         where = np.asarray(positions, dtype=np.int64)
         if self.pixels is not None:
             return self.pixels[where], where, {}
-        paths = [self.paths[i].decode() for i in where]
+        paths = [os.fsdecode(self.paths[i]) for i in where]
         pixels = np.stack([self.source.read_resized(path, self.size) for path in paths])
         found = self.source.unreadable
         unreadable = {path: found[path] for path in paths if path in found}

@@ -37,6 +37,6 @@ __getattr__ = lazily(
             *("embed", "embed_and_search", "embed_evaluation"),
             *("extract_embeddings", "largest_size", "sizes"),
         ),
-        "query": ("Gallery", "Retriever", "inference_of", "load_run"),
+        "query": ("Gallery", "Retriever", "inference_of", "load_run", "read_photo"),
     },
 )
