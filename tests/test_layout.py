@@ -17,7 +17,8 @@ LAYERS = (  # from below; a unit imports from layers below its own, the first al
     ("cleaning", "reranking"),
     ("ablation", "plots"),
     ("parameters",),
-    ("session", "pipeline", "reports", "commands"),
+    ("session", "reports"),
+    ("pipeline", "commands"),
 )
 LAYER = {unit: layer for layer, units in enumerate(LAYERS) for unit in units}
 PACKAGES = sorted(path.parent.name for path in LIB.glob("*/__init__.py"))

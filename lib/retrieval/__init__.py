@@ -26,6 +26,7 @@ from lib.retrieval.scoring import (
     map_of_usage,
     paired_gain,
     score_queries,
+    unpaired_gain,
 )
 from lib.retrieval.submission import write_submission
 
