@@ -4,6 +4,7 @@ Kaggle's folders have no retrieval solution: there, whole landmarks are held out
 (`training_list(..., without=evaluation)`), because queries show landmarks that were never a class.
 """
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,24 +71,20 @@ def seen_queries(dataset: Dataset, evaluation: Evaluation) -> pd.Series | None:
     return pd.Series([not shown.isdisjoint(relevant[query]) for query in ids], index=ids)
 
 
-def query_names(dataset: Dataset, evaluation: Evaluation) -> dict[str, str]:
+def query_names(evaluation: Evaluation) -> dict[str, str]:
     """The landmark's name for each query id, numbered where several queries show it.
 
     A query is named after its answers in the gallery; without a name it is called by its id.
     """
-    if evaluation.source == "held_out":
-        categories = dataset.landmarks.set_index("landmark_id")["category"]
-        named = evaluation.gallery.set_index("id")["landmark_id"].map(categories)
-    else:
-        named = dataset.index.set_index("id")["category"]
-    known = named[named.fillna("") != ""].str.replace("_", " ").to_dict()
+    named = evaluation.gallery.set_index("id")["category"]
+    known = named[named != ""].str.replace("_", " ").to_dict()
     found: dict[str, str] = {}
-    seen: dict[str, int] = {}
+    count: Counter[str] = Counter()
     for answers in evaluation.solution.values():
         for query, ids in answers.items():
             name = next((known[image] for image in sorted(ids) if image in known), "")
-            seen[name] = seen.get(name, 0) + 1
-            numbered = name if seen[name] == 1 else f"{name} ({seen[name]})"
+            count[name] += 1
+            numbered = name if count[name] == 1 else f"{name} ({count[name]})"
             found[query] = numbered if name else f"query {query}"
     return found
 

@@ -28,7 +28,7 @@ from lib.plots.reranking import VoteBreakdown, explained
 from lib.plots.sheets import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of, shorten
 from lib.reranking import NO_COUNTRY, RetrievalData, explain, query_votes
 
-DPI = 80  # of figures in widgets: their natural size fits a window 800 pixels high
+MAP_DPI, STRIP_DPI = 80, 96  # in widgets: a picture's natural size fits a window of 800 pixels
 # A picture is never enlarged, keeps its shape, and leaves room for its sliders.
 PICTURE = {"max_height": "60vh", "max_width": "100%", "object_fit": "contain"}
 BESIDE = {"flex_flow": "row wrap", "align_items": "flex-start"}  # below where there is no room
@@ -39,7 +39,7 @@ MOST = 400  # images of a landmark on a map, evenly spread
 FEWEST = 8  # images; fewer are placed by their principal components
 
 
-def _follow(controls: Sequence[Any], draw: Callable[..., Figure]) -> ipywidgets.Box:
+def _follow(controls: Sequence[Any], draw: Callable[..., Figure], *, dpi: int) -> ipywidgets.Box:
     """Controls beside a figure that is drawn again from their values when one changes.
 
     While it is drawn, Jupyter keeps only the last of the values that a dragged slider passes.
@@ -49,7 +49,7 @@ def _follow(controls: Sequence[Any], draw: Callable[..., Figure]) -> ipywidgets.
     def update(_: Any = None) -> None:
         stream = io.BytesIO()
         figure = draw(*(control.value for control in controls))
-        figure.savefig(stream, format="png", dpi=DPI, pil_kwargs={"compress_level": 1})  # fast
+        figure.savefig(stream, format="png", dpi=dpi, pil_kwargs={"compress_level": 1})  # fast
         picture.value = stream.getvalue()
 
     for control in controls:
@@ -83,7 +83,7 @@ class CleaningExplorer:
         landmark = ipywidgets.Dropdown(options=options, description="landmark")
         style = {"step": 0.01, "description": "eps"}
         slider = ipywidgets.FloatSlider(eps, min=0.01, max=round(min(3 * eps, 2.0), 2), **style)
-        return _follow([landmark, slider], explorer.at_eps)
+        return _follow([landmark, slider], explorer.at_eps, dpi=MAP_DPI)
 
     def still(self, eps: float) -> Figure:
         """The most changed landmark at four radii around eps, side by side."""
@@ -263,7 +263,7 @@ class RerankingExplorer:
             for name, value, largest in (("α", alpha, 2.0), ("β", beta, 1.0))
         ]
         explorer = dataclasses.replace(self, source=_Remembered(self.source))
-        return _follow([menu, *sliders], explorer.strip)
+        return _follow([menu, *sliders], explorer.strip, dpi=STRIP_DPI)
 
     def strip(self, query: str, alpha: float, beta: float) -> Figure:
         """One query at one (α, β), its results below each other in rows of half of them."""

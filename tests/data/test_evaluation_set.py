@@ -57,16 +57,14 @@ def test_evaluation_refuses_a_solution_without_queries(root):
 
 
 def test_query_names_are_those_of_the_answers(root):
-    dataset = read(root)
     church = "Marbäcks kyrka, Småland"
     expected = {image_id(201): church, image_id(204): "Unseen", image_id(202): f"{church} (2)"}
-    assert query_names(dataset, evaluation(dataset)) == expected
+    assert query_names(evaluation(read(root))) == expected
 
 
 def test_query_names_are_ids_where_answers_have_no_name(root):
     write_table(root, "index_label_to_category.csv", [])
-    dataset = read(root)
-    found = query_names(dataset, evaluation(dataset))
+    found = query_names(evaluation(read(root)))
     assert found == {name: f"query {name}" for name in ids(201, 204, 202).split()}
 
 
@@ -77,7 +75,7 @@ def test_query_names_of_held_out_landmarks_are_theirs(tmp_path):
     ]
     found = evaluation(dataset)
     shown = dict(zip(dataset.train["id"], dataset.train["landmark_id"], strict=True))
-    names = query_names(dataset, found)
+    names = query_names(found)
     assert set(names) == set(found.queries["id"])
     assert all(name.startswith(f"Old Gate {shown[query]}") for query, name in names.items())
 
