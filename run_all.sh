@@ -114,6 +114,7 @@ case "$command" in
   import) shift && exec "$python" -m lib.data.own_photos "$@" ;;
   lab) shift && exec "$python" -m jupyter lab --notebook-dir notebooks \
     --ServerApp.kernel_spec_manager_class=lib.kernel.RunningPython "$@" ;;
+  demo) shift && exec "$python" -m lib.demo "$@" ;;
   ablation) shift && exec "$python" -m lib.pipeline --ablation "$@" ;;
   settings) shift && exec "$python" -m lib.pipeline --settings "$@" ;;
   reference) shift && exec "$python" -m lib.reports "$@" ;;

@@ -51,6 +51,7 @@ usage: ./run_all.sh [PROFILE] [options]     run the six notebooks (default profi
        ./run_all.sh import SOURCE DATA_DIR  your photographs: landmark folders or a CSV
        ./run_all.sh settings [PROFILE]      list notebook parameters and all settings
        ./run_all.sh lab                     open the notebooks in Jupyter
+       ./run_all.sh demo [--run RUN]        a page to try a run with your photographs (needs gradio)
        ./run_all.sh reference               refresh outputs/reference and the tables in Markdown
 
 profiles
@@ -62,9 +63,6 @@ options
   --recipe NAME     another recipe than the profile's, of those below
   --from NN         start at notebook NN (01 to 06); earlier results are taken as they lie
   --only NN         run notebook NN alone
-  --name NAME       keep results in outputs/NAME, beside other runs of the profile
-  --again RUN_JSON  repeat the run that left this run.json; with --name in a folder of its own,
-                    with -p with other parameters
   -p NAME VALUE     set a notebook parameter, for the notebooks that declare it (repeatable);
                     -p SET "stages.arcface.margin=0.4, clean.split=False" sets anything
 

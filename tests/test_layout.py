@@ -17,20 +17,14 @@ LAYERS = (  # from below; a unit imports from layers below its own, the first al
     ("cleaning", "reranking"),
     ("ablation", "plots"),
     ("parameters",),
-    ("session", "reports"),
-    ("pipeline", "commands"),
+    ("session", "pipeline", "reports", "demo"),
 )
 LAYER = {unit: layer for layer, units in enumerate(LAYERS) for unit in units}
 PACKAGES = sorted(path.parent.name for path in LIB.glob("*/__init__.py"))
 
 
 def unit_of(path):
-    """The package or root module that a file belongs to; a package's command starts from all."""
-    return "commands" if path.name == "__main__.py" else owner_of(path)
-
-
-def owner_of(path):
-    """The package or root module that has a file."""
+    """The package or root module that a file belongs to."""
     return path.relative_to(LIB).parts[0].removesuffix(".py")
 
 
@@ -50,7 +44,7 @@ EDGES = {
     (unit_of(path), name)
     for path in FILES
     for name in imports(path)
-    if name.split(".")[1] != owner_of(path)
+    if name.split(".")[1] != unit_of(path)
 }
 
 
@@ -94,7 +88,9 @@ def test_package_says_what_it_is_for_and_exports_no_module_by_name(package):
 
 
 def test_arrays_settings_and_figures_need_no_torch():
-    names = "cleaning, data, parameters, plots, recipes, reranking, retrieval, session, training"
+    names = (
+        "cleaning, data, demo, parameters, plots, recipes, reranking, retrieval, session, training"
+    )
     code = f"import sys; from lib import {names}; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert found.stdout == "False\n", found.stderr

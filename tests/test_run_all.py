@@ -237,6 +237,7 @@ def test_test_extra_is_needed_for_tests_alone(clone):
             ("lab", "--no-browser"),
             f"-m jupyter lab {IN_LAB} --no-browser",
         ),
+        (("demo", "--run", "outputs/mini"), "-m lib.demo --run outputs/mini"),
         (("reference",), "-m lib.reports"),
         (("settings", "smoke"), "-m lib.pipeline --settings smoke"),
     ],

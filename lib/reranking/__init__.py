@@ -22,6 +22,7 @@ from lib.reranking.landmark_country import (
     explain,
     landmark_country_rerank,
     query_votes,
+    tag_gallery,
 )
 from lib.reranking.local_features import (
     FRAME,

@@ -19,6 +19,7 @@ from lib.artifacts import read_fingerprint
 from lib.reranking.local_features import PairVerifier
 from lib.retrieval import EmbeddingTable, Ranking, TagScores
 
+OF_GALLERY = ("neighbours", "tag_gallery", "gallery_votes")  # results that no query changes
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -77,6 +78,17 @@ class RetrievalData:
     @property
     def similarity(self) -> Similarity:
         return Similarity(self.queries, self.gallery)
+
+    def with_queries(self, queries: EmbeddingTable) -> "RetrievalData":
+        """The same gallery and references asked with other (Q, D) unit rows, without ids.
+
+        What was computed of the gallery alone is kept.
+        """
+        found = replace(self, queries=queries, query_ids=None, second=None, local=None)
+        for key, value in self._results.items():
+            if (key if isinstance(key, str) else key[0]) in OF_GALLERY:
+                found._results[key] = value
+        return found
 
     def rank(self, score: Similarity, query: str | int | None = None) -> Ranking:
         """Rank the whole gallery by a score, exactly, ties by position; for one query if given."""

@@ -51,6 +51,18 @@ def test_changed_data_computes_its_own_results(data):
     np.testing.assert_array_equal(query_votes(other).landmark_scores, expected)
 
 
+def test_with_queries_keeps_what_belongs_to_the_gallery(data):
+    kept = landmark_country.tag_gallery(data), data.gallery_neighbours(4)[1]
+    query_votes(data)
+    other = data.with_queries(data.queries[5:6])
+    assert landmark_country.tag_gallery(other) is kept[0]
+    assert np.shares_memory(other.gallery_neighbours(4)[1], kept[1])
+    ranking = landmark_country.landmark_country_rerank(other)
+    expected = landmark_country.landmark_country_rerank(data, query="q5")
+    np.testing.assert_array_equal(ranking.positions, expected.positions)
+    assert query_votes(other).references.tolist() == query_votes(data).references[5:6].tolist()
+
+
 def test_rank_is_the_dense_sum_of_similarity_and_terms():
     case = random_case(0)
     generator = np.random.default_rng(0)
