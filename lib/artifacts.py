@@ -41,6 +41,8 @@ def repository(package: Path, working: Path) -> Path:
 
 
 ROOT = repository(Path(__file__).resolve().parent, Path.cwd())
+RESERVED = ("reference", "data")  # folders beside those of runs
+_NAME = re.compile(r"[^\W_][\w.-]{0,99}")
 KAGGLE_WORKING = Path("/kaggle/working")  # where the repository is read-only
 
 
@@ -56,11 +58,20 @@ def world_root(profile: str) -> Path:
     return Path(os.environ.get("LANDMARK_OUTPUTS") or default) / "data" / profile
 
 
-def run_folder(profile: str, data_dir: str = "", recipe: str = "") -> Path:
+def run_folder(profile: str, data_dir: str = "", recipe: str = "", name: str = "") -> Path:
     """The folder of everything a profile makes, such as `outputs/mini-photos-3fa9c1`.
 
-    The six digits stand for the data folder's whole path.
+    The six digits stand for the data folder's whole path. With `name` it is called that; ValueError
+    if no folder can be.
     """
+    if name:
+        if not _NAME.fullmatch(name) or name.casefold() in RESERVED:
+            raise ValueError(
+                "expected a run's name of letters, digits, '-', '_' and '.' that starts with a "
+                f"letter or digit and is not {' or '.join(RESERVED)}, found {name!r}; choose "
+                "another one"
+            )
+        return outputs_root() / name
     parts = [profile]
     if data_dir:
         folder = Path(data_dir).expanduser().resolve()

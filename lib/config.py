@@ -66,7 +66,7 @@ Degrees = Annotated[float, Range(0, 180)]
 LISTS = Choice(("clean", "c2x", "full", "all", "cluster"))
 REFERENCES = Choice(("cluster", "full", "full+index"))  # of the index those with a known landmark
 LOCAL = Choice(("rootsift", "disk", "none"))  # features of `lib.reranking.LOCAL_FEATURES`
-STEPS = ("chain", "flip", "crop", "colour", "blur", "normalise", "affine", "erasing")
+STEPS = ("flip", "crop", "colour", "blur", "normalise", "affine", "erasing")
 # Backbones of timm with stages called `layer1` to `layer4`, and which of them have no bottlenecks.
 RESNET_LIKE = re.compile(
     r"(wide_|se|eca)?res(net|next|nest)(?P<depth>\d+)[cdest]?(_[\dsxd]+|_pruned)?(\.|$)"
@@ -163,7 +163,8 @@ class ModelConfig(Settings):
 class AugmentConfig(Settings):
     """Augmentation of a training batch on the device (`lib.training.augmentation`)."""
 
-    chain: bool = False  # the chain of GLR20's code, image by image with albumentations
+    # the chain of GLR20's code, image by image with albumentations, where images are read
+    chain: bool = False
     flip: Share = 0.5  # probability
     quarter_turns: bool = False  # two of three flips are turns by 90 degrees (GLR20)
     rotate: Degrees = 0.0  # degrees either way, p 0.5; GLR20: 30

@@ -63,6 +63,9 @@ options
   --recipe NAME     another recipe than the profile's, of those below
   --from NN         start at notebook NN (01 to 06); earlier results are taken as they lie
   --only NN         run notebook NN alone
+  --name NAME       keep results in outputs/NAME, beside other runs of the profile
+  --again RUN_JSON  repeat the run that left this run.json; with --name in a folder of its own,
+                    with -p with other parameters
   -p NAME VALUE     set a notebook parameter, for the notebooks that declare it (repeatable);
                     -p SET "stages.arcface.margin=0.4, clean.split=False" sets anything
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from lib.artifacts import caller_path, existing_folder
+from lib.artifacts import caller_path, existing_folder, world_root
 from lib.config import Profile, Range, list_settings, nearest, override
 from lib.miniworld import make_plan
 from lib.recipes import profile as profile_of
@@ -202,6 +202,14 @@ def changed_settings(
             raise ValueError(f"parameter SET: setting {name!r} cannot be changed here{hint}")
         asked[name] = value
     return found | ({"SET": asked} if asked else {})
+
+
+def world_folder(profile: Profile, given: Mapping[str, Any], declared: Mapping[str, Any]) -> Path:
+    """Where the miniature world of `chosen_profile` is; one of another size has its own place."""
+    changes = changed_settings(given, declared).values()
+    sizes = [name[6:] for one in changes for name in one if name.startswith("world.")]
+    parts = [f"{getattr(profile.world, name)}-{name.replace('_', '-')}" for name in sizes]
+    return world_root("-".join([profile.name, *parts]))
 
 
 def _check_names(asked: Iterable[str], profile: Profile) -> None:

@@ -1,7 +1,8 @@
 """The notebooks one after the other, headless: what `./run_all.sh` runs.
 
 Parameters go to the notebooks that declare them and are checked before the first one starts.
-Executed copies are kept in the run folder; the first notebook that fails ends the chain.
+Executed copies are kept in the run folder, with `run.json`, which runs them again, and the page
+`report.html`; the first notebook that fails ends the chain.
 """
 
 import argparse
@@ -10,12 +11,13 @@ import resource
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from lib import artifacts
+from lib import artifacts, reports
 from lib.artifacts import ROOT, caller_path
 from lib.config import Profile, WorldConfig, list_settings, nearest, read_literal
 from lib.environment import USAGE
@@ -26,6 +28,7 @@ from lib.parameters import (
     declared_parameters,
     read_parameters,
     with_new_names,
+    world_folder,
 )
 from lib.recipes import PROFILES
 from lib.recipes import profile as profile_of
@@ -43,11 +46,13 @@ ABLATION_WORLD = {
 }
 TABLES = "05_"  # how the notebook of the ablation tables begins
 PATHS = ("WEIGHTS", "SECOND_RUN")
+OPTIONS = ("profile", "data_dir", "recipe", "name", "first", "only")
 # Given otherwise, because they choose the run folder too.
 PLACES = {
     "PROFILE": "as the first argument",
     "DATA_DIR": "with --data-dir",
     "RECIPE": "with --recipe",
+    "NAME": "with --name",
 }
 
 
@@ -69,24 +74,52 @@ def chosen(first: str = "", only: str = "") -> list[Path]:
     return every[start : start + 1] if only else every[start:]
 
 
-def check_parameters(
-    parameters: Mapping[str, Any], paths: Sequence[Path], places: Mapping[str, str] | None = None
-) -> dict[Path, Profile]:
-    """Check parameters, `places` those of `PLACES`, and return each notebook's profile."""
+class Planned(NamedTuple):
+    """A notebook to be run and what it is given."""
+
+    path: Path
+    asked: dict[str, Any]  # parameters as typed, without those of `PLACES`
+    given: dict[str, Any]
+    profile: Profile  # with these parameters
+    root: Path  # of the data
+
+
+def plan(
+    parameters: Mapping[str, Any],
+    paths: Sequence[Path],
+    places: Mapping[str, str] | None = None,
+    own: Mapping[str, Mapping[str, Any]] | None = None,
+) -> list[Planned]:
+    """Check what notebooks are given: `own` by their stem, and `parameters` if they declare them.
+
+    `places` are those of `PLACES`.
+    """
     for name, place in PLACES.items():
         if name in parameters:
             raise ValueError(f"expected {name} {place}, found it as -p {name}; move it there")
     declared = {path: declared_parameters(path) for path in paths}
-    known = {name for own in declared.values() for name in own}
+    known = {name for every in declared.values() for name in every}
     for name in parameters:
         if name not in known:
             hint = nearest(name.upper(), sorted(known), "they declare {}")
             raise ValueError(f"no notebook to be run declares the parameter {name!r}; {hint}")
-    given = dict(places or {}) | dict(parameters)
-    return {
-        path: chosen_profile(own | {name: given[name] for name in own.keys() & given.keys()}, own)
-        for path, own in declared.items()
-    }
+    places, found = places or {}, []
+    for path, every in declared.items():
+        common = {name: value for name, value in parameters.items() if name in every}
+        asked = with_new_names((own or {}).get(path.stem, {})) | common
+        given = asked | {name: value for name, value in places.items() if name in every}
+        given |= {name: _place(name, given[name]) for name in PATHS if name in given}
+        profile = chosen_profile(every | given, every)
+        root = Path(places.get("DATA_DIR") or world_folder(profile, given, every))
+        found.append(Planned(path, asked, given, profile, root))
+    return found
+
+
+def _place(name: str, text: str) -> str:
+    """The absolute path behind a parameter, if there is one: WEIGHTS may be `pretrained`."""
+    path = caller_path(text)
+    is_place = path.is_file() or (name == "SECOND_RUN" and text and path.is_dir())
+    return str(path.resolve()) if is_place else text
 
 
 def run(
@@ -94,42 +127,95 @@ def run(
     *,
     data_dir: str = "",
     recipe: str = "",
+    name: str = "",
     first: str = "",
     only: str = "",
     parameters: Mapping[str, Any] | None = None,
+    own: Mapping[str, Mapping[str, Any]] | None = None,
     is_timed: bool = True,
 ) -> Path:
-    """Execute the chosen notebooks and return the run folder.
+    """Execute the chosen notebooks and return the run folder, called `name` or by the rest.
 
-    Notebook 05 is left out where the profile has no `ablation`, unless it is the only one. With
-    `is_timed`, seconds and peak memory of each are kept there in `timings.csv`. Raises Stopped from
-    the first notebook that fails.
+    `parameters` are for the notebooks that declare them; with `own`, parameters by notebook, no
+    others are run. Otherwise notebook 05 is left out where the profile has no `ablation`, unless it
+    is the only one. With `is_timed`, seconds and peak memory of each are kept in `timings.csv`.
+    Raises Stopped from the first notebook that fails; the report tells of the others even then.
     """
+    places = {"PROFILE": profile, "DATA_DIR": "", "RECIPE": recipe, "NAME": name}
     if data_dir:
-        data_dir = str(artifacts.existing_folder(data_dir))
-    paths, parameters = chosen(first, only), with_new_names(parameters or {})
-    places = {"PROFILE": profile, "DATA_DIR": data_dir, "RECIPE": recipe}
-    profiles = check_parameters(parameters, paths, places)
-    parameters |= places
-    folder = artifacts.run_folder(profile, data_dir, recipe)
+        places["DATA_DIR"] = str(artifacts.existing_folder(str(caller_path(data_dir))))
+    folder = artifacts.run_folder(profile, places["DATA_DIR"], recipe, name)
+    usual = artifacts.run_folder(profile, places["DATA_DIR"], recipe).name
+    paths = [path for path in chosen(first, only) if own is None or path.stem in own]
+    if not paths:
+        raise ValueError(f"expected a notebook among {', '.join(own)}, found {first or only!r}")
+    planned = plan(with_new_names(parameters or {}), paths, places, own)
+    for one in planned:
+        if one.path.name.startswith(TABLES) and not (only or own or one.profile.ablation):
+            planned.remove(one)
+            print(f"{one.path.stem} is left out of {profile}; -p ABLATION True runs it", flush=True)
+            break
+    manifest = reports.read_manifest(folder)
+    if manifest and manifest["usual_name"] != usual:
+        raise ValueError(
+            f"expected no run or one of {usual} in {artifacts.seen_by_caller(folder)}, found one "
+            f"of {manifest['usual_name']}; choose another --name"
+        )
+    settings = dict(list_settings(profile_of(profile, recipe_name=recipe)))
+    manifest |= {"profile": profile, "data_dir": data_dir, "recipe": recipe, "name": name}
+    manifest |= {"usual_name": usual, "settings": settings, **reports.describe_place()}
     (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     os.environ["LANDMARK_HEADLESS"] = "1"
     with artifacts.locked(folder, waits=False):
         artifacts.remove_leftovers(folder.rglob(".*"))
-        for path in paths:
-            if path.name.startswith(TABLES) and not (only or profiles[path].ablation):
-                print(f"{path.stem} is left out of {profile}; -p ABLATION True runs it", flush=True)
-                continue
-            print(f"{path.stem} ...", flush=True)
-            began = time.monotonic()
-            declared = declared_parameters(path)
-            given = {name: value for name, value in parameters.items() if name in declared}
-            execute(path, folder / "notebooks" / path.name, given, cwd=ROOT)
-            seconds = time.monotonic() - began
-            print(f"{path.stem} done in {seconds:.0f} s", flush=True)
-            if is_timed:
-                _keep_timing(folder, path.stem, seconds)
+        try:
+            _execute_all(planned, folder, manifest, is_timed=is_timed)
+        finally:
+            _report(folder)
     return folder
+
+
+def _report(folder: Path) -> None:
+    """Write the page; what goes wrong is printed, because an error of a notebook tells more."""
+    try:
+        reports.write_page(folder)
+    except (OSError, ValueError) as error:
+        print(f"no report: {error}", file=sys.stderr)
+
+
+def _execute_all(
+    planned: Sequence[Planned], folder: Path, manifest: dict[str, Any], *, is_timed: bool
+) -> None:
+    """Execute notebooks in their order, and keep in the manifest what becomes of each."""
+    settings, entries = manifest["settings"], {}
+    for one in planned:
+        changed = {
+            name: value
+            for name, value in list_settings(one.profile)
+            if name not in settings or settings[name] != value
+        }
+        entry = {"parameters": one.asked, "changed": changed, "state": "not run"}
+        entries[one.path.stem if is_timed else reports.ABLATION] = entry
+    manifest["notebooks"] = dict(sorted((manifest.get("notebooks", {}) | entries).items()))
+    artifacts.write_json(manifest, folder / reports.MANIFEST)
+    for one, entry in zip(planned, entries.values(), strict=True):
+        print(f"{one.path.stem} ...", flush=True)
+        began = time.monotonic()
+        try:
+            execute(one.path, folder / "notebooks" / one.path.name, one.given, cwd=ROOT)
+            entry["state"] = "done"
+        except Stopped as error:
+            entry["state"] = str(error)
+            raise
+        finally:
+            seconds = time.monotonic() - began
+            entry["minutes"] = round(seconds / 60, 2)
+            entry["ended"] = datetime.now().astimezone().isoformat(" ", "minutes")
+            entry["data"] = reports.describe_data(one.root)
+            artifacts.write_json(manifest, folder / reports.MANIFEST)
+        print(f"{one.path.stem} done in {seconds:.0f} s", flush=True)
+        if is_timed:
+            _keep_timing(folder, one.path.stem, seconds)
 
 
 def _keep_timing(folder: Path, notebook: str, seconds: float) -> None:
@@ -160,9 +246,11 @@ def describe(profile: Profile) -> str:
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line of `run_all.sh`."""
     parser = argparse.ArgumentParser(usage=USAGE, add_help=False)
-    parser.add_argument("profile", nargs="?", default="mini")
+    parser.add_argument("profile", nargs="?", default="")
     parser.add_argument("--data-dir", default="")
     parser.add_argument("--recipe", default="")
+    parser.add_argument("--name", default="")
+    parser.add_argument("--again", default="")
     parser.add_argument("--from", dest="first", default="")
     parser.add_argument("--only", default="")
     parser.add_argument("--ablation", action="store_true")
@@ -172,34 +260,33 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def _value(name: str, text: str) -> Any:
-    """A parameter's value as Python reads it; a path is the caller's."""
+    """A parameter's value as Python reads it."""
     if name in PATHS:
-        path = caller_path(text)
-        is_place = path.is_file() or (name == "SECOND_RUN" and text and path.is_dir())
-        return str(path.resolve()) if is_place else text
+        return text
     value = read_literal(text)
     return list(value) if isinstance(value, tuple) else value  # 0,1,2
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run what the command line asks for and return its exit code."""
-    chosen = parse(arguments)
-    values = {name: _value(name, text) for name, text in chosen.parameters}
-    if chosen.ablation:
-        chosen.only = "05"
-        found = PROFILES.get(chosen.profile)
-        is_usual = found is not None and found.world == WorldConfig() and not chosen.data_dir
-        values = ABLATION | (ABLATION_WORLD if is_usual else {}) | values
-    began = time.monotonic()
+    asked, began = parse(arguments), time.time()
+    options = {name: getattr(asked, name) for name in OPTIONS}
+    options["parameters"] = {name: _value(name, text) for name, text in asked.parameters}
     try:
-        if chosen.settings:
-            print(describe(profile_of(chosen.profile, recipe_name=chosen.recipe)))
+        if asked.again:
+            options = _again(asked.again, options)
+        profile = options["profile"] = options["profile"] or "mini"
+        if asked.settings:
+            print(describe(profile_of(profile, recipe_name=asked.recipe)))
             return 0
-        options = {name: getattr(chosen, name) for name in ("recipe", "first", "only")}
-        if chosen.data_dir:
-            options["data_dir"] = str(caller_path(chosen.data_dir))
-        # Notebook 05 is another amount of work in an ablation.
-        folder = run(chosen.profile, parameters=values, is_timed=not chosen.ablation, **options)
+        if asked.ablation and not asked.again:
+            found = PROFILES.get(profile)
+            is_usual = found is not None and found.world == WorldConfig() and not asked.data_dir
+            usual = ABLATION | (ABLATION_WORLD if is_usual else {})
+            # Notebook 05 is another amount of work in an ablation.
+            options |= {"only": "05", "is_timed": False}
+            options["parameters"] = usual | options["parameters"]
+        folder = run(**options)
     except (ValueError, Stopped) as error:
         return _refuse(str(error), getattr(error, "code", 1))
     except OSError as error:
@@ -207,10 +294,30 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse(f"{what}; LANDMARK_OUTPUTS may name another folder, {AGAIN}")
     except KeyboardInterrupt:
         return _refuse(f"interrupted; {AGAIN}", 130)
-    print(f"\n{artifacts.read_records(folder).to_string(index=False)}")
-    where = artifacts.seen_by_caller(folder)
-    print(f"\nall of it in {time.monotonic() - began:.0f} s; results in {where}")
+    print(f"\n{reports.summarise(folder, since=began)}")
+    print(f"all of it in {(time.time() - began) / 60:.1f} minutes")
     return 0
+
+
+def _again(path: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that repeat the run of a `run.json`, with those that are given beside it."""
+    folder = caller_path(path)
+    folder = folder if folder.is_dir() else folder.parent
+    manifest = reports.read_manifest(folder)
+    if not manifest:
+        raise ValueError(
+            f"expected --again with the {reports.MANIFEST} of a run, found none at {path}; every "
+            "run of ./run_all.sh leaves one in its folder"
+        )
+    if options["profile"] or options["recipe"]:
+        raise ValueError(f"expected no profile or recipe beside --again: {path} has them")
+    own = {name: one["parameters"] for name, one in manifest["notebooks"].items()}
+    is_chain = set(own) != {reports.ABLATION}
+    ablation = own.pop(reports.ABLATION, {})
+    own = own if is_chain else {"05_ablation_tables": ablation}
+    kept = {name: manifest[name] for name in ("profile", "data_dir", "recipe", "name")}
+    given = {name: value for name, value in options.items() if value}
+    return {**options, **kept, **given, "own": own, "is_timed": is_chain}
 
 
 def _refuse(sentence: str, code: int = 1) -> int:

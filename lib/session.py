@@ -19,10 +19,10 @@ from IPython.display import Image
 from matplotlib.figure import Figure
 
 from lib import artifacts, config, data, miniworld, retrieval, training
-from lib.artifacts import KEPT, ROOT, caller_path, existing_folder, run_folder, world_root
+from lib.artifacts import KEPT, ROOT, caller_path, existing_folder, run_folder
 from lib.cleaning import read_truth
 from lib.data import OTHER, ImageSource
-from lib.parameters import changed_settings, chosen_profile, declared_parameters, with_new_names
+from lib.parameters import chosen_profile, declared_parameters, with_new_names, world_folder
 from lib.retrieval import Embeddings, Ranking
 
 INFERENCE = "inference.json"  # of a network copied from another run: how that run embeds
@@ -59,6 +59,7 @@ class Session:
     is_miniature: bool  # generated data, whose truth is known
     may_leak: bool = False  # allow training on lists that hold the queries; such stages are marked
     recipe: str = ""  # asked for instead of the profile's
+    name: str = ""  # asked for instead of the run folder's usual one
 
     @cached_property
     def dataset(self) -> data.Dataset:
@@ -176,6 +177,7 @@ class Session:
         command = ["./run_all.sh", self.profile.name, "--from", notebook]
         command += [] if self.is_miniature else ["--data-dir", str(self.root)]
         command += ["--recipe", self.recipe] if self.recipe else []
+        command += ["--name", self.name] if self.name else []
         return ValueError(
             f"expected {what} in {self.folder.name}, found none; run notebook {notebook} first: "
             f"{shlex.join(command)}"
@@ -294,6 +296,17 @@ class Session:
         """Average precision of every query of the evaluation."""
         return retrieval.score_queries(ranking, self.evaluation)
 
+    def steps(self, scores: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+        """The table of `retrieval.compare_steps`, saved as `steps` with every query as `queries`.
+
+        `scores` are tables of `score` by step.
+        """
+        first = next(iter(scores.values()))
+        queries = first.filter(["id", "usage", "country", "is_seen"])
+        precision = {name: one["average_precision"].to_numpy() for name, one in scores.items()}
+        self.table(queries.assign(**precision), "queries")
+        return self.table(retrieval.compare_steps(scores, seed=self.profile.seed), "steps")
+
     def submission_images(self) -> dict[str, pd.DataFrame]:
         """Tables (id, path) of test and index images, or the evaluation's if there are none.
 
@@ -355,14 +368,11 @@ def start(notebook: str, names: Mapping[str, Any]) -> Session:
     upper = {name: value for name, value in names.items() if name.isupper() and name[0] != "_"}
     given = with_new_names(upper)
     profile, data_dir = chosen_profile(given, declared), given["DATA_DIR"]
-    folder = run_folder(profile.name, data_dir, given["RECIPE"])
-    options = {"may_leak": given.get("LEAKED", False), "recipe": given["RECIPE"]}
+    recipe, name = given["RECIPE"], given["NAME"]
+    folder = run_folder(profile.name, data_dir, recipe, name)
+    options = {"may_leak": given.get("LEAKED", False), "recipe": recipe, "name": name}
     if data_dir:
         root = existing_folder(data_dir)
         return Session(notebook, profile, folder, root, is_miniature=False, **options)
-    # A world of another size is kept beside the profile's.
-    changes = changed_settings(given, declared).values()
-    sizes = [name[6:] for one in changes for name in one if name.startswith("world.")]
-    parts = [f"{getattr(profile.world, name)}-{name.replace('_', '-')}" for name in sizes]
-    root = miniworld.generate(world_root("-".join([profile.name, *parts])), profile.world)
+    root = miniworld.generate(world_folder(profile, given, declared), profile.world)
     return Session(notebook, profile, folder, root, is_miniature=True, **options)

@@ -616,6 +616,20 @@ def test_run_folder_keeps_data_folders_of_one_name_apart():
     assert re.fullmatch(r"photos-photos-[0-9a-f]{6}-glr20-resnet152", named)
 
 
+@pytest.mark.parametrize("name", ["a", "2024", "no-cutmix_2.1", "Zürich", "x" * 100])
+def test_run_folder_is_called_as_asked(outputs, name):
+    assert run_folder("photos", "/data/photos", "glr20-resnet152", name) == outputs / name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".", "..", "a/b", "-p", "_a", " a", "a b", "a\n", "a\\b", "x" * 101, "data", "REFERENCE"],
+)
+def test_run_folder_refuses_what_is_no_name(name):
+    with pytest.raises(ValueError, match="expected a run's name of letters, digits"):
+        run_folder("mini", name=name)
+
+
 @pytest.mark.usefixtures("in_repository")
 @pytest.mark.parametrize("data_dir", ["/", "/.", "/.."])
 def test_run_folder_of_the_root_is_not_the_miniatures(data_dir):

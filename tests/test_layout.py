@@ -17,14 +17,20 @@ LAYERS = (  # from below; a unit imports from layers below its own, the first al
     ("cleaning", "reranking"),
     ("ablation", "plots"),
     ("parameters",),
-    ("session", "pipeline", "reports", "demo"),
+    ("session", "reports"),
+    ("pipeline", "commands", "demo"),
 )
 LAYER = {unit: layer for layer, units in enumerate(LAYERS) for unit in units}
 PACKAGES = sorted(path.parent.name for path in LIB.glob("*/__init__.py"))
 
 
 def unit_of(path):
-    """The package or root module that a file belongs to."""
+    """The package or root module that a file belongs to; a package's command starts from all."""
+    return "commands" if path.name == "__main__.py" else owner_of(path)
+
+
+def owner_of(path):
+    """The package or root module that has a file."""
     return path.relative_to(LIB).parts[0].removesuffix(".py")
 
 
@@ -44,7 +50,7 @@ EDGES = {
     (unit_of(path), name)
     for path in FILES
     for name in imports(path)
-    if name.split(".")[1] != unit_of(path)
+    if name.split(".")[1] != owner_of(path)
 }
 
 

@@ -12,7 +12,7 @@ from lib.parameters import (
     declared_parameters,
     read_parameters,
 )
-from lib.pipeline import check_parameters, main, notebooks
+from lib.pipeline import main, notebooks, plan
 from lib.recipes import profile
 
 DECLARED = {path: declared_parameters(path) for path in notebooks()}
@@ -87,9 +87,9 @@ def test_settings_and_ranges_are_of_parameters_that_a_notebook_declares():
         ("SET", "model.weights=no.pth", "WEIGHTS expects .* no file 'no.pth'"),
     ],
 )
-def test_check_parameters_refuses_values_of_every_notebook(name, value, message):
+def test_plan_refuses_values_of_every_notebook(name, value, message):
     with pytest.raises(ValueError, match=message):
-        check_parameters({name: value}, notebooks())
+        plan({name: value}, notebooks())
 
 
 @pytest.mark.parametrize(
@@ -109,9 +109,9 @@ def test_check_parameters_refuses_values_of_every_notebook(name, value, message)
         ),
     ],
 )
-def test_check_parameters_refuses_what_does_not_go_together(places, parameters, message):
+def test_plan_refuses_what_does_not_go_together(places, parameters, message):
     with pytest.raises(ValueError, match=message):
-        check_parameters(parameters, notebooks(), places)
+        plan(parameters, notebooks(), places)
 
 
 @pytest.fixture
@@ -121,7 +121,7 @@ def weights(tmp_path):
     return str(tmp_path / "weights.pth")
 
 
-def test_check_parameters_accepts_what_the_help_texts_tell(weights):
+def test_plan_accepts_what_the_help_texts_tell(weights):
     given = {
         "WEIGHTS": weights,
         "BACKBONE": "test_resnet",
@@ -130,18 +130,18 @@ def test_check_parameters_accepts_what_the_help_texts_tell(weights):
         "SEEDS": [3, 1],
     }
     given |= {"TABLES": "glr20_table_1, cleaning", "EPS": 1, "COLUMNS": 12}
-    check_parameters(given, notebooks())
-    check_parameters({"BACKBONE": "test_resnet", "WEIGHTS": "pretrained"}, notebooks())
-    check_parameters({"SET": f"model.backbone=test_resnet, model.weights='{weights}'"}, notebooks())
+    plan(given, notebooks())
+    plan({"BACKBONE": "test_resnet", "WEIGHTS": "pretrained"}, notebooks())
+    plan({"SET": f"model.backbone=test_resnet, model.weights='{weights}'"}, notebooks())
 
 
-def test_check_parameters_refuses_weights_of_another_network_or_none(weights, tmp_path):
+def test_plan_refuses_weights_of_another_network_or_none(weights, tmp_path):
     with pytest.raises(ValueError, match=r"found 0 that fit .*; choose the backbone"):
-        check_parameters({"WEIGHTS": weights, "BACKBONE": "test_nfnet"}, notebooks())
+        plan({"WEIGHTS": weights, "BACKBONE": "test_nfnet"}, notebooks())
     page = tmp_path / "page.safetensors"
     page.write_text("<!DOCTYPE html><html>not found</html>")
     with pytest.raises(ValueError, match=r"page\.safetensors"):
-        check_parameters({"WEIGHTS": str(page)}, notebooks())
+        plan({"WEIGHTS": str(page)}, notebooks())
 
 
 @pytest.mark.parametrize(("value", "expected"), [(True, True), ("on", True), ("", False)])
@@ -151,9 +151,9 @@ def test_chosen_profile_takes_both_spellings_of_a_switch(value, expected):
     assert chosen_profile(given, declared).ablation is expected
 
 
-def test_check_parameters_refuses_two_second_networks():
+def test_plan_refuses_two_second_networks():
     with pytest.raises(ValueError, match="one second network, found the stage SECOND 'softmax'"):
-        check_parameters({"SECOND": "softmax", "SECOND_RUN": "/"}, notebooks())
+        plan({"SECOND": "softmax", "SECOND_RUN": "/"}, notebooks())
 
 
 def test_chosen_profile_applies_every_setting_of_set_after_the_parameters():

@@ -12,12 +12,12 @@ import pytest
 import torch
 
 from lib import artifacts as paths
-from lib import pipeline
-from lib.artifacts import ROOT, record
+from lib import pipeline, reports
+from lib.artifacts import ROOT, read_json
 from lib.environment import USAGE
 from lib.kernel import Stopped
 from lib.models.network import build_model
-from lib.pipeline import check_parameters, chosen, main, notebooks, parse, run
+from lib.pipeline import chosen, main, notebooks, parse, plan, run
 from lib.recipes import profile
 from tests.made_up import left_by_a_kill
 
@@ -69,6 +69,8 @@ def test_parse_reads_the_command_line_of_the_usage():
         "profile": "smoke",
         "data_dir": "x y",
         "recipe": "",
+        "name": "",
+        "again": "",
         "ablation": False,
         "settings": False,
         "first": "03",
@@ -76,16 +78,17 @@ def test_parse_reads_the_command_line_of_the_usage():
         "parameters": [["A", "1"], ["B", "-2"]],
     }
     assert vars(parse([])) == {
-        "profile": "mini",
+        "profile": "",
         "data_dir": "",
         "recipe": "",
+        "name": "",
+        "again": "",
         "ablation": False,
         "settings": False,
         "first": "",
         "only": "",
         "parameters": [],
     }
-    assert parse(["--only", "02"]).profile == "mini"
 
 
 @pytest.mark.parametrize("arguments", [["--epochs", "3"], ["smoke", "mini"], ["-p", "A"]])
@@ -117,18 +120,18 @@ def test_notebooks_of_the_repository_are_the_six():
 
 
 @pytest.mark.usefixtures("house")
-def test_check_parameters_refuses_what_no_notebook_declares():
-    check_parameters({"ROWS": 1, "RATE": 2.0}, notebooks())
+def test_plan_refuses_what_no_notebook_declares():
+    plan({"ROWS": 1, "RATE": 2.0}, notebooks())
     with pytest.raises(ValueError, match=r"declares the parameter 'ROWSS'; did you mean ROWS\?"):
-        check_parameters({"ROWSS": 1}, notebooks())
+        plan({"ROWSS": 1}, notebooks())
     with pytest.raises(ValueError, match=r"'rate'; did you mean RATE\?"):
-        check_parameters({"rate": 1}, notebooks())
+        plan({"rate": 1}, notebooks())
     with pytest.raises(
         ValueError, match="'ZZ'; they declare DATA_DIR, PROFILE, RATE, RECIPE, SEED"
     ):
-        check_parameters({"ZZ": 1}, chosen(only="02"))
+        plan({"ZZ": 1}, chosen(only="02"))
     with pytest.raises(ValueError, match="'ROWS'"):
-        check_parameters({"ROWS": 1}, chosen(first="02"))
+        plan({"ROWS": 1}, chosen(first="02"))
 
 
 @pytest.mark.usefixtures("outputs")
@@ -184,6 +187,8 @@ def test_run_gives_each_notebook_what_it_declares(house, calls, stripes, outputs
         ({"profile": "maxi"}, "among smoke, mini, photos, full, found 'maxi'"),
         ({"data_dir": "/no/such/place"}, "found no folder /no/such/place"),
         ({"only": "09"}, "found '09'"),
+        ({"name": "a/b"}, "expected a run's name of letters, digits"),
+        ({"name": "reference"}, "is not reference or data, found 'reference'"),
         ({"parameters": {"ROW": 1}}, "did you mean ROWS?"),
         ({"parameters": {"PROFILE": "full"}}, "PROFILE as the first argument"),
         ({"parameters": {"DATA_DIR": "/tmp"}}, "DATA_DIR with --data-dir"),
@@ -287,15 +292,69 @@ def test_main_answers_a_refusal_in_one_line(capsys):
     assert captured.err.count("\n") == 1
 
 
-@pytest.mark.usefixtures("house")
-def test_main_ends_with_the_recorded_numbers(calls, outputs, capsys):
-    record(outputs / "smoke", "01_look", images=48)
+@pytest.mark.usefixtures("house", "calls")
+def test_main_ends_with_what_to_open_and_how_long_it_took(capsys):
     assert main(["smoke"]) == 0
-    last = capsys.readouterr().out.splitlines()[-4:]
-    assert last[0].split() == ["notebook", "name", "value"]
-    assert last[1].split() == ["01_look", "images", "48"]
-    assert last[3].endswith("results in outputs/smoke")
-    assert len(calls) == 3
+    last = capsys.readouterr().out.splitlines()[-2:]
+    assert last[0].split() == ["report", "outputs/smoke/report.html"]
+    assert last[1].startswith("all of it in 0.")
+
+
+@pytest.mark.usefixtures("house", "calls")
+def test_run_leaves_a_manifest_of_what_it_was_given_and_made_with(outputs, stripes, tmp_path):
+    (tmp_path / "photos").symlink_to(stripes)
+    run("smoke", data_dir="photos", name="mine", parameters={"ROWS": 5, "RATE": 0.5})
+    manifest = read_json(outputs / "mine" / "run.json")
+    expected = {"profile": "smoke", "data_dir": "photos", "recipe": "", "name": "mine"}
+    assert manifest.items() >= expected.items()
+    entries = manifest["notebooks"]
+    asked = [entry["parameters"] for entry in entries.values()]
+    assert (list(entries), asked) == (list(NOTEBOOKS), [{"ROWS": 5}, {"RATE": 0.5}, {}])
+    assert {entry["state"] for entry in entries.values()} == {"done"}
+    assert {entry["data"] for entry in entries.values()} == {reports.describe_data(stripes)}
+    assert manifest["settings"]["stages.arcface.loss"] == "arcface"
+    assert manifest["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert str(tmp_path) not in (outputs / "mine" / "run.json").read_text()
+
+
+@pytest.mark.usefixtures("house")
+def test_main_repeats_a_run_with_the_parameters_of_each_notebook(calls, outputs, capsys):
+    assert main(["smoke", "-p", "ROWS", "5", "-p", "RATE", "0.5"]) == 0
+    assert main(["smoke", "--only", "02", "-p", "RATE", "0.25"]) == 0
+    given = [(name, own) for name, _, own, _ in calls]
+    calls.clear()
+    assert main(["--again", str(outputs / "smoke" / "run.json"), "--name", "twin"]) == 0
+    assert [(name, own) for name, _, own, _ in calls] == [given[0], given[3], given[2]]
+    assert {copy.parts[-3] for _, copy, _, _ in calls} == {"twin"}
+    calls.clear()
+    assert main(["--again", str(outputs / "twin"), "--from", "02", "-p", "RATE", "0.75"]) == 0
+    assert [own.get("RATE") for _, _, own, _ in calls] == [0.75, None]
+    assert {copy.parts[-3] for _, copy, _, _ in calls} == {"twin"}
+    for wrong, told in (
+        (["--again", str(outputs)], "with the run.json of a run, found none at"),
+        (["mini", "--again", str(outputs / "twin")], "expected no profile or recipe beside"),
+    ):
+        assert main(wrong) == 1
+        assert told in capsys.readouterr().err
+
+
+def test_main_repeats_an_ablation(house, calls, outputs):
+    path = house / "notebooks" / "01_look.ipynb"
+    notebook = nbformat.read(path, 4)
+    notebook.cells[0].source = f"{HEAD}SEEDS: list[int] = [0]\n{TABLES}"
+    nbformat.write(notebook, path.with_name("05_ablation_tables.ipynb"))
+    assert main(["smoke", "--ablation", "-p", "SEEDS", "[4]"]) == 0
+    first = calls.pop()
+    assert main(["--again", str(outputs / "smoke")]) == 0
+    assert calls == [first]
+
+
+@pytest.mark.usefixtures("house", "calls")
+def test_run_refuses_the_folder_of_another_run(stripes):
+    run("smoke", name="mine")
+    run("smoke", name="mine", only="02")
+    with pytest.raises(ValueError, match=r"found one of smoke; choose another --name"):
+        run("smoke", name="mine", data_dir=str(stripes))
 
 
 @pytest.mark.usefixtures("house", "calls")
@@ -396,9 +455,12 @@ def test_main_stops_at_the_first_failing_notebook_and_keeps_it(house, outputs, t
     assert "01_look done in" in captured.out
     assert "03_last" not in captured.out
     copies = outputs / "smoke" / "notebooks"
-    assert sorted(path.stem for path in copies.iterdir()) == ["01_look", "02_fail"]
+    assert sorted(path.stem for path in copies.glob("*.ipynb")) == ["01_look", "02_fail"]
     failed = nbformat.read(copies / "02_fail.ipynb", as_version=4)
     errors = [out for cell in failed.cells for out in cell.get("outputs", []) if "ename" in out]
     assert [error["evalue"] for error in errors] == ["rate too large"]
+    page = (outputs / "smoke" / "report.html").read_text()
+    assert "02_fail stopped: AssertionError: rate too large" in page
+    assert "Did not start: 03_last." in page
     assert (tmp_path / "seen").read_text() == f'[1, "smoke", "", 7, "{house}"]\n'
     assert {path: path.read_bytes() for path in (house / "notebooks").iterdir()} == before

@@ -24,6 +24,7 @@ PARAMETERS = """\
 PROFILE: str = "smoke"  # smoke, mini, photos or full
 DATA_DIR: str = ""  # a folder in GLDv2's layout
 RECIPE: str = ""
+NAME: str = ""
 SEED: int = 0
 EPS: float = 0.0  # 0: the suggestion
 ROWS: list[int] = [1, 2]
@@ -31,8 +32,8 @@ SOFTMAX_EPOCHS: int = -1
 BACKBONE: str = ""
 SET: str = ""
 """
-GIVEN = {"PROFILE": "smoke", "DATA_DIR": "", "RECIPE": "", "SEED": 0, "EPS": 0.0, "ROWS": [1, 2]}
-GIVEN |= {"SOFTMAX_EPOCHS": -1, "BACKBONE": "", "SET": ""}
+GIVEN = {"PROFILE": "smoke", "DATA_DIR": "", "RECIPE": "", "NAME": "", "SEED": 0, "EPS": 0.0}
+GIVEN |= {"ROWS": [1, 2], "SOFTMAX_EPOCHS": -1, "BACKBONE": "", "SET": ""}
 
 
 def write_notebook(path, source=PARAMETERS, tags=("parameters",)):
@@ -143,7 +144,7 @@ def test_start_looks_at_parameters_only(begin):
     [
         ({"SET": "rerank.vote=3"}, "no setting 'rerank.vote'; did you mean rerank.votes?"),
         ({"SOFTMAX_EPOCH": 3}, "no parameter 'SOFTMAX_EPOCH'; did you mean SOFTMAX_EPOCHS?"),
-        ({"ZZZ": 3}, "no parameter 'ZZZ'; it declares PROFILE, DATA_DIR, RECIPE, SEED, EPS, ROWS"),
+        ({"ZZZ": 3}, "no parameter 'ZZZ'; it declares PROFILE, DATA_DIR, RECIPE, NAME, SEED, EPS"),
         ({"NOT_A_PARAMETER": 1}, "no parameter 'NOT_A_PARAMETER'"),
         ({"SEED": "1"}, r"SEED expects int such as 0, found '1' \(str\)"),
         ({"EPS": "1e-3"}, r"EPS expects float such as 0.0, found '1e-3' \(str\)"),
@@ -196,8 +197,8 @@ def test_references_are_the_profiles_and_say_what_is_in_the_gallery(opened, caps
 def test_every_notebook_declares_what_start_needs():
     for path in sorted((ROOT / "notebooks").glob("[0-9]*.ipynb")):
         declared = declared_parameters(path)
-        kinds = [type(declared[name]) for name in ("PROFILE", "DATA_DIR", "RECIPE", "SEED")]
-        assert kinds == [str, str, str, int]
+        names = ("PROFILE", "DATA_DIR", "RECIPE", "NAME", "SEED")
+        assert [type(declared[name]) for name in names] == [str, str, str, str, int]
 
 
 @pytest.fixture

@@ -8,11 +8,12 @@ they changed. GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 import contextlib
 import functools
 import io
+import os
 import re
 import shutil
 import time
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,10 @@ SHARED_MEMORY = Path("/dev/shm")  # through which workers hand tensors over, on 
 TOLERATED_SHARE, TOLERATED = 0.05, 10  # missing or unreadable images: this share, or so many
 SAMPLE = 2000  # images looked for before work starts
 KEPT = 1000  # names of unreadable images that a manifest holds
+
+
+Change = Callable[[np.ndarray, int], np.ndarray]
+"""Pixels (B, 3, S, S) of a batch and its number to pixels."""
 
 
 class ImageSource:
@@ -196,7 +201,8 @@ class SquareImages:
     ) -> None:
         source.store.prepare(paths)
         self.source, self.size = source, size
-        self.paths = np.asarray(paths, dtype=np.bytes_)  # one block, which forks do not copy
+        # One block, which forks do not copy.
+        self.paths = np.asarray([os.fsencode(path) for path in paths], dtype=np.bytes_)
         is_kept = keep and len(paths) * 3 * size * size <= IN_MEMORY
         self.pixels = load_pixels(source, paths, size) if is_kept else None
 
@@ -210,26 +216,44 @@ class SquareImages:
         where = np.asarray(positions, dtype=np.int64)
         if self.pixels is not None:
             return self.pixels[where], where, {}
-        paths = [self.paths[i].decode() for i in where]
+        paths = [os.fsdecode(self.paths[i]) for i in where]
         pixels = np.stack([self.source.read_resized(path, self.size) for path in paths])
         found = self.source.unreadable
         unreadable = {path: found[path] for path in paths if path in found}
         return np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)), where, unreadable
 
 
+class _Batches:
+    """What a `DataLoader` asks for: number and positions of a batch give its changed pixels."""
+
+    def __init__(self, images: SquareImages, change: Change | None) -> None:
+        self.images, self.change = images, change
+
+    def __getitem__(
+        self, batch: tuple[int, Sequence[int]]
+    ) -> tuple[np.ndarray, np.ndarray, dict[str, str]]:
+        number, positions = batch
+        pixels, where, unreadable = self.images[positions]
+        return self.change(pixels, number) if self.change else pixels, where, unreadable
+
+
 def load_batches(
-    images: SquareImages, batches: Sequence[Sequence[int]]
+    images: SquareImages, batches: Sequence[Sequence[int]], change: Change | None = None
 ) -> "Iterator[tuple[torch.Tensor, torch.Tensor]]":
-    """Pixels (B, 3, S, S) uint8 and positions (B,) int64 of each of the `batches` of positions."""
+    """Pixels (B, 3, S, S) uint8 and positions (B,) int64 of each of the `batches` of positions.
+
+    `change` makes other pixels of those of a batch and its number, where the images are read.
+    """
     import torch
     from torch.utils.data import DataLoader
 
-    workers = 0 if images.pixels is not None else min(8, max(1, cores() - 1))
+    is_quick = images.pixels is not None and change is None
+    workers = 0 if is_quick else min(8, max(1, cores() - 1))
     largest = max(map(len, batches), default=0) * 3 * images.size**2
     has_room = workers == 0 or _has_room(largest * workers * PREFETCHED)
     loader = DataLoader(
-        images,
-        sampler=batches,
+        _Batches(images, change),
+        sampler=[*enumerate(batches)],
         batch_size=None,
         num_workers=workers,
         prefetch_factor=PREFETCHED if workers else None,

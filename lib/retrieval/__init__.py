@@ -26,6 +26,7 @@ from lib.retrieval.scoring import (
     map_of_usage,
     paired_gain,
     score_queries,
+    unpaired_gain,
 )
 from lib.retrieval.submission import write_submission
 
@@ -37,6 +38,6 @@ __getattr__ = lazily(
             *("embed", "embed_and_search", "embed_evaluation"),
             *("extract_embeddings", "largest_size", "sizes"),
         ),
-        "query": ("Gallery", "Retriever", "inference_of", "load_run"),
+        "query": ("Gallery", "Retriever", "inference_of", "load_run", "read_photo"),
     },
 )

@@ -1,7 +1,9 @@
-"""Commands: `python -m lib.retrieval score SUBMISSION SOLUTION` and `check SUBMISSION DATA_DIR`.
+"""Commands: `python -m lib.retrieval score`, `check`, `query` and `add`, each with `--help`.
 
 `score` prints the official metrics of a submission file, with `--groups FILE` per group, and
 `--queries FILE` writes those of every query. `check` tells whether Kaggle would accept a file.
+`query` finds the gallery images of a run that are nearest to a photograph, and `add` puts
+photographs into its gallery.
 """
 
 import argparse
@@ -10,13 +12,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lib import data
-from lib.artifacts import write_csv
+from lib.artifacts import atomic_path, caller_path, outputs_root, seen_by_caller, write_csv
 from lib.retrieval.metrics import OFFICIAL, evaluate, per_query, refuse_unknown
+from lib.retrieval.query import Retriever, load_run, read_photo
 from lib.retrieval.submission import check_submission
+
+SHOWN = 12  # images of a ranking that are drawn
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Score or check a submission file."""
+    """Score or check a submission file; ask a run with a photograph, or add some to its gallery."""
     parser = argparse.ArgumentParser(prog="python -m lib.retrieval", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     score = commands.add_parser("score", help="the official metrics of a submission file")
@@ -28,9 +33,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     check.add_argument("submission", help="file with the columns id,images")
     check.add_argument("data", help="dataset folder in GLDv2's layout")
     check.add_argument("-k", type=int, default=OFFICIAL, help="ids per row (100)")
+    query = commands.add_parser("query", help="the gallery images nearest to a photograph")
+    query.add_argument("photo", type=caller_path)
+    query.add_argument("-k", type=int, default=10, help="images (10)")
+    query.add_argument("--out", type=caller_path, help="PNG of them (PHOTO_nearest.png, here)")
+    add = commands.add_parser("add", help="photographs to a gallery, without embedding it again")
+    add.add_argument("photos", nargs="+", type=caller_path, metavar="PHOTO")
+    add.add_argument("--landmark", default="", help="the name of what they show")
+    for asked in (query, add):
+        asked.add_argument(
+            "--run", type=caller_path, help="run folder or checkpoint (outputs/mini)"
+        )
+        asked.add_argument("--stage", default="", help="another network of the run than the last")
+        asked.add_argument("--gallery", type=caller_path, help="another folder of embeddings")
     chosen = parser.parse_args(arguments)
     try:
-        text = _score(chosen) if chosen.command == "score" else _check(chosen)
+        text = COMMANDS[chosen.command](chosen)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
     print(text)
@@ -103,6 +121,45 @@ def _check(chosen: argparse.Namespace) -> str:
     rows = check_submission(chosen.submission, ids["test"], ids["index"], k=chosen.k)
     return f"{chosen.submission}: {len(rows):,} rows are right"
 
+
+def _open(chosen: argparse.Namespace) -> Retriever:
+    run = chosen.run or outputs_root() / "mini"
+    return load_run(run, stage=chosen.stage, gallery=chosen.gallery or "")
+
+
+def _query(chosen: argparse.Namespace) -> str:
+    """Print the ranking at once, then draw it."""
+    model = _open(chosen)
+    found = model.query(chosen.photo, chosen.k)
+    print(found.to_string(float_format="{:.4f}".format), flush=True)
+    from lib.plots import sheets  # with matplotlib, for which the answer need not wait
+
+    shown = found.head(SHOWN)
+    images = [read_photo(chosen.photo), *(model.image(one) for one in shown["id"])]
+    captions = ["query"]
+    for score, name in zip(shown["score"], shown["landmark"], strict=True):
+        captions.append(sheets.shorten(f"{score:.2f} {name}", 20))
+    row = sheets.ImageRow(
+        f"{chosen.photo.name}\n{len(model.gallery):,} images", images, (), captions
+    )
+    path = chosen.out or caller_path(f"{chosen.photo.stem}_nearest.png")
+    with atomic_path(path) as temporary:
+        sheets.draw([row]).savefig(temporary, dpi=100)
+    return f"drawn in {seen_by_caller(path)}"
+
+
+def _add(chosen: argparse.Namespace) -> str:
+    model = _open(chosen)
+    table = model.add(chosen.photos, landmark=chosen.landmark)
+    print(table.to_string(index=False))
+    counts = table["status"].value_counts()
+    return (
+        f"{counts.get('added', 0):,} photographs added, {counts.get('known', 0):,} known before;"
+        f" the gallery has {len(model.gallery):,} images"
+    )
+
+
+COMMANDS = {"score": _score, "check": _check, "query": _query, "add": _add}
 
 if __name__ == "__main__":
     main()

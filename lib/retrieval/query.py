@@ -4,7 +4,9 @@
 first photograph is embedded.
 """
 
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -32,7 +34,7 @@ Photo: TypeAlias = "str | Path | bytes | np.ndarray | Image.Image"
 """A file's path or content, (H, W, 3) uint8 RGB pixels, or a Pillow image."""
 
 GALLERIES = ("index", "gallery")  # folders of embeddings, the first that is there
-ADDED = "_added"  # ends the name of the folder with photographs added to a gallery
+ADDED = "_added"  # ends the name of a folder beside a gallery: one of embeddings per addition
 BLOCK = 8192  # rows converted at a time: 16 MB, which stay in the cache
 BATCH = 32  # photographs that go through the network at once
 
@@ -162,7 +164,8 @@ class Retriever:
         size, network = largest_size(self.inference), self.network
         device, rows = next(network.parameters()).device, []
         for start in range(0, len(photos), BATCH):
-            squares = [_square(photo, size) for photo in photos[start : start + BATCH]]
+            some = photos[start : start + BATCH]
+            squares = [data.stretch(read_photo(photo, size), size) for photo in some]
             pixels = torch.from_numpy(np.stack(squares).transpose(0, 3, 1, 2)).to(device)
             with torch.inference_mode():
                 rows.append(extract_embeddings(network, pixels, self.inference).cpu().numpy())
@@ -183,6 +186,61 @@ class Retriever:
         place = self.gallery.at([self.gallery.find(image_id)]).iloc[0]
         return data.ImageSource(place["root"]).read(place["path"])
 
+    def add(
+        self,
+        photos: Sequence[str | Path],
+        *,
+        landmark: str = "",
+        ids: Sequence[str] | None = None,
+    ) -> pd.DataFrame:
+        """Embed photographs, without the gallery again, and add them to it for good.
+
+        The files stay where they are. A killed call goes on when it is repeated, and photographs
+        that are in the gallery are left as they are.
+
+        Args:
+            photos: paths of files.
+            landmark: the name of what they show.
+            ids: of the photographs, one for each; by default they are made of a file's content, as
+                in importing, so that each photograph has one.
+
+        Returns:
+            Columns id, path and status: added, known, or why it is left out.
+        """
+        from lib.retrieval.embedding import embed
+
+        table = pd.DataFrame({"id": "", "path": [str(Path(one).absolute()) for one in photos]})
+        table["id"], table["status"] = zip(*map(_identify, table["path"]), strict=True)
+        if ids is not None:
+            table["id"] = [str(one) for one in ids]
+        self._check_ids(table, is_given=ids is not None)
+        new = table[table["status"] == "added"]
+        if new.empty:
+            return table
+        images, base = self.gallery.images, self.gallery.parts[0]
+        of_name = images.loc[images["landmark"] == landmark, "landmark_id"] if landmark else ()
+        landmark_id = next(iter(of_name), -1)
+        told = new[["id", "path"]].assign(landmark_id=landmark_id, category=landmark)
+        folder = _added_to(base.folder) / artifacts.fingerprint(told)
+        embed(self.checkpoint, told, base.root, folder, self.inference)
+        self.gallery = Gallery([base.folder, *_additions(self.checkpoint, base.folder)])
+        return table
+
+    def _check_ids(self, table: pd.DataFrame, *, is_given: bool) -> None:
+        """Mark what the gallery has already as known; refuse an id that it has for another."""
+        known = dict(zip(self.gallery.images["id"], self.gallery.images["path"], strict=True))
+        for row, name, path, status in table.itertuples():
+            if status != "added":
+                continue
+            if not re.fullmatch(r"\S+", name) or (is_given and known.get(name, path) != path):
+                raise ValueError(
+                    "expected ids without spaces that no other image of the gallery has, found"
+                    f" {name!r} for {path}; give another id"
+                )
+            if name in known:
+                table.loc[row, "status"] = "known"
+            known[name] = path
+
 
 def load_run(
     run: str | Path = "outputs/mini", *, stage: str = "", gallery: str | Path = ""
@@ -202,10 +260,9 @@ def load_run(
             f"expected an embedded gallery in {checkpoint.parent / 'embeddings'}, found none; run"
             " notebook 06 first, or embed one: python -m lib.retrieval embed --help"
         )
-    found = Gallery(known[:1])
+    found = Gallery([known[0], *_additions(checkpoint, known[0])])
     manifest = found.parts[0].manifest
-    made_by, origin = manifest.get("checkpoint"), artifacts.read_fingerprint(checkpoint.parent)
-    if isinstance(made_by, str) and origin and made_by != origin:
+    if not _is_made_by(checkpoint, manifest):
         raise ValueError(
             f"expected a gallery embedded by {checkpoint}, found one of another network in"
             f" {known[0]}; embed it again"
@@ -233,6 +290,43 @@ def inference_of(
         )
     usual = profile(given["PROFILE"], recipe_name=given.get("RECIPE", "")).inference
     return replace(usual, size=manifest.get("size") or given.get("TEST_SIZE") or usual.size)
+
+
+def _is_made_by(checkpoint: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether embeddings are this network's, as far as both tell where they come from."""
+    made_by, origin = manifest.get("checkpoint"), artifacts.read_fingerprint(checkpoint.parent)
+    return not isinstance(made_by, str) or origin is None or made_by == origin
+
+
+def _added_to(gallery: Path) -> Path:
+    return gallery.with_name(gallery.name + ADDED)
+
+
+def _additions(checkpoint: Path, gallery: Path) -> list[Path]:
+    """The folders of photographs added to a gallery; prints how many another network embedded."""
+    usual, found, lost = artifacts.read_manifest(gallery) or {}, [], 0
+    for folder in sorted(_added_to(gallery).glob("[0-9a-f]*")):
+        manifest = artifacts.read_manifest(folder)
+        if manifest is None:  # a killed addition, which goes on when it is repeated
+            continue
+        is_same = manifest["inference"] == usual.get("inference", manifest["inference"])
+        if is_same and _is_made_by(checkpoint, manifest):
+            found.append(folder)
+        else:
+            lost += manifest["images"]
+    if lost:
+        print(f"{lost:,} photographs added under another network are left out; add them again")
+    return found
+
+
+def _identify(path: str) -> tuple[str, str]:
+    """The id of a photograph's content, as importing makes it, and whether it can be read."""
+    try:
+        content = Path(path).read_bytes()
+        data.decode(content, 1)
+    except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
+        return "", f"unreadable ({getattr(error, 'strerror', None) or error})"
+    return hashlib.sha256(content).hexdigest()[:16], "added"
 
 
 def _facts(checkpoint: str | Path) -> dict[str, Any]:
@@ -293,8 +387,12 @@ def _described(ids: pd.Series, root: Path) -> pd.DataFrame:
     return table.assign(path=data.image_paths(split, ids))[list(DESCRIBED)]
 
 
-def _square(photo: Photo, size: int) -> np.ndarray:
-    """A photograph stretched to (size, size, 3), as images are read for embedding."""
+def read_photo(photo: Photo, size: int | None = None) -> np.ndarray:
+    """The (H, W, 3) uint8 RGB pixels of a photograph, upright, at least `size` where it is given.
+
+    Raises:
+        ValueError: if it cannot be read, or pixels are given in another form.
+    """
     if isinstance(photo, Image.Image):
         photo = np.asarray(photo.convert("RGB"))
     if isinstance(photo, np.ndarray):
@@ -303,10 +401,10 @@ def _square(photo: Photo, size: int) -> np.ndarray:
                 f"expected (H, W, 3) uint8 pixels, found {photo.dtype} of shape {photo.shape};"
                 " give RGB from 0 to 255"
             )
-        return data.stretch(photo, size)
+        return photo
     try:
         content = photo if isinstance(photo, bytes) else Path(photo).expanduser().read_bytes()
-        return data.stretch(data.decode(content, size), size)
+        return data.decode(content, size)
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
         name = "the given bytes" if isinstance(photo, bytes) else photo
         raise ValueError(

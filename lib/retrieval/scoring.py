@@ -120,8 +120,6 @@ def bootstrap_interval(
     The queries are drawn `resamples` times with replacement; a share `level` of the resampled means
     lies inside. One value, or equal ones, give an interval of no width.
     """
-    from scipy import stats  # half a second to import
-
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
         raise ValueError(
@@ -133,18 +131,26 @@ def bootstrap_interval(
             f"expected a level between 0 and 1 and at least one resample, found {level} and"
             f" {resamples}; 0.95 and 10,000 are usual"
         )
-    means = numbers  # of a single value, which scipy refuses
-    if len(numbers) > 1:
-        means = stats.bootstrap(
-            (numbers,),
-            np.mean,
-            n_resamples=resamples,
-            batch=max(1, RESAMPLED_AT_ONCE // len(numbers)),
-            method="percentile",
-            rng=generator,
-        ).bootstrap_distribution
+    means = _resampled_means(numbers, generator, resamples)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(numbers.mean()), float(low), float(high))
+
+
+def _resampled_means(
+    numbers: np.ndarray, generator: np.random.Generator, resamples: int
+) -> np.ndarray:
+    from scipy import stats  # half a second to import
+
+    if len(numbers) == 1:  # which scipy refuses
+        return numbers
+    return stats.bootstrap(
+        (numbers,),
+        np.mean,
+        n_resamples=resamples,
+        batch=max(1, RESAMPLED_AT_ONCE // len(numbers)),
+        method="percentile",
+        rng=generator,
+    ).bootstrap_distribution
 
 
 def paired_gain(
@@ -163,3 +169,18 @@ def paired_gain(
             " against one solution"
         )
     return bootstrap_interval(after - before.loc[after.index], generator=generator)
+
+
+def unpaired_gain(
+    after: pd.Series, before: pd.Series, *, generator: np.random.Generator, resamples: int = 10_000
+) -> Interval:
+    """Estimate the 95 % interval of the difference of means over different queries.
+
+    Both sets of queries are drawn again, independently. It is wider than that of `paired_gain`.
+    """
+    draws = (
+        _resampled_means(values.to_numpy(np.float64), generator, resamples)
+        for values in (after, before)
+    )
+    low, high = np.quantile(np.subtract(*draws), [0.025, 0.975])
+    return Interval(float(after.mean() - before.mean()), float(low), float(high))

@@ -1,8 +1,9 @@
-"""Augmentation steps by name, and Corner-Cutmix.
+"""Augmentation steps by name, albumentations image by image, and Corner-Cutmix.
 
 Steps take batches (B, 3, H, W) on any device, values 0 to 255 until "normalise", and draw for each
-image from a generator; "affine" may change the size. GLR20 = 3rd place, Google Landmark Retrieval
-2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
+image from a generator; "affine" may change the size. What albumentations does comes before them, in
+the processes that read the images, with a seed for each image. GLR20 = 3rd place, Google Landmark
+Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
 import copy
@@ -33,8 +34,9 @@ PAPER_SIZE = 448  # pixels; blur kernels of the chain are scaled from there
 class Augment:
     """The steps of an `AugmentConfig`, for networks that expect `mean` and `std`.
 
-    An own `albumentations.Compose` as `pipeline` replaces all steps but the normalisation. The step
-    "affine" makes squares of `size` pixels, or of the size that images have where it is 0.
+    The chain of GLR20's code comes before the steps; an own `albumentations.Compose` as `pipeline`
+    replaces all of them but the normalisation. The step "affine" makes squares of `size` pixels, or
+    of the size that images have where it is 0.
     """
 
     config: AugmentConfig
@@ -46,12 +48,27 @@ class Augment:
     def __post_init__(self) -> None:
         self.pipeline = copy.deepcopy(self.pipeline)  # setting its seed changes it
 
-    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
-        """Augment uint8 images (B, 3, H, W) and normalise them."""
-        if self.pipeline is not None:
-            images = augment_each(images, self.pipeline, generator)
-            return normalise(images, self.mean, self.std)
-        for name in self.config.steps:
+    @property
+    def has_each(self) -> bool:
+        """Whether `each` changes anything."""
+        return self.pipeline is not None or self.config.chain
+
+    def each(self, pixels: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
+        """What albumentations does to uint8 pixels (B, 3, H, W), with a seed for each image."""
+        pipeline = self.pipeline
+        if pipeline is None and self.config.chain:
+            pipeline = build_chain(pixels.shape[-1])
+        return pixels if pipeline is None else augment_each(pixels, pipeline, seeds)
+
+    def __call__(self, images: Tensor, generator: Generator, *, is_begun: bool = False) -> Tensor:
+        """Augment uint8 images (B, 3, H, W) and normalise them; `is_begun` if `each` was done."""
+        if self.has_each and not is_begun:
+            draws = torch.randint(
+                2**31, images.shape[:1], generator=generator, device=generator.device
+            )
+            changed = self.each(images.cpu().numpy(), draws.tolist())
+            images = torch.from_numpy(changed).to(images.device)
+        for name in self.config.steps if self.pipeline is None else ("normalise",):
             if name == "normalise":
                 images = normalise(images, self.mean, self.std)
             else:
@@ -315,29 +332,23 @@ def corner_cutmix(
     return mixed
 
 
-def augment_each(images: Tensor, pipeline: Any, generator: Generator) -> Tensor:
-    """Each of uint8 images (B, 3, H, W) through an albumentations pipeline, on the CPU."""
-    if images.dtype != torch.uint8:
-        raise ValueError(f"expected uint8 images, found {images.dtype}; augment before normalising")
-    seed = torch.randint(2**31, (), generator=generator, device=generator.device)
-    pipeline.set_random_seed(int(seed))
-    pixels = images.permute(0, 2, 3, 1).cpu().numpy()
-    changed = [pipeline(image=np.ascontiguousarray(image))["image"] for image in pixels]
-    for image in changed:
-        if getattr(image, "dtype", None) != np.uint8 or image.shape != pixels.shape[1:]:
+def augment_each(pixels: np.ndarray, pipeline: Any, seeds: Sequence[int]) -> np.ndarray:
+    """Each of uint8 pixels (B, 3, H, W) through an albumentations pipeline, with its own seed."""
+    if pixels.dtype != np.uint8:
+        raise ValueError(f"expected uint8 images, found {pixels.dtype}; augment before normalising")
+    found = np.empty_like(pixels)
+    for place, (image, seed) in enumerate(zip(pixels, seeds, strict=True)):
+        pipeline.set_random_seed(int(seed))
+        image = np.ascontiguousarray(image.transpose(1, 2, 0))
+        changed = pipeline(image=image)["image"]
+        if getattr(changed, "dtype", None) != np.uint8 or changed.shape != image.shape:
             raise ValueError(
-                f"expected uint8 images {pixels.shape[1:]} from albumentations, found "
-                f"{image.dtype} {tuple(image.shape)}; crop to this size, and leave Normalize and "
-                "ToTensorV2 out: the stage normalises"
+                f"expected uint8 images {image.shape} from albumentations, found "
+                f"{changed.dtype} {tuple(changed.shape)}; crop to this size, and leave Normalize "
+                "and ToTensorV2 out: the stage normalises"
             )
-    return torch.from_numpy(np.stack(changed)).permute(0, 3, 1, 2).to(images.device)
-
-
-def glr20_chain(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
-    """The chain of GLR20's code on square images, slower than the steps on batches."""
-    if not config.chain:
-        return images
-    return augment_each(images, build_chain(images.shape[-1]), generator)
+        found[place] = changed.transpose(2, 0, 1)
+    return found
 
 
 @functools.cache
@@ -382,7 +393,6 @@ def _quarter_turn(image: np.ndarray, quarters: int, **_: Any) -> np.ndarray:
 
 
 AUGMENTATIONS: dict[str, Callable[..., Tensor]] = {
-    "chain": glr20_chain,
     "flip": random_flip,
     "crop": pad_and_crop,
     "colour": colour_jitter,

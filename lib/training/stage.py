@@ -31,6 +31,7 @@ from lib.artifacts import (
     fingerprint,
     progress,
     read_fingerprint,
+    rng,
     stream_seed,
     write_csv,
 )
@@ -202,6 +203,8 @@ def stage_key(
                 "expected an albumentations.Compose whose to_dict tells what it does, found "
                 f"{type(augment).__name__}: {error}; give each A.Lambda a name"
             ) from None
+    if augment is not None or stage.augment.chain:
+        parts.append("a seed for each image")  # unlike versions before
     settings = fingerprint(*parts)
     if not root:
         return settings
@@ -448,6 +451,8 @@ def _train(job: TrainingJob) -> None:
     augment = Augment(
         stage.augment, plain.model.mean, plain.model.std, pipeline=job.augment, size=stage.size
     )
+    if augment.has_each:
+        augment.each(np.zeros((1, 3, size, size), np.uint8), [0])  # imported before workers fork
     generator, class_generator = torch.Generator(), torch.Generator(device)
     per_process = stage.batch_size // world_size
     steps = len(samplers[0]) // per_process
@@ -505,7 +510,8 @@ def _train(job: TrainingJob) -> None:
         judge()
     for epoch in range(state.step // max(steps, 1), stage.epochs):
         batches = _batches(samplers, epoch, per_process, steps, skip=state.step - epoch * steps)
-        loaded = data.load_batches(images, batches)
+        change = partial(_augment_each, augment, job.seed, accelerator.process_index, state.step)
+        loaded = data.load_batches(images, batches, change if augment.has_each else None)
         if accelerator.is_main_process:
             shown = f"{stage.name} {epoch + 1}/{stage.epochs}"
             loaded = progress(loaded, shown, len(batches), note=state.note)
@@ -513,7 +519,7 @@ def _train(job: TrainingJob) -> None:
             stream = "augment", state.step, accelerator.process_index
             generator.manual_seed(stream_seed(job.seed, *stream))
             rate = set_learning_rates(optimizer, stage, state.step / (steps * stage.epochs))
-            pixels = augment(pixels.to(device, non_blocking=True), generator)
+            pixels = augment(pixels.to(device, non_blocking=True), generator, is_begun=True)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
             inputs = (pixels, labels[positions.to(device)])
             if stage.cutmix:
@@ -573,6 +579,14 @@ def _train(job: TrainingJob) -> None:
         data.mark_stage_complete(folder, job.key, job.settings, state.unreadable, **facts)
         state.path.unlink(missing_ok=True)  # not before the signature, or a kill loses all
     accelerator.wait_for_everyone()
+
+
+def _augment_each(
+    augment: Augment, seed: int, rank: int, first: int, pixels: np.ndarray, number: int
+) -> np.ndarray:
+    """Augment the images of a step, the one of this `number` after the `first`, one by one."""
+    seeds = rng(seed, "augment", first + number, rank).integers(2**31, size=len(pixels))
+    return augment.each(pixels, seeds.tolist())
 
 
 def _batches(

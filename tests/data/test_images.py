@@ -344,6 +344,21 @@ def test_load_batches_reads_the_same_with_worker_processes(stripes, images, monk
     assert (loader.collate_fn is tuple) == (free == 0)
 
 
+def test_load_batches_changes_pixels_where_images_are_read(stripes, images):
+    square = SquareImages(ImageSource(stripes), images["path"].tolist(), 16)
+
+    def change(pixels, number):
+        changed = np.full_like(pixels, 100 + number)
+        changed[:, 0, 0, 0] = os.getpid() == here
+        return changed
+
+    here = os.getpid()
+    found = list(load_batches(square, BATCHES, change))
+    assert [positions.tolist() for _, positions in found] == BATCHES
+    assert [int(pixels[0, 1, 0, 0]) for pixels, _ in found] == [100, 101, 102][: len(BATCHES)]
+    assert not any(pixels[:, 0, 0, 0].any() for pixels, _ in found)  # not in this process
+
+
 def test_load_batches_says_that_its_workers_were_killed(stripes, images, monkeypatch):
     monkeypatch.setattr(images_module, "IN_MEMORY", 0)
     square = SquareImages(ImageSource(stripes), images["path"].tolist(), 16)

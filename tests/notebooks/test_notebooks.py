@@ -65,7 +65,7 @@ def test_notebook_parameters_are_plain_annotated_literals(path):
 def test_notebook_declares_what_every_run_passes(path):
     (cell,) = tagged(path)
     names = [node.target.id for node in ast.parse(cell.source).body]
-    assert names[:5] == ["PROFILE", "DATA_DIR", "RECIPE", "SEED", "SET"]
+    assert names[:6] == ["PROFILE", "DATA_DIR", "RECIPE", "NAME", "SEED", "SET"]
 
 
 def test_notebook_starts_its_session_under_its_own_name(path):

@@ -782,9 +782,9 @@ def test_train_augments_every_step_with_draws_of_its_own(run, monkeypatch):
     drawn = []
 
     class Spy(training.Augment):
-        def __call__(self, images, generator):
+        def __call__(self, images, generator, **options):
             drawn.append(generator.initial_seed())
-            return super().__call__(images, generator)
+            return super().__call__(images, generator, **options)
 
     monkeypatch.setattr(training, "Augment", Spy)
     run("first")
@@ -874,7 +874,7 @@ def test_train_takes_as_many_threads_as_cores_are_allowed(run, monkeypatch, chos
         ({"schedule": "step"}, "'schedule' expects one of 'constant', .* found 'step'"),
         (
             {"augment": AugmentConfig(steps=("flap", "normalise"))},
-            "'augment.steps' expects .*'chain', .* found 'flap'; did you mean 'flip'",
+            "'augment.steps' expects .*'crop', .* found 'flap'; did you mean 'flip'",
         ),
         ({"augment": AugmentConfig(steps=("flip",))}, "the step 'normalise' once"),
         ({"optimizer": "adamv"}, "'optimizer' expects .* found 'adamv'; did you mean adamw?"),
@@ -931,7 +931,8 @@ def test_train_learns_with_a_margin_from_a_softmax_stage(run, whole, loss):
     assert losses.iloc[-1] < 0.8 * losses.iloc[0]
 
 
-def test_train_takes_an_own_pipeline_as_its_augmentation(run, whole):
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_train_takes_an_own_pipeline_as_its_augmentation(run, whole, monkeypatch):
     def pipeline(limit=0.2):
         return A.Compose([A.HorizontalFlip(p=0.5), A.RandomBrightnessContrast(limit, p=1.0)])
 
@@ -941,6 +942,7 @@ def test_train_takes_an_own_pipeline_as_its_augmentation(run, whole):
     before = first.stat().st_mtime_ns
     assert run("own", own=own).stat().st_mtime_ns == before  # the same object, used by now
     assert run("own", own=pipeline()).stat().st_mtime_ns == before
+    monkeypatch.setattr("joblib.cpu_count", lambda: 4)  # with other numbers of workers
     assert is_same(first, run("again", own=pipeline()))
     assert run("own", own=pipeline(0.3)).stat().st_mtime_ns > before
 

@@ -14,17 +14,15 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from string import Template
 
 import nbformat
 import pandas as pd
-from nbconvert import HTMLExporter
 from PIL import Image
-from pygments.formatters import HtmlFormatter
 
 from lib import plots
 from lib.ablation import TITLES, agreement
 from lib.artifacts import ROOT, atomic_path, outputs_root, read_records, write_csv
+from lib.reports.run_page import notebook_page, number, shown, with_interval
 
 REFERENCE = ROOT / "outputs" / "reference"
 # Heading → run folder, without the digits that stand for the data folder's path.
@@ -62,24 +60,13 @@ def _side_by_side(
     return _markdown([*keys, *(one.format(run) for run in found for one in columns)], rows)
 
 
-def _number(value: float, sign: str = "") -> str:
-    return "" if pd.isna(value) else f"{value:{sign}.3f}"
-
-
-def _with_interval(row: Mapping, name: str, bounds: str, sign: str = "") -> str:
-    if pd.isna(row[name]):
-        return ""
-    low, high = row[f"{bounds}low"], row[f"{bounds}high"]
-    return f"{row[name]:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
-
-
 def _score_and_gain(row: pd.Series) -> list[str]:
-    return [_with_interval(row, "private", ""), _with_interval(row, "gain", "gain_", "+")]
+    return [with_interval(row, "private", ""), with_interval(row, "gain", "gain_", "+")]
 
 
 def _seen_and_unseen(row: Mapping, prefix: str = "private_") -> str:
     parts = (row.get(f"{prefix}{name}", float("nan")) for name in ("seen", "unseen"))
-    return ", ".join(filter(None, map(_number, parts)))
+    return ", ".join(filter(None, map(number, parts)))
 
 
 def steps_block(reference: Path = REFERENCE) -> str:
@@ -104,7 +91,7 @@ def rerankers_block(reference: Path = REFERENCE) -> str:
         tables,
         ["reranker", "source"],
         ["{}", "gain over plain search", "seen, unseen", "spread"],
-        lambda row: [*_score_and_gain(row), _seen_and_unseen(row), _number(row["spread"])],
+        lambda row: [*_score_and_gain(row), _seen_and_unseen(row), number(row["spread"])],
     )
 
 
@@ -123,15 +110,7 @@ def cleaning_block(reference: Path = REFERENCE) -> str:
         title: table[table["notebook"] == "03_dbscan_cleaning"]
         for title, table in _read(reference, "recorded").items()
     }
-    return _side_by_side(tables, ["name"], ["{}"], lambda row: [_shown(row["value"])])
-
-
-def _shown(value: float | str) -> str:
-    """A recorded value; a column that holds words too was read as text."""
-    try:
-        return f"{float(value):g}"
-    except ValueError:
-        return str(value)
+    return _side_by_side(tables, ["name"], ["{}"], lambda row: [shown(row["value"])])
 
 
 def descriptors_block(reference: Path = REFERENCE) -> str:
@@ -165,10 +144,10 @@ def rivals_block(reference: Path = REFERENCE) -> str:
         [
             row["method"],
             row["list"],
-            _number(row["public"]),
-            _with_interval(row, "private", ""),
+            number(row["public"]),
+            with_interval(row, "private", ""),
             _seen_and_unseen(row),
-            _with_interval(row, "gain", "gain_", "+"),
+            with_interval(row, "gain", "gain_", "+"),
         ]
         for _, row in pd.read_csv(path).iterrows()
     ]
@@ -230,12 +209,12 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
 def _ablation_cells(row: dict, marks: Mapping[str, str]) -> list[str]:
     return [
         row["name"] + marks.get(row.get("note"), ""),
-        _number(row["paper_private"]),
-        _with_interval(row, "private", ""),
+        number(row["paper_private"]),
+        with_interval(row, "private", ""),
         _seen_and_unseen(row, ""),
         row["against"],
-        _number(row["paper"], "+"),
-        _with_interval(row, "difference", "difference_", "+"),
+        number(row["paper"], "+"),
+        with_interval(row, "difference", "difference_", "+"),
         "" if pd.isna(row["verdict"]) else row["verdict"],
     ]
 
@@ -309,8 +288,6 @@ TABLES = ("03_descriptors", "05_*", "06_steps", "06_continents", "06_rerankers",
 ABLATION = "05_ablation_tables"
 WIDEST = 1100  # pixels of a figure
 LARGEST = 1_500_000  # bytes of a notebook as HTML
-# Around the body of a notebook; nbconvert's own page has 280 kB of styles, and needs a network.
-PAGE = Template(Path(__file__).with_name("page.html").read_text())
 
 
 def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
@@ -371,10 +348,7 @@ def _convert(source: Path, target: Path) -> None:
             if png := output.get("data", {}).get("image/png"):
                 small = _smaller(base64.b64decode(png), 900, 128)
                 output.data["image/png"] = base64.b64encode(small).decode()
-    body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
-    style = HtmlFormatter().get_style_defs(".highlight")
-    page = PAGE.substitute(title=source.stem, style=style, body=body)
-    page = page.replace(f"{ROOT}/", "")  # where the repository lay is of no use to others
+    page = notebook_page(notebook, source.stem)
     if len(page.encode()) > LARGEST:
         print(f"{source.name}: left out, {len(page.encode()) / 1e6:.1f} MB as HTML")
         return
@@ -394,7 +368,7 @@ def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
     return bool(tables)
 
 
-def main() -> int:
+def write_reference() -> int:
     """Copy what there is and fill the pages; 1 if there is no run to copy."""
     try:
         copied = {run: copy_run(run, figures=run == PUBLIC) for run in RUNS.values()}
@@ -408,7 +382,3 @@ def main() -> int:
     for run, is_there in copied.items():
         print(f"{run}: {'copied' if is_there else 'no finished run, left as it was'}")
     return 0 if any(copied.values()) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
