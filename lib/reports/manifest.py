@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.artifacts import ROOT, fingerprint, read_json_or_none
-from lib.environment import cores
+from lib.environment import ALTERNATIVES, bounds, cores
 
 MANIFEST = "run.json"
 ABLATION = "ablation"  # notebook 05 as `./run_all.sh ablation` runs it, among the notebooks
@@ -80,10 +80,10 @@ def _told(*words: str) -> str:
 
 
 def _versions() -> dict[str, str]:
-    """Versions of Python and of what `requirements.txt` names."""
+    """Versions of Python and of the packages that running needs."""
     found = {"python": platform.python_version()}
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    for name in filter(None, (re.match(r"[\w.-]*", line)[0] for line in lines)):
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            found[name] = metadata.version(name)
+    for name in (re.match(r"[\w.-]+", one)[0] for one in bounds()):
+        for other in (name, *ALTERNATIVES.get(name, ())):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                found[other] = metadata.version(other)
     return found

@@ -22,7 +22,7 @@ from PIL import Image
 from lib import plots
 from lib.ablation import TITLES, agreement
 from lib.artifacts import ROOT, atomic_path, outputs_root, read_records, write_csv
-from lib.reports.run_page import notebook_page, number, shown, with_interval
+from lib.reports.run_page import notebook_page, number, with_interval
 
 REFERENCE = ROOT / "outputs" / "reference"
 # Heading → run folder, without the digits that stand for the data folder's path.
@@ -110,7 +110,15 @@ def cleaning_block(reference: Path = REFERENCE) -> str:
         title: table[table["notebook"] == "03_dbscan_cleaning"]
         for title, table in _read(reference, "recorded").items()
     }
-    return _side_by_side(tables, ["name"], ["{}"], lambda row: [shown(row["value"])])
+    return _side_by_side(tables, ["name"], ["{}"], lambda row: [_shown(row["value"])])
+
+
+def _shown(value: float | str) -> str:
+    """A recorded value; a column that holds words too was read as text."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return str(value)
 
 
 def descriptors_block(reference: Path = REFERENCE) -> str:

@@ -33,7 +33,7 @@ from lib.reports.manifest import MANIFEST, effective_settings, read_manifest
 
 PAGE = "report.html"
 WIDEST = 1200  # pixels of a figure
-LONGEST = 20  # rows of a table that the page shows
+LONGEST = 40  # rows of a table that the page shows
 STEPS = ("step", "public", "private", "low", "high", "gain", "gain_low", "gain_high")
 NUMBERED = "[0-9][0-9]_*"
 # nbconvert's own page has 280 kB of styles, and needs a network.
@@ -72,14 +72,6 @@ def with_interval(row: Mapping, name: str, bounds: str, sign: str = "") -> str:
         return ""
     low, high = row[f"{bounds}low"], row[f"{bounds}high"]
     return f"{row[name]:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
-
-
-def shown(value: float | str) -> str:
-    """A recorded value; a column that holds words too was read as text."""
-    try:
-        return f"{float(value):g}"
-    except ValueError:
-        return str(value)
 
 
 def read_steps(folder: Path, since: float = 0.0) -> tuple[str, pd.DataFrame | None]:
@@ -263,7 +255,7 @@ def _section(
     state = manifest.get("notebooks", {}).get(path.stem, {}).get("state", "done")
     records = read_records(folder)
     records = records[records["notebook"] == path.stem]
-    recorded = [(_words(name), shown(value)) for _, name, value in records.to_numpy()]
+    recorded = [(_words(name), _recorded(value)) for _, name, value in records.to_numpy()]
     if notebook is None:
         damaged = f"{path.name} cannot be read; run the notebook again."
         return Section(path.stem, path.stem, damaged, "", {}, recorded)
@@ -367,6 +359,15 @@ def _cells(column: pd.Series) -> list[str]:
     return [
         "" if pd.isna(value) else f"{value:{',.0f' if is_whole else '.3f'}}" for value in values
     ]
+
+
+def _recorded(value: float | str) -> str:
+    """A recorded value: a count, a number of four digits, or a word; a dash for what is unknown."""
+    if isinstance(value, str):
+        return value
+    if pd.isna(value):
+        return "–"
+    return f"{value:,.0f}" if value % 1 == 0 else f"{value:.4g}"
 
 
 def _words(name: str) -> str:

@@ -44,7 +44,7 @@ def write_run(folder, *, state="done"):
     write_csv(STEPS, folder / "tables" / "02_steps.csv")
     queries = {"id": list("abc"), "usage": ["Private", "Private", "Public"], "before": 0.5}
     write_csv(pd.DataFrame(queries), folder / "tables" / "02_queries.csv")
-    record(folder, "02_train", images=1234, kept="softmax")
+    record(folder, "02_train", images=1234, ari=0.123456, spread=float("nan"), kept="softmax")
     (folder / "submission.csv").write_text("id,images\n")
     entry = {"parameters": {"EPS": 0.4}, "changed": {"clean.eps": 0.4}, "minutes": 1.5}
     entry |= {"state": state, "ended": "2025-01-02 03:04+00:00", "data": "0123abcd"}
@@ -104,7 +104,7 @@ def test_page_tells_scores_settings_warnings_and_how_to_repeat_the_run(page):
     for told in (
         "mAP@50 over 2 Private queries, 95 % intervals",
         "0.250 (0.200 to 0.300) +0.150 (+0.100 to +0.200)",
-        "images 1234 kept softmax",
+        "images 1,234 ari 0.1235 spread – kept softmax",
         "02: no countries in my photos",
         "02: UserWarning: <slow>",
         "EPS = 0.4",
