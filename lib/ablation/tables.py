@@ -271,9 +271,9 @@ def _losses_and_lists(profile: Profile) -> str:
 
 
 def _shortened(staged: Staged, share: float) -> Staged:
-    """A profile or row with a share of the epochs of its stages, halves rounded up, at least 1."""
+    """A profile or row with a share of its stages' epochs, halves rounded up, at least 1 of any."""
     stages = tuple(
-        replace(stage, epochs=max(1, math.floor(share * stage.epochs + 0.5)))
+        replace(stage, epochs=stage.epochs and max(1, math.floor(share * stage.epochs + 0.5)))
         for stage in staged.stages
     )
     return replace(staged, stages=stages)

@@ -209,6 +209,11 @@ def test_chosen_tables_takes_names_and_a_share_of_the_epochs(names, share, found
             assert [stage.epochs for stage in row.stages] == wanted
 
 
+def test_a_share_of_the_epochs_leaves_rows_before_training_untrained():
+    start, base, *_ = chosen_tables(PROFILES["photos"], "fine_tuning", 0.34)[1]["fine_tuning"].rows
+    assert [row.stages[0].epochs for row in (start, base)] == [0, 1]
+
+
 def test_a_recipe_of_other_stages_is_taken_stage_by_stage():
     other = profile("mini", recipe_name="glr21-seresnet101-ibn")
     same, tables = chosen_tables(other, "quick", 1.0)
