@@ -316,7 +316,8 @@ def _jsonable(value: Any) -> Any:
                 found[field.name] = own
         return found
     if isinstance(value, pd.DataFrame | pd.Series):
-        rows = pd.util.hash_pandas_object(value, index=False).to_numpy()
+        # Categories would not change the hashes, and take nine times as long for millions of paths.
+        rows = pd.util.hash_pandas_object(value, index=False, categorize=False).to_numpy()
         columns = list(value.columns) if isinstance(value, pd.DataFrame) else [str(value.name)]
         return [columns, hashlib.sha256(rows.tobytes()).hexdigest()]
     if isinstance(value, np.ndarray):

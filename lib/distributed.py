@@ -37,15 +37,19 @@ def limit_threads() -> None:
         torch.set_num_threads(cores())
 
 
+def processes_to_start(processes: int | None = None) -> int:
+    """How many `launch` starts: one per GPU by default, and 1, this one, under accelerate."""
+    return 1 if is_launched() else processes or max(1, torch.cuda.device_count())
+
+
 def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> None:
     """Call `work(job)` here, or once in each of several processes that `accelerate` finds.
 
     A process imports `work`, a function of a module. By default there is one process per GPU; more
     than there are GPUs run on the CPU. ValueErrors and OSErrors of a process are raised here.
     """
-    gpus = torch.cuda.device_count()
-    wanted = processes or max(1, gpus)
-    if wanted == 1 or is_launched():
+    gpus, wanted = torch.cuda.device_count(), processes_to_start(processes)
+    if wanted == 1:
         work(job)
         return
     with socket.socket() as probe:

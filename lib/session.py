@@ -112,7 +112,7 @@ class Session:
     @cached_property
     def source(self) -> ImageSource:
         """Reads the data folder's images."""
-        return ImageSource(self.root, cache=self.folder / "cache")
+        return ImageSource(self.root)
 
     def train(
         self, stage: config.StageConfig, *, start: Path | None = None, name: str = ""

@@ -29,4 +29,10 @@ from lib.data.tables import (
     read_table,
 )
 from lib.data.tar_images import ImageStore
-from lib.data.training_lists import is_leaked, refuse_leak, training_list
+from lib.data.training_lists import (
+    is_leaked,
+    pack_list,
+    refuse_leak,
+    training_list,
+    unpack_list,
+)

@@ -23,7 +23,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from lib.artifacts import MANIFEST, fingerprint, mark_complete, progress, read_manifest
-from lib.data.tar_images import ImageStore, evenly_spread
+from lib.data.tar_images import ImageStore, as_bytes, evenly_spread
 from lib.environment import cores, local_processes
 
 if TYPE_CHECKING:
@@ -60,9 +60,9 @@ class ImageSource:
     `unreadable` has path and reason of each unreadable image met so far, by worker processes too.
     """
 
-    def __init__(self, root: str | Path, *, cache: str | Path | None = None) -> None:
+    def __init__(self, root: str | Path) -> None:
         cv2.setNumThreads(0)  # OpenCV's own threads do not survive a fork
-        self.store = ImageStore(root, cache=cache)
+        self.store = ImageStore(root)
         self.unreadable: dict[str, str] = {}
 
     def read(self, path: str | Path) -> np.ndarray:
@@ -197,14 +197,20 @@ class SquareImages:
     """
 
     def __init__(
-        self, source: ImageSource, paths: Sequence[str], size: int, *, keep: bool = True
+        self,
+        source: ImageSource,
+        paths: Sequence[str] | np.ndarray,
+        size: int,
+        *,
+        keep: bool = True,
     ) -> None:
-        source.store.prepare(paths)
         self.source, self.size = source, size
-        # One block, which forks do not copy.
-        self.paths = np.asarray([os.fsencode(path) for path in paths], dtype=np.bytes_)
+        self.paths = as_bytes(paths)  # one block, which forks do not copy
+        source.store.prepare(self.paths)
         is_kept = keep and len(paths) * 3 * size * size <= IN_MEMORY
-        self.pixels = load_pixels(source, paths, size) if is_kept else None
+        self.pixels = None
+        if is_kept:
+            self.pixels = load_pixels(source, [os.fsdecode(path) for path in self.paths], size)
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -6,6 +6,7 @@ and threads. `tarfile` only decodes headers: it ends silently at the first damag
 """
 
 import contextlib
+import hashlib
 import os
 import re
 import stat
@@ -42,6 +43,14 @@ def evenly_spread(count: int, most: int) -> np.ndarray:
     ([0, 4, 8], [0, 1])
     """
     return np.linspace(0, count - 1, min(count, most)).astype(int)
+
+
+def as_bytes(paths: Sequence[str] | np.ndarray) -> np.ndarray:
+    """Paths as one array (N,) of bytes, as files are named; an array of bytes as it is."""
+    try:
+        return np.asarray(paths, dtype=np.bytes_)
+    except UnicodeEncodeError:  # not ASCII, which is several times slower
+        return np.asarray([os.fsencode(path) for path in paths], dtype=np.bytes_)
 
 
 def read_file(path: Path) -> bytes:
@@ -87,8 +96,9 @@ class TarIndex:
 class ImageStore:
     """The images of a dataset folder, as bytes.
 
-    The index of packed splits is kept in the folder `cache`, beside the archives when None; where
-    that is not writable, in memory.
+    The index of packed splits is kept in the folder `cache`; when None beside the archives, or
+    where that is not writable in the folder of all runs. It is built once for all processes, which
+    map its files.
     """
 
     def __init__(self, root: str | Path, *, cache: str | Path | None = None) -> None:
@@ -114,10 +124,15 @@ class ImageStore:
             self._is_packed[split] = is_split and not is_unpacked and bool(_archives(folder))
         return self._is_packed[split]
 
-    def prepare(self, paths: Sequence[str]) -> None:
-        """Index the packed splits that occur in `paths`, before worker processes start."""
-        for split in sorted(_by_split(paths)):
-            if self.is_packed(split):
+    def prepare(self, paths: Sequence[str] | np.ndarray) -> None:
+        """Index the packed splits that occur in `paths`, before worker processes start.
+
+        Paths are strings, or an array (N,) of bytes: there may be millions.
+        """
+        packed = [split for split in SPLITS if self.is_packed(split)]
+        paths = as_bytes(paths) if packed else ()
+        for split in packed:
+            if np.char.startswith(paths, f"{split}/".encode()).any():
                 self._index(split)
 
     def missing(self, paths: Sequence[str]) -> list[str]:
@@ -250,7 +265,7 @@ def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
             f"{first_of(odd)}.",
             stacklevel=2,
         )
-    cache = folder / "tar_index" if cache is None else cache
+    cache = _usual_cache(folder) if cache is None else cache
     key = artifacts.fingerprint([[path.name, *_stamp(path)] for path in archives])
     with artifacts.locked(cache):
         index = _load_index(archives, cache) if artifacts.is_done(cache, key) else None
@@ -263,6 +278,15 @@ def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
     for note in index.notes:
         warnings.warn(note, stacklevel=2)
     return index
+
+
+def _usual_cache(folder: Path) -> Path:
+    """Beside the archives if there is or can be an index, else among the runs, for this folder."""
+    beside = folder / "tar_index"
+    if beside.is_dir() or os.access(folder, os.W_OK):
+        return beside
+    place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:6]
+    return artifacts.outputs_root() / "tar_index" / f"{folder.name}-{place}"
 
 
 def _save_index(index: TarIndex, cache: Path, key: str) -> None:

@@ -6,6 +6,7 @@ place, Google Landmark Retrieval 2020 (Mei et al.); GLR21 = 2nd place, Google La
 2021 (Zhang et al.).
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from lib.config import LISTS
 from lib.data.evaluation_set import Evaluation
 from lib.data.gldv2 import Dataset, check_landmarks, image_paths
 from lib.data.tables import explode_ids, read_table
+from lib.data.tar_images import as_bytes
 
 NAMES = (*LISTS, "full+index")
 
@@ -82,6 +84,37 @@ def refuse_leak(images: pd.DataFrame, evaluation: Evaluation, *, allow: bool = F
             "another list, or pass allow=True and mark the numbers as leaked."
         )
     return leaked
+
+
+def pack_list(table: pd.DataFrame) -> tuple[np.ndarray, dict[str, list[str]]]:
+    """A training list without ids as one array (N,) of records, and the words of its text columns.
+
+    Processes can map a file of it. Paths are bytes in it, and other texts places in `words`.
+    """
+    columns, words = {"path": as_bytes(table["path"].tolist())}, {}
+    for name in table.columns.drop(["id", "path"], errors="ignore"):
+        values = table[name]
+        if not pd.api.types.is_any_real_numeric_dtype(values) and values.dtype != bool:
+            values, words[name] = pd.factorize(values)
+        columns[name] = np.asarray(values)
+    kinds = [(name, values.dtype) for name, values in columns.items()]
+    rows = np.empty(len(table), dtype=kinds)
+    for name, values in columns.items():
+        rows[name] = values
+    return rows, {name: list(known) for name, known in words.items()}
+
+
+def unpack_list(rows: np.ndarray, words: Mapping[str, Sequence[str]]) -> pd.DataFrame:
+    """The table that `pack_list` was given, without ids and paths; texts as categories."""
+    return pd.DataFrame(
+        {
+            name: pd.Categorical.from_codes(rows[name], words[name])
+            if name in words
+            else rows[name]
+            for name in rows.dtype.names
+            if name != "path"
+        }
+    )
 
 
 def _full(dataset: Dataset, held_out: set[int]) -> pd.DataFrame:

@@ -7,6 +7,7 @@ saved step with the same result.
 
 import copy
 import dataclasses
+import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -36,7 +37,7 @@ from lib.artifacts import (
     write_csv,
 )
 from lib.config import ModelConfig, StageConfig, chosen, nearest
-from lib.distributed import launch, limit_threads, precision, work_alone
+from lib.distributed import launch, limit_threads, precision, processes_to_start, work_alone
 from lib.models import normalise
 from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
 from lib.training.checkpoint import TrainingState
@@ -54,6 +55,7 @@ from lib.training.samplers import SAMPLERS, EpochSampler, images_per_epoch
 from lib.training.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, set_learning_rates
 
 VERSION = 3  # raise it when the same settings would train another network
+TABLE = "table.npy"  # the training list, for the processes that are started
 HISTORY, STATE = "history.csv", "state.pt"
 BATCH_NORM = nn.modules.batchnorm._BatchNorm  # of any number of dimensions
 PCA_IMAGES = 4096  # that the neck `pca` is fitted to
@@ -66,7 +68,8 @@ class TrainingJob:
 
     stage: StageConfig
     model: ModelConfig
-    table: pd.DataFrame
+    rows: np.ndarray | Path  # of `data.pack_list`, or the file that has them
+    words: Mapping[str, Sequence[str]]
     root: Path
     folder: Path
     start: Path | None
@@ -117,16 +120,28 @@ def train(
             f"expected at least one batch of {stage.batch_size} images for stage {stage.name!r}, "
             f"found {count}; lower batch_size or give more images"
         )
-    settings = stage_key(stage, model, table, start=start, seed=seed, augment=augment)
-    store, paths = data.ImageStore(root), table["path"].tolist()
-    with work_alone(
-        folder, lambda: data.work_left(f"stage {stage.name!r}", folder, settings, store, paths)
-    ) as key:
+    settings = ""
+
+    def work_left() -> str:
+        nonlocal settings  # which only the main process needs
+        settings = stage_key(stage, model, table, start=start, seed=seed, augment=augment)
+        store, paths = data.ImageStore(root), table["path"].tolist()
+        return data.work_left(f"stage {stage.name!r}", folder, settings, store, paths)
+
+    with work_alone(folder, work_left) as key:
         if key:
+            rows, words = data.pack_list(table)
+            if processes_to_start(processes) > 1:
+                with artifacts.atomic_path(folder / TABLE) as temporary:
+                    np.save(temporary, rows)
+                rows = folder / TABLE
             places = Path(root), folder, Path(start) if start else None
             told = seed, augment, facts or {}, settings, key
-            job = TrainingJob(stage, model, table, *places, *told)
-            launch(_train, job, processes)
+            job = TrainingJob(stage, model, rows, words, *places, *told)
+            try:
+                launch(_train, job, processes)
+            finally:
+                (folder / TABLE).unlink(missing_ok=True)
         else:  # it may have been killed between the signature and this removal
             (folder / STATE).unlink(missing_ok=True)
     return folder / CHECKPOINT
@@ -404,15 +419,20 @@ def _backward_in_halves(
 
 def _train(job: TrainingJob) -> None:
     stage, folder, what = job.stage, job.folder, f"stage {job.stage.name!r}"
+    rows = job.rows
+    if isinstance(rows, Path):
+        rows = np.asarray(np.load(rows, mmap_mode="r"))  # element access on np.memmap is slow
+    every = data.unpack_list(rows, job.words)
     # The head has a class for landmarks held out, too: class ids of the lists stay nested.
-    classes = torch.bincount(torch.tensor(job.table["label"].to_numpy()))
+    classes = torch.bincount(torch.tensor(every["label"].to_numpy()))
     classifier = build_classification_model(
         stage, job.model, classes, start=job.start, seed=job.seed
     )
-    is_held_out = held_out_rows(stage, job.table, job.seed)
+    is_held_out = held_out_rows(stage, every, job.seed)
     table, held_out = (
-        job.table[rows].reset_index(drop=True) for rows in (~is_held_out, is_held_out)
+        every[chosen].reset_index(drop=True) for chosen in (~is_held_out, is_held_out)
     )
+    paths = rows["path"][~is_held_out] if is_held_out.any() else rows["path"]
     sample = sample_classes(stage, classifier)
     classifier = classifier.to(memory_format=torch.channels_last)
     # A process has one precision for all its stages; autocast is what can be left out.
@@ -425,10 +445,10 @@ def _train(job: TrainingJob) -> None:
     optimizer = build_optimizer(stage, classifier)
     source = data.ImageSource(job.root)
     size = stage.size if job.augment is not None else stage.decode_size or stage.size
-    images = data.SquareImages(source, table["path"].tolist(), size)
-    judged = data.SquareImages(source, held_out["path"].tolist(), stage.size)
+    images = data.SquareImages(source, paths, size)
+    judged = data.SquareImages(source, rows["path"][is_held_out], stage.size)
     # A small set has been read by now.
-    data.check_readable(what, job.root, source.unreadable, len(job.table))
+    data.check_readable(what, job.root, source.unreadable, len(rows))
     labels = torch.tensor(table["label"].to_numpy(), device=device)
     seeds = [job.seed]
     if stage.cutmix:  # the partners have an order of their own: GLR20's code has a second loader
@@ -483,7 +503,7 @@ def _train(job: TrainingJob) -> None:
             _batches(samplers_of(rank), epoch, per_process, place + 1, skip=place)[0]
             for rank in range(world_size)
         ]
-        return table["path"].iloc[np.concatenate(batches)].tolist()
+        return [os.fsdecode(path) for path in paths[np.concatenate(batches)]]
 
     def result() -> dict[str, Tensor]:
         """The weights that the checkpoint would hold now."""
@@ -550,7 +570,7 @@ def _train(job: TrainingJob) -> None:
                 state.save(plain, optimizer)
         state.fetch()  # in every process, so that none goes on with a loss that is not finite
         state.unreadable.update(source.unreadable)
-        data.check_readable(what, job.root, state.unreadable, len(job.table))
+        data.check_readable(what, job.root, state.unreadable, len(rows))
         if stage.hold_out:
             judge()
         if accelerator.is_main_process:
@@ -559,7 +579,7 @@ def _train(job: TrainingJob) -> None:
             write_csv(state.history(), folder / HISTORY)
 
     state.unreadable.update(gather_object([*source.unreadable]))
-    data.check_readable(what, job.root, state.unreadable, len(job.table))
+    data.check_readable(what, job.root, state.unreadable, len(rows))
     if pool:
         pool.shutdown()
     if accelerator.is_main_process:

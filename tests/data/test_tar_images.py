@@ -85,6 +85,27 @@ def test_index_goes_to_the_given_cache(packed, tmp_path):
     assert not (root / "train" / "tar_index").exists()
 
 
+def test_index_goes_to_the_runs_where_the_data_folder_is_read_only(packed, outputs, monkeypatch):
+    root, contents = packed
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda path, mode: False)
+        assert ImageStore(root).ids("train") == sorted(contents)
+        patch.setattr(tar_images, "_walk", lambda *_: pytest.fail("an archive was walked again"))
+        assert ImageStore(root).ids("train") == sorted(contents)
+    assert not (root / "train" / "tar_index").exists()
+    assert [path.name[:6] for path in (outputs / "tar_index").iterdir()] == ["train-"]
+
+
+def test_prepare_indexes_the_packed_splits_of_paths_alone(packed, monkeypatch):
+    root, contents = packed
+    write_archive(root / "index" / "images_000.tar", contents)
+    indexed = []
+    monkeypatch.setattr(ImageStore, "_index", lambda self, split: indexed.append(split))
+    for paths in (["test/a.jpg"], [], np.array([b"test/a.jpg", b"index/b.jpg"])):
+        ImageStore(root).prepare(paths)
+    assert indexed == ["index"]
+
+
 def test_index_lives_in_memory_where_nothing_can_be_written(packed):
     root, contents = packed
     (root / "taken").write_text("a file, so no folder can be made in it")

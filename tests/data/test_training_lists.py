@@ -1,13 +1,21 @@
 """The training lists and their nested classes."""
 
 import dataclasses
+import os
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from lib.data.evaluation_set import evaluation
 from lib.data.gldv2 import read
-from lib.data.training_lists import is_leaked, refuse_leak, training_list
+from lib.data.training_lists import (
+    is_leaked,
+    pack_list,
+    refuse_leak,
+    training_list,
+    unpack_list,
+)
 from tests.dataset import LANDMARK_OF, ids, image_id, write_gldv2, write_table
 
 LABEL_OF = {7: 0, 50: 1, 3: 2, 9: 3}  # clean file first, then first appearance in train.csv
@@ -167,3 +175,20 @@ def test_a_clean_landmark_whose_images_are_gone_keeps_its_class(dataset):
         (7, 1),
         (50, 2),
     ]
+
+
+def test_unpack_list_gives_back_what_pack_list_was_given(dataset):
+    images = training_list(dataset, "full")
+    rows, words = pack_list(images)
+    assert [path.decode() for path in rows["path"]] == images["path"].tolist()
+    found = unpack_list(rows, words)
+    assert set(words) == {"country", "continent"}
+    expected = images.drop(columns=["id", "path"])
+    pd.testing.assert_frame_equal(found[expected.columns].astype(expected.dtypes), expected)
+
+
+def test_pack_list_takes_lists_without_some_columns_and_further_ones():
+    table = pd.DataFrame({"path": ["ä", "bcd"], "label": [1, 0], "mood": ["y", "x"], "w": [0.5, 1]})
+    rows, words = pack_list(table)
+    assert [os.fsdecode(path) for path in rows["path"]] == ["ä", "bcd"]
+    assert unpack_list(rows, words).to_dict("list") == table.drop(columns="path").to_dict("list")

@@ -835,6 +835,22 @@ def test_train_prints_lines_within_an_epoch(run, capsys, monkeypatch):
     assert last.startswith("tiny 1/1: loss")
 
 
+def test_train_gives_processes_the_table_as_one_file(run, images, monkeypatch, tmp_path):
+    seen = []
+
+    def look(work, job, processes):
+        assert job.rows.parent == job.folder
+        rows = np.load(job.rows, mmap_mode="r")
+        seen.append(gldv2.unpack_list(rows, job.words)["label"].tolist())
+        raise ValueError("stopped here")
+
+    monkeypatch.setattr(training, "launch", look)
+    with pytest.raises(ValueError, match="stopped here"):
+        run(processes=2)
+    assert seen == [images["label"].tolist()]
+    assert list((tmp_path / "run").iterdir()) == []
+
+
 def test_train_in_two_processes_trains_one_network(run, images, capfd):
     several = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
     settings = {"processes": several, "batch_size": 6 * several, "epochs": 8}
