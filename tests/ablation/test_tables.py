@@ -210,7 +210,7 @@ def test_chosen_tables_takes_names_and_a_share_of_the_epochs(names, share, found
 
 
 def test_a_share_of_the_epochs_leaves_rows_before_training_untrained():
-    start, base, *_ = chosen_tables(PROFILES["photos"], "fine_tuning", 0.34)[1]["fine_tuning"].rows
+    start, base, *_ = chosen_tables(profile("photos"), "fine_tuning", 0.34)[1]["fine_tuning"].rows
     assert [row.stages[0].epochs for row in (start, base)] == [0, 1]
 
 
