@@ -170,17 +170,21 @@ def run(
         artifacts.remove_leftovers(folder.rglob(".*"))
         try:
             _execute_all(planned, folder, manifest, is_timed=is_timed)
-        finally:
-            _report(folder)
+        except Stopped:
+            if page := _report(folder):
+                print(f"what there is so far: {artifacts.seen_by_caller(page)}", flush=True)
+            raise
+        _report(folder)
     return folder
 
 
-def _report(folder: Path) -> None:
+def _report(folder: Path) -> Path | None:
     """Write the page; what goes wrong is printed, because an error of a notebook tells more."""
     try:
-        reports.write_page(folder)
+        return reports.write_page(folder)
     except (OSError, ValueError) as error:
         print(f"no report: {error}", file=sys.stderr)
+        return None
 
 
 def _execute_all(

@@ -454,6 +454,7 @@ def test_main_stops_at_the_first_failing_notebook_and_keeps_it(house, outputs, t
     assert re.fullmatch(sentence, captured.err)
     assert "01_look done in" in captured.out
     assert "03_last" not in captured.out
+    assert captured.out.endswith("what there is so far: outputs/smoke/report.html\n")
     copies = outputs / "smoke" / "notebooks"
     assert sorted(path.stem for path in copies.glob("*.ipynb")) == ["01_look", "02_fail"]
     failed = nbformat.read(copies / "02_fail.ipynb", as_version=4)

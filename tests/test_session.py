@@ -244,7 +244,15 @@ def test_session_takes_a_stage_from_training_to_scores(opened):
     assert opened.train(stage, start=checkpoint, name="second").parent.name == "second"
     ranking = opened.rank(checkpoint)
     assert ranking.positions.shape == (12, 5)
-    assert opened.score(ranking)["average_precision"].between(0, 1).all()
+    scores = opened.score(ranking)
+    assert scores["average_precision"].between(0, 1).all()
+    steps = opened.steps({"only": scores})
+    queries = pd.read_csv(
+        opened.folder / "tables" / f"{opened.notebook[:2]}_queries.csv", dtype={"id": str}
+    )
+    assert queries["id"].tolist() == scores["id"].tolist()
+    private = queries.loc[queries["usage"] == "Private", "only"].mean()
+    assert steps["private"].tolist() == [pytest.approx(private)]
     images = opened.submission_images()
     assert list(images) == ["test", "gallery"]
     assert images["test"]["path"].map(lambda path: (opened.root / path).is_file()).all()

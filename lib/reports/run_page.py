@@ -7,6 +7,7 @@ import ast
 import base64
 import contextlib
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -161,6 +162,7 @@ def write_page(folder: str | Path) -> Path:
     if not sections and not manifest:
         raise ValueError(f"expected a run folder with executed notebooks, found none in {folder}")
     notebook, steps = read_steps(folder)
+    place = os.path.relpath(folder, ROOT)  # where ./run_all.sh is
     entries = manifest.get("notebooks", {})
     settings = effective_settings(manifest)
     stems = {path.stem for path in (ROOT / "notebooks").glob(f"{NUMBERED}.ipynb")}
@@ -170,7 +172,7 @@ def write_page(folder: str | Path) -> Path:
         "name": folder.name,
         "manifest": manifest,
         "manifest_file": MANIFEST,
-        "again": f"./run_all.sh --again outputs/{folder.name} --name {folder.name}-again",
+        "again": f"./run_all.sh --again {place}/{MANIFEST} --name {folder.name}-again",
         "minutes": sum(entry.get("minutes", 0) for entry in entries.values()),
         "ended": max((entry.get("ended", "") for entry in entries.values()), default=""),
         "steps_title": _steps_title(folder, notebook),
@@ -193,9 +195,8 @@ def write_page(folder: str | Path) -> Path:
         "timings": _timings(folder, entries),
         "data": list(dict.fromkeys(one["data"] for one in entries.values() if one.get("data"))),
     }
-    page = _template().render(found)
     with atomic_path(folder / PAGE) as temporary:
-        temporary.write_text(_without(places, page))
+        temporary.write_text(_template().render(found))
     return folder / PAGE
 
 
