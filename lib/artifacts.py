@@ -28,6 +28,8 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from lib.time_limit import check_time
+
 NOTEBOOKS = "notebooks"
 
 
@@ -43,6 +45,7 @@ def repository(package: Path, working: Path) -> Path:
 ROOT = repository(Path(__file__).resolve().parent, Path.cwd())
 RESERVED = ("reference", "data")  # folders beside those of runs
 _NAME = re.compile(r"[^\W_][\w.-]{0,99}")
+KAGGLE_INPUT = Path("/kaggle/input")  # read-only
 KAGGLE_WORKING = Path("/kaggle/working")  # where the repository is read-only
 
 
@@ -422,7 +425,8 @@ def progress(
 ) -> Iterator[T]:
     """Yield from `iterable` with a progress bar, or a line every `seconds` if not interactive.
 
-    What `note` returns is added every `seconds`.
+    What `note` returns is added every `seconds`. Raises TimeUp before an item if the time limit is
+    over.
     """
     if total is None and hasattr(iterable, "__len__"):
         total = len(iterable)
@@ -433,6 +437,7 @@ def progress(
         iterable = tqdm(iterable, desc=what, total=total, leave=False)
     started = last = time.monotonic()
     for count, item in enumerate(iterable, start=1):
+        check_time(what)
         yield item
         now = time.monotonic()
         if now - last < seconds or count == total:

@@ -42,6 +42,33 @@ def processes_to_start(processes: int | None = None) -> int:
     return 1 if is_launched() else processes or max(1, torch.cuda.device_count())
 
 
+def check_gpus() -> None:
+    """Raise ValueError if there is a GPU that this build of torch has no code for.
+
+    Its code for X.Y runs on a compute capability of the same X and at least Y, and what it has as
+    PTX on every later one.
+    """
+    if not torch.cuda.is_available():
+        return
+    built = [
+        re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", one) for one in torch.cuda.get_arch_list()
+    ]
+    built = [(found[1], (int(found[2]), int(found[3]))) for found in built if found]
+    for place in range(torch.cuda.device_count()):
+        own = torch.cuda.get_device_capability(place)
+        if built and not any(
+            version <= own and (kind == "compute" or version[0] == own[0])
+            for kind, version in built
+        ):
+            known = ", ".join(sorted({f"{high}.{low}" for _, (high, low) in built}, key=float))
+            raise ValueError(
+                f"torch {torch.__version__} does not support GPU {place}, "
+                f"{torch.cuda.get_device_name(place)}, of compute capability {own[0]}.{own[1]}, "
+                f"only {known}; choose another GPU, install a torch that supports it (any that "
+                "pyproject.toml allows), or hide it with CUDA_VISIBLE_DEVICES"
+            )
+
+
 def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> None:
     """Call `work(job)` here, or once in each of several processes that `accelerate` finds.
 

@@ -66,7 +66,9 @@ options
   --name NAME       keep results in outputs/NAME, beside other runs of the profile
   --again RUN_JSON  repeat the run that left this run.json; with --name in a folder of its own,
                     with -p with other parameters
+  --resume-from DIR go on from the results of an earlier run, which may be read-only
   -p NAME VALUE     set a notebook parameter, for the notebooks that declare it (repeatable);
+                    -p TIME_LIMIT_HOURS 8.5 stops in time, with a submission of what there is;
                     -p SET "stages.arcface.margin=0.4, clean.split=False" sets anything
 
 recipes

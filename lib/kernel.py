@@ -49,11 +49,14 @@ class RunningPython(KernelSpecManager):
 
 
 class Stopped(Exception):
-    """A notebook that did not come to its end, in one sentence; `code` is for the shell."""
+    """A notebook that did not come to its end, in one sentence; `code` is for the shell.
 
-    def __init__(self, sentence: str, code: int = 1) -> None:
+    The time limit stopped it if `is_in_time`.
+    """
+
+    def __init__(self, sentence: str, code: int = 1, *, is_in_time: bool = False) -> None:
         super().__init__(sentence)
-        self.code = code
+        self.code, self.is_in_time = code, is_in_time
 
 
 def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path) -> None:
@@ -83,7 +86,8 @@ def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path)
         is_idle = True
     except papermill.PapermillExecutionError as error:
         is_idle = True
-        raise Stopped(_failure(path.stem, error, copy)) from error
+        is_in_time = error.ename == "TimeUp"
+        raise Stopped(_failure(path.stem, error, copy), is_in_time=is_in_time) from error
     except RuntimeError as error:  # DeadKernelError is one
         if not isinstance(error, DeadKernelError) and "Kernel died" not in str(error):
             raise  # jupyter_client raises a plain RuntimeError for one that dies while it starts
@@ -137,7 +141,7 @@ def _verbatim(path: Path) -> str:
 
 def _failure(name: str, error: papermill.PapermillExecutionError, copy: Path) -> str:
     what = " ".join(str(error.evalue).split())[:LONGEST].rstrip(". ")
-    if error.ename != "ValueError":  # ours are sentences
+    if error.ename not in ("ValueError", "TimeUp"):  # ours are sentences
         what = f"{error.ename}: {what}"
     if error.ename in ("ModuleNotFoundError", "ImportError"):
         what += "; ./run_all.sh installs all that requirements.txt pins"

@@ -41,7 +41,7 @@ SETTINGS = {
 }
 SWITCHES = ("RECIPROCAL", "COMPARE", "ABLATION")  # on or off, or True or False; "": the profile's
 # Of the parameters that are no settings; a default is always right.
-RANGES = {"COLUMNS": Range(1, 100), "SHARE": Range(0, 100)}
+RANGES = {"COLUMNS": Range(1, 100), "SHARE": Range(0, 100), "TIME_LIMIT_HOURS": Range()}
 RANGES |= dict.fromkeys(("ALPHA", "BETA", "VOTES"), Range())
 # Settings that SET leaves to a parameter or argument of their own, because run folders depend on
 # them; a stage's `name` is one too.

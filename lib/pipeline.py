@@ -8,6 +8,7 @@ Executed copies are kept in the run folder, with `run.json`, which runs them aga
 import argparse
 import os
 import resource
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -32,6 +33,7 @@ from lib.parameters import (
 )
 from lib.recipes import PROFILES
 from lib.recipes import profile as profile_of
+from lib.time_limit import start_clock, within
 
 # What `./run_all.sh ablation` runs, in a world with GLDv2's long tail and four times the landmarks,
 # so that seeds differ less. Images are four times as many and seen a quarter as often.
@@ -46,7 +48,9 @@ ABLATION_WORLD = {
 }
 TABLES = "05_"  # how the notebook of the ablation tables begins
 PATHS = ("WEIGHTS", "SECOND_RUN")
-OPTIONS = ("profile", "data_dir", "recipe", "name", "first", "only")
+OPTIONS = ("profile", "data_dir", "recipe", "name", "first", "only", "resume_from")
+# Shares of the time that is left, by notebook, when there is a limit.
+TIME_SHARES = {"01": 1, "02": 4, "03": 3, "04": 5, "05": 4, "06": 5}
 # Given otherwise, because they choose the run folder too.
 PLACES = {
     "PROFILE": "as the first argument",
@@ -130,6 +134,7 @@ def run(
     name: str = "",
     first: str = "",
     only: str = "",
+    resume_from: str = "",
     parameters: Mapping[str, Any] | None = None,
     own: Mapping[str, Mapping[str, Any]] | None = None,
     is_timed: bool = True,
@@ -140,6 +145,10 @@ def run(
     others are run. Otherwise notebook 05 is left out where the profile has no `ablation`, unless it
     is the only one. With `is_timed`, seconds and peak memory of each are kept in `timings.csv`.
     Raises Stopped from the first notebook that fails; the report tells of the others even then.
+
+    `resume_from` is an earlier run's folder, whose results are copied first. With the parameter
+    TIME_LIMIT_HOURS each notebook gets a share of the time; one that it stops does not end the
+    chain, and the ablation is left out unless asked for.
     """
     places = {"PROFILE": profile, "DATA_DIR": "", "RECIPE": recipe, "NAME": name}
     if data_dir:
@@ -149,12 +158,18 @@ def run(
     paths = [path for path in chosen(first, only) if own is None or path.stem in own]
     if not paths:
         raise ValueError(f"expected a notebook among {', '.join(own)}, found {first or only!r}")
-    planned = plan(with_new_names(parameters or {}), paths, places, own)
+    parameters = with_new_names(parameters or {})
+    if parameters.get("TIME_LIMIT_HOURS") and {"04", "05"} & {path.name[:2] for path in paths}:
+        parameters = {"ABLATION": "off"} | parameters
+    planned = plan(parameters, paths, places, own)
     for one in planned:
         if one.path.name.startswith(TABLES) and not (only or own or one.profile.ablation):
             planned.remove(one)
             print(f"{one.path.stem} is left out of {profile}; -p ABLATION True runs it", flush=True)
             break
+    if resume_from:
+        with artifacts.locked(folder, waits=False):
+            _copy_results(caller_path(resume_from), folder)
     manifest = reports.read_manifest(folder)
     if manifest and manifest["usual_name"] != usual:
         raise ValueError(
@@ -176,6 +191,26 @@ def run(
             raise
         _report(folder)
     return folder
+
+
+def _copy_results(source: Path, folder: Path) -> None:
+    """Copy what `folder` lacks from an earlier run, which may be read-only.
+
+    `source` is that run's folder, or one above it. Each stage then compares fingerprints as ever.
+    """
+    places = (source / folder.name, source / "outputs" / folder.name, source)
+    found = next((place for place in places if (place / "notebooks").is_dir()), None)
+    if found is None or (found / "lib").is_dir():
+        raise ValueError(
+            f"expected the folder of an earlier run ({folder.name}) at {source}, found none; give "
+            "the folder that holds its notebooks/"
+        )
+    for path in sorted(found.iterdir()):
+        copy = folder / path.name
+        if not path.name.startswith(".") and not (copy.is_file() or any(copy.glob("*"))):
+            with artifacts.atomic_path(copy) as temporary:
+                (shutil.copytree if path.is_dir() else shutil.copy2)(path, temporary)
+    print(f"going on from the results in {found}", flush=True)
 
 
 def _report(folder: Path) -> Path | None:
@@ -202,15 +237,23 @@ def _execute_all(
         entries[one.path.stem if is_timed else reports.ABLATION] = entry
     manifest["notebooks"] = dict(sorted((manifest.get("notebooks", {}) | entries).items()))
     artifacts.write_json(manifest, folder / reports.MANIFEST)
-    for one, entry in zip(planned, entries.values(), strict=True):
+    start_clock(max(one.given.pop("TIME_LIMIT_HOURS", 0) for one in planned))
+    shares = [TIME_SHARES.get(one.path.name[:2], 1) for one in planned]
+    is_late = False
+    for place, (one, entry) in enumerate(zip(planned, entries.values(), strict=True)):
         print(f"{one.path.stem} ...", flush=True)
         began = time.monotonic()
         try:
-            execute(one.path, folder / "notebooks" / one.path.name, one.given, cwd=ROOT)
+            with within(shares[place] / sum(shares[place:])):
+                execute(one.path, folder / "notebooks" / one.path.name, one.given, cwd=ROOT)
             entry["state"] = "done"
         except Stopped as error:
             entry["state"] = str(error)
-            raise
+            is_late = is_late or error.is_in_time  # then what later notebooks lack is no failure
+            if not is_late or one is planned[-1]:
+                raise
+            print(error, flush=True)
+            continue
         finally:
             seconds = time.monotonic() - began
             entry["minutes"] = round(seconds / 60, 2)
@@ -255,6 +298,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--recipe", default="")
     parser.add_argument("--name", default="")
     parser.add_argument("--again", default="")
+    parser.add_argument("--resume-from", default="")
     parser.add_argument("--from", dest="first", default="")
     parser.add_argument("--only", default="")
     parser.add_argument("--ablation", action="store_true")

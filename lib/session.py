@@ -5,8 +5,10 @@ results in the run folder.
 """
 
 import dataclasses
+import math
 import shlex
 import shutil
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,8 +26,10 @@ from lib.cleaning import read_truth
 from lib.data import OTHER, ImageSource
 from lib.parameters import chosen_profile, declared_parameters, with_new_names, world_folder
 from lib.retrieval import Embeddings, Ranking
+from lib.time_limit import start_clock, time_left
 
 INFERENCE = "inference.json"  # of a network copied from another run: how that run embeds
+TRAINING = 0.6  # of a notebook's time under a limit; the rest is for embedding
 EMBEDDED = ("query", "gallery", "test", "index")  # copied with it
 
 
@@ -99,6 +103,9 @@ class Session:
     def references(self) -> pd.DataFrame:
         """The labelled images that vote in reranking, of the profile's list; prints which."""
         name = self.profile.rerank.references
+        if name == "cluster" and not self._clusters.is_file() and time_left() < math.inf:
+            print("the cluster list is not there in time: the clean list votes")
+            name = "clean"
         found = self.training_list(name)
         shown = int(found["id"].isin(self.evaluation.gallery["id"]).sum())
         print(f"{len(found):,} references: the list {name}")
@@ -115,9 +122,16 @@ class Session:
         return ImageSource(self.root)
 
     def train(
-        self, stage: config.StageConfig, *, start: Path | None = None, name: str = ""
+        self,
+        stage: config.StageConfig,
+        *,
+        start: Path | None = None,
+        name: str = "",
+        until: float = math.inf,
     ) -> Path:
         """Train a stage into the folder `name` or its own; the checkpoint's path.
+
+        It stops at `until`, in seconds since 1970, with what there is.
 
         Raises ValueError if its list holds images that the evaluation asks for, unless `may_leak`.
         """
@@ -126,7 +140,7 @@ class Session:
         model, folder, seed = self.profile.model, self.stage(name or stage.name), self.profile.seed
         inference = dataclasses.asdict(self.profile.inference)
         told = {"recipe": self.profile.recipe, "data": self.root.name, "inference": inference}
-        options = {"start": start, "seed": seed, "facts": told}
+        options = {"start": start, "seed": seed, "facts": told, "until": until}
         return training.train(stage, model, table, self.root, folder, **options)
 
     def train_chain(
@@ -134,13 +148,19 @@ class Session:
     ) -> dict[str, Path]:
         """Train stages one after the other; stage name → checkpoint, in their order.
 
-        The name of a stage whose list holds the queries is marked: its scores mean nothing.
+        The name of a stage whose list holds the queries is marked: its scores mean nothing. So is
+        that of one which the time limit stopped: they share a part of the time that is left.
         """
-        found = {}
-        for stage in stages:
-            start = self.train(stage, start=start)
+        found, end = {}, time.time() + TRAINING * time_left()
+        for place, stage in enumerate(stages):
+            until, now = end, time.time()
+            if end < math.inf:
+                epochs = sum(one.epochs for one in stages[place:])
+                until = now + (end - now) * stage.epochs / max(epochs, 1)
+            start = self.train(stage, start=start, until=until)
             leaked = data.is_leaked(self.training_list(stage.train_list), self.evaluation)
-            found[f"{stage.name}{' (leaked)' * leaked}"] = start
+            stopped = "stopped" in (artifacts.read_manifest(start.parent) or {})
+            found[f"{stage.name}{' (leaked)' * leaked}{' (stopped)' * stopped}"] = start
         return found
 
     def controls(self, stages: Sequence[config.StageConfig]) -> tuple[config.StageConfig, ...]:
@@ -211,8 +231,15 @@ class Session:
 
     @property
     def after_stage_two(self) -> Path:
-        """The checkpoint that notebook 04 keeps, used for the submission."""
-        return self._kept(self.profile.stages[-1].name)
+        """The checkpoint that notebook 04 keeps, used for the submission.
+
+        Where the time limit left no time for notebook 04 it is that of notebook 02.
+        """
+        last = self.profile.stages[-1].name
+        if time_left() < math.inf and not self._is_trained(last):
+            print(f"the stage {last!r} was not begun in time: what notebook 02 kept goes on")
+            return self.after_stage_one
+        return self._kept(last)
 
     def second_networks(self, stage: str = "", place: str = "") -> list[Path]:
         """Checkpoints of which Public queries choose the second network of ensembles.
@@ -368,6 +395,10 @@ def start(notebook: str, names: Mapping[str, Any]) -> Session:
     upper = {name: value for name, value in names.items() if name.isupper() and name[0] != "_"}
     given = with_new_names(upper)
     profile, data_dir = chosen_profile(given, declared), given["DATA_DIR"]
+    start_clock(given.get("TIME_LIMIT_HOURS", 0))
+    from lib.distributed import check_gpus  # with torch, which `import lib.session` does without
+
+    check_gpus()
     recipe, name = given["RECIPE"], given["NAME"]
     folder = run_folder(profile.name, data_dir, recipe, name)
     options = {"may_leak": given.get("LEAKED", False), "recipe": recipe, "name": name}

@@ -1,9 +1,11 @@
 """Several processes: each gets its place and finds the others, and an error comes back."""
 
 import os
+import re
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from accelerate import Accelerator, PartialState
 from torch.multiprocessing import ProcessRaisedException
 
 from lib.artifacts import ROOT
-from lib.distributed import launch, work_alone
+from lib.distributed import check_gpus, launch, work_alone
 from lib.environment import VARIABLES
 
 COUNT = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
@@ -28,6 +30,32 @@ def gather(folder):
     accelerator.wait_for_everyone()
     if accelerator.process_index == 1 and (folder / "fail").exists():
         raise RuntimeError("the second process broke")
+
+
+BUILT = ["sm_75", "sm_80", "sm_90a", "compute_120"]
+
+
+@pytest.mark.parametrize(
+    ("capability", "is_supported"),
+    [
+        *[((6, 0), False), ((7, 0), False), ((7, 5), True), ((8, 9), True), ((9, 0), True)],
+        *[((10, 0), False), ((12, 0), True), ((12, 1), True), ((13, 0), True)],
+    ],
+)
+def test_check_gpus_names_a_gpu_without_code(monkeypatch, capability, is_supported):
+    found = {
+        "is_available": lambda: True,
+        "get_arch_list": lambda: BUILT,
+        "device_count": lambda: 2,
+        "get_device_capability": lambda place: capability if place else (8, 0),
+        "get_device_name": lambda place: "Tesla X",
+    }
+    for name, value in found.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    told = f"GPU 1, Tesla X, of compute capability {capability[0]}.{capability[1]}, only 7.5, 8.0"
+    refused = pytest.raises(ValueError, match=re.escape(told))
+    with nullcontext() if is_supported else refused:
+        check_gpus()
 
 
 def test_launch_runs_here_when_one_process_is_enough(tmp_path):

@@ -11,7 +11,10 @@ from lib.artifacts import ROOT
 
 LIB = ROOT / "lib"
 LAYERS = (  # from below; a unit imports from layers below its own, the first also from itself
-    ("artifacts", "config", "recipes", "environment", "distributed", "kernel", "patient_kernel"),
+    (
+        *("artifacts", "config", "recipes", "environment", "distributed", "kernel"),
+        *("patient_kernel", "time_limit"),
+    ),
     ("data", "models", "miniworld"),
     ("training", "retrieval"),
     ("cleaning", "reranking"),

@@ -19,6 +19,7 @@ from lib.kernel import Stopped
 from lib.models.network import build_model
 from lib.pipeline import chosen, main, notebooks, parse, plan, run
 from lib.recipes import profile
+from lib.time_limit import VARIABLE, time_left
 from tests.made_up import left_by_a_kill
 
 HEAD = 'PROFILE: str = "mini"\nDATA_DIR: str = ""\nRECIPE: str = ""\nSEED: int = 0\n'
@@ -68,6 +69,7 @@ def test_parse_reads_the_command_line_of_the_usage():
     assert vars(found) == {
         "profile": "smoke",
         "data_dir": "x y",
+        "resume_from": "",
         "recipe": "",
         "name": "",
         "again": "",
@@ -80,6 +82,7 @@ def test_parse_reads_the_command_line_of_the_usage():
     assert vars(parse([])) == {
         "profile": "",
         "data_dir": "",
+        "resume_from": "",
         "recipe": "",
         "name": "",
         "again": "",
@@ -419,6 +422,51 @@ def test_main_ends_in_one_sentence_and_a_code(monkeypatch, outputs, capsys, erro
     monkeypatch.setattr(pipeline, "execute", execute)
     assert main(["smoke"]) == code
     assert capsys.readouterr().err.startswith(f"run_all.sh: {told}")
+
+
+def test_time_limit_is_shared_out_and_what_stops_in_time_ends_nothing(monkeypatch, outputs, capsys):
+    monkeypatch.setenv(VARIABLE, "")
+    seen, stopping = {}, {"02"}
+
+    def execute(path, copy, parameters, **_):
+        seen[path.name[:2]] = time_left()
+        if path.name[:2] in stopping:
+            raise Stopped(f"{path.stem} stopped: why", is_in_time="02" in path.name)
+
+    monkeypatch.setattr(pipeline, "execute", execute)
+    arguments = ["smoke", "-p", "TIME_LIMIT_HOURS", "1"]
+    assert main(arguments) == 0
+    shares = pipeline.TIME_SHARES
+    assert list(seen) == ["01", "02", "03", "04", "06"]  # no ablation
+    whole = sum(shares[name] for name in seen)
+    assert seen["01"] == pytest.approx(3600 * shares["01"] / whole, rel=0.05)
+    assert seen["06"] == pytest.approx(3600, rel=0.05)  # these here take no time
+    assert "02_stage_one_train stopped: why\n" in capsys.readouterr().out
+    stopping |= {"03", "06"}  # 03 lacks what 02 had no time for
+    assert main(arguments) == 1
+    assert capsys.readouterr().err == "run_all.sh: 06_submission_reranking stopped: why\n"
+
+
+def test_resume_from_copies_what_is_not_there(calls, outputs, tmp_path):
+    source = tmp_path / "input" / "outputs" / "smoke"
+    files = {"arcface/state.pt": "state", "kept.json": "{}", "notebooks/x": "", "cluster/a": "new"}
+    for name, text in files.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text)
+    (outputs / "smoke" / "cluster").mkdir(parents=True)
+    (outputs / "smoke" / "cluster" / "a").write_text("own")
+    assert main(["smoke", "--only", "01", "--resume-from", str(tmp_path / "input")]) == 0
+    assert (outputs / "smoke" / "arcface" / "state.pt").read_text() == "state"
+    assert (outputs / "smoke" / "kept.json").read_text() == "{}"
+    assert (outputs / "smoke" / "cluster" / "a").read_text() == "own"
+    assert [call[0] for call in calls] == ["01_eda"]
+
+
+@pytest.mark.parametrize("place", ["nowhere", str(ROOT)])
+def test_resume_from_refuses_what_is_no_run(calls, outputs, capsys, place):
+    assert main(["smoke", "--resume-from", place]) == 1
+    assert "expected the folder of an earlier run (smoke)" in capsys.readouterr().err
+    assert calls == []
 
 
 def test_main_runs_tables_in_a_larger_world_where_the_usual_one_would_be_drawn(

@@ -176,12 +176,16 @@ def _by_split(paths: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    """Size and modification time of a file; (-1, -1) where there is none."""
+    """Size and modification time of a file; (-1, -1) where there is none.
+
+    What Kaggle mounts is read-only and may show another time in each session: there it is 0.
+    """
     try:
         status = path.stat()
     except OSError:
         return -1, -1
-    return status.st_size, status.st_mtime_ns
+    is_mounted = artifacts.KAGGLE_INPUT in path.parents
+    return status.st_size, 0 if is_mounted else status.st_mtime_ns
 
 
 def _archives(folder: Path) -> list[Path]:

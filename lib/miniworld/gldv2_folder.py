@@ -78,6 +78,10 @@ def _draw(root: Path, config: WorldConfig, key: str, jobs: int) -> None:
     with atomic_path(root) as folder:
         folder.mkdir()
         _draw_images(folder, plan, config, jobs)
+        # The same world has the same times, so that results made elsewhere count as its own.
+        drawn = int(key[:7], 16)
+        for image in folder.rglob("*.jpg"):
+            os.utime(image, (drawn, drawn))
         _write_tables(folder, plan, config)
         write_json(manifest, folder / MANIFEST)
 

@@ -32,6 +32,7 @@ from lib.reranking.neighbours import (
     superglobal_rerank,
 )
 from lib.retrieval import Ranking, bootstrap_interval
+from lib.time_limit import TimeUp, within
 
 Rerank = Callable[..., Ranking]
 Change = Callable[..., RetrievalData]
@@ -225,7 +226,8 @@ def compare(
 ) -> Comparison:
     """Try every reranker, choose its settings on Public queries, and report Private ones.
 
-    Left out is what needs a second model or local features that the data lacks.
+    Left out is what needs a second model or local features that the data lacks, and under a time
+    limit what comes when half of it has passed.
 
     Args:
         names: of `RERANKERS`, all unless given; the others are compared with the first.
@@ -237,10 +239,16 @@ def compare(
         raise ValueError(f"expected rerankers among {', '.join(RERANKERS)}; found {unknown[0]!r}")
     wanted = [name for name in names if RERANKERS[name].is_possible(data)]
     rows, chosen = [], {}
-    for name in progress(wanted, "rerankers"):
-        rerank, _, values, _ = RERANKERS[name]
-        chosen[name] = tune(name, rerank, values, data, evaluation)
-        rows.append(_row(chosen[name], chosen[wanted[0]], seed))
+    try:
+        with within(0.5):
+            for name in progress(wanted, "rerankers"):
+                rerank, _, values, _ = RERANKERS[name]
+                chosen[name] = tune(name, rerank, values, data, evaluation)
+                rows.append(_row(chosen[name], chosen[wanted[0]], seed))
+    except TimeUp as error:
+        if not chosen:
+            raise
+        print(f"{len(chosen)} of {len(wanted)} rerankers are tried: {error}", flush=True)
     private = {name: one.scores[one.scores["usage"] == "Private"] for name, one in chosen.items()}
     continents = retrieval.map_by_continent(private, fewest=fewest)
     return Comparison(pd.DataFrame(rows), continents, chosen)

@@ -7,7 +7,9 @@ saved step with the same result.
 
 import copy
 import dataclasses
+import math
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -39,6 +41,7 @@ from lib.artifacts import (
 from lib.config import ModelConfig, StageConfig, chosen, nearest
 from lib.distributed import launch, limit_threads, precision, processes_to_start, work_alone
 from lib.models import normalise
+from lib.time_limit import OVER, TimeUp, deadline
 from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
 from lib.training.checkpoint import TrainingState
 from lib.training.losses import (
@@ -54,6 +57,7 @@ from lib.training.losses import (
 from lib.training.samplers import SAMPLERS, EpochSampler, images_per_epoch
 from lib.training.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, set_learning_rates
 
+CHECKED = 8  # steps after which several processes agree on the time
 VERSION = 3  # raise it when the same settings would train another network
 TABLE = "table.npy"  # the training list, for the processes that are started
 HISTORY, STATE = "history.csv", "state.pt"
@@ -78,6 +82,7 @@ class TrainingJob:
     facts: Mapping[str, Any]
     settings: str  # the fingerprint without that of the images
     key: str
+    until: float  # when to stop with what there is, in seconds since 1970
 
 
 def train(
@@ -91,6 +96,7 @@ def train(
     seed: int = 0,
     augment: Any = None,
     facts: Mapping[str, Any] | None = None,
+    until: float = math.inf,
     processes: int | None = None,
 ) -> Path:
     """Train one stage on `table` and return the path of its checkpoint.
@@ -108,7 +114,12 @@ def train(
         augment: an `albumentations.Compose` that keeps size and type of uint8 images, in the place
             of `stage.augment`.
         facts: what else the checkpoint tells, such as the `inference` that it is meant for.
+        until: when to stop, in seconds since 1970, with a checkpoint of the steps so far; the same
+            call goes on from there another time.
         processes: one per GPU by default; more than there are GPUs run on the CPU.
+
+    Raises:
+        TimeUp: at the run's time limit, after training has saved its state.
     """
     check_stage(stage)
     folder = Path(folder)
@@ -136,12 +147,14 @@ def train(
                     np.save(temporary, rows)
                 rows = folder / TABLE
             places = Path(root), folder, Path(start) if start else None
-            told = seed, augment, facts or {}, settings, key
+            told = seed, augment, facts or {}, settings, key, until
             job = TrainingJob(stage, model, rows, words, *places, *told)
             try:
                 launch(_train, job, processes)
             finally:
                 (folder / TABLE).unlink(missing_ok=True)
+            if read_fingerprint(folder) is None:
+                raise TimeUp(f"stage {stage.name!r}: {OVER}")
         else:  # it may have been killed between the signature and this removal
             (folder / STATE).unlink(missing_ok=True)
     return folder / CHECKPOINT
@@ -525,6 +538,21 @@ def _train(job: TrainingJob) -> None:
             state.add_score(score, weights)
         accelerator.wait_for_everyone()
 
+    end = min(job.until, deadline())
+
+    def is_over() -> bool:
+        """Whether training stops here, by the clock of the main process."""
+        if end == math.inf or state.step == steps * stage.epochs:
+            return False
+        if world_size == 1:
+            return time.time() > end
+        if state.step % CHECKED:
+            return False
+        if accelerator.is_main_process and time.time() > end:
+            accelerator.set_trigger()
+        return accelerator.check_trigger()
+
+    stopped = False
     state.images_of = images_of
     if stage.hold_out and stage.epochs:
         judge()
@@ -566,11 +594,16 @@ def _train(job: TrainingJob) -> None:
             if ema:
                 ema.update(plain)
             state.add_step(loss, rate, per_process * world_size)
-            if accelerator.is_main_process and state.is_due():
+            stopped = is_over()
+            if accelerator.is_main_process and (stopped or state.is_due()):
                 state.save(plain, optimizer)
+            if stopped:
+                break
         state.fetch()  # in every process, so that none goes on with a loss that is not finite
         state.unreadable.update(source.unreadable)
         data.check_readable(what, job.root, state.unreadable, len(rows))
+        if stopped:
+            break
         if stage.hold_out:
             judge()
         if accelerator.is_main_process:
@@ -582,7 +615,10 @@ def _train(job: TrainingJob) -> None:
     data.check_readable(what, job.root, state.unreadable, len(rows))
     if pool:
         pool.shutdown()
-    if accelerator.is_main_process:
+    if stopped and accelerator.is_main_process:
+        total = steps * stage.epochs
+        print(f"{stage.name}: stopped in time, {state.step / total:.0%} of its steps", flush=True)
+    if accelerator.is_main_process and not (stopped and job.until == math.inf):
         data.report_unreadable(state.unreadable)
         weights = state.best or result()
         if sample:
@@ -596,8 +632,12 @@ def _train(job: TrainingJob) -> None:
         models.save(folder / CHECKPOINT, plain.model, plain.head, **facts)
         images_seen, seconds = state.step * per_process * world_size, round(state.seconds(), 1)
         facts = {"files": (CHECKPOINT, HISTORY), "images_seen": images_seen, "seconds": seconds}
-        data.mark_stage_complete(folder, job.key, job.settings, state.unreadable, **facts)
-        state.path.unlink(missing_ok=True)  # not before the signature, or a kill loses all
+        if stopped:  # signed with another key, under which only later stages know it
+            facts["stopped"] = state.step
+            artifacts.mark_complete(folder, fingerprint(job.key, state.step), **facts)
+        else:
+            data.mark_stage_complete(folder, job.key, job.settings, state.unreadable, **facts)
+            state.path.unlink(missing_ok=True)  # not before the signature, or a kill loses all
     accelerator.wait_for_everyone()
 
 

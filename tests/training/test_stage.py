@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from lib import data as gldv2
+from lib import time_limit
 from lib.artifacts import progress, read_fingerprint, read_json
 from lib.config import AugmentConfig, ModelConfig, StageConfig
 from lib.data.images import ImageSource, SquareImages, load_batches
@@ -47,7 +48,11 @@ def setting(tiny_stage, tiny_model, dataset, stripes):
     """Train the tiny stage into a folder, with changes to the stage and options of `train`."""
 
     def call(folder, *, model=tiny_model, table=None, **changes):
-        options = {k: changes.pop(k) for k in ("start", "seed", "own", "processes") if k in changes}
+        options = {
+            k: changes.pop(k)
+            for k in ("start", "seed", "own", "processes", "until")
+            if k in changes
+        }
         stage = dataclasses.replace(tiny_stage, **changes)
         table = gldv2.training_list(dataset, "clean") if table is None else table
         options["augment"] = options.pop("own", None)  # `augment` is the stage's setting here
@@ -409,6 +414,30 @@ def test_train_goes_on_after_a_kill_as_if_nothing_had_happened(
     assert sorted(resumed.parent.iterdir()) == sorted(
         resumed.parent / path.name for path in whole.parent.iterdir()
     )
+
+
+@pytest.mark.parametrize("changes", [{}, {"hold_out": 0.34, "batch_size": 8}], ids=str)
+def test_train_stops_in_time_with_a_checkpoint_and_goes_on_from_there(run, capsys, changes):
+    stopped = run(until=0.0, **changes)  # long past: after one step
+    assert "tiny: stopped in time, " in capsys.readouterr().out
+    manifest = read_json(stopped.parent / "manifest.json")
+    assert manifest["stopped"] == 1
+    assert len(models.load(stopped).model.state_dict())
+    assert len(history(stopped)) == 1 + ("hold_out" in changes)
+    resumed = run(**changes)
+    assert "tiny: going on from step 1\n" in capsys.readouterr().out
+    assert is_same(run("whole", **changes), resumed)
+    assert read_fingerprint(resumed.parent) != manifest["key"]
+    assert not (resumed.parent / "state.pt").exists()
+
+
+def test_train_saves_its_state_at_the_deadline_of_the_run(run, whole, monkeypatch):
+    monkeypatch.setenv(time_limit.VARIABLE, "1.0")
+    monkeypatch.setattr("lib.artifacts.check_time", lambda what: None)  # of its first step
+    with pytest.raises(time_limit.TimeUp, match="stage 'tiny': its share"):
+        run()
+    monkeypatch.setenv(time_limit.VARIABLE, "")
+    assert is_same(whole, run())
 
 
 NEW_SETTINGS = [
