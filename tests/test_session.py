@@ -1,6 +1,7 @@
 """A notebook's start: its parameters checked, its data found, its results in their places."""
 
 import dataclasses
+import time
 
 import matplotlib
 import nbformat
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
-from lib import retrieval
+from lib import retrieval, time_limit
 from lib import session as sessions
 from lib.artifacts import ROOT, mark_complete, read_records, run_folder, start_over, write_csv
 from lib.config import InferenceConfig
@@ -334,6 +335,26 @@ def test_session_names_the_first_notebook_that_is_missing_and_its_command(chain)
     write_csv(pd.DataFrame(), chain.folder / "cleaning" / "train_cluster.csv")
     assert refusal(lambda: chain.after_stage_two) == advice("04")
     assert refusal(lambda: chain.checkpoint("untrained")) == advice("02")
+
+
+def test_session_goes_on_with_what_there_is_when_the_time_is_limited(chain, monkeypatch, capsys):
+    first = chain.train(chain.profile.stages[0])
+    for read in (lambda: chain.after_stage_two, lambda: chain.training_list("cluster")):
+        with pytest.raises(ValueError, match="found none; run notebook"):
+            read()
+    monkeypatch.setenv(time_limit.VARIABLE, str(time.time() + 3600))
+    assert chain.after_stage_two == first
+    assert len(chain.references()) == len(chain.training_list("clean"))
+    told = capsys.readouterr().out
+    assert "was not begun in time" in told
+    assert "the clean list votes" in told
+
+
+def test_train_chain_marks_a_stage_that_was_stopped(opened, monkeypatch):
+    monkeypatch.setenv(time_limit.VARIABLE, str(time.time() + 3600))
+    monkeypatch.setattr("lib.session.TRAINING", 0.0)
+    (name,) = opened.train_chain(opened.profile.stages[:1])
+    assert name == f"{opened.profile.stages[0].name} (stopped)"
 
 
 @pytest.mark.parametrize(
