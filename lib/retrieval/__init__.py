@@ -38,6 +38,7 @@ __getattr__ = lazily(
             *("embed", "embed_and_search", "embed_evaluation"),
             *("extract_embeddings", "largest_size", "sizes"),
         ),
+        "export": ("Descriptor", "export_descriptor", "read_descriptor"),
         "query": ("Gallery", "Retriever", "inference_of", "load_run", "read_photo"),
     },
 )

@@ -1,9 +1,9 @@
-"""Commands: `python -m lib.retrieval score`, `check`, `query` and `add`, each with `--help`.
+"""Commands: `python -m lib.retrieval score`, `check`, `query`, `add`, `export`, all with `--help`.
 
 `score` prints the official metrics of a submission file, with `--groups FILE` per group, and
 `--queries FILE` writes those of every query. `check` tells whether Kaggle would accept a file.
 `query` finds the gallery images of a run that are nearest to a photograph, and `add` puts
-photographs into its gallery.
+photographs into its gallery. `export` writes networks as one ONNX or torch model.
 """
 
 import argparse
@@ -12,7 +12,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lib import data
-from lib.artifacts import atomic_path, caller_path, outputs_root, seen_by_caller, write_csv
+from lib.artifacts import (
+    CHECKPOINT,
+    atomic_path,
+    caller_path,
+    outputs_root,
+    seen_by_caller,
+    write_csv,
+)
+from lib.config import InferenceConfig
 from lib.retrieval.metrics import OFFICIAL, evaluate, per_query, refuse_unknown
 from lib.retrieval.query import Retriever, load_run, read_photo
 from lib.retrieval.submission import check_submission
@@ -21,7 +29,7 @@ SHOWN = 12  # images of a ranking that are drawn
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Score or check a submission file; ask a run with a photograph, or add some to its gallery."""
+    """Score or check a submission; ask a run with a photograph, add some, or export its network."""
     parser = argparse.ArgumentParser(prog="python -m lib.retrieval", description=main.__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     score = commands.add_parser("score", help="the official metrics of a submission file")
@@ -40,6 +48,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     add = commands.add_parser("add", help="photographs to a gallery, without embedding it again")
     add.add_argument("photos", nargs="+", type=caller_path, metavar="PHOTO")
     add.add_argument("--landmark", default="", help="the name of what they show")
+    export = commands.add_parser("export", help="a descriptor to take away, pre-processing inside")
+    export.add_argument("checkpoints", nargs="+", type=caller_path, metavar="CHECKPOINT")
+    export.add_argument("--to", default="onnx", help="onnx (default) or torch")
+    export.add_argument("--out", type=caller_path, help="folder (export_FORMAT by the checkpoint)")
+    export.add_argument("--size", type=int, help="pixels, for checkpoints that do not tell theirs")
+    export.add_argument("--photos", nargs="*", type=caller_path, default=[], metavar="PHOTO")
     for asked in (query, add):
         asked.add_argument(
             "--run", type=caller_path, help="run folder or checkpoint (outputs/mini)"
@@ -159,7 +173,17 @@ def _add(chosen: argparse.Namespace) -> str:
     )
 
 
-COMMANDS = {"score": _score, "check": _check, "query": _query, "add": _add}
+def _export(chosen: argparse.Namespace) -> str:
+    from lib.retrieval.export import export_descriptor  # with torch
+
+    paths = [place / CHECKPOINT if place.is_dir() else place for place in chosen.checkpoints]
+    folder = chosen.out or paths[0].parent / f"export_{chosen.to}"
+    inference = InferenceConfig(size=chosen.size) if chosen.size else None
+    options = {"to": chosen.to, "inference": inference, "photos": chosen.photos}
+    return f"written to {seen_by_caller(export_descriptor(paths, folder, **options))}"
+
+
+COMMANDS = {"score": _score, "check": _check, "query": _query, "add": _add, "export": _export}
 
 if __name__ == "__main__":
     main()
