@@ -167,15 +167,16 @@ def run(
             planned.remove(one)
             print(f"{one.path.stem} is left out of {profile}; -p ABLATION True runs it", flush=True)
             break
-    if resume_from:
-        with artifacts.locked(folder, waits=False):
-            _copy_results(caller_path(resume_from), folder)
     manifest = reports.read_manifest(folder)
     if manifest and manifest["usual_name"] != usual:
         raise ValueError(
             f"expected no run or one of {usual} in {artifacts.seen_by_caller(folder)}, found one "
             f"of {manifest['usual_name']}; choose another --name"
         )
+    if resume_from:
+        with artifacts.locked(folder, waits=False):
+            _copy_results(caller_path(resume_from), folder)
+        manifest = reports.read_manifest(folder)
     settings = dict(list_settings(profile_of(profile, recipe_name=recipe)))
     manifest |= {"profile": profile, "data_dir": data_dir, "recipe": recipe, "name": name}
     manifest |= {"usual_name": usual, "settings": settings, **reports.describe_place()}
@@ -248,7 +249,8 @@ def _execute_all(
                 execute(one.path, folder / "notebooks" / one.path.name, one.given, cwd=ROOT)
             entry["state"] = "done"
         except Stopped as error:
-            entry["state"] = str(error)
+            told = str(error).replace(str(one.root), manifest["data_dir"] or one.root.name)
+            entry["state"] = told.replace(f"{ROOT}/", "")
             is_late = is_late or error.is_in_time  # then what later notebooks lack is no failure
             if not is_late or one is planned[-1]:
                 raise

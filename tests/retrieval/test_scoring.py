@@ -18,6 +18,7 @@ from lib.retrieval.scoring import (
     map_of_usage,
     paired_gain,
     score_queries,
+    unpaired_gain,
 )
 from lib.retrieval.submission import write_submission
 
@@ -267,3 +268,15 @@ def test_paired_gain_without_anything_before_is_nan():
 def test_bootstrap_interval_refuses_bad_input(values, options, message):
     with pytest.raises(ValueError, match=message):
         bootstrap_interval(values, generator=np.random.default_rng(0), **options)
+
+
+def test_unpaired_gain_agrees_with_the_normal_interval_of_two_samples():
+    generator = np.random.default_rng(3)
+    after = pd.Series(generator.uniform(0.2, 1, 300))
+    before = pd.Series(generator.uniform(0, 0.6, 200))
+    found = unpaired_gain(after, before, generator=generator)
+    half = 1.96 * np.sqrt(after.var() / 300 + before.var() / 200)
+    gain = after.mean() - before.mean()
+    assert found == pytest.approx((gain, gain - half, gain + half), abs=0.004)
+    one = unpaired_gain(after[:1], before[:1], generator=generator)
+    assert one == pytest.approx((after[0] - before[0],) * 3)
