@@ -394,6 +394,11 @@ def start(notebook: str, names: Mapping[str, Any]) -> Session:
     declared = declared_parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
     upper = {name: value for name, value in names.items() if name.isupper() and name[0] != "_"}
     given = with_new_names(upper)
+    if lacking := [name for name in declared if name not in given]:
+        raise ValueError(
+            f"expected the parameters of {notebook}, found no {', '.join(lacking[:3])}; run the "
+            "notebook's first cell of code, which gives them"
+        )
     profile, data_dir = chosen_profile(given, declared), given["DATA_DIR"]
     start_clock(given.get("TIME_LIMIT_HOURS", 0))
     from lib.distributed import check_gpus  # with torch, which `import lib.session` does without

@@ -164,6 +164,12 @@ def test_start_refuses_what_is_wrong(begin, outputs, changes, message):
     assert not outputs.exists()
 
 
+def test_start_asks_for_the_cell_of_parameters(begin):
+    expected = "the parameters of 01_test, found no DATA_DIR, RECIPE, NAME; run .* first cell"
+    with pytest.raises(ValueError, match=expected):
+        start("01_test", {"PROFILE": "smoke", "np": np})
+
+
 def test_settings_lead_to_settings_that_exist():
     for setting in SETTINGS.values():
         names = ["smoke", "mini", *(["photos", "full"] if setting[:5] != "world" else [])]
