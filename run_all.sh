@@ -73,8 +73,9 @@ is_installed() {
 
 find_python() {
   set -e # a $(...) forgets it, and a failed installation would count as done
-  # An active virtual or conda environment, or a Kaggle kernel, if it has all that is needed.
-  if [[ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}${KAGGLE_KERNEL_RUN_TYPE:-}" ]] && satisfies python; then
+  # An active virtual or conda environment, or that of Kaggle or Colab, if it has all that is needed.
+  local active="${VIRTUAL_ENV:-}${CONDA_PREFIX:-}${KAGGLE_KERNEL_RUN_TYPE:-}${COLAB_RELEASE_TAG:-}"
+  if [[ -n $active ]] && satisfies python; then
     echo python
     return
   fi

@@ -35,7 +35,8 @@ esac
 IN_LAB = "--notebook-dir notebooks"
 RUN_TESTS = "-m pytest --numprocesses auto --dist loadfile --no-loadscope-reorder"
 IN_LAB += " --ServerApp.kernel_spec_manager_class=lib.kernel.RunningPython"
-ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX", "KAGGLE_KERNEL_RUN_TYPE", "PYTHON", "PYTHONPATH")
+ACTIVE = ("VIRTUAL_ENV", "CONDA_PREFIX", "KAGGLE_KERNEL_RUN_TYPE", "COLAB_RELEASE_TAG")
+ACTIVE += ("PYTHON", "PYTHONPATH")
 
 
 @pytest.fixture
@@ -168,8 +169,8 @@ def test_failed_setup_stops_everything_and_is_tried_again(clone, failing):
     assert len(installs(calls)) == 1
 
 
-@pytest.mark.parametrize("variable", ["VIRTUAL_ENV", "CONDA_PREFIX", "KAGGLE_KERNEL_RUN_TYPE"])
-def test_active_environment_is_used_if_it_has_what_is_pinned(clone, variable):
+@pytest.mark.parametrize("variable", ACTIVE[:4])
+def test_active_environment_is_used_if_it_has_what_is_needed(clone, variable):
     place = {variable: "x", "PATH": f"{clone.parent / 'active/bin'}:{os.environ['PATH']}"}
     code, _, _, calls = call(clone, "mini", **place)
     assert code == 0
