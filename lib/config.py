@@ -216,7 +216,10 @@ class StageConfig(Settings):
     size: Count = 448  # pixels
     decode_size: Natural = 0  # pixels of images before `augment.crop_area`; 0: `size`
     batch_size: Count = 192  # of an optimiser's step, over all processes; GLR20: 24 on each of 8
-    accumulate: Count = 1  # parts of a batch that go through the network one after the other
+    # that go through the network at once, at most: on fewer GPUs than a recipe had, a step takes
+    # its batch in more parts, one after the other; 0: as many as there are
+    images_per_gpu: Natural = 0
+    accumulate: Count = 1  # parts of a process's batch, at least; of equal size
     sampler: str = "shuffle"  # of `lib.training.SAMPLERS`; continent is GLR21's, at_least GLR20's
     clean_share: Share = 0.66  # of the continent-aware sampler (GLR21)
     at_least: Count = 5  # images per class and epoch of the at_least sampler (GLR20)

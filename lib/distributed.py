@@ -69,6 +69,11 @@ def check_gpus() -> None:
             )
 
 
+def total_processes(processes: int | None = None) -> int:
+    """How many work on one job: those of `accelerate launch`, or those that `launch` starts."""
+    return int(os.environ["WORLD_SIZE"]) if is_launched() else processes_to_start(processes)
+
+
 def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> None:
     """Call `work(job)` here, or once in each of several processes that `accelerate` finds.
 

@@ -86,6 +86,7 @@ def _stage(stage: StageConfig, first: StageConfig, largest: int) -> StageConfig:
         stage,
         size=max(32, 16 * round(SIZE * stage.size / largest / 16)),
         batch_size=32,
+        images_per_gpu=0,
         epochs=EPOCHS["softmax" if stage.loss == "softmax" else stage.train_list],
         learning_rate=rate * share**0.5,
         backbone_lr=1.0,  # nothing pretrained to protect
@@ -147,6 +148,7 @@ def _glr20(name: str, *, is_code: bool = False) -> Recipe:
     stage = StageConfig(
         size=448,
         batch_size=GPUS * on_clean,
+        images_per_gpu=on_clean,
         learning_rate=0.01,
         backbone_lr=0.1 if is_code else 1.0,  # the paper has one rate
         schedule="lambda_range" if is_code else "lambda_poly",
@@ -193,6 +195,7 @@ def _glr21_stage(
         epochs=epochs,
         learning_rate=rate,
         batch_size=GPUS * per_gpu,
+        images_per_gpu=per_gpu,
         backbone_lr=1.0,
         bias_lr=2.0,
         schedule="cosine",
@@ -302,6 +305,7 @@ def _modern(name: str) -> Recipe:
     stage = StageConfig(
         size=384,
         batch_size=GPUS * per_gpu,
+        images_per_gpu=per_gpu,
         optimizer="adamw",
         learning_rate=10 * rate,  # neck and head are new
         backbone_lr=0.1,

@@ -342,6 +342,7 @@ def _glr20_row(
                     stage,
                     epochs=math.floor(stage.epochs * new.epochs / old.epochs + 0.5),
                     batch_size=stage.batch_size * new.batch_size // old.batch_size,
+                    images_per_gpu=stage.images_per_gpu * new.batch_size // old.batch_size,
                 )
                 for stage, old, new in zip(stages, usual, wanted, strict=False)
             ]

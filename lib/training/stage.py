@@ -39,7 +39,14 @@ from lib.artifacts import (
     write_csv,
 )
 from lib.config import ModelConfig, StageConfig, chosen, nearest
-from lib.distributed import launch, limit_threads, precision, processes_to_start, work_alone
+from lib.distributed import (
+    launch,
+    limit_threads,
+    precision,
+    processes_to_start,
+    total_processes,
+    work_alone,
+)
 from lib.models import normalise
 from lib.time_limit import OVER, TimeUp, deadline
 from lib.training.augmentation import AUGMENTATIONS, Augment, corner_cutmix
@@ -122,6 +129,7 @@ def train(
         TimeUp: at the run's time limit, after training has saved its state.
     """
     check_stage(stage)
+    parts_of_batch(stage, total_processes(processes))
     folder = Path(folder)
     images = np.count_nonzero(~held_out_rows(stage, table, seed))
     count = images_per_epoch(stage, images)
@@ -190,16 +198,28 @@ def check_stage(stage: StageConfig) -> None:
             f"expected an optimizer among {', '.join(SAMPLED_OPTIMIZERS)} for class_share below 1 "
             f"in stage {stage.name!r}, found {stage.optimizer!r}; change one of them"
         )
-    _check_batch(stage, 1)
+    parts_of_batch(stage)
 
 
-def _check_batch(stage: StageConfig, processes: int) -> None:
+def parts_of_batch(stage: StageConfig, processes: int = 1) -> int:
+    """In how many equal parts each of so many processes takes its share of a batch.
+
+    As few as `images_per_gpu` allows, and `accumulate` at least, so that a recipe keeps its total
+    batch on fewer GPUs; ValueError where the batch cannot be divided.
+
+    >>> [parts_of_batch(StageConfig(batch_size=192, images_per_gpu=24), n) for n in (8, 2, 1)]
+    [1, 4, 8]
+    """
     if stage.batch_size % (processes * stage.accumulate):
         raise ValueError(
-            f"expected a batch_size of stage {stage.name!r} that makes {stage.accumulate} equal "
-            f"parts (accumulate) in each of {processes} processes, found {stage.batch_size}; "
+            f"expected a batch_size of stage {stage.name!r} that divides into {processes} "
+            f"processes of {stage.accumulate} parts (accumulate), found {stage.batch_size}; "
             "change one of them"
         )
+    own = stage.batch_size // processes
+    most = stage.images_per_gpu or own
+    counts = range(stage.accumulate, own + 1)
+    return next(parts for parts in counts if own % parts == 0 and own // parts <= most)
 
 
 def stage_key(
@@ -403,7 +423,7 @@ def _can_be_halved(stage: StageConfig, classifier: nn.Module) -> bool:
         or getattr(module, "drop_prob", 0)
         for module in classifier.modules()
     )
-    is_even = stage.batch_size // stage.accumulate % 2 == 0
+    is_even = stage.batch_size // parts_of_batch(stage) % 2 == 0
     return is_apart and is_even and torch.get_num_threads() > 1
 
 
@@ -452,7 +472,7 @@ def _train(job: TrainingJob) -> None:
     autocast = AutocastKwargs(enabled=not is_slow_in_half(classifier.model.backbone))
     accelerator = Accelerator(mixed_precision=precision(), kwargs_handlers=[autocast])
     device, world_size = accelerator.device, accelerator.num_processes
-    _check_batch(stage, world_size)
+    part_count = parts_of_batch(stage, world_size)
     if accelerator.is_main_process:
         artifacts.start_over(folder)
     optimizer = build_optimizer(stage, classifier)
@@ -580,7 +600,7 @@ def _train(job: TrainingJob) -> None:
                 sample.draw(every, class_generator, optimizer)
                 inputs = [sample.places(x) if i % 2 else x for i, x in enumerate(inputs)]
             loss = torch.zeros((), device=device)
-            parts = list(zip(*(x.chunk(stage.accumulate) for x in inputs), strict=True))
+            parts = list(zip(*(x.chunk(part_count) for x in inputs), strict=True))
             for number, part in enumerate(parts, start=1):
                 is_last = number == len(parts)
                 with nullcontext() if is_last else accelerator.no_sync(classifier):

@@ -257,6 +257,35 @@ def test_accumulate_trains_as_the_whole_batch_does(run, monkeypatch, settings):
         torch.testing.assert_close(a[name], b[name], rtol=1e-3, atol=1e-5, msg=name)
 
 
+def test_images_per_gpu_keeps_the_batch_by_accumulation(run):
+    assert is_same(run("few", images_per_gpu=4), run("parts", accumulate=3))
+
+
+@pytest.mark.parametrize(
+    ("settings", "processes", "expected"),
+    [
+        ({"images_per_gpu": 24}, 8, 1),
+        ({"images_per_gpu": 24}, 3, 4),  # 64 images, of which 24 make no equal parts
+        ({"images_per_gpu": 24, "accumulate": 16}, 1, 16),
+        ({"images_per_gpu": 1}, 1, 192),
+        ({"images_per_gpu": 500}, 2, 1),
+        ({"accumulate": 3}, 4, 3),
+    ],
+)
+def test_parts_of_batch_are_equal_and_small_enough(settings, processes, expected):
+    stage = StageConfig(batch_size=192, **settings)
+    assert training.parts_of_batch(stage, processes) == expected
+
+
+@pytest.mark.parametrize("is_launched", [False, True])
+def test_train_refuses_a_batch_that_processes_cannot_share(run, tmp_path, monkeypatch, is_launched):
+    if is_launched:
+        monkeypatch.setenv("WORLD_SIZE", "5")
+    with pytest.raises(ValueError, match=r"into 5 processes of 1 parts .*, found 12;"):
+        run(processes=5)
+    assert not (tmp_path / "run").exists()
+
+
 def test_clip_grad_bounds_the_length_of_a_step(run, whole):
     plain = {"momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "epochs": 1}
     once = {"start": whole, "epoch_images": 12, "learning_rate": 0.1, **plain}
@@ -923,7 +952,7 @@ def test_train_takes_as_many_threads_as_cores_are_allowed(run, monkeypatch, chos
         ),
         ({"augment": AugmentConfig(steps=("flip",))}, "the step 'normalise' once"),
         ({"optimizer": "adamv"}, "'optimizer' expects .* found 'adamv'; did you mean adamw?"),
-        ({"accumulate": 5}, "makes 5 equal parts .* in each of 1 processes, found 12"),
+        ({"accumulate": 5}, "into 1 processes of 5 parts .*, found 12;"),
         (
             {"class_share": 0.5, "optimizer": "lamb"},
             "among sgd, adam, adamw, lion for class_share below 1 .* found 'lamb'",
