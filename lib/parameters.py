@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib.artifacts import caller_path, existing_folder, world_root
-from lib.config import Profile, Range, list_settings, nearest, override
+from lib.config import Profile, Range, list_settings, nearest, override, read_literal
 from lib.miniworld import make_plan
 from lib.recipes import profile as profile_of
 
@@ -52,6 +52,7 @@ OWN_PARAMETERS = {
     "seed": "SEED",
     "world": "DATA_DIR",
 }
+PATHS = ("WEIGHTS", "SECOND_RUN")  # parameters whose text is no Python value
 RENAMED = {"TRUNK": "BACKBONE"}  # parameters of earlier versions
 # Of settings between commas, one: brackets, quotes, or anything but a comma.
 _PART = re.compile(r"""(?:\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|'[^']*'|"[^"]*"|[^,])+""")
@@ -86,6 +87,14 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
 def declared_parameters(path: str | Path) -> dict[str, Any]:
     """Default values of a notebook's parameters, by name."""
     return {name: parameter.default for name, parameter in read_parameters(path).items()}
+
+
+def read_value(name: str, text: str) -> Any:
+    """The value that a command line gives a parameter, as Python reads it."""
+    if name in PATHS:
+        return text
+    value = read_literal(text)
+    return list(value) if isinstance(value, tuple) else value  # 0,1,2
 
 
 def with_new_names(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,14 +20,16 @@ import pandas as pd
 
 from lib import artifacts, reports
 from lib.artifacts import ROOT, caller_path
-from lib.config import Profile, WorldConfig, list_settings, nearest, read_literal
+from lib.config import Profile, WorldConfig, list_settings, nearest
 from lib.environment import USAGE
 from lib.kernel import AGAIN, Stopped, execute
 from lib.parameters import (
     OWN_PARAMETERS,
+    PATHS,
     chosen_profile,
     declared_parameters,
     read_parameters,
+    read_value,
     with_new_names,
     world_folder,
 )
@@ -47,7 +49,6 @@ ABLATION_WORLD = {
     "SHARE": 0.25,
 }
 TABLES = "05_"  # how the notebook of the ablation tables begins
-PATHS = ("WEIGHTS", "SECOND_RUN")
 OPTIONS = ("profile", "data_dir", "recipe", "name", "first", "only", "resume_from")
 # Shares of the time that is left, by notebook, when there is a limit.
 TIME_SHARES = {"01": 1, "02": 4, "03": 3, "04": 5, "05": 4, "06": 5}
@@ -309,19 +310,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _value(name: str, text: str) -> Any:
-    """A parameter's value as Python reads it."""
-    if name in PATHS:
-        return text
-    value = read_literal(text)
-    return list(value) if isinstance(value, tuple) else value  # 0,1,2
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run what the command line asks for and return its exit code."""
     asked, began = parse(arguments), time.time()
     options = {name: getattr(asked, name) for name in OPTIONS}
-    options["parameters"] = {name: _value(name, text) for name, text in asked.parameters}
+    options["parameters"] = {name: read_value(name, text) for name, text in asked.parameters}
     try:
         if asked.again:
             options = _again(asked.again, options)

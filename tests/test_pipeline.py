@@ -17,6 +17,7 @@ from lib.artifacts import ROOT, read_json
 from lib.environment import USAGE
 from lib.kernel import Stopped
 from lib.models.network import build_model
+from lib.parameters import read_value
 from lib.pipeline import chosen, main, notebooks, parse, plan, run
 from lib.recipes import profile
 from lib.time_limit import VARIABLE, time_left
@@ -260,7 +261,7 @@ def test_run_leaves_the_seconds_of_the_chain_alone_where_it_is_another_amount_of
     ],
 )
 def test_value_is_read_as_python_does(text, value):
-    found = pipeline._value("ROWS", text)
+    found = read_value("ROWS", text)
     assert (found, type(found)) == (value, type(value))
 
 

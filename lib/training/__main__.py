@@ -1,0 +1,91 @@
+"""Train stages of a run: `python -m lib.training STAGE ... --profile mini`, as the notebooks do.
+
+Each goes on from the stage before it, and a finished one is not trained again, here or by the
+notebooks: results lie in the run folder of `./run_all.sh`. On several machines, or with other
+processes than one per GPU: `accelerate launch ... -m lib.training STAGE ...`; all need the data and
+the run folder under the same paths.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lib import session
+from lib.artifacts import ROOT, caller_path, seen_by_caller
+from lib.config import Profile, nearest
+from lib.parameters import declared_parameters, read_value
+from lib.recipes import profile as profile_of
+
+NOTEBOOKS = "02_stage_one_train", "04_cluster_finetune"  # which declare the parameters
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train what the command line names; return 1 after a refusal."""
+    given = parse(arguments)
+    is_main = os.environ.get("RANK", "0") == "0"
+    try:
+        # Of several processes one tells what all do.
+        with contextlib.nullcontext() if is_main else contextlib.redirect_stdout(None):
+            for stage in given.stages:
+                print(f"wrote {seen_by_caller(_train(stage, given))}")
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    about = __doc__.partition("\n\n")[2]
+    parser = argparse.ArgumentParser("python -m lib.training", description=about)
+    parser.add_argument("stages", nargs="+", metavar="STAGE", help="names such as arcface")
+    parser.add_argument("--profile", default="mini")
+    parser.add_argument("--data-dir", default="", help="a folder in GLDv2's layout")
+    parser.add_argument("--recipe", default="", help="another recipe than the profile's")
+    parser.add_argument("--start", help="a checkpoint to go on from, instead of the stage before")
+    parser.add_argument(
+        "-p",
+        dest="parameters",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help='a parameter of notebook 02 or 04, such as -p SET "stages.arcface.margin=0.4"',
+    )
+    return parser.parse_args(arguments)
+
+
+def _train(name: str, given: argparse.Namespace) -> Path:
+    usual = profile_of(given.profile, recipe_name=given.recipe)
+    place = _place(name, usual)
+    notebook = NOTEBOOKS[place >= len(usual.stage_one)]
+    names = declared_parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
+    names |= {"PROFILE": given.profile, "RECIPE": given.recipe}
+    names |= {"DATA_DIR": str(caller_path(given.data_dir)) if given.data_dir else ""}
+    names |= {name: read_value(name, text) for name, text in given.parameters}
+    run = session.start(notebook, names)
+    stages = run.profile.stages
+    start = None
+    if given.start:
+        start = caller_path(given.start)
+        if not start.is_file():
+            raise ValueError(f"expected a checkpoint at {start}, found none; check --start")
+    elif place == len(usual.stage_one):
+        start = run.after_stage_one
+    elif place:
+        start = run.checkpoint(stages[place - 1].name)
+    return run.train(stages[place], start=start)
+
+
+def _place(name: str, profile: Profile) -> int:
+    names = [stage.name for stage in profile.stages]
+    if name not in names:
+        hint = nearest(name, names)
+        raise ValueError(f"expected a stage of profile {profile.name!r}, found {name!r}; {hint}")
+    return names.index(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
