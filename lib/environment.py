@@ -160,9 +160,8 @@ def main() -> None:
     elif "--cpu" in sys.argv:
         print("\n".join(cpu_requirements()))
     elif lacking := missing(bounds(*sys.argv[2:])):
-        others = " and others" if len(lacking) > 3 else ""
-        told = f"{', '.join(lacking[:3])}{others}"
-        print(f"{sys.prefix} lacks {told}, which pyproject.toml asks for.", file=sys.stderr)
+        told = f"of what pyproject.toml asks for, {sys.prefix} lacks: {', '.join(lacking)}"
+        print(told, file=sys.stderr)
         sys.exit(1)
 
 

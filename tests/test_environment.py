@@ -102,14 +102,15 @@ def test_command_is_silent_about_a_complete_environment():
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
 
 
-def test_command_names_three_lacking_packages(versions, monkeypatch, capsys):
-    versions |= {"torch": "2.0"}
+def test_command_names_all_that_is_lacking(versions, monkeypatch, capsys):
+    versions |= {"torch": "2.0", "numpy": "2.4"}
     monkeypatch.setattr(sys, "argv", ["x", "--check"])
     with pytest.raises(SystemExit, match="1"):
         environment.main()
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert f"{sys.prefix} lacks torch>=2.6, torchvision>=0.21, timm>=1.0.15 and others" in told
+    assert f"{sys.prefix} lacks: torch>=2.6, torchvision>=0.21, timm>=1.0.15, " in told
+    assert told.count(", ") == len(bounds()) - 1  # all but numpy, and the comma of the sentence
 
 
 def exports(**variables):
