@@ -65,9 +65,12 @@ class Demo:
                 f"expected embedded {REFERENCES}, which vote, in {voters}, found none; run "
                 "notebook 06 first: ./run_all.sh PROFILE --only 06"
             )
-        self.references = Gallery([voters])
-        labels = self.references.images["landmark_id"]
-        known = data.read(self.references.parts[0].root).landmarks.set_index("landmark_id")
+        references, gallery = Gallery([voters]), self.model.gallery
+        self.references, self.images = (
+            one.at(np.arange(len(one))) for one in (references, gallery)
+        )
+        labels = self.references["landmark_id"]
+        known = data.read(references.parts[0].root).landmarks.set_index("landmark_id")
         names = known["category"].str.replace("_", " ").items()
         self.names = {landmark: name or f"landmark {landmark}" for landmark, name in names}
         usual = RerankConfig()
@@ -76,11 +79,10 @@ class Demo:
         settings |= artifacts.read_json_or_none(folder.parent / VOTING) or {}
         self.alpha, self.beta = float(settings.pop("alpha")), float(settings.pop("beta"))
         self.voting = settings
-        rows = self.references.parts[0].rows
-        gallery = [part.rows for part in self.model.gallery.parts]
+        rows, parts = references.parts[0].rows, [part.rows for part in gallery.parts]
         self.data = RetrievalData(
             rows[:0],
-            gallery[0] if len(gallery) == 1 else np.concatenate(gallery),
+            parts[0] if len(parts) == 1 else np.concatenate(parts),
             rows,
             labels.to_numpy(),
             known["country"].reindex(labels).fillna(OTHER).to_numpy(dtype=object),
@@ -94,11 +96,11 @@ class Demo:
 
     def answer(self, asked: RetrievalData, alpha: float, beta: float) -> Answer:
         """Rank the gallery for the photograph of `ask` by plain search and with votes."""
-        gallery = self.model.gallery
+        names = self.images["landmark"].replace("", UNKNOWN).to_numpy()
         before = asked.plain.of(0).head(SHOWN)
-        before["name"] = gallery.at(before["position"])["landmark"].replace("", UNKNOWN).to_numpy()
+        before["name"] = names[before["position"]]
         after = reranking.explain(asked, 0, alpha=alpha, beta=beta, **self.voting).head(SHOWN)
-        after["name"] = gallery.at(after["position"])["landmark"].replace("", UNKNOWN).to_numpy()
+        after["name"] = names[after["position"]]
         votes = query_votes(asked, **self.voting)
         voters = votes.of(0)
         voters["landmark"] = voters["landmark"].map(self.names)
@@ -120,7 +122,7 @@ class Demo:
         """The results as HTML: ranking before and after reranking, voters and votes."""
         if asked is None:
             return ""
-        found, gallery = self.answer(asked, alpha, beta), self.model.gallery
+        found = self.answer(asked, alpha, beta)
         colours = plots.reranking.PARTS
         before = [
             (f"{r.Index}. {html.escape(r.name)}", f"{r.score:.2f}")
@@ -143,8 +145,9 @@ class Demo:
             for row in found.votes.itertuples()
         )
         return (
-            f"{STYLE}<h4>Plain search, by similarity</h4>{_strip(gallery, found.before, before)}"
-            f"<h4>Reranked, by {legend}</h4>{_strip(gallery, found.after, after)}"
+            f"{STYLE}<h4>Plain search, by similarity</h4>"
+            f"{_strip(self.images, found.before, before)}"
+            f"<h4>Reranked, by {legend}</h4>{_strip(self.images, found.after, after)}"
             f"<div class='votes'><div><h4>Who voted</h4>"
             f"{_strip(self.references, found.voters, voters)}</div>"
             f"<div><h4>What the votes add</h4><ul>{sums}</ul></div></div>"
@@ -159,9 +162,9 @@ def _country(code: str) -> str:
     return "country unknown" if code in (NO_COUNTRY, OTHER) else country_name(code)
 
 
-def _strip(gallery: Gallery, table: pd.DataFrame, captions: Iterable[Sequence[str]]) -> str:
+def _strip(images: pd.DataFrame, table: pd.DataFrame, captions: Iterable[Sequence[str]]) -> str:
     """The images at the positions of `table`, each over the lines of its caption in HTML."""
-    places = gallery.at(table["position"])[["root", "path"]].itertuples(index=False)
+    places = images.iloc[table["position"]][["root", "path"]].itertuples(index=False)
     figures = (
         f'<figure><img src="{_picture(*place)}"><figcaption>{"<br>".join(lines)}</figcaption>'
         "</figure>"
@@ -196,7 +199,7 @@ def build_page(demo: Demo) -> "gradio.Blocks":
         except ValueError as error:
             raise gradio.Error(str(error)) from None
 
-    checkpoint, count = demo.model.checkpoint, len(demo.model.gallery)
+    checkpoint, count = demo.model.checkpoint, len(demo.images)
     name = f"{checkpoint.parent.parent.name}, {checkpoint.parent.name}"
     with gradio.Blocks(title=f"Landmark retrieval: {name}") as page:
         gradio.Markdown(f"## {name}: {count:,} gallery images, {len(demo.references):,} voters")
