@@ -33,6 +33,9 @@ TRAINING = 0.6  # of a notebook's time under a limit; the rest is for embedding
 EMBEDDED = ("query", "gallery", "test", "index")  # copied with it
 
 
+ON_CLEAN = "_on_clean"  # ends the names of controls
+
+
 @dataclass(frozen=True)
 class Session:
     """One notebook's view of a run: settings, data, and where results go."""
@@ -146,7 +149,7 @@ class Session:
     def train_chain(
         self, stages: Sequence[config.StageConfig], *, start: Path | None = None
     ) -> dict[str, Path]:
-        """Train stages one after the other; stage name → checkpoint, in their order.
+        """Train stages one after the other; stage in words → checkpoint, in their order.
 
         The name of a stage whose list holds the queries is marked: its scores mean nothing. So is
         that of one which the time limit stopped: they share a part of the time that is left.
@@ -160,7 +163,7 @@ class Session:
             start = self.train(stage, start=start, until=until)
             leaked = data.is_leaked(self.training_list(stage.train_list), self.evaluation)
             stopped = "stopped" in (artifacts.read_manifest(start.parent) or {})
-            found[f"{stage.name}{' (leaked)' * leaked}{' (stopped)' * stopped}"] = start
+            found[f"{_in_words(stage)}{' (leaked)' * leaked}{' (stopped)' * stopped}"] = start
         return found
 
     def controls(self, stages: Sequence[config.StageConfig]) -> tuple[config.StageConfig, ...]:
@@ -168,7 +171,7 @@ class Session:
         return tuple(
             dataclasses.replace(
                 stage,
-                name=f"{stage.name}_on_clean",
+                name=f"{stage.name}{ON_CLEAN}",
                 train_list="clean",
                 epoch_images=training.images_per_epoch(
                     stage, len(self.training_list(stage.train_list))
@@ -368,10 +371,11 @@ class Session:
         return self.folder / name
 
     def record(self, **values: float | int | str) -> pd.DataFrame:
-        """Keep and return named numbers, replacing those this notebook recorded before."""
+        """Keep named numbers, replacing those recorded before; the table that a notebook shows."""
         artifacts.record(self.folder, self.notebook, **values)
-        records = artifacts.read_records(self.folder)
-        return records[records["notebook"] == self.notebook].drop(columns="notebook")
+        forms = {str: "", float: ".4f", np.float64: ".4f"}  # others are whole numbers
+        shown = {name: format(value, forms.get(type(value), ",")) for name, value in values.items()}
+        return pd.Series(shown, name=f"recorded by notebook {self.notebook[:2]}").to_frame()
 
     def show(self, figure: Figure | None, name: str, *, otherwise: str = "") -> Image | None:
         """Save a figure under `figures/` and return the saved image; of None print `otherwise`."""
@@ -387,6 +391,13 @@ class Session:
         """Save a table under `tables/` and return it."""
         artifacts.write_csv(table, self.folder / "tables" / f"{self.notebook[:2]}_{name}.csv")
         return table
+
+
+def _in_words(stage: config.StageConfig) -> str:
+    """What figures call a stage: a list, the control of one, or the stage's own name."""
+    if stage.name.endswith(ON_CLEAN):
+        return f"clean list (control of {stage.name.removesuffix(ON_CLEAN)})"
+    return f"{stage.name} list" if stage.name == stage.train_list else stage.name
 
 
 def start(notebook: str, names: Mapping[str, Any]) -> Session:

@@ -406,12 +406,28 @@ def test_session_refuses_to_train_on_what_it_is_asked_about(opened):
         opened.train(stage)
 
 
+def test_session_calls_chains_by_their_lists(opened, monkeypatch):
+    monkeypatch.setattr(Session, "train", lambda self, stage, **options: opened.folder / "x")
+    stage = dataclasses.replace(opened.profile.stage_one[0], name="arcface")
+    cluster = dataclasses.replace(stage, name="cluster", train_list="cluster")
+    opened.__dict__["training_list"] = lambda name: pd.DataFrame({"id": []})
+    controls = opened.controls([dataclasses.replace(cluster, epoch_images=9)])
+    assert list(opened.train_chain([stage, *controls, cluster])) == [
+        *("arcface", "clean list (control of cluster)", "cluster list")
+    ]
+
+
 def test_session_records_under_its_notebook(opened):
     opened.record(private=0.25)
     dataclasses.replace(opened, notebook="03_other").record(images=3)
-    shown = opened.record(private=np.float64(0.5), public=0.75)
-    assert shown.to_numpy().tolist() == [["private", 0.5], ["public", 0.75]]
-    assert read_records(opened.folder)["notebook"].tolist() == ["02_test", "02_test", "03_other"]
+    shown = opened.record(private=np.float64(0.5), public=0.75, images=1520, kept="arcface")
+    assert shown["recorded by notebook 02"].to_dict() == {
+        "private": "0.5000",
+        "public": "0.7500",
+        "images": "1,520",
+        "kept": "arcface",
+    }
+    assert read_records(opened.folder)["notebook"].tolist() == ["02_test"] * 4 + ["03_other"]
 
 
 def test_session_keeps_figures_and_tables_and_shows_them(opened):

@@ -11,8 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator, PercentFormatter, ScalarFormatter
 
+from lib.data import OTHER
 from lib.plots import sheets
-from lib.plots.sheets import CLUSTERS, INK, LEAKED, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of
+from lib.plots.sheets import CLUSTERS, INK, LEAKED, NEUTRAL, RIGHT, WRONG, axes_of
+
+UNKNOWN = "country unknown"  # in words of figures
 
 
 def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
@@ -32,17 +35,19 @@ def class_sizes(lists: Mapping[str, pd.Series]) -> Figure:
     return figure
 
 
-def shares(table: pd.DataFrame, *, title: str) -> Figure:
+def shares(table: pd.DataFrame, *, title: str, label: str = "") -> Figure:
     """Bars of shares: one group per row of `table`, one colour per column (values 0 to 1)."""
     figure, (axis,) = axes_of(6.4, 0.9 + 0.32 * len(table))
     height = 0.8 / max(table.shape[1], 1)
     places = np.arange(len(table))
     for i, (name, colour) in enumerate(zip(table.columns, cycle(CLUSTERS), strict=False)):
         axis.barh(places + i * height, table[name], height * 0.9, color=colour, label=name)
-    names = [sheets.shorten(str(name), 40) for name in table.index]
+    names = [sheets.shorten(str(name).replace(OTHER, UNKNOWN), 40) for name in table.index]
     axis.set_yticks(places + height * (table.shape[1] - 1) / 2, names)
     axis.invert_yaxis()
-    axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axis.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    axis.set_xlabel(label)
     axis.grid(axis="y", visible=False)
     axis.set_title(title, loc="left")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))  # hides no bar
@@ -56,11 +61,11 @@ def history(stages: Mapping[str, pd.DataFrame]) -> Figure:
         epochs = table["step"] / table["step"].max() * table["epoch"].max()
         axis.plot(epochs, table["loss"], color=CLUSTERS[0], linewidth=1.5)
         axis.set(xlabel="epoch", ylabel="loss")
-        axis.set_title(name, loc="left")
+        axis.set_title(sheets.shorten(name, 34), loc="left")
         rate = axis.twinx()
-        rate.plot(epochs, table["learning_rate"], color=RESCUED, linewidth=1.2, linestyle="--")
+        rate.plot(epochs, table["learning_rate"], color=CLUSTERS[1], linewidth=1.2, linestyle="--")
         rate.set_ylim(bottom=0)
-        rate.set_ylabel("learning rate (dashed)", color=RESCUED)
+        rate.set_ylabel("learning rate (dashed)", color=CLUSTERS[1])
         rate.spines[["top", "left"]].set_visible(False)
     return figure
 
@@ -99,19 +104,19 @@ def by_group(table: pd.DataFrame, group: str, *, title: str, k: int = 100) -> Fi
     """mAP@k of every group; the table has the column `group`, `queries`, and one per step."""
     queries = table["queries"].astype(str)
     values = table.drop(columns=["queries", group])
-    figure = shares(values.set_axis(table[group] + " (" + queries + " queries)"), title=title)
+    values = values.set_axis(table[group] + " (" + queries + " queries)")
+    figure = shares(values, title=title, label=f"mAP@{k}")
     figure.axes[0].xaxis.set_major_formatter(ScalarFormatter())
-    figure.axes[0].set_xlabel(f"mAP@{k}")
     return figure
 
 
 def heat(table: pd.DataFrame, *, title: str, label: str) -> Figure:
-    """A matrix with its numbers: rows and columns are two settings, cells one score."""
+    """A matrix with its numbers, the best framed: rows and columns are two settings."""
     figure, (axis,) = axes_of(1.6 + 0.75 * table.shape[1], 1.2 + 0.4 * table.shape[0])
     axis.grid(visible=False)
     sns.heatmap(table, annot=True, fmt=".3f", cmap="viridis", ax=axis, cbar_kws={"label": label})
     best = np.unravel_index(np.argmax(table.fillna(-np.inf).to_numpy()), table.shape)
-    axis.add_patch(Rectangle((best[1], best[0]), 1, 1, fill=False, color=WRONG, linewidth=2))
+    axis.add_patch(Rectangle((best[1], best[0]), 1, 1, fill=False, color=INK, linewidth=3))
     axis.set_title(title, loc="left")
     return figure
 

@@ -11,17 +11,21 @@ from matplotlib.ticker import PercentFormatter
 
 from lib.plots.sheets import (
     CLUSTERS,
+    DROPPED,
     INK,
+    KEPT,
     NEUTRAL,
     RESCUED,
-    RIGHT,
+    SPLIT,
     WRONG,
     axes_of,
     logarithmic,
     shorten,
 )
 
-MARKS = {"eps": INK, "relaxed eps": RESCUED}  # colours of named radii; of others CLUSTERS[1]
+# Lines of named radii: one colour for eps everywhere, dashes for what is no eps of the first pass.
+MARKS = {"eps": {"color": INK}, "relaxed eps": {"color": INK, "dashes": (4, 2)}}
+OTHER_MARK = {"color": NEUTRAL, "dashes": (2, 2)}
 
 
 def distances(
@@ -31,14 +35,15 @@ def distances(
     figure, (axis,) = axes_of(6.4, 3.0)
     every = np.concatenate([within, between, [0.0, 1.0]])
     bins = np.linspace(every.min(), every.max(), 80)
-    kinds = {"same landmark label": (within, RIGHT), "different landmarks": (between, NEUTRAL)}
+    kinds = {"pairs of one label": (within, CLUSTERS[0]), "pairs of two": (between, NEUTRAL)}
     for label, (values, colour) in kinds.items():
         is_density = len(values) > 0  # that of nothing is 0 / 0
         axis.hist(values, bins, density=is_density, color=colour, alpha=0.55, label=label)
     for name, value in (marks or {}).items():
-        colour = MARKS.get(name, CLUSTERS[1])
-        axis.axvline(value, color=colour, linewidth=2, label=f"{name} = {value:.2f}")
-    axis.set(xlabel="cosine distance of two images", ylabel="density")
+        style = MARKS.get(name, OTHER_MARK)
+        axis.axvline(value, linewidth=2, label=f"{name} = {value:.2f}", **style)
+    axis.set(xlabel="cosine distance of two images", ylabel="density of pairs")
+    axis.set_title("How far apart two images are, and the radius of each pass", loc="left")
     axis.legend(frameon=False)
     return figure
 
@@ -55,6 +60,8 @@ def sweep(table: pd.DataFrame, panels: Mapping[str, str], *, chosen: float) -> F
         axis.axvline(chosen, color=INK, linewidth=2, label=f"chosen: eps = {chosen:.2f}")
         axis.set(xlabel="eps (cosine distance)")
         axis.set_title(title, loc="left")
+        if column == "agreement":  # or a dip of 0.01 would look like an event
+            axis.set_ylim(min(axis.get_ylim()[0], 0.9), 1.005)
     lines = axes[0].get_legend_handles_labels()
     figure.legend(*lines, loc="outside lower center", frameon=False)
     return figure
@@ -72,13 +79,12 @@ def k_distance_curve(distances: np.ndarray, *, k: int, marks: Mapping[str, float
     for name, value in marks.items():
         below = np.mean(curve <= value) if len(curve) else 0
         label = f"{name} = {value:.2f}: {below:.0%} are core images"
-        style = {"color": CLUSTERS[1], "dashes": (3, 2)}
-        style = {"color": MARKS[name]} if name in MARKS else style
-        axis.axhline(value, linewidth=2, label=label, **style)
+        axis.axhline(value, linewidth=2, label=label, **MARKS.get(name, OTHER_MARK))
     alone = len(distances) - len(curve)
     left_out = f"; {alone:,} images have fewer neighbours" if alone else ""
     axis.set(xlabel=f"share of images{left_out}", ylabel=f"cosine distance to neighbour {k}")
     axis.xaxis.set_major_formatter(PercentFormatter(1.0))
+    axis.set_title(f"How far every image's neighbour {k} is, the nearest images first", loc="left")
     axis.legend(frameon=False, loc="upper left")
     return figure
 
@@ -114,6 +120,7 @@ def margins(
         label = f"suspected mislabels right of here: {count:,}"
         axis.axvline(threshold, color=INK, linewidth=2, label=label)
     axis.set(xlabel="← like its own landmark · like another landmark →", ylabel="images")
+    axis.set_title("How much better another landmark explains an image", loc="left")
     axis.legend(frameon=False, fontsize=8)
     sides = ("like its own label", "like another label")
     for place, (name, image), side in zip(axes[1:], examples, sides, strict=False):
@@ -133,9 +140,10 @@ def radii_against_truth(table: pd.DataFrame, panels: Mapping[str, str], *, chose
         axis.plot(table["eps"], table[column], color=colour, marker="o", markersize=3, label=name)
     best = table.loc[table[next(iter(panels))].idxmax()]
     label = f"best {next(iter(panels.values()))}: eps = {best['eps']:.2f}"
-    axis.axvline(best["eps"], color=CLUSTERS[0], linewidth=1, linestyle=":", label=label)
+    axis.axvline(best["eps"], color=INK, linewidth=1.5, linestyle=":", label=label)
     axis.axvline(chosen, color=INK, linewidth=2, label=f"chosen: eps = {chosen:.2f}")
-    axis.set(xlabel="eps (cosine distance)", ylabel="score, 0 to 1")
+    axis.set(xlabel="eps (cosine distance)", ylabel="score against the truth, 0 to 1")
+    axis.set_title("What the truth says of every eps", loc="left")
     axis.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
@@ -150,19 +158,20 @@ def sizes_before_after(before: pd.Series, after: pd.Series) -> Figure:
         axis.hist(sizes, bins, color=colour, alpha=0.6, label=label)
     logarithmic(axis.xaxis)
     axis.set(xlabel="images in the class", ylabel="classes")
+    axis.set_title("How large the classes are, before and after cleaning", loc="left")
     axis.legend(frameon=False)
     return figure
 
 
 # What each pass made of images: colour and words.
 STATUSES = {
-    "kept": (RIGHT, "kept: largest cluster"),
-    "split": (CLUSTERS[0], "split: further clusters"),
+    "kept": (KEPT, "kept: largest cluster"),
+    "split": (SPLIT, "split: further clusters"),
     "noise": (NEUTRAL, "noise: in no cluster"),
     "small": (NEUTRAL, "in too small a cluster"),
-    "suspected mislabel": (WRONG, "suspected mislabels:\nlike another landmark"),
+    "suspected mislabel": (DROPPED, "suspected mislabels:\nlike another landmark"),
     "rescued": (RESCUED, "rescued"),
-    "dropped": (WRONG, "dropped"),
+    "dropped": (DROPPED, "dropped"),
 }
 GAP, WIDTH = 0.04, 0.035  # between bars and of a bar, in shares of the picture
 LINE = 0.055  # height of a line of words

@@ -25,7 +25,7 @@ from lib.cleaning import dbscan_labels, unit_rows
 from lib.data import OTHER, Evaluation, ImageSource, country_name
 from lib.plots import sheets
 from lib.plots.reranking import VoteBreakdown, explained
-from lib.plots.sheets import CLUSTERS, INK, NEUTRAL, RESCUED, RIGHT, WRONG, axes_of, shorten
+from lib.plots.sheets import CLUSTERS, DROPPED, INK, NEUTRAL, RESCUED, RIGHT, axes_of, shorten
 from lib.reranking import NO_COUNTRY, RetrievalData, explain, query_votes
 
 MAP_DPI, STRIP_DPI = 80, 96  # in widgets: a picture's natural size fits a window of 800 pixels
@@ -110,9 +110,9 @@ class CleaningExplorer:
             title = f"{self.name(landmark)}\n{describe_sizes(labels)}, {rest}"
             panel = self._panel(landmark, labels, title=title, thumbnails=12)
             colours = np.where(status == "rescued", RESCUED, panel.colours)
-            colours = np.where(status == "dropped", WRONG, colours).tolist()
+            colours = np.where(status == "dropped", DROPPED, colours).tolist()
             panels.append(dataclasses.replace(panel, colours=colours))
-        legend = LEGEND | {WRONG: "dropped", RESCUED: "rescued by the second pass"}
+        legend = LEGEND | {DROPPED: "dropped", RESCUED: "rescued by the second pass"}
         return draw_map(panels, legend=legend)
 
     def positions(self, landmark: int) -> np.ndarray:

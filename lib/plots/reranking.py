@@ -6,8 +6,8 @@ raw similarity + landmark votes + country votes (slides 6 to 8).
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import cycle
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,11 +16,11 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
 from lib.data import CONTINENTS, OTHER, Evaluation, ImageSource
+from lib.plots.charts import UNKNOWN
 from lib.plots.sheets import (
     CLUSTERS,
     INK,
     NEUTRAL,
-    RESCUED,
     RIGHT,
     WRONG,
     TextFigure,
@@ -43,13 +43,7 @@ class VoteBreakdown:
 
 
 PARTS = dict(zip(("raw", "landmark", "country"), CLUSTERS, strict=False))
-_LEGEND = {
-    "right": RIGHT,
-    "another landmark": WRONG,
-    "similarity": PARTS["raw"],
-    "+ landmark votes": PARTS["landmark"],
-    "+ country votes": PARTS["country"],
-}
+_WORDS = {"raw": "similarity", "landmark": "+ landmark votes", "country": "+ country votes"}
 _LEFT, _CELL, _TALL, _TOP = 2.3, 1.12, 2.15, 0.42  # inches: voters, one image, a row, the title
 _WIDE = 7  # images beside the query, from which title and legend share a line
 _BAR, _BAR_AT = 0.09, 1.2  # height of the bars, and where they are in a row
@@ -71,7 +65,11 @@ def explained(
     axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     axis.set_axis_off()
     _write(axis, 0.06, 0.21, title, size=10.5, weight="bold", va="center")
-    handles = [Patch(color=colour, label=label) for label, colour in _LEGEND.items()]
+    used = [part for part in PARTS if any(_is_used(one, part) for one in breakdowns)]
+    legend = {"right": RIGHT, "another landmark": WRONG}
+    legend |= {_WORDS[part]: PARTS[part] for part in used}
+    legend |= {f"no {part} votes": "white" for part in PARTS if part not in used}
+    handles = [Patch(color=colour, label=label) for label, colour in legend.items()]
     style = {"frameon": False, "fontsize": 8, "borderaxespad": 0.3, "handlelength": 1.0}
     place = {"loc": "upper right", "bbox_to_anchor": (1, 1 - below / height)}
     axis.legend(handles=handles, ncols=len(handles), **place, **style)
@@ -81,14 +79,19 @@ def explained(
     return figure
 
 
+def _is_used(one: VoteBreakdown, part: str) -> bool:
+    """Whether a part of the sum is drawn; votes of weight 0 are not."""
+    return part == "raw" or bool(one.sums[part].any())
+
+
 def _draw_row(axis: Axes, one: VoteBreakdown, top: float, largest: float, columns: int) -> None:
     _write(axis, 0.06, top + 0.1, one.title, size=8, weight="bold", linespacing=1.3)
     _write(axis, 0.06, top + 0.5, "voters and their similarity:", size=7, color=NEUTRAL)
     for place, line in enumerate(one.voters):
         _write(axis, 0.06, top + 0.67 + 0.16 * place, line, size=7)
-    _draw_image(axis, one.query, _LEFT, top, INK)
+    _draw_image(axis, one.query, _LEFT, top, "white")
     _write(axis, _LEFT + 0.5, top + _BAR_AT, "query", size=7.5, ha="center")
-    parts = [part for part in PARTS if part == "raw" or one.sums[part].any()]
+    parts = [part for part in PARTS if _is_used(one, part)]
     for place, row in enumerate(one.sums.itertuples()):
         line, column = divmod(place, columns)
         left, above = _LEFT + _CELL * (column + 1), top + _TALL * line
@@ -162,7 +165,8 @@ def matches(pairs: Sequence[MatchedPair], *, title: str = "") -> Figure:
         lines = LineCollection(np.stack(ends, axis=1), colors=CLUSTERS[0], linewidths=0.6)
         axis.add_collection(lines)
         for points in ends:
-            axis.scatter(*points.T, s=5, color=RESCUED, linewidths=0, zorder=3)
+            style = {"color": "white", "edgecolors": CLUSTERS[0], "linewidths": 0.7, "zorder": 3}
+            axis.scatter(*points.T, s=9, **style)
         axis.set(xlim=(-0.01, 1.01), ylim=(top, -0.01), aspect="equal")
         what = "same landmark" if pair.is_right else "another landmark"
         axis.set_title(f"{len(pair.points)} points, {what}", color=colour)
@@ -180,13 +184,15 @@ def continents(table: pd.DataFrame, *, title: str, k: int = 100) -> Figure:
     places = np.arange(values.shape[1])
     known = values.drop(index=OTHER, errors="ignore")
     if len(known):
-        axis.hlines(places, known.min(), known.max(), color=NEUTRAL, linewidth=3, alpha=0.45)
-    colours = dict(zip(CONTINENTS, matplotlib.colormaps["Dark2"].colors, strict=True))
+        span = {"color": NEUTRAL, "linewidth": 3, "alpha": 0.45}
+        label = "from the worst to the best" if len(known) > 1 else None
+        axis.hlines(places, known.min(), known.max(), label=label, **span)
+    looks = dict(zip(CONTINENTS, zip(cycle(CLUSTERS), "osD^vPX", strict=False), strict=False))
     for name, queries in table[["continent", "queries"]].to_numpy():
-        is_known = name != OTHER
-        label = f"{name if is_known else 'country unknown'} ({queries})"
-        edge, face = colours.get(name, NEUTRAL), colours.get(name, INK) if is_known else "white"
-        style = {"edgecolors": edge, "facecolors": face, "zorder": 3}
+        colour, marker = looks.get(name, ("none", "o"))
+        label = f"{UNKNOWN if name == OTHER else name} ({queries})"
+        edge = NEUTRAL if name == OTHER else colour
+        style = {"edgecolors": edge, "facecolors": colour, "zorder": 3, "marker": marker}
         axis.scatter(values.loc[name], places, label=label, **style)
     axis.set_yticks(places, [shorten(str(name), 60) for name in values.columns])
     axis.set(xlabel=f"mAP@{k}{'' if len(known) > 1 else ' (a spread needs two continents)'}")

@@ -1,8 +1,10 @@
 """Contact sheets of images; and the colours, fonts and axes that all figures share.
 
-Colours keep one meaning everywhere: green right or kept, red wrong or dropped, orange rescued,
-blue, violet and teal the clusters of one landmark, grey not judged, brown trained on its own
-queries, and dark lines thresholds such as eps.
+Colours keep one meaning everywhere: green right or better, red wrong or worse, grey neither of
+both, light brown trained on its own queries, and dark lines thresholds such as eps. Of cleaning:
+blue the largest cluster of a landmark (kept), violet the second (split off), teal, magenta and pink
+further ones, orange rescued, dark brown dropped. Where nothing is judged or cleaned, blue, violet,
+teal, magenta and pink tell series apart.
 """
 
 import dataclasses
@@ -31,7 +33,8 @@ from lib.data import OTHER, Evaluation, ImageSource
 from lib.retrieval import Ranking
 
 RIGHT, WRONG, RESCUED, NEUTRAL = "#2a9d4a", "#d1352b", "#f39c12", "#9aa0a6"
-CLUSTERS = ("#1f77d0", "#8e44ad", "#16a085", "#c2185b", "#7f6000")
+CLUSTERS = ("#1f77d0", "#8e44ad", "#16a085", "#c2185b", "#e68ac8")
+KEPT, SPLIT, DROPPED = CLUSTERS[0], CLUSTERS[1], "#7a3e1d"
 INK, LEAKED = "#30343b", "#b9a088"
 FONT_PACKAGES = ("manimgx_fonts", "noto_cjk_sans_jp_regular")
 PIXELS = 112  # of a thumbnail's side
@@ -287,11 +290,11 @@ def marked_rows(
     marked: pd.Series | np.ndarray,
     names: Mapping[int, str],
     *,
-    colour: str = WRONG,
+    colour: str = DROPPED,
     landmarks: Sequence[int] | None = None,
     columns: int = 9,
 ) -> list[ImageRow]:
-    """A row per landmark: a few typical images (green), then its marked images in `colour`.
+    """A row per landmark: a few typical images (blue), then its marked images in `colour`.
 
     Typical are images of `CleaningResult.images` (with a path) that are kept, not marked, and
     nearest to the centre of their class. The default are six landmarks with most marked images.
@@ -306,7 +309,7 @@ def marked_rows(
         typical = images[is_own & ~marked & (images["status"] == "kept").to_numpy()]
         typical = typical.nsmallest(TYPICAL, "distance")["path"]
         own = images.loc[is_own & marked, "path"]
-        parts = (typical, RIGHT), (own.head(columns - len(typical)), colour)
+        parts = (typical, KEPT), (own.head(columns - len(typical)), colour)
         note = f"{len(own)} of {is_own.sum()} images"
         rows.append(_landmark_row(source, landmark, names, *parts, note=note))
     return rows

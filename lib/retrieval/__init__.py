@@ -24,6 +24,7 @@ from lib.retrieval.scoring import (
     map_by_continent,
     map_by_seen,
     map_of_usage,
+    most_changed,
     paired_gain,
     score_queries,
     unpaired_gain,

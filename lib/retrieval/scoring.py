@@ -71,6 +71,29 @@ def map_by_continent(steps: Mapping[str, pd.DataFrame], *, fewest: int = 3) -> p
     return table.reset_index()
 
 
+def most_changed(change: pd.Series) -> tuple[list[str], str]:
+    """The three queries that gained most and the one that lost most, and what they are in words.
+
+    `change` is that of the average precision, by query id. Where none changed, the first four.
+
+    >>> most_changed(pd.Series({"a": 0.5, "b": 0.0, "c": 0.25}))
+    (['a', 'c'], 'the 2 queries that gained most (+0.50 to +0.25), no query lost')
+    """
+    order = change.sort_values(ascending=False, kind="stable")
+    gained, lost = order[order > 0].head(3), order[order < 0].tail(1)
+    parts = ["no query gained", "no query lost"]
+    if len(gained):
+        best = f"{gained.iloc[0]:+.2f}"
+        parts[0] = f"the query that gained most ({best})"
+        if len(gained) > 1:
+            ends = f"{best} to {gained.iloc[-1]:+.2f}"
+            parts[0] = f"the {len(gained)} queries that gained most ({ends})"
+    if len(lost):
+        parts[1] = f"the one that lost most ({lost.iloc[0]:+.2f})"
+    shown = [*gained.index, *lost.index] or order.index[:4].tolist()
+    return shown, ", ".join(parts)
+
+
 def compare_steps(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.DataFrame:
     """Tabulate the steps of a pipeline, each a table of `score_queries`, and the gain of each.
 

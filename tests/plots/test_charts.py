@@ -212,6 +212,9 @@ def test_by_group_draws_every_step_of_every_group():
     np.testing.assert_allclose(bars(axis)[:, 2], [0.3, 0.2, 0.5, 0.1])
     labels = [label.get_text() for label in axis.get_yticklabels()]
     assert labels == ["Europe (9 queries)", "Asia (4 queries)"]
+    table = CONTINENTS.replace("Asia", "OTHER")
+    (other,) = charts.by_group(table, "continent", title="where").axes
+    assert other.get_yticklabels()[1].get_text() == "country unknown (4 queries)"
     assert legend_of(axis) == ["before", "after"]
     assert axis.get_title("left") == "where"
 

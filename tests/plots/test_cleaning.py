@@ -91,6 +91,15 @@ def test_sweep_draws_a_panel_per_column_with_the_choice():
         assert set(mark.get_xdata()) == {0.2}
 
 
+def test_sweep_does_not_blow_up_a_small_dip_of_agreement():
+    table = SWEEP.assign(agreement=np.linspace(0.99, 0.998, len(SWEEP)))
+    (axis,) = charts.sweep(table, {"agreement": "agreement"}, chosen=0.2).axes
+    assert axis.get_ylim() == (0.9, 1.005)
+    low = table.assign(agreement=np.linspace(0.5, 1.0, len(SWEEP)))
+    (axis,) = charts.sweep(low, {"agreement": "agreement"}, chosen=0.2).axes
+    assert axis.get_ylim()[0] < 0.5
+
+
 def test_k_distance_curve_ascends_and_says_how_many_are_core_images():
     distances = np.append(np.random.default_rng(0).permutation(np.arange(1, 11) / 10), np.inf)
     (axis,) = charts.k_distance_curve(distances, k=2, marks={"eps": 0.45, "knee": 2}).axes

@@ -25,7 +25,7 @@ from lib.plots.explorers import (
     far_apart,
     place,
 )
-from lib.plots.sheets import CLUSTERS, NEUTRAL, RESCUED, RIGHT, WRONG
+from lib.plots.sheets import CLUSTERS, DROPPED, NEUTRAL, RESCUED, RIGHT, WRONG
 from lib.reranking import explain, landmark_country_rerank, query_votes
 from tests.figures import check_picture, square
 from tests.made_up import NumberedSource, shown, small_data, small_evaluation
@@ -115,8 +115,8 @@ def test_cleaned_shows_what_became_of_each_image(explorer):
     told = CleaningExplorer(explorer.rows, rescued, explorer.source, 3)
     figure = told.cleaned([40, 3])
     assert dots(figure.axes[0])[:2] == [rgb(RESCUED)] * 2
-    assert set(dots(figure.axes[0])[20:]) == {rgb(WRONG)}
-    assert dots(figure.axes[1]) == [rgb(WRONG)]
+    assert set(dots(figure.axes[0])[20:]) == {rgb(DROPPED)}
+    assert dots(figure.axes[1]) == [rgb(DROPPED)]
     assert "10 + 8 images, 2 rescued, 6 dropped" in figure.axes[0].get_title("left")
 
 

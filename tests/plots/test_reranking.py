@@ -80,6 +80,7 @@ def test_explained_writes_no_part_that_has_no_weight():
     assert "+0.70" in texts(axis)
     assert texts(axis).count("+0.00") == 1  # the landmark votes of the last result
     assert not patches_of(axis, PARTS["country"])
+    assert legend_of(axis)[2:] == ["similarity", "+ landmark votes", "no country votes"]
 
 
 @pytest.mark.parametrize("strips", [[], [strip(0)]])
@@ -152,7 +153,12 @@ def test_continents_span_from_worst_to_best_without_other():
     figure = continents(table, title="by continent")
     check_picture(figure)
     (axis,) = figure.axes
-    assert legend_of(axis) == ["Asia (42)", "country unknown (8)", "Africa (13)"]
+    assert legend_of(axis) == [
+        "from the worst to the best",
+        "Asia (42)",
+        "country unknown (8)",
+        "Africa (13)",
+    ]
     spans = axis.collections[0].get_segments()
     assert [(s[0][0], s[1][0]) for s in spans] == [(0.6, 0.8), (0.7, 0.9)]
     assert [label.get_text() for label in axis.get_yticklabels()] == ["plain search", "reranked"]

@@ -12,6 +12,8 @@ from lib.data.images import ImageSource
 from lib.plots import charts, explorers, reranking, sheets
 from lib.plots.sheets import (
     CLUSTERS,
+    DROPPED,
+    KEPT,
     NEUTRAL,
     RESCUED,
     RIGHT,
@@ -215,12 +217,12 @@ def test_split_rows_of_a_landmark_that_was_lost_show_nothing():
     assert kept.colours == [CLUSTERS[0]]
 
 
-@pytest.mark.parametrize(("status", "colour"), [("dropped", WRONG), ("rescued", RESCUED)])
+@pytest.mark.parametrize(("status", "colour"), [("dropped", DROPPED), ("rescued", RESCUED)])
 def test_marked_rows_set_a_status_beside_typical_images(status, colour):
     images = cleaned(*[(7, 0, "kept")] * 5, *[(7, 1, status)] * 4, (7, -1, "other"), (9, 2, status))
     options = {"colour": colour, "landmarks": [7], "columns": 6}
     (row,) = sheets.marked_rows(SOURCE, images, images["status"] == status, {}, **options)
-    assert row.colours == [RIGHT] * 3 + [colour] * 3
+    assert row.colours == [KEPT] * 3 + [colour] * 3
     found = shown(row.images, list(images["path"]))
     assert found[:3] == ["train/i4", "train/i3", "train/i2"]  # nearest to the centre
     assert found[3:] == ["train/i5", "train/i6", "train/i7"]
@@ -230,13 +232,13 @@ def test_marked_rows_set_a_status_beside_typical_images(status, colour):
 def test_marked_rows_without_such_images_show_the_typical_ones():
     images = cleaned(*[(7, 0, "kept")] * 5)
     (row,) = sheets.marked_rows(SOURCE, images, np.zeros(5, bool), {}, landmarks=[7])
-    assert row.colours == [RIGHT] * 3
+    assert row.colours == [KEPT] * 3
 
 
 def test_marked_rows_of_a_lost_landmark_show_what_was_dropped():
     images = cleaned(*[(7, -1, "dropped")] * 4)
     (row,) = sheets.marked_rows(SOURCE, images, images["status"] == "dropped", {})
-    assert row.colours == [WRONG] * 4
+    assert row.colours == [DROPPED] * 4
 
 
 def test_marked_rows_begin_with_the_landmark_of_most_marked_images():

@@ -16,6 +16,7 @@ from lib.retrieval.scoring import (
     compare_steps,
     map_by_continent,
     map_of_usage,
+    most_changed,
     paired_gain,
     score_queries,
     unpaired_gain,
@@ -280,3 +281,27 @@ def test_unpaired_gain_agrees_with_the_normal_interval_of_two_samples():
     assert found == pytest.approx((gain, gain - half, gain + half), abs=0.004)
     one = unpaired_gain(after[:1], before[:1], generator=generator)
     assert one == pytest.approx((after[0] - before[0],) * 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "shown", "words"),
+    [
+        (
+            [0.1, 0.4, 0.2, 0.3, -0.1, -0.2],
+            "bdcf",
+            "the 3 queries that gained most (+0.40 to +0.20)",
+        ),
+        (
+            [0.1, 0, 0, -0.2],
+            "ad",
+            "the query that gained most (+0.10), the one that lost most (-0.20)",
+        ),
+        ([0, -0.1, -0.2], "c", "no query gained, the one that lost most (-0.20)"),
+        ([0.0] * 6, "abcd", "no query gained, no query lost"),
+        ([], "", "no query gained, no query lost"),
+    ],
+)
+def test_most_changed_says_what_it_shows(change, shown, words):
+    found, told = most_changed(pd.Series(change, list("abcdef"[: len(change)]), dtype=float))
+    assert found == list(shown)
+    assert told.startswith(words)
