@@ -179,7 +179,7 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
     if "TABLES" in given:
         from lib.ablation import chosen_tables
 
-        chosen_tables(profile, given["TABLES"], given["SHARE"])
+        chosen_tables(profile, given["TABLES"], given["SHARE"], given["ROWS"])
     return profile
 
 

@@ -27,7 +27,7 @@ HEAD = 'PROFILE: str = "mini"\nDATA_DIR: str = ""\nRECIPE: str = ""\nSEED: int =
 # Each writes what it was given, so that the test sees it; they import nothing of ours.
 NOTE = "import json, os; open(os.environ['SEEN'], 'a').write(json.dumps([{}]) + chr(10))"
 METADATA = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
-TABLES = 'TABLES: str = "quick"\nSHARE: float = 0.0\n'
+TABLES = 'TABLES: str = "quick"\nSHARE: float = 0.0\nROWS: str = ""\n'
 NOTEBOOKS = {
     "01_look": (HEAD + "ROWS: int = 3", NOTE.format("1, PROFILE, DATA_DIR, ROWS, os.getcwd()")),
     "02_fail": (HEAD + "RATE: float = 0.1", "assert RATE < 1, 'rate too large'"),

@@ -237,12 +237,13 @@ def paper_tables(profile: Profile) -> dict[str, AblationTable]:
 
 
 def chosen_tables(
-    profile: Profile, names: str, share: float = 0.0
+    profile: Profile, names: str, share: float = 0.0, only: str = ""
 ) -> tuple[Profile, dict[str, AblationTable]]:
     """The tables called `names`, and the profile, at a share of its epochs, that fills them.
 
     `names` is "quick" for the first rows of GLR20 Table 1 (with a recipe of other stages, these one
     by one), "all", or names between commas. A `share` of 0 is 1, with "quick" the profile's own.
+    `only` names rows between semicolons, where not all are to be trained.
     """
     is_quick = names == "quick"
     share = share or (profile.quick if is_quick else 1.0)
@@ -262,8 +263,19 @@ def chosen_tables(
         raise ValueError(
             f"expected quick, all or tables among {known}, found {unknown[0]!r}; {hint}"
         )
-    rows = {name: tuple(_shortened(row, share) for row in tables[name].rows) for name in wanted}
-    return shorter, {name: replace(tables[name], rows=rows[name]) for name in wanted}
+    kept = [name.strip() for name in only.split(";") if name.strip()]
+    known = list(unique_rows(tables[name] for name in wanted))
+    if unknown := [name for name in kept if name not in known]:
+        raise ValueError(
+            f"expected rows among {'; '.join(known)}, found {unknown[0]!r}; correct ROWS"
+        )
+    rows = {
+        name: tuple(
+            _shortened(row, share) for row in tables[name].rows if not kept or row.name in kept
+        )
+        for name in wanted
+    }
+    return shorter, {name: replace(tables[name], rows=rows[name]) for name in wanted if rows[name]}
 
 
 def _losses_and_lists(profile: Profile) -> str:

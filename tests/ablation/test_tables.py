@@ -214,6 +214,18 @@ def test_a_share_of_the_epochs_leaves_rows_before_training_untrained():
     assert [row.stages[0].epochs for row in (start, base)] == [0, 1]
 
 
+def test_chosen_tables_takes_rows_by_name():
+    names, only = "glr21_tricks, cleaning", "baseline; ResNet152 raw labels"
+    _, tables = chosen_tables(PROFILES["mini"], names, only=only)
+    assert [[row.name for row in table.rows] for table in tables.values()] == [
+        ["baseline"],
+        ["ResNet152 raw labels"],
+    ]
+    assert list(chosen_tables(PROFILES["mini"], names, only="baseline")[1]) == ["glr21_tricks"]
+    with pytest.raises(ValueError, match=r"rows among baseline; .*found 'nothing'"):
+        chosen_tables(PROFILES["mini"], names, only="nothing")
+
+
 def test_a_recipe_of_other_stages_is_taken_stage_by_stage():
     other = profile("mini", recipe_name="glr21-seresnet101-ibn")
     same, tables = chosen_tables(other, "quick", 1.0)
