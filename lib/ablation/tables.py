@@ -162,6 +162,12 @@ TRIPLETS = (
     ("id-uniform, K = 4", "baseline", NAN, NAN, FOUR),
     ("+ triplet loss, K = 4", "id-uniform, K = 4", NAN, NAN, {**FOUR, "triplet_weight": 1.0}),
 )
+# Sampled softmax (partial FC), which needs more classes than a batch has.
+HEADS = (
+    ("baseline", ""),
+    ("30 % of the classes", "baseline", NAN, NAN, {"class_share": 0.3}),
+    ("10 % of the classes", "baseline", NAN, NAN, {"class_share": 0.1}),
+)
 
 # One stage on the cluster list from pretrained weights: name, changes to the network and the stage.
 FINE_TUNING: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
@@ -195,6 +201,7 @@ TITLES = {  # in the order of the report
     "glr21_samplers": "GLR21 samplers",
     "glr21_apart": "GLR21 sampler and data taken apart",
     "networks": "beyond: network and loss",
+    "heads": "beyond: softmax over a share of the classes",
     "mixing": "beyond: Corner-Cutmix in both forms",
     "cleaning": "beyond: cleaning, part by part, at equal length",
     "fine_tuning": "beyond: fine-tuning pretrained weights, one change at a time",
@@ -225,6 +232,7 @@ def paper_tables(profile: Profile) -> dict[str, AblationTable]:
         "glr21_samplers": glr21(GLR21_SAMPLERS),
         "glr21_apart": glr21(GLR21_APART),
         "networks": _network_rows(profile),
+        "heads": glr21(HEADS),
         "mixing": glr20(MIXING),
         "cleaning": _cleaning_rows(profile),
     }
