@@ -20,6 +20,7 @@ from torch.multiprocessing import ProcessRaisedException, start_processes
 
 from lib.artifacts import locked
 from lib.environment import cores, unset_variables
+from lib.time_limit import TimeUp
 
 J = TypeVar("J")
 
@@ -69,6 +70,11 @@ def check_gpus() -> None:
             )
 
 
+def is_main_process() -> bool:
+    """Whether this process is the only one of its job or the first of several."""
+    return os.environ.get("RANK", "0") == "0"
+
+
 def total_processes(processes: int | None = None) -> int:
     """How many work on one job: those of `accelerate launch`, or those that `launch` starts."""
     return int(os.environ["WORLD_SIZE"]) if is_launched() else processes_to_start(processes)
@@ -78,7 +84,8 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
     """Call `work(job)` here, or once in each of several processes that `accelerate` finds.
 
     A process imports `work`, a function of a module. By default there is one process per GPU; more
-    than there are GPUs run on the CPU. ValueErrors and OSErrors of a process are raised here.
+    than there are GPUs run on the CPU. ValueErrors, OSErrors and TimeUp of a process are raised
+    here.
     """
     gpus, wanted = torch.cuda.device_count(), processes_to_start(processes)
     if wanted == 1:
@@ -101,7 +108,9 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
             start_processes(prepared, (job,), wanted, start_method="spawn")
         except ProcessRaisedException as error:
             # The last line of the traceback is the sentence that a user needs.
-            told = re.search(r"\n(\w+Error): (.*)\s*\Z", str(error))
+            told = re.search(r"\n(\w+Error|lib\.time_limit\.TimeUp): (.*)\s*\Z", str(error))
+            if told and told[1].endswith("TimeUp"):
+                raise TimeUp(told[2]) from error
             kind = getattr(builtins, told[1], None) if told else None
             for base in (ValueError, OSError):
                 if kind and issubclass(kind, base):

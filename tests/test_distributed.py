@@ -16,6 +16,7 @@ from torch.multiprocessing import ProcessRaisedException
 from lib.artifacts import ROOT
 from lib.distributed import check_gpus, launch, work_alone
 from lib.environment import VARIABLES
+from lib.time_limit import TimeUp
 
 COUNT = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
 
@@ -92,6 +93,7 @@ def test_launch_gives_processes_their_places_and_hands_errors_back(tmp_path, mon
     [
         ("ValueError: expected this: found that", ValueError, "expected this: found that"),
         ("PermissionError: [Errno 13] denied: '/x'", OSError, "[Errno 13] denied: '/x'"),
+        ("lib.time_limit.TimeUp: embedding: it is over", TimeUp, "embedding: it is over"),
         ("KeyError: 3", ProcessRaisedException, "Traceback"),
         ("lib.x.OwnError: 3", ProcessRaisedException, "Traceback"),
     ],

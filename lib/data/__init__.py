@@ -28,7 +28,7 @@ from lib.data.tables import (
     read_submission,
     read_table,
 )
-from lib.data.tar_images import ImageStore
+from lib.data.tar_images import ImageStore, as_bytes
 from lib.data.training_lists import (
     is_leaked,
     pack_list,

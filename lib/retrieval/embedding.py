@@ -22,7 +22,14 @@ from accelerate import Accelerator
 
 from lib import artifacts, data, models
 from lib.config import InferenceConfig
-from lib.distributed import limit_threads, precision, work_alone
+from lib.distributed import (
+    is_main_process,
+    launch,
+    limit_threads,
+    precision,
+    processes_to_start,
+    work_alone,
+)
 from lib.environment import cores
 from lib.models import EmbeddingNetwork, normalise
 from lib.retrieval.embedding_table import DESCRIBED, IDS, ROWS, Embeddings, read_embeddings
@@ -76,8 +83,7 @@ class _Job:
     """What one call of `embed` has to do."""
 
     checkpoint: Path
-    table: pd.DataFrame  # those of `DESCRIBED` that are known
-    paths: tuple[str, ...]
+    paths: np.ndarray  # (N,) bytes, which pass quickly to processes
     root: Path
     folder: Path
     inference: InferenceConfig
@@ -95,12 +101,14 @@ def embed(
     inference: InferenceConfig,
     *,
     batch_size: int = 128,
+    processes: int | None = None,
 ) -> Path:
     """Embed the images of `table` (columns id, path under `root`) and return `folder`.
 
     Does nothing when the folder holds these images' embeddings from this checkpoint, and embeds
     only the missing blocks when it holds some of them. `read_embeddings` reads the result. Columns
-    landmark_id and category, where the table has them, are kept for `load_run`.
+    landmark_id and category, where the table has them, are kept for `load_run`. By default there is
+    one process per GPU, and as many as there are blocks at most.
 
     Raises:
         ValueError: if too many images are unreadable, or an embedding is not finite.
@@ -116,8 +124,11 @@ def embed(
     ) as key:
         if key:
             options = inference, batch_size, settings, origin, key
-            told = table[[name for name in DESCRIBED if name in table]]
-            _embed(_Job(checkpoint, told, paths, root, folder, *options))
+            job = _Job(checkpoint, data.as_bytes(paths), root, folder, *options)
+            blocks = max(1, -(-len(paths) // BLOCK))
+            launch(_embed, job, min(processes_to_start(processes), blocks))
+            if is_main_process():
+                _finish(job, table[[name for name in DESCRIBED if name in table]])
     return folder
 
 
@@ -168,7 +179,7 @@ def _embed(job: _Job) -> None:
         rows = _embed_block(model, images, job, accelerator)
         wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
         if len(wrong):
-            example = job.table["id"].iloc[first + wrong[0]]
+            example = Path(os.fsdecode(job.paths[first + wrong[0]])).stem
             raise ValueError(
                 f"expected finite embeddings, found NaN or infinity for {len(wrong):,} of"
                 f" {len(rows):,} images, the first {example}; look at the weights in"
@@ -177,9 +188,6 @@ def _embed(job: _Job) -> None:
         _note_unreadable(job, source)
         _write_rows(partial / ROWS, first, rows)
         _write_rows(partial / BLOCKS_DONE, block, np.ones(1, dtype=bool))
-    accelerator.wait_for_everyone()
-    if accelerator.is_main_process:
-        _finish(job)
     accelerator.wait_for_everyone()
 
 
@@ -258,14 +266,14 @@ def _prepare(job: _Job, dim: int) -> None:
         artifacts.mark_complete(temporary, job.key, files=(ROWS, BLOCKS_DONE))
 
 
-def _finish(job: _Job) -> None:
-    """Move the rows to `folder` and write its manifest."""
+def _finish(job: _Job, table: pd.DataFrame) -> None:
+    """Move the rows to `folder`, and write what is known of the images and the manifest."""
     partial = job.folder / PARTIAL
     unreadable = set((partial / UNREADABLE).read_text(encoding="utf-8").splitlines())
     data.report_unreadable(unreadable)
     artifacts.start_over(partial)  # its rows leave, so it is nothing to go on from
     (partial / ROWS).replace(job.folder / ROWS)
-    artifacts.write_csv(job.table, job.folder / IDS)
+    artifacts.write_csv(table, job.folder / IDS)
     shutil.rmtree(partial)
     facts = {"images": len(job.paths), "root": str(job.root.resolve()), "files": (ROWS, IDS)}
     facts |= {"inference": job.inference, "checkpoint": job.origin}

@@ -8,7 +8,6 @@ the run folder under the same paths.
 
 import argparse
 import contextlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from lib import session
 from lib.artifacts import ROOT, caller_path, seen_by_caller
 from lib.config import Profile, nearest
+from lib.distributed import is_main_process
 from lib.parameters import declared_parameters, read_value
 from lib.recipes import profile as profile_of
 
@@ -25,10 +25,9 @@ NOTEBOOKS = "02_stage_one_train", "04_cluster_finetune"  # which declare the par
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train what the command line names; return 1 after a refusal."""
     given = parse(arguments)
-    is_main = os.environ.get("RANK", "0") == "0"
     try:
         # Of several processes one tells what all do.
-        with contextlib.nullcontext() if is_main else contextlib.redirect_stdout(None):
+        with contextlib.nullcontext() if is_main_process() else contextlib.redirect_stdout(None):
             for stage in given.stages:
                 print(f"wrote {seen_by_caller(_train(stage, given))}")
     except (ValueError, OSError) as error:

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import itertools
 import os
+import pickle
 import threading
 import time
 
@@ -55,10 +56,10 @@ def save_network(config, path, seed=0):
 def run(checkpoint, images, stripes, tmp_path):
     """Embed into a folder called `name`."""
 
-    def call(name="run", *, table=images, start=checkpoint, **options):
-        folder = tmp_path / name
+    def call(name="run", *, table=images, start=checkpoint, processes=None, **options):
+        folder, given = tmp_path / name, {"batch_size": 4, "processes": processes}
         inference = InferenceConfig(**{"size": 32} | options)
-        return embed(start, table, stripes, folder, inference, batch_size=4)
+        return embed(start, table, stripes, folder, inference, **given)
 
     return call
 
@@ -361,6 +362,24 @@ def test_embed_in_two_processes_gives_the_same_rows(run, checkpoint, images, str
     several = torch.cuda.device_count() + 2
     launch(embed_job, (checkpoint, images, stripes, tmp_path / "pair"), several)
     assert np.array_equal(rows_of(run(flip=True)), rows_of(tmp_path / "pair"))
+
+
+@pytest.mark.parametrize(("processes", "started"), [(2, 2), (9, 5), (None, 1)])
+def test_embed_starts_a_process_per_gpu_and_no_more_than_blocks(
+    run, monkeypatch, processes, started
+):
+    expected, asked = rows_of(run("one")), []
+
+    def launched(work, job, count):
+        asked.append(count)
+        assert len(pickle.dumps(job)) < 10_000  # the table stays here
+        work(job)
+
+    monkeypatch.setattr(embedding, "launch", launched)
+    monkeypatch.setattr(embedding, "BLOCK", 10)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert np.array_equal(rows_of(run("several", processes=processes)), expected)
+    assert asked == [started]
 
 
 def test_embed_in_threads_gives_the_same_rows(run, monkeypatch):
