@@ -329,6 +329,15 @@ def test_mixing_compares_both_forms_with_none():
     assert len({row.against for row in MINI["mixing"].rows[1:]}) == 1
 
 
+def test_heads_differ_in_the_share_of_the_classes_alone():
+    whole, *few = MINI["heads"].rows
+    assert whole.stages[0].train_list == "full"
+    assert [row.stages[0].class_share for row in few] == [0.3, 0.1]
+    for row in few:
+        assert dataclasses.replace(row.stages[0], class_share=1.0) == whole.stages[0]
+        assert (row.against, row.model) == (whole.name, whole.model)
+
+
 def test_cleaning_compares_lists_at_one_length():
     rows = MINI["cleaning"].rows
     assert {row.budget for row in rows} == {"full"}
