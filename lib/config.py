@@ -319,6 +319,12 @@ class Profile(Settings):
     summary: str = ""  # one line for the help
 
     @property
+    def needs_clusters(self) -> bool:
+        """Whether a stage trains on the cluster list, or its images vote."""
+        lists = [stage.train_list for stage in self.stages]
+        return "cluster" in (*lists, self.rerank.references)
+
+    @property
     def stage_one(self) -> tuple[StageConfig, ...]:
         """The leading stages on the clean list, whose network cleaning uses."""
         return tuple(itertools.takewhile(lambda stage: stage.train_list == "clean", self.stages))

@@ -48,7 +48,7 @@ ABLATION_WORLD = {
     "QUERIES": 1200,
     "SHARE": 0.25,
 }
-TABLES = "05_"  # how the notebook of the ablation tables begins
+CLEANING, TABLES = "03_", "05_"  # how notebooks begin that a profile may leave out
 OPTIONS = ("profile", "data_dir", "recipe", "name", "first", "only", "resume_from")
 # Shares of the time that is left, by notebook, when there is a limit.
 TIME_SHARES = {"01": 1, "02": 4, "03": 3, "04": 5, "05": 4, "06": 5}
@@ -143,9 +143,10 @@ def run(
     """Execute the chosen notebooks and return the run folder, called `name` or by the rest.
 
     `parameters` are for the notebooks that declare them; with `own`, parameters by notebook, no
-    others are run. Otherwise notebook 05 is left out where the profile has no `ablation`, unless it
-    is the only one. With `is_timed`, seconds and peak memory of each are kept in `timings.csv`.
-    Raises Stopped from the first notebook that fails; the report tells of the others even then.
+    others are run. Where the profile has no `ablation`, notebook 05 is left out, and 03 if nothing
+    needs its list, unless it was asked for alone. With `is_timed`, seconds and peak memory of each
+    are kept in `timings.csv`. Raises Stopped from the first notebook that fails; the report tells
+    of the others even then.
 
     `resume_from` is an earlier run's folder, whose results are copied first. With the parameter
     TIME_LIMIT_HOURS each notebook gets a share of the time; one that it stops does not end the
@@ -163,11 +164,10 @@ def run(
     if parameters.get("TIME_LIMIT_HOURS") and {"04", "05"} & {path.name[:2] for path in paths}:
         parameters = {"ABLATION": "off"} | parameters
     planned = plan(parameters, paths, places, own)
-    for one in planned:
-        if one.path.name.startswith(TABLES) and not (only or own or one.profile.ablation):
+    for one in [] if only or own else [*planned]:
+        if reason := _left_out(one.path, one.profile):
             planned.remove(one)
-            print(f"{one.path.stem} is left out of {profile}; -p ABLATION True runs it", flush=True)
-            break
+            print(f"{one.path.stem} is left out of {profile}; {reason}", flush=True)
     manifest = reports.read_manifest(folder)
     if manifest and manifest["usual_name"] != usual:
         raise ValueError(
@@ -266,6 +266,15 @@ def _execute_all(
         print(f"{one.path.stem} done in {seconds:.0f} s", flush=True)
         if is_timed:
             _keep_timing(folder, one.path.stem, seconds)
+
+
+def _left_out(path: Path, profile: Profile) -> str:
+    """How to run a notebook that the profile does without; "" for the others."""
+    if path.name.startswith(TABLES) and not profile.ablation:
+        return "-p ABLATION True runs it"
+    if path.name.startswith(CLEANING) and not (profile.ablation or profile.needs_clusters):
+        return "no stage trains on its list and its images do not vote; --only 03 runs it"
+    return ""
 
 
 def _keep_timing(folder: Path, notebook: str, seconds: float) -> None:

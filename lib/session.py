@@ -192,10 +192,9 @@ class Session:
 
     def _too_early(self, what: str, notebook: str) -> ValueError:
         """The error that names what is missing and the first notebook that has to run for it."""
-        needs_clusters = any(one.train_list == "cluster" for one in self.profile.stages)
         if not all(self._is_trained(one.name) for one in self.profile.stage_one):
             notebook = "02"
-        elif notebook > "03" and needs_clusters and not self._clusters.is_file():
+        elif notebook > "03" and self.profile.needs_clusters and not self._clusters.is_file():
             notebook = "03"
         command = ["./run_all.sh", self.profile.name, "--from", notebook]
         command += [] if self.is_miniature else ["--data-dir", str(self.root)]

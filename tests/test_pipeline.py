@@ -234,6 +234,16 @@ def test_run_leaves_the_tables_out_where_the_profile_does(house, calls, stripes,
         calls.clear()
 
 
+@pytest.mark.usefixtures("outputs")
+@pytest.mark.parametrize("recipe", ["glr20-resnet152", "glr21-resnest101"])
+def test_run_leaves_the_cleaning_out_where_nothing_needs_it(house, calls, stripes, capsys, recipe):
+    (house / "notebooks" / "03_last.ipynb").rename(house / "notebooks" / "03_cleaning.ipynb")
+    run("full", data_dir=str(stripes), recipe=recipe)
+    is_needed = recipe.startswith("glr20")
+    assert ("03_cleaning" in [name for name, *_ in calls]) == is_needed
+    assert ("03_cleaning is left out of full; no" in capsys.readouterr().out) != is_needed
+
+
 @pytest.mark.usefixtures("house", "calls")
 def test_run_leaves_the_seconds_of_the_chain_alone_where_it_is_another_amount_of_work(outputs):
     run("smoke")
