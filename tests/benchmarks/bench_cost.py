@@ -237,7 +237,8 @@ def assumptions() -> str:
     lines += [
         "A100, V100: rates that NVIDIA publishes (DeepLearningExamples, PyTorch, 21.03); T4: the",
         "share of the V100; H100: the A100's rate by the ratio of memory bandwidths. Every network",
-        f"is taken to reach that share. Eight V100 are {EIGHT_OVER_ONE:.2f} times as fast as one",
+        "is taken to reach that share, which flatters EfficientNet. Eight V100 are "
+        f"{EIGHT_OVER_ONE:.2f} times as fast as one",
         f"(same source). A training step is {1 + BACKWARD} forward passes, with Corner-Cutmix of",
         "two images.",
         f"Decoding a JPEG of {JPEG_SIDES[0]} x {JPEG_SIDES[1]} px: "

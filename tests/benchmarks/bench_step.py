@@ -59,12 +59,12 @@ def networks() -> dict[str, tuple[StageConfig, ModelConfig, InferenceConfig]]:
     }
 
 
-def write_images(root: Path) -> pd.DataFrame:
+def write_images(root: Path, sides: tuple[int, int] = (SIDE, SIDE)) -> pd.DataFrame:
     """Write smooth random JPEG files and return them as a training list."""
     generator = rng(0, "images")
     for number in range(IMAGES):
         noise = generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)
-        Image.fromarray(noise).resize((SIDE, SIDE)).save(root / f"{number}.jpg", quality=90)
+        Image.fromarray(noise).resize(sides).save(root / f"{number}.jpg", quality=90)
     numbers = np.arange(IMAGES)
     columns = {"id": numbers.astype(str), "path": [f"{i}.jpg" for i in numbers]}
     places = {"landmark_id": numbers % CLASSES, "label": numbers % CLASSES}
@@ -74,10 +74,18 @@ def write_images(root: Path) -> pd.DataFrame:
 def rate(work: Callable[[], int], seconds: float) -> float:
     """Images/s of `work`, which returns how many it took, after a first call."""
     work()
+    wait()
     done, started = 0, time.perf_counter()
-    while (spent := time.perf_counter() - started) < seconds or not done:
+    while time.perf_counter() - started < seconds or not done:
         done += work()
-    return done / spent
+    wait()
+    return done / (time.perf_counter() - started)
+
+
+def wait() -> None:
+    """Wait for what a GPU was given to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def measure(name: str, seconds: float) -> dict[str, float]:
@@ -87,8 +95,8 @@ def measure(name: str, seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         table = write_images(root)
-        found = _training(stage, model, table, root, seconds)
-        found |= _embedding(model, inference, table, root, seconds)
+        found = measure_training(stage, model, table, root, seconds)
+        found |= measure_embedding(inference, table, root, seconds)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return found | {
         "peak MiB": usage.ru_maxrss / 1024,
@@ -96,9 +104,13 @@ def measure(name: str, seconds: float) -> dict[str, float]:
     }
 
 
-def _training(
+def measure_training(
     stage: StageConfig, model: ModelConfig, table: pd.DataFrame, root: Path, seconds: float
 ) -> dict[str, float]:
+    """Images/s of the bare step and of `train`, milliseconds of a step's parts.
+
+    The checkpoint stays in the folder `stage` of `root`.
+    """
     counts = torch.bincount(torch.tensor(table["label"].to_numpy()))
     classifier = build_classification_model(stage, model, counts, start=None, seed=0)
     classifier = classifier.to(memory_format=torch.channels_last)
@@ -115,13 +127,14 @@ def _training(
     generator = torch.Generator().manual_seed(0)
     starts = range(0, IMAGES - stage.batch_size + 1, stage.batch_size)
     batches = [range(start, start + stage.batch_size) for start in starts]
-    times: dict[str, list[float]] = {part: [] for part in PARTS}
+    times: dict[str, list[float]] = {}
 
     def timed(part: str, work: Callable[..., Any], *arguments: Any) -> Any:
+        if part not in times:
+            return work(*arguments)
         started = time.perf_counter()
         result = work(*arguments)
-        if accelerator.device.type == "cuda":
-            torch.cuda.synchronize()
+        wait()
         times[part].append(1000 * (time.perf_counter() - started))
         return result
 
@@ -150,8 +163,7 @@ def _training(
 
     in_memory = cycle(list(islice(prepared(), 4)))
     bare = rate(lambda: train_on(in_memory), seconds)
-    for spent in times.values():
-        spent.clear()
+    times |= {part: [] for part in PARTS}
     source = prepared()
     rate(lambda: train_on(source), seconds)
     # Whole epochs through `train`, as long as the bare loop took.
@@ -164,13 +176,16 @@ def _training(
     return {"bare step": bare, "train": facts["images_seen"] / facts["seconds"], **parts}
 
 
-def _embedding(
-    model: ModelConfig, inference: InferenceConfig, table: pd.DataFrame, root: Path, seconds: float
+def measure_embedding(
+    inference: InferenceConfig, table: pd.DataFrame, root: Path, seconds: float
 ) -> dict[str, float]:
-    network = models.load(root / "stage" / training.CHECKPOINT).model
-    network = network.to(memory_format=torch.channels_last)
+    """Images/s of the bare forward pass and of `embed`, with the checkpoint in `stage`."""
     accelerator = Accelerator(mixed_precision=precision())
+    device = accelerator.device
+    network = models.load(root / "stage" / training.CHECKPOINT, device=device).model
+    network = network.to(memory_format=torch.channels_last)
     pixels = torch.randint(256, (EMBEDDED, 3, inference.size, inference.size), dtype=torch.uint8)
+    pixels = pixels.to(device)
 
     def forward(batch: torch.Tensor) -> int:
         with torch.inference_mode(), accelerator.autocast():
@@ -182,7 +197,7 @@ def _embedding(
     def side_by_side() -> int:
         return sum(pool.map(forward, pixels.chunk(threads) * 4))
 
-    threads = torch.get_num_threads()
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         in_threads = rate(side_by_side, seconds)
     torch.set_num_threads(threads)
