@@ -256,7 +256,14 @@ def load_batches(
     is_quick = images.pixels is not None and change is None
     workers = 0 if is_quick else min(8, max(1, cores() - 1))
     largest = max(map(len, batches), default=0) * 3 * images.size**2
-    has_room = workers == 0 or _has_room(largest * workers * PREFETCHED)
+    needed = largest * workers * PREFETCHED * local_processes()
+    has_room = not (workers and SHARED_MEMORY.is_dir()) or needed < _free()
+    if not has_room:
+        warnings.warn(
+            f"{SHARED_MEMORY} has {_free() / 2**30:.2f} GiB for batches of {needed / 2**30:.2f} "
+            "GiB, so they go through pipes, which is slower; docker run --shm-size=8g gives more",
+            stacklevel=2,
+        )
     loader = DataLoader(
         _Batches(images, change),
         sampler=[*enumerate(batches)],
@@ -284,11 +291,9 @@ def load_batches(
         ) from error
 
 
-def _has_room(needed: int) -> bool:
-    """Whether shared memory can hold so many bytes for each process of this computer."""
-    if not SHARED_MEMORY.is_dir():
-        return True
-    return needed * local_processes() < 0.8 * shutil.disk_usage(SHARED_MEMORY).free
+def _free() -> float:
+    """Bytes of shared memory that batches may take."""
+    return 0.8 * shutil.disk_usage(SHARED_MEMORY).free
 
 
 def images_key(settings: str, store: ImageStore, paths: Sequence[str]) -> str:

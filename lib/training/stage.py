@@ -9,6 +9,7 @@ import copy
 import dataclasses
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +68,7 @@ from lib.training.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, set_l
 CHECKED = 8  # steps after which several processes agree on the time
 VERSION = 3  # raise it when the same settings would train another network
 TABLE = "table.npy"  # the training list, for the processes that are started
-HISTORY, STATE = "history.csv", "state.pt"
+HISTORY, STATE, CURVES = "history.csv", "state.pt", "tensorboard"
 BATCH_NORM = nn.modules.batchnorm._BatchNorm  # of any number of dimensions
 PCA_IMAGES = 4096  # that the neck `pca` is fitted to
 NESTED_LISTS = ("clean", "c2x", "full", "all")  # class ids of each are the first of the next
@@ -111,7 +112,8 @@ def train(
     Does nothing when `folder` holds the result of the same settings and images; goes on from the
     last saved step of a part. Beside the checkpoint lies `history.csv` (epoch, step, learning_rate,
     loss, and held_out_map where the stage holds landmarks out: the checkpoint is then the best
-    epoch's, 0 the network that it starts from).
+    epoch's, 0 the network that it starts from). Where TensorBoard is installed it shows the same,
+    epoch by epoch, from the folder `tensorboard`.
 
     Args:
         stage: with 0 epochs the network is saved as it starts.
@@ -470,7 +472,12 @@ def _train(job: TrainingJob) -> None:
     classifier = classifier.to(memory_format=torch.channels_last)
     # A process has one precision for all its stages; autocast is what can be left out.
     autocast = AutocastKwargs(enabled=not is_slow_in_half(classifier.model.backbone))
-    accelerator = Accelerator(mixed_precision=precision(), kwargs_handlers=[autocast])
+    accelerator = Accelerator(
+        mixed_precision=precision(),
+        kwargs_handlers=[autocast],
+        log_with="tensorboard",  # if it is installed
+        project_dir=folder,
+    )
     device, world_size = accelerator.device, accelerator.num_processes
     part_count = parts_of_batch(stage, world_size)
     if accelerator.is_main_process:
@@ -514,6 +521,9 @@ def _train(job: TrainingJob) -> None:
     state.parts |= {"classes": sample} if sample else {}
     state.parts |= {"scaler": accelerator.scaler} if accelerator.scaler else {}
     state.restore(plain, optimizer)
+    if accelerator.is_main_process and not state.step:
+        shutil.rmtree(folder / CURVES, ignore_errors=True)  # of other settings
+    accelerator.init_trackers(CURVES)
     limit_threads()
 
     pool = None
@@ -629,8 +639,14 @@ def _train(job: TrainingJob) -> None:
         if accelerator.is_main_process:
             print(state.epoch_line(epoch), flush=True)
             state.save(plain, optimizer)
-            write_csv(state.history(), folder / HISTORY)
+            table = state.history()
+            write_csv(table, folder / HISTORY)
+            for row in table[table["epoch"] == epoch + 1].to_dict("records"):
+                step = int(row.pop("step"))
+                accelerator.log({k: v for k, v in row.items() if not np.isnan(v)}, step)
 
+    for tracker in accelerator.trackers:
+        tracker.finish()
     state.unreadable.update(gather_object([*source.unreadable]))
     data.check_readable(what, job.root, state.unreadable, len(rows))
     if pool:

