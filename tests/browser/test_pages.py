@@ -213,7 +213,8 @@ def test_explorer_fits_on_the_screen_and_follows_its_sliders(browser, lab, noteb
     took = [drag(browser, slider, step) for slider in sliders for step in (40, -25)]
     print(f"{notebook}: the picture follows after", *(f"{seconds:.2f} s" for seconds in took))
     screenshot(browser, f"{notebook}_dragged")
-    assert min(took) < 0.5  # of several, because the machine may be busy
+    share = max(1.0, os.getloadavg()[0] / os.cpu_count())  # of a core, between so many processes
+    assert min(took) < 0.5 * share
 
 
 @pytest.fixture
