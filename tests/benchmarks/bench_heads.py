@@ -9,6 +9,7 @@ processor time, which other work on the machine hardly changes. The largest head
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -16,13 +17,16 @@ import time
 
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 from torch import nn
 
 from lib.config import StageConfig
+from lib.environment import cores
 from lib.training.losses import ClassSample, build_head, sampled_count
 
 DIM, BATCH = 512, 64
+COPIES = 8.5  # of the weights in memory at the peak of a step with all classes
 
 
 def measure(classes: int, share: float, seconds: float) -> dict[str, float]:
@@ -85,12 +89,18 @@ def main() -> None:
         print(json.dumps(measure(args.classes[0], args.share, args.seconds)))
         return
     rows = []
+    load = os.getloadavg()[0]
     for classes in args.classes:
-        every, few = (in_a_process(classes, share, args.seconds) for share in (1.0, args.share))
+        few, every = in_a_process(classes, args.share, args.seconds), {}
+        if psutil.virtual_memory().available > COPIES * 4 * classes * DIM:
+            every = in_a_process(classes, 1.0, args.seconds)
+        else:
+            print(f"too little memory is free for all of {classes:,} classes")
         ratio = {f"{name} ÷": every[name] / few[name] for name in list(every)[1:]}
         rows += [{"classes": classes, **every}, {"classes": classes, **few, **ratio}]
     table = pd.DataFrame(rows)
     print(f"{DIM} dimensions, batch {BATCH}, SGD with momentum, {torch.get_num_threads()} threads")
+    print(f"load of the machine before: {load:.1f} on {cores()} cores")
     for name in table:
         text = "{:.1f}" if name.endswith("÷") else "{:,.0f}"
         table[name] = ["" if np.isnan(value) else text.format(value) for value in table[name]]

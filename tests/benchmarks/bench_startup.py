@@ -24,6 +24,7 @@ from PIL import Image
 from lib import artifacts, data, training
 from lib.config import ModelConfig, StageConfig
 from lib.data.tar_images import evenly_spread
+from lib.environment import cores
 
 CLASSES = 203_094
 SAMPLE = 2000  # images that a stage looks for
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=4_132_914)
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2])
     args = parser.parse_args()
-    table = make_table(args.rows)
+    load, table = os.getloadavg()[0], make_table(args.rows)
     options = {"channels": (8, 16, 16, 32)}
     model = ModelConfig(backbone="resnet10t", backbone_options=options)
     stage = StageConfig(size=32, batch_size=16, epoch_images=16, epochs=1, class_share=0.01)
@@ -91,6 +92,7 @@ def main() -> None:
                 took = timed(training.train, *given, processes=count)
                 rows.append((f"{what}, {count} processes", *took))
     print(f"{args.rows:,} rows, {table['label'].nunique():,} classes")
+    print(f"load of the machine before: {load:.1f} on {cores()} cores")
     print(pd.DataFrame(rows, columns=["", "seconds", "of a core"]).round(1).to_string(index=False))
 
 
