@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 from accelerate.utils import patch_environment
+from accelerate.utils.memory import clear_device_cache
 from joblib import cpu_count
 
 from lib import data, models, retrieval
@@ -227,6 +228,7 @@ def _run_seed(
         began = time.monotonic()
         found[name] = runner.score(row, rows, seed).assign(seed=seed)
         took = time.monotonic() - began
+        clear_device_cache(garbage_collection=True)  # a training leaves circles with its network
         if took > FINISHED:
             seconds, trained = seconds + took, trained + 1
         left = seconds / max(trained, 1) * (len(rows) - place)

@@ -1,7 +1,9 @@
 """Ablation rows: what is trained, shared and read again, and how long one image takes."""
 
 import dataclasses
+import gc
 import multiprocessing
+import weakref
 
 import numpy as np
 import pandas as pd
@@ -124,6 +126,27 @@ def test_run_scores_every_row_with_every_seed(runner):
         expected = pd.concat(parts, ignore_index=True)
         assert "NA" in set(results[row.name]["country"])
         pd.testing.assert_frame_equal(results[row.name], expected)
+
+
+def test_run_releases_memory_between_rows(runner, monkeypatch):
+    class Network:
+        def __init__(self):
+            self.trainer = self  # a circle, which only the garbage collector breaks
+
+    left = []
+
+    def score(self, row, rows, seed):
+        assert all(network() is None for network in left)
+        left.append(weakref.ref(Network()))
+        return pd.DataFrame({"id": [row.name]})
+
+    monkeypatch.setattr(AblationRunner, "score", score)
+    gc.disable()  # it must be asked for
+    try:
+        ablation.run([TABLE_1], runner, seeds=(0,))
+    finally:
+        gc.enable()
+    assert len(left) == len(TABLE_1.rows) > 1
 
 
 def test_run_goes_on_where_it_was_killed(runner, trainer, ranked):
