@@ -1,17 +1,21 @@
-"""Commands: `python -m lib.retrieval score`, `check`, `query`, `add`, `export`, all with `--help`.
+"""`python -m lib.retrieval` score, check, query, add, export or embed, each with `--help`.
 
 `score` prints the official metrics of a submission file, with `--groups FILE` per group, and
 `--queries FILE` writes those of every query. `check` tells whether Kaggle would accept a file.
 `query` finds the gallery images of a run that are nearest to a photograph, and `add` puts
-photographs into its gallery. `export` writes networks as one ONNX or torch model.
+photographs into its gallery. `export` writes networks as one ONNX or torch model,
+and `embed` the embeddings of a list of images.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from lib import data
+import pandas as pd
+
+from lib import config, data
 from lib.artifacts import (
     CHECKPOINT,
     atomic_path,
@@ -20,12 +24,12 @@ from lib.artifacts import (
     seen_by_caller,
     write_csv,
 )
-from lib.config import InferenceConfig
 from lib.retrieval.metrics import OFFICIAL, evaluate, per_query, refuse_unknown
-from lib.retrieval.query import Retriever, load_run, read_photo
+from lib.retrieval.query import Retriever, inference_of, load_run, read_photo
 from lib.retrieval.submission import check_submission
 
 SHOWN = 12  # images of a ranking that are drawn
+LISTS = ("index", "test", "gallery", "query", "train", *config.LISTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -54,6 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     export.add_argument("--out", type=caller_path, help="folder (export_FORMAT by the checkpoint)")
     export.add_argument("--size", type=int, help="pixels, for checkpoints that do not tell theirs")
     export.add_argument("--photos", nargs="*", type=caller_path, default=[], metavar="PHOTO")
+    embed = commands.add_parser("embed", help="a list of images, with accelerate launch -m, too")
+    embed.add_argument("checkpoint", type=caller_path)
+    embed.add_argument("data", type=caller_path, help="dataset folder in GLDv2's layout")
+    embed.add_argument("--list", default="index", help=f"{', '.join(LISTS)} (index)")
+    embed.add_argument("--clusters", type=caller_path, help="train_cluster.csv of the list cluster")
+    embed.add_argument("--out", type=caller_path, help="folder (embeddings/LIST by the checkpoint)")
+    embed.add_argument("--size", type=int, help="pixels, for a checkpoint that does not tell its")
+    embed.add_argument("--batch-size", type=int, default=128, help="images of a process (128)")
     for asked in (query, add):
         asked.add_argument(
             "--run", type=caller_path, help="run folder or checkpoint (outputs/mini)"
@@ -65,7 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         text = COMMANDS[chosen.command](chosen)
     except (ValueError, OSError) as error:
         raise SystemExit(f"error: {error}") from error
-    print(text)
+    if text:
+        print(text)
 
 
 def _score(chosen: argparse.Namespace) -> str:
@@ -178,12 +191,53 @@ def _export(chosen: argparse.Namespace) -> str:
 
     paths = [place / CHECKPOINT if place.is_dir() else place for place in chosen.checkpoints]
     folder = chosen.out or paths[0].parent / f"export_{chosen.to}"
-    inference = InferenceConfig(size=chosen.size) if chosen.size else None
+    inference = config.InferenceConfig(size=chosen.size) if chosen.size else None
     options = {"to": chosen.to, "inference": inference, "photos": chosen.photos}
     return f"written to {seen_by_caller(export_descriptor(paths, folder, **options))}"
 
 
-COMMANDS = {"score": _score, "check": _check, "query": _query, "add": _add, "export": _export}
+def _embed(chosen: argparse.Namespace) -> str:
+    from lib.retrieval.embedding import embed  # with torch
+
+    place = chosen.checkpoint
+    checkpoint = place / CHECKPOINT if place.is_dir() else place
+    if not checkpoint.is_file():
+        raise ValueError(f"expected a checkpoint at {checkpoint}, found none; train one first")
+    inference = (
+        config.InferenceConfig(size=chosen.size) if chosen.size else inference_of(checkpoint)
+    )
+    table = _images(data.read(chosen.data), chosen.list, chosen.clusters)
+    folder = chosen.out or checkpoint.parent / "embeddings" / chosen.list
+    embed(checkpoint, table, chosen.data, folder, inference, batch_size=chosen.batch_size)
+    if int(os.environ.get("RANK", 0)):  # another process of accelerate tells it
+        return ""
+    return f"{len(table):,} images embedded in {seen_by_caller(folder)}"
+
+
+def _images(dataset: data.Dataset, name: str, clusters: Path | None) -> pd.DataFrame:
+    """Columns id, path and what is known of the images of a list."""
+    if name in ("query", "gallery"):
+        found = data.evaluation(dataset)
+        return found.queries if name == "query" else found.gallery
+    if name in ("index", "test"):
+        table = dataset.index if name == "index" else dataset.test.to_frame("id")
+        if table.empty:
+            raise ValueError(f"expected images of {name} in {dataset.root}, found none")
+        return table.assign(path=data.image_paths(name, table["id"]))
+    if name not in LISTS:
+        raise ValueError(f"expected a list among {', '.join(LISTS)}, found {name!r}")
+    table = data.training_list(dataset, "full" if name == "train" else name, clusters=clusters)
+    return table.merge(dataset.landmarks[["landmark_id", "category"]], on="landmark_id", how="left")
+
+
+COMMANDS = {
+    "score": _score,
+    "check": _check,
+    "query": _query,
+    "add": _add,
+    "export": _export,
+    "embed": _embed,
+}
 
 if __name__ == "__main__":
     main()

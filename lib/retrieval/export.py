@@ -36,25 +36,50 @@ LARGEST_ONNX = 2**30  # bytes of weights in the file itself; more lie beside it
 NEEDED = ("onnx", "onnxscript", "onnxruntime")  # to write ONNX and to check it
 
 
-def resize_matrix(n: int, size: int) -> torch.Tensor:
-    """(size, n) weights that resize `n` pixels as `lib.data.stretch`: averaging, or linear.
+def averaging_weights(n: int, size: int) -> torch.Tensor:
+    """(size, n) weights that shrink `n` pixels to `size`, each the average of what it covers.
 
-    `n` may be symbolic, of a model that is being exported.
+    Fewer pixels stay as they are, followed by zeros. `n` may be symbolic, in an export.
 
-    >>> resize_matrix(4, 2)
+    >>> averaging_weights(4, 2)
     tensor([[0.5000, 0.5000, 0.0000, 0.0000],
             [0.0000, 0.0000, 0.5000, 0.5000]])
     """
-    pixels, place = torch.arange(n)[None, :], torch.arange(size)[:, None]
-    count = torch.scalar_tensor(n)
-    scale = count / size
-    # Where it shrinks, the share of pixel j that lies under new pixel i.
-    end = torch.minimum((place + 1) * scale, pixels + 1.0)
+    pixels, place = torch.arange(n)[None, :].double(), torch.arange(size)[:, None].double()
+    scale = torch.scalar_tensor(n, dtype=torch.float64) / size
+    end = torch.minimum((place + 1) * scale, pixels + 1)
     area = (end - torch.maximum(place * scale, pixels)).clamp(min=0) / scale
-    # Where it grows, the two pixels beside the new one's centre.
-    centre = ((place + 0.5) * scale - 0.5).clamp(min=0).minimum(count - 1)
-    linear = (1 - (centre - pixels).abs()).clamp(min=0)
-    return torch.where(count > size, area, linear)
+    return torch.where(scale > 1, area, (pixels == place).double()).float()
+
+
+def linear_weights(n: int, size: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(size, size) weights of the pixels before and after each new one, in parts of 2048.
+
+    They enlarge the first `n` of `size` pixels as OpenCV does, which counts in such parts.
+    """
+    count = torch.scalar_tensor(n, dtype=torch.float64).clamp(max=size)
+    pixels = torch.arange(size, dtype=torch.float64)
+    centre = ((pixels + 0.5) * (count / size) - 0.5).clamp(min=0).minimum(count - 1)
+    before = centre.floor()
+    share = (2048 * (centre - before).float()).round()
+    after = (before + 1).minimum(count - 1)
+    first, second = ((place[:, None] == pixels).float() for place in (before, after))
+    return first * (2048 - share)[:, None], second * share[:, None]
+
+
+def square(image: torch.Tensor, size: int) -> torch.Tensor:
+    """Resize uint8 (H, W, 3) to float (3, size, size) of integers as `lib.data.stretch` does."""
+    height, width = image.shape[:2]
+    rows, columns = averaging_weights(height, size), averaging_weights(width, size)
+    means = rows @ (image.permute(2, 0, 1).float() @ columns.T)
+    # OpenCV rounds a half to the even integer, but up where it takes 2 x 2 pixels together.
+    is_half = [torch.scalar_tensor(n) == 2 * size for n in (height, width)]
+    pixels = torch.where(is_half[0] & is_half[1], (means + 0.5).floor(), means.round())
+    # As OpenCV enlarges, in integers: columns are multiplied out, and rows shortened before and
+    # after. A network with whitening tells the difference from exact interpolation.
+    sums = (pixels @ sum(linear_weights(width, size)).T / 16).floor()
+    parts = ((part / 65536 @ sums).floor() for part in linear_weights(height, size))
+    return ((sum(parts) + 2) / 4).floor()
 
 
 class Descriptor(nn.Module, PyTorchModelHubMixin):
@@ -79,13 +104,11 @@ class Descriptor(nn.Module, PyTorchModelHubMixin):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """(H, W, 3) uint8 → (D,) float32 of unit length."""
-        pixels, parts = image.permute(2, 0, 1).float(), []
-        for network, inference in zip(self.networks, self.inference, strict=True):
-            size = largest_size(inference)
-            rows, columns = (resize_matrix(n, size) for n in image.shape[:2])
-            square = (rows @ pixels @ columns.T + 0.5).floor()
-            parts.append(extract_embeddings(network, square[None], inference)[0])
-        return F.normalize(torch.cat(parts), dim=0)
+        rows = [
+            extract_embeddings(network, square(image, largest_size(inference))[None], inference)
+            for network, inference in zip(self.networks, self.inference, strict=True)
+        ]
+        return F.normalize(torch.cat(rows, dim=1), dim=1)[0]
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card that the mixin writes beside the weights."""

@@ -12,7 +12,7 @@ from PIL import Image
 
 from lib import artifacts, models, retrieval
 from lib.config import InferenceConfig
-from lib.data import image_paths
+from lib.data import image_paths, training_list
 from lib.recipes import profile
 from lib.retrieval import embedding
 from lib.retrieval.__main__ import main
@@ -272,4 +272,29 @@ def test_main_prints_the_nearest_images_draws_them_and_adds(
         assert image.width > 4 * 90
     for wrong in (["query", "nothing.jpg", *place], ["query", "x.jpg", "--run", "nowhere"]):
         with pytest.raises(SystemExit, match=r"^error: expected"):
+            main(wrong)
+
+
+def test_main_embeds_a_list_of_a_data_folder_as_a_gallery(
+    own_run, stripes, dataset, photo, tmp_path, capsys
+):
+    start = ["embed", str(own_run / "arcface"), str(stripes), "--size", "32"]
+    for name, ids in (
+        ("index", dataset.index["id"]),
+        ("test", dataset.test),
+        ("clean", training_list(dataset, "clean")["id"]),
+        ("train", training_list(dataset, "full")["id"]),
+    ):
+        main([*start, "--list", name, "--out", str(tmp_path / name)])
+        assert f"{len(ids)} images embedded in" in capsys.readouterr().out
+        model = load_run(own_run, gallery=tmp_path / name)
+        assert model.gallery.images["id"].tolist() == ids.tolist()
+        named = model.gallery.images["landmark"].str.fullmatch(r"Place \d+").all()
+        assert named == (name != "test")
+    assert load_run(own_run, gallery=tmp_path / "test").query(photo, k=1)["score"].item() > 0.99
+    for wrong, message in (
+        ([*start, "--list", "indx"], "expected a list among index, test, .*found 'indx'"),
+        (["embed", "nowhere", str(stripes)], "expected a checkpoint at .*nowhere"),
+    ):
+        with pytest.raises(SystemExit, match=f"error: {message}"):
             main(wrong)
