@@ -175,7 +175,7 @@ def export_descriptor(
                 f" library's, found a cosine of {min(cosines):.5f}; nothing is written"
             )
         checked = (
-            f"Checked on {len(pixels)} photographs and parts of photographs: the smallest cosine"
+            f"Checked on {len(pixels)} photographs: the smallest cosine"
             f" with the library's embeddings is {min(cosines):.6f}."
         )
         card = model_card(descriptor.members, descriptor.scores, checked=checked, file=FILES[to])
