@@ -8,8 +8,9 @@ Google Landmark Retrieval 2021, Zhang et al., whose code has the scales 0.707, 1
 import errno
 import os
 import shutil
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -173,64 +174,77 @@ def _embed(job: _Job) -> None:
     source, size = data.ImageSource(job.root), largest_size(job.inference)
     missing = np.flatnonzero(~np.load(partial / BLOCKS_DONE))
     mine = missing[missing % accelerator.num_processes == accelerator.process_index]
-    for block in artifacts.progress(mine, f"embedding {job.folder.name}, blocks"):
-        first, last = block * BLOCK, min((block + 1) * BLOCK, count)
-        images = data.SquareImages(source, job.paths[first:last], size, keep=False)
-        rows = _embed_block(model, images, job, accelerator)
-        wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
-        if len(wrong):
-            example = Path(os.fsdecode(job.paths[first + wrong[0]])).stem
-            raise ValueError(
-                f"expected finite embeddings, found NaN or infinity for {len(wrong):,} of"
-                f" {len(rows):,} images, the first {example}; look at the weights in"
-                f" {job.checkpoint}, or train them again"
-            )
-        _note_unreadable(job, source)
-        _write_rows(partial / ROWS, first, rows)
-        _write_rows(partial / BLOCKS_DONE, block, np.ones(1, dtype=bool))
+    starts = [(block * BLOCK, min((block + 1) * BLOCK, count)) for block in mine]
+    blocks = (
+        data.SquareImages(source, job.paths[first:last], size, keep=False) for first, last in starts
+    )
+    shown = artifacts.progress(mine, f"embedding {job.folder.name}, blocks")
+    with closing(_embed_blocks(model, blocks, job, accelerator)) as rows_of_blocks:
+        for block, (first, _), rows in zip(shown, starts, rows_of_blocks, strict=True):
+            wrong = np.flatnonzero(~np.isfinite(rows).all(axis=1))
+            if len(wrong):
+                example = Path(os.fsdecode(job.paths[first + wrong[0]])).stem
+                raise ValueError(
+                    f"expected finite embeddings, found NaN or infinity for {len(wrong):,} of"
+                    f" {len(rows):,} images, the first {example}; look at the weights in"
+                    f" {job.checkpoint}, or train them again"
+                )
+            _note_unreadable(job, source)
+            _write_rows(partial / ROWS, first, rows)
+            _write_rows(partial / BLOCKS_DONE, block, np.ones(1, dtype=bool))
     accelerator.wait_for_everyone()
 
 
-def _embed_block(
-    model: EmbeddingNetwork, images: data.SquareImages, job: _Job, accelerator: Accelerator
-) -> np.ndarray:
-    """Embed images in threads that each read a batch, then compute: (N, D) float16 rows.
+def _embed_blocks(
+    model: EmbeddingNetwork,
+    blocks: Iterator[data.SquareImages],
+    job: _Job,
+    accelerator: Accelerator,
+) -> Iterator[np.ndarray]:
+    """Embed blocks of images in threads that each read a batch, then compute: (N, D) float16 rows.
 
-    So one batch is read while another is computed. On a CPU the threads share a batch of the given
-    size and compute side by side with one core each, because OpenMP's threads wait for each other
-    in every layer: beside other work they are half as fast. A GPU takes one batch at a time.
+    So one batch is read while another is computed, the next block's too. On a CPU the threads share
+    a batch of the given size and compute side by side with one core each, because OpenMP's threads
+    wait for each other in every layer: beside other work they are half as fast. A GPU takes one
+    batch at a time.
     """
     is_cpu = accelerator.device.type == "cpu"
     threads = torch.get_num_threads() if is_cpu else min(READERS, cores() + 1)
     step = -(-job.batch_size // threads) if is_cpu else job.batch_size
     before = torch.get_num_threads()
     turn = nullcontext() if is_cpu else Lock()
+    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
-    def embed_batch(start: int) -> np.ndarray:
+    def embed_batch(images: data.SquareImages, start: int) -> np.ndarray:
         pixels, _, _ = images[range(start, min(start + step, len(images)))]
         batch = torch.from_numpy(pixels).to(accelerator.device)
         with turn, torch.inference_mode(), accelerator.autocast():
             found = extract_embeddings(model, batch, job.inference)
             return found.to(torch.float16).cpu().numpy()
 
+    def submitted() -> list[Future[np.ndarray]]:
+        images = next(blocks, ())
+        return [pool.submit(embed_batch, images, at) for at in range(0, len(images), step)]
+
     try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            starts = range(0, len(images), step)
+        ahead = submitted()
+        while ahead:
+            batches, ahead = ahead, submitted()
             shown = f"embedding {job.folder.name}, batches of a block"
-            rows = artifacts.progress(pool.map(embed_batch, starts), shown, len(starts))
-            return np.concatenate(list(rows))
+            yield np.concatenate([batch.result() for batch in artifacts.progress(batches, shown)])
     finally:
+        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
 
 
 def _note_unreadable(job: _Job, source: data.ImageSource) -> None:
     """Collect the images that count as grey over all processes and killed runs."""
-    path = job.folder / PARTIAL / UNREADABLE
+    path, found = job.folder / PARTIAL / UNREADABLE, [*source.unreadable]  # which threads add to
     with artifacts.full_disk_named(path), open(path, "a+", encoding="utf-8") as file:
         file.seek(0)
         known = set(file.read().splitlines())
-        file.write("".join(f"{name}\n" for name in source.unreadable if name not in known))
-    known.update(source.unreadable)
+        file.write("".join(f"{name}\n" for name in found if name not in known))
+    known.update(found)
     data.check_readable(f"embedding {job.folder.name!r}", job.root, known, len(job.paths))
 
 

@@ -4,7 +4,7 @@
 
 Forward, backward and SGD step with momentum of ArcFace on random embeddings, without a network, as
 `lib.training.stage` does it; each in a process of its own, with its peak memory. `of a core` is
-processor time, which other work on the machine hardly changes. The largest head takes 16 GiB.
+processor time, which other work on the machine hardly changes. The largest head takes 14 GiB.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from lib.environment import cores
 from lib.training.losses import ClassSample, build_head, sampled_count
 
 DIM, BATCH = 512, 64
-COPIES = 8.5  # of the weights in memory at the peak of a step with all classes
+COPIES = 7.5  # of the weights in memory at the peak of a step with all classes
 
 
 def measure(classes: int, share: float, seconds: float) -> dict[str, float]:

@@ -519,3 +519,24 @@ def test_embed_and_search_embeds_only_what_is_missing(
     second = embed_and_search(trained, evaluation, stripes, tmp_path, SMALL, k=5)
     np.testing.assert_array_equal(first.positions, second.positions)
     np.testing.assert_array_equal(first.scores, second.scores)
+
+
+def test_embed_reads_the_next_block_while_one_is_written(run, monkeypatch):
+    read, seen = [], []
+    original = SquareImages.__getitem__
+
+    def reading(self, positions):
+        read.append(len(positions))
+        return original(self, positions)
+
+    def noted(job, source):
+        time.sleep(0.2)  # the pool has one thread
+        seen.append(sum(read))
+
+    monkeypatch.setattr(embedding, "BLOCK", 20)
+    monkeypatch.setattr(SquareImages, "__getitem__", reading)
+    monkeypatch.setattr(embedding, "_note_unreadable", noted)
+    run()
+    assert seen[0] > 20
+    assert (seen[-1], len(seen)) == (48, 3)
+    assert not [one for one in threading.enumerate() if "ThreadPoolExecutor" in one.name]

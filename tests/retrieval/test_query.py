@@ -209,7 +209,7 @@ def test_add_puts_photographs_into_the_gallery_for_good(own_run, photographs):
 
 
 def test_add_that_was_killed_goes_on(own_run, photographs, monkeypatch):
-    original, calls = embedding._embed_block, []
+    original, calls = embedding._note_unreadable, []  # of each block
 
     def killed(*arguments):
         calls.append(1)
@@ -218,7 +218,7 @@ def test_add_that_was_killed_goes_on(own_run, photographs, monkeypatch):
         return original(*arguments)
 
     monkeypatch.setattr(embedding, "BLOCK", 1)
-    monkeypatch.setattr(embedding, "_embed_block", killed)
+    monkeypatch.setattr(embedding, "_note_unreadable", killed)
     model = load_run(own_run)
     with pytest.raises(KeyboardInterrupt):
         model.add(photographs[:4])
