@@ -157,6 +157,7 @@ RESNET_PARTS = (
     ("+ IBN-a", {"backbone_options": {"ibn": True}}),
     ("last stride 2", {"backbone_options": {"last_stride": 2}}),
 )
+MODERN = {"ViT-B cluster": "modern-vit-b", "ConvNeXt-B cluster": "modern-convnext-b"}
 # Triplets need classes with several images in a batch, so id-uniform sampling is the reference.
 TRIPLETS = (
     ("id-uniform, K = 4", "baseline", NAN, NAN, FOUR),
@@ -202,6 +203,7 @@ TITLES = {  # in the order of the report
     "glr21_samplers": "GLR21 samplers",
     "glr21_apart": "GLR21 sampler and data taken apart",
     "networks": "beyond: network and loss",
+    "modern": "beyond: networks of today",
     "heads": "beyond: softmax over a share of the classes",
     "mixing": "beyond: Corner-Cutmix in both forms",
     "cleaning": "beyond: cleaning, part by part, at equal length",
@@ -233,6 +235,7 @@ def paper_tables(profile: Profile) -> dict[str, AblationTable]:
         "glr21_samplers": glr21(GLR21_SAMPLERS),
         "glr21_apart": glr21(GLR21_APART),
         "networks": _network_rows(profile),
+        "modern": _modern_rows(profile),
         "heads": glr21(HEADS),
         "mixing": glr20(MIXING),
         "cleaning": _cleaning_rows(profile),
@@ -441,6 +444,21 @@ def _network_rows(profile: Profile) -> tuple[AblationRow, ...]:
         if model != base.model:
             rows.append(replace(base, name=name, against="baseline", model=model))
     return (*rows, *_rows(_glr21_row, profile, TRIPLETS))
+
+
+def _modern_rows(profile: Profile) -> tuple[AblationRow, ...]:
+    """GLR20's network beside those of today, each with its own training, on the same two lists."""
+    if not _networks_compete(profile):
+        return ()
+    base = _glr20_row(profile, "ResNet152", "cluster")
+    found = {title: _relative(profile, name) for title, name in MODERN.items()}
+    return (
+        base,
+        *(
+            AblationRow(title, one.model, one.stages, base.name, inference=one.inference)
+            for title, one in found.items()
+        ),
+    )
 
 
 def _fine_tuning_rows(profile: Profile) -> tuple[AblationRow, ...]:

@@ -273,6 +273,7 @@ BLOCKS = {
     "bench clean": partial(bench_block, "clean"),
     "bench radii": partial(bench_block, "radii"),
     "bench rerank": partial(bench_block, "rerank"),
+    "bench cost": partial(bench_block, "cost"),
 }
 
 

@@ -317,6 +317,21 @@ def test_networks_change_one_part_each():
                and "triplet" not in name)  # fmt: skip
 
 
+def test_networks_of_today_train_as_their_recipes_do_beside_glr20s():
+    first, *modern = MINI["modern"].rows
+    assert first == by_name(MINI["glr20_table_1"])["ResNet152 cluster"]
+    for row, name in zip(modern, ("modern-vit-b-mini", "modern-convnext-b-mini"), strict=True):
+        found = recipe(name)
+        assert (row.model, row.stages, row.inference) == (
+            found.model,
+            found.stages,
+            found.inference,
+        )
+        assert row.against == first.name
+        assert [stage.train_list for stage in row.stages] == ["clean", "cluster"]
+    assert "modern" not in OWN
+
+
 def test_networks_of_a_backbone_without_bottlenecks_are_left_out():
     names = [row.name for row in OWN["networks"].rows]
     assert "+ IBN-a" not in names

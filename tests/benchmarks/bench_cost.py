@@ -4,7 +4,7 @@
 
 Computed, not measured on any GPU: operations are counted by torch on the meta device and divided by
 what a card sustains; decoding is timed here; cleaning and reranking were timed at full size on two
-cores (`bench_clean.txt`, `bench_rerank.txt`). Writes `full_cost.csv`, and `full_cost.txt` with all
+cores (`bench_clean.txt`, `bench_rerank.txt`). Writes `full_cost.csv`, and `bench_cost.txt` with all
 assumptions, into `outputs/reference`. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et
 al.), GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.). Four minutes on two cores.
 """
@@ -278,7 +278,7 @@ def main() -> None:
     whole = {"images": "Int64", "batch": "Int64", "accumulate": "Int64"}
     write_csv(table.astype(whole), REFERENCE / "full_cost.csv")
     text = f"{assumptions()}\n\nhours\n{total[[*MACHINES]].round(1).to_string()}\n"
-    (REFERENCE / "full_cost.txt").write_text(text)
+    (REFERENCE / "bench_cost.txt").write_text(text)
     print(f"\n{hours[[*MACHINES]].round(2).to_string()}\n\n{text}")
 
 
