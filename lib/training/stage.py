@@ -24,7 +24,7 @@ import pandas as pd
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
-from accelerate.utils import AutocastKwargs, gather_object
+from accelerate.utils import AutocastKwargs, gather_object, is_tensorboard_available
 from sklearn.metrics import average_precision_score
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
@@ -475,7 +475,7 @@ def _train(job: TrainingJob) -> None:
     accelerator = Accelerator(
         mixed_precision=precision(),
         kwargs_handlers=[autocast],
-        log_with="tensorboard",  # if it is installed
+        log_with="tensorboard" if is_tensorboard_available() else None,
         project_dir=folder,
     )
     device, world_size = accelerator.device, accelerator.num_processes

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from lib.ablation.tables import (
     AblationRow,
@@ -15,6 +16,8 @@ from lib.ablation.tables import (
 )
 from lib.config import StageConfig
 from lib.recipes import profile, recipe
+from lib.training.schedules import build_optimizer
+from lib.training.stage import build_classification_model
 
 PROFILES = {name: profile(name) for name in ("smoke", "mini", "full")}
 # A network of the user's own, on photographs: classes are landmarks, views are not known.
@@ -330,6 +333,22 @@ def test_networks_of_today_train_as_their_recipes_do_beside_glr20s():
         assert row.against == first.name
         assert [stage.train_list for stage in row.stages] == ["clean", "cluster"]
     assert "modern" not in OWN
+
+
+@pytest.mark.parametrize("row", MINI["modern"].rows[1:], ids=lambda row: row.model.backbone)
+def test_networks_of_today_learn_one_batch(row):
+    stage = dataclasses.replace(row.stages[0], freeze_backbone=0.0)
+    model = build_classification_model(stage, row.model, torch.full((4,), 2), start=None, seed=0)
+    optimizer = build_optimizer(stage, model)
+    images = torch.randn(8, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    losses = []
+    for _ in range(8):
+        losses.append(model(images, torch.arange(8) % 4))
+        losses[-1].backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.stack(losses).isfinite().all()
+    assert losses[-1] < losses[0]
 
 
 def test_networks_of_a_backbone_without_bottlenecks_are_left_out():
