@@ -260,10 +260,12 @@ def _scores(checkpoints: Sequence[Path]) -> dict[str, list[float]]:
     queries, gallery = (np.hstack([one.rows for one in tables[name]]) for name in ids)
     known = {"query_ids": ids["query"], "gallery_ids": ids["gallery"]}
     scored = score_queries(search(queries, gallery, OFFICIAL, **known), evaluation)
-    return {
-        usage: [*bootstrap_interval(part["average_precision"], generator=rng(0, usage)), len(part)]
-        for usage, part in scored.groupby("usage")
-    }
+    found = {}
+    for usage, part in scored.groupby("usage"):
+        precision = part["average_precision"]
+        interval = bootstrap_interval(precision, generator=rng(0, "interval"))
+        found[usage] = [*interval, len(part)]
+    return found
 
 
 def model_card(
