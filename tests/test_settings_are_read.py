@@ -79,6 +79,6 @@ def test_every_parameter_of_a_notebook_is_read(path):
     by_start = set().union(
         *(strings((ROOT / "lib" / f"{name}.py").read_text()) for name in ("session", "parameters"))
     )
-    places = ("PROFILE", "DATA_DIR", "RECIPE", "NAME", "SEED", "SET", "LEAKED")
+    places = ("PROFILE", "DATA_DIR", "RECIPE", "NAME", "SEED", "SET", "LEAKED", "TIME_LIMIT_HOURS")
     known = in_cells | set(SETTINGS) | {name for name in places if name in by_start}
     assert declared_parameters(path).keys() - known == set()

@@ -639,9 +639,9 @@ def _train(job: TrainingJob) -> None:
         if accelerator.is_main_process:
             print(state.epoch_line(epoch), flush=True)
             state.save(plain, optimizer)
-            table = state.history()
-            write_csv(table, folder / HISTORY)
-            for row in table[table["epoch"] == epoch + 1].to_dict("records"):
+            history = state.history()
+            write_csv(history, folder / HISTORY)
+            for row in history[history["epoch"] == epoch + 1].to_dict("records"):
                 step = int(row.pop("step"))
                 accelerator.log({k: v for k, v in row.items() if not np.isnan(v)}, step)
 

@@ -260,6 +260,7 @@ def test_main_prints_the_nearest_images_draws_them_and_adds(
     own_run, photographs, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LANDMARK_CALLER", str(tmp_path))
     place = ["--run", str(own_run)]
     main(["add", *map(str, photographs[:2]), "--landmark", "Ein Turm", *place])
     assert "2 photographs added, 0 known before" in capsys.readouterr().out
