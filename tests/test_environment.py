@@ -109,7 +109,7 @@ def test_command_names_all_that_is_lacking(versions, monkeypatch, capsys):
         environment.main()
     told = capsys.readouterr().err
     assert told.count("\n") == 1
-    assert f"{sys.prefix} lacks: torch>=2.6, torchvision>=0.21, timm>=1.0.15, " in told
+    assert f"{sys.prefix} lacks: torch>=2.6, torchvision>=0.21, timm>=1.0.22, " in told
     assert told.count(", ") == len(bounds()) - 1  # all but numpy, and the comma of the sentence
 
 
