@@ -10,6 +10,7 @@ import os
 import re
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -23,6 +24,11 @@ from lib.environment import cores, unset_variables
 from lib.time_limit import TimeUp
 
 J = TypeVar("J")
+# Of `ThreadChoice`, in seconds: over which steps are counted; for which threads have waited before
+# fewer are tried; between two trials, longer after one that changed nothing.
+COUNTED, PATIENCE, TRIAL_EVERY, TRIAL_EVERY_AT_MOST = 0.5, 3.0, 10.0, 60.0
+GAIN = 1.15  # how much faster another number has to be
+WAITING, GETTING = 0.2, 0.85  # cores that threads wait for; the share of all that they get at most
 
 
 def precision() -> str:
@@ -36,6 +42,66 @@ def limit_threads() -> None:
     """Let torch use the cores that this process may use, unless OMP_NUM_THREADS is set."""
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(cores())
+
+
+class ThreadChoice:
+    """How many threads torch computes with: fewer while other processes keep the cores busy.
+
+    OpenMP's threads wait for each other in every layer, so one that shares its core holds up all.
+    A thread alone waits for none: beside one busy process on two cores it trains a small network
+    several times as fast as two. Fewer are tried only where threads have waited for seconds for
+    cores that the process does not get (known on Linux alone), all of them again from time to
+    time, and what trains faster stays. A machine at rest computes with all, so with the same sums.
+    """
+
+    def __init__(self) -> None:
+        self.all = self.usual = torch.get_num_threads()
+        self.rates: dict[int, float] = {}  # steps/s of what is compared, by the number of threads
+        self.pause, self.next_trial, self.patience = TRIAL_EVERY, 0.0, PATIENCE
+        self.start()
+
+    def start(self) -> None:
+        """Begin to measure, as after other work than steps."""
+        self.steps, self.began = 0, time.perf_counter()
+        self.used, self.waited = time.process_time(), _waited_for_cores()
+
+    def after_step(self) -> None:
+        """Count a step, and change the number of threads where another may be faster."""
+        self.steps += 1
+        now, threads = time.perf_counter(), torch.get_num_threads()
+        seconds = now - self.began
+        if seconds < COUNTED:
+            return
+        used = (time.process_time() - self.used) / seconds
+        waited = (_waited_for_cores() - self.waited) / seconds
+        is_held_up = waited > WAITING and used < GETTING * self.all
+        self.patience = self.patience - seconds if is_held_up else PATIENCE
+        self.rates[threads] = self.steps / seconds
+        if len(self.rates) == 2:  # a trial is over
+            best = max(self.rates, key=self.rates.__getitem__)
+            wins = best != self.usual and self.rates[best] > GAIN * self.rates[self.usual]
+            self.usual = best if wins else self.usual
+            self.pause = TRIAL_EVERY if wins else min(2 * self.pause, TRIAL_EVERY_AT_MOST)
+            self.next_trial, self.rates = now + self.pause, {}
+            torch.set_num_threads(self.usual)
+        elif now < self.next_trial:
+            self.rates = {}
+        elif threads < self.all:
+            torch.set_num_threads(self.all)
+        elif threads > 1 and self.patience < 0:
+            torch.set_num_threads(max(1, min(threads - 1, round(used))))
+        else:
+            self.rates = {}
+        self.start()
+
+
+def _waited_for_cores() -> float:
+    """Seconds that threads of this process were ready but had no core; 0 where nobody tells."""
+    total = 0
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with contextlib.suppress(OSError):  # a thread that has ended
+            total += int(path.read_text().split()[1])
+    return total / 1e9
 
 
 def processes_to_start(processes: int | None = None) -> int:

@@ -1,7 +1,8 @@
 """One notebook executed headless in the running Python, and its failure put in one sentence.
 
 The kernel is started and ended here because nbclient takes the first kernelspec called `python3`,
-interrupts it after its last cell and kills it with its worker processes, which prints errors.
+interrupts it after its last cell and kills it with its worker processes, which prints errors. The
+kernel of the next notebook starts early, to import what takes long beside the last cells.
 """
 
 import logging
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import papermill
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
@@ -30,6 +32,14 @@ OPTIONS = [
     "--HistoryManager.hist_file=:memory:",
     "--IPKernelApp.kernel_class=lib.patient_kernel.PatientKernel",
 ]
+IMPORTED = (
+    "lib.session",
+    "lib.ablation",
+    "lib.plots.sheets",
+    "lib.plots.explorers",
+    "lib.training",
+)
+IN_ADVANCE = f"--IPKernelApp.exec_lines=[__import__(name) for name in {IMPORTED}]"
 PATIENCE = 300.0  # seconds for a kernel to start or to end, on a busy machine
 LONGEST = 600  # characters of an error that are shown
 AGAIN = "what was finished is kept, and the same command goes on from there"
@@ -59,17 +69,28 @@ class Stopped(Exception):
         self.code, self.is_in_time = code, is_in_time
 
 
-def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path) -> None:
+def execute(
+    path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path, is_followed: bool = False
+) -> None:
     """Run the notebook `path` in the folder `cwd` and print what it prints.
 
     `copy` receives its outputs, with the traceback of a cell that fails. Raises Stopped if one
-    does, the kernel dies or a person interrupts.
+    does, the kernel dies or a person interrupts. If `is_followed`, the kernel of the next call is
+    started after half of the cells, beside which no network is trained.
     """
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are printed by the caller
-    kernel = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=RunningPython())
-    errors, is_idle = _Errors(), False
+    kernel = _started.pop() if _started else _Kernel()
+    is_idle = False
+    cells = nbformat.read(path, nbformat.NO_CONVERT).cells if is_followed else ()
+
+    async def start_next(cell: Mapping[str, Any], cell_index: int) -> None:
+        if is_followed and not _started and cell_index > len(cells) / 2:
+            _started.append(_Kernel())
+            await _started[0].start(cwd, IN_ADVANCE)
+
     try:
-        run_sync(kernel.start_kernel)(extra_arguments=OPTIONS, cwd=str(cwd), stderr=errors.end)
+        run_sync(kernel.start)(cwd)
+        kernel.errors.show()
         papermill.execute_notebook(
             _verbatim(path),
             _verbatim(copy),
@@ -81,7 +102,8 @@ def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path)
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             start_timeout=PATIENCE,
-            km=kernel,
+            km=kernel.manager,
+            on_cell_start=start_next,
         )
         is_idle = True
     except papermill.PapermillExecutionError as error:
@@ -98,17 +120,55 @@ def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path)
     except KeyboardInterrupt as error:
         raise Stopped(f"{path.stem} was interrupted; {AGAIN}", 128 + signal.SIGINT) from error
     finally:
-        errors.stop_showing()
-        run_sync(_end)(kernel, is_idle=is_idle)
+        kernel.end(is_idle=is_idle)
+        if not is_idle or sys.exc_info()[0]:
+            while _started:
+                _started.pop().end(is_idle=True)
+
+
+class _Kernel:
+    """The process of one notebook."""
+
+    def __init__(self) -> None:
+        self.manager = AsyncKernelManager(
+            kernel_name="python3", kernel_spec_manager=RunningPython()
+        )
+        self.errors = _Errors()
+
+    async def start(self, cwd: Path, *arguments: str) -> None:
+        """Start it, unless it runs."""
+        if not self.manager.has_kernel:
+            given = {"extra_arguments": [*OPTIONS, *arguments], "cwd": str(cwd)}
+            await self.manager.start_kernel(**given, stderr=self.errors.end)
+
+    def end(self, *, is_idle: bool) -> None:
+        """End it without killing it; a running cell is interrupted first."""
+        self.errors.stop_showing()
+        run_sync(self._end)(is_idle)
+
+    async def _end(self, is_idle: bool) -> None:
+        manager = self.manager
+        if manager.has_kernel and await manager.is_alive():
+            if not is_idle:
+                os.kill(manager.provisioner.pid, signal.SIGINT)  # its workers end with it
+            await manager.request_shutdown()
+            await manager.finish_shutdown(waittime=PATIENCE)
+        await manager.cleanup_resources()
+
+
+_started: list[_Kernel] = []  # the kernel of the next notebook
 
 
 class _Errors:
-    """Prints what a kernel and its processes write to stderr until the notebook is over."""
+    """Prints what a kernel and its processes write to stderr while the notebook runs."""
 
     def __init__(self) -> None:
-        self._is_shown = True
+        self._is_shown = False
         self._start, self.end = os.pipe()
         threading.Thread(target=self._pass_on, daemon=True).start()
+
+    def show(self) -> None:
+        self._is_shown = True
 
     def stop_showing(self) -> None:
         while select.select([self._start], [], [], 0)[0]:  # what was written before
@@ -122,16 +182,6 @@ class _Errors:
                 sys.stderr.write(data.decode(errors="replace"))
                 sys.stderr.flush()
         os.close(self._start)
-
-
-async def _end(kernel: AsyncKernelManager, *, is_idle: bool) -> None:
-    """Shut the kernel down without killing it; a running cell is interrupted first."""
-    if kernel.has_kernel and await kernel.is_alive():
-        if not is_idle:
-            os.kill(kernel.provisioner.pid, signal.SIGINT)  # its workers end with it
-        await kernel.request_shutdown()
-        await kernel.finish_shutdown(waittime=PATIENCE)
-    await kernel.cleanup_resources()
 
 
 def _verbatim(path: Path) -> str:

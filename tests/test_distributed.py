@@ -1,21 +1,26 @@
 """Several processes: each gets its place and finds the others, and an error comes back."""
 
+import hashlib
 import os
 import re
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator, PartialState
 from torch.multiprocessing import ProcessRaisedException
 
+from lib import distributed
 from lib.artifacts import ROOT
-from lib.distributed import check_gpus, launch, work_alone
-from lib.environment import VARIABLES
+from lib.distributed import ThreadChoice, check_gpus, launch, work_alone
+from lib.environment import VARIABLES, cores
 from lib.time_limit import TimeUp
 
 COUNT = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
@@ -144,3 +149,76 @@ def _is_alive(pid):
     except FileNotFoundError:
         return False
     return state != "Z"  # ended, but nobody has asked yet
+
+
+class Machine:
+    """Steps take seconds by the number of threads; `wait`, `used`: cores waited for and got."""
+
+    def __init__(self, monkeypatch, threads):
+        self.now = self.got = self.waited = 0.0
+        self.threads = threads
+        monkeypatch.setattr(torch, "get_num_threads", lambda: self.threads)
+        monkeypatch.setattr(torch, "set_num_threads", lambda count: setattr(self, "threads", count))
+        clock = SimpleNamespace(perf_counter=lambda: self.now, process_time=lambda: self.got)
+        monkeypatch.setattr(distributed, "time", clock)
+        monkeypatch.setattr(distributed, "_waited_for_cores", lambda: self.waited)
+
+    def train(self, choice, seconds, took, *, used, wait):
+        """Threads of every step of so many seconds."""
+        end, seen = self.now + seconds, []
+        while self.now < end:
+            seen.append(self.threads)
+            passed = took[self.threads]
+            self.now += passed
+            self.got += passed * used[self.threads]
+            self.waited += passed * wait
+            choice.after_step()
+        return seen
+
+
+def test_thread_choice_takes_fewer_beside_other_work_and_all_again_after_it(monkeypatch):
+    machine = Machine(monkeypatch, 2)
+    choice = ThreadChoice()
+    alone = {"took": {1: 0.014, 2: 0.010}, "used": {1: 1.0, 2: 1.9}, "wait": 0.01}
+    busy = {"took": {1: 0.015, 2: 0.1}, "used": {1: 1.0, 2: 0.9}, "wait": 0.8}
+    assert set(machine.train(choice, 30, **alone)) == {2}
+    seen = machine.train(choice, 120, **busy)
+    assert seen[-1] == 1
+    images = len(seen) / 120 * busy["took"][1]
+    assert images > 0.9  # of what a thread alone trains, trials included
+    seen = machine.train(choice, 120, **alone)
+    assert seen[-1] == 2
+    assert np.mean(np.array(seen) == 2) > 0.4
+    assert set(machine.train(choice, 60, **alone)) == {2}
+
+
+@pytest.mark.parametrize(
+    ("used", "wait"),
+    [
+        (1.9, 0.5),  # its own threads want the same cores, all of which it gets
+        (0.9, 0.0),  # it waits for something else
+    ],
+)
+def test_thread_choice_tries_nothing_where_other_processes_take_no_core(monkeypatch, used, wait):
+    machine = Machine(monkeypatch, 2)
+    figures = {"took": {1: 0.01, 2: 0.01}, "used": {2: used}, "wait": wait}
+    assert set(machine.train(ThreadChoice(), 30, **figures)) == {2}
+
+
+def test_thread_choice_keeps_all_where_fewer_are_no_faster(monkeypatch):
+    machine = Machine(monkeypatch, 8)
+    took = {count: 0.08 / count for count in range(1, 9)}
+    used = {count: 0.8 * count for count in range(1, 9)}
+    seen = machine.train(ThreadChoice(), 300, took, used=used, wait=0.4)
+    assert np.mean(np.array(seen) == 8) > 0.9
+    assert set(seen) == {8, 6}
+
+
+def test_waited_for_cores_counts_threads_that_want_more_cores_than_there_are():
+    if not Path("/proc/self/schedstat").is_file():
+        pytest.skip("this system does not tell")
+    before = distributed._waited_for_cores()
+    threads = 4 * cores()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda _: hashlib.sha256(bytes(2**24)).digest(), range(threads)))
+        assert distributed._waited_for_cores() > before  # of threads that still live

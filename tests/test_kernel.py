@@ -84,6 +84,21 @@ def test_execute_uses_the_running_python_in_paths_with_braces(tmp_path, another_
     assert not another_python.exists()
 
 
+def test_execute_starts_the_kernel_of_the_next_notebook_early(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(kernel, "IN_ADVANCE", "--IPKernelApp.exec_lines=['early = 1']")
+    code = "import os\nprint(os.getpid(), 'early' in globals())"
+    path = write(tmp_path / "a.ipynb", "", code, "")
+    copy = tmp_path / "b.ipynb"
+    execute(path, copy, {}, cwd=ROOT, is_followed=True)
+    started = kernel._started[0].manager.provisioner.pid
+    assert capfd.readouterr().out.endswith("False\n")
+    execute(path, copy, {}, cwd=ROOT)
+    assert capfd.readouterr().out == f"{started} True\n"
+    with pytest.raises(Stopped):
+        execute(write(path, "", "", "1 / 0"), copy, {}, cwd=ROOT, is_followed=True)
+    assert not kernel._started
+
+
 def test_execute_interrupts_the_cell_and_lets_it_tidy_up(tmp_path):
     begun, tidied = tmp_path / "begun", tmp_path / "tidied"
     cell = f"import time\nopen({str(begun)!r}, 'w')\ntry: time.sleep(99)\n"

@@ -41,6 +41,7 @@ from lib.artifacts import (
 )
 from lib.config import ModelConfig, StageConfig, chosen, nearest
 from lib.distributed import (
+    ThreadChoice,
     launch,
     limit_threads,
     precision,
@@ -526,9 +527,12 @@ def _train(job: TrainingJob) -> None:
     accelerator.init_trackers(CURVES)
     limit_threads()
 
-    pool = None
-    if world_size == 1 and device.type == "cpu" and _can_be_halved(stage, plain):
-        pool = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,))
+    pool = threads = None
+    if world_size == 1 and device.type == "cpu":  # several processes wait for the slowest anyway
+        if _can_be_halved(stage, plain):
+            pool = ThreadPoolExecutor(2, initializer=torch.set_num_threads, initargs=(1,))
+        else:
+            threads = ThreadChoice()
 
     def backward(inputs: Sequence[Tensor], share: float) -> Tensor:
         """Add a share of the gradients of a part of a batch, and return that of its loss."""
@@ -593,6 +597,8 @@ def _train(job: TrainingJob) -> None:
         if accelerator.is_main_process:
             shown = f"{stage.name} {epoch + 1}/{stage.epochs}"
             loaded = progress(loaded, shown, len(batches), note=state.note)
+        if threads:
+            threads.start()
         for pixels, positions in loaded:
             stream = "augment", state.step, accelerator.process_index
             generator.manual_seed(stream_seed(job.seed, *stream))
@@ -624,6 +630,8 @@ def _train(job: TrainingJob) -> None:
             if ema:
                 ema.update(plain)
             state.add_step(loss, rate, per_process * world_size)
+            if threads:
+                threads.after_step()
             stopped = is_over()
             if accelerator.is_main_process and (stopped or state.is_due()):
                 state.save(plain, optimizer)
@@ -651,6 +659,8 @@ def _train(job: TrainingJob) -> None:
     data.check_readable(what, job.root, state.unreadable, len(rows))
     if pool:
         pool.shutdown()
+    if threads:
+        torch.set_num_threads(threads.all)
     if stopped and accelerator.is_main_process:
         total = steps * stage.epochs
         print(f"{stage.name}: stopped in time, {state.step / total:.0%} of its steps", flush=True)
