@@ -37,6 +37,8 @@ install() {
   local python="$1" builds=GPU
   [[ $is_cpu || $(uname) != Linux ]] || has_nvidia_driver || is_cpu=by-itself
   "$python" -m venv .venv >&2
+  # One of the two over the other in a folder that is there would be a mixture.
+  .venv/bin/python -m pip uninstall --quiet --yes faiss-cpu faiss-gpu > /dev/null 2>&1
   if [[ $is_cpu ]]; then
     say "Installing CPU builds into .venv (a few minutes, about 2.2 GB)"
     if install_cpu_torch; then

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 import faiss
@@ -28,6 +29,7 @@ DENSE_ENTRIES = 1 << 23  # largest (queries, gallery) score matrix held at once
 PAIR_ENTRIES = 1 << 17  # of vectors scored again at once: 1 MB, which stays in cache
 TILE_QUERIES, TILE_ENTRIES = 2_048, 1 << 19  # scores multiplied out at once: 2 MB
 NO_TAG = -1
+_TURNS: dict[int, Lock] = {}  # of GPUs: faiss aborts where two threads share one's resources
 
 AddToTile = Callable[[np.ndarray, int], None]
 """Adds a score term in place to (M, Q) float32 scores of gallery images from a position on."""
@@ -231,7 +233,8 @@ def knn_on_gpus(
 
     def knn(device: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         options = {"metric": faiss.METRIC_INNER_PRODUCT, "device": device}
-        return faiss.knn_gpu(_resources(device), queries, rows, min(k, len(rows)), **options)
+        with _TURNS.setdefault(device, Lock()):
+            return faiss.knn_gpu(_resources(device), queries, rows, min(k, len(rows)), **options)
 
     running = deque()
     with ThreadPoolExecutor(devices) as threads:

@@ -1,3 +1,6 @@
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import faiss
 import numpy as np
 import pytest
@@ -276,6 +279,23 @@ def test_knn_on_gpus_raises_what_a_gpu_raises(devices, monkeypatch):
     rows = np.ones((30, 2), np.float32)
     with pytest.raises(RuntimeError, match="out of memory"):
         list(knn_on_gpus(rows[:1], blocks(rows, 10, "gallery"), 5, devices[0]))
+
+
+def test_searches_side_by_side_take_turns_on_a_gpu(devices, monkeypatch):
+    at_work, most = [0] * devices[0], []
+
+    def knn_gpu(resources, queries, rows, k, metric, device):
+        at_work[device] += 1
+        time.sleep(0.002)
+        most.append(at_work[device])
+        at_work[device] -= 1
+        return faiss.knn(queries, rows, k, metric=metric)
+
+    monkeypatch.setattr(faiss, "knn_gpu", knn_gpu, raising=False)
+    gallery = unit_rows(np.random.default_rng(0), 600, 8)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda row: search(gallery[row : row + 3], gallery, 5, block=100), range(4)))
+    assert set(most) == {1}
 
 
 def random_tags(seed, queries=7, votes=3, images=40, *, weighted=False):
