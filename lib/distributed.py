@@ -65,6 +65,11 @@ class ThreadChoice:
         self.steps, self.began = 0, time.perf_counter()
         self.used, self.waited = time.process_time(), _waited_for_cores()
 
+    def stop(self) -> None:
+        """Let what follows compute with all again."""
+        if torch.get_num_threads() != self.all:
+            torch.set_num_threads(self.all)
+
     def after_step(self) -> None:
         """Count a step, and change the number of threads where another may be faster."""
         self.steps += 1

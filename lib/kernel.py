@@ -123,7 +123,7 @@ def execute(
         kernel.end(is_idle=is_idle)
         if not is_idle or sys.exc_info()[0]:
             while _started:
-                _started.pop().end(is_idle=True)
+                _started.pop().drop()
 
 
 class _Kernel:
@@ -145,6 +145,11 @@ class _Kernel:
         """End it without killing it; a running cell is interrupted first."""
         self.errors.stop_showing()
         run_sync(self._end)(is_idle)
+
+    def drop(self) -> None:
+        """Kill it before a notebook ran in it: it may not listen yet."""
+        self.errors.stop_showing()
+        run_sync(self.manager.shutdown_kernel)(now=True)
 
     async def _end(self, is_idle: bool) -> None:
         manager = self.manager

@@ -660,7 +660,7 @@ def _train(job: TrainingJob) -> None:
     if pool:
         pool.shutdown()
     if threads:
-        torch.set_num_threads(threads.all)
+        threads.stop()
     if stopped and accelerator.is_main_process:
         total = steps * stage.epochs
         print(f"{stage.name}: stopped in time, {state.step / total:.0%} of its steps", flush=True)
