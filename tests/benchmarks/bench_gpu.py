@@ -190,7 +190,7 @@ def rates(name: str, seconds: float, peak: float, *, is_tiny: bool) -> dict[str,
             if torch.cuda.is_available():
                 torch.cuda.reset_peak_memory_stats()
             try:
-                found = measure_training(stage, model, images, root, seconds)
+                found = measure_training(stage, model, images, root, seconds, 2 * seconds)
             except torch.OutOfMemoryError:
                 stage = dataclasses.replace(stage, batch_size=stage.batch_size // 2)
                 torch.cuda.empty_cache()

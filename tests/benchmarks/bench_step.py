@@ -4,9 +4,10 @@
 
 For the miniature recipe and for EfficientNet-Lite0 at 128 px with random weights, on generated JPEG
 files: images/s of `train` over those of a bare loop of forward, backward and step on batches in
-memory; images/s of `embed` over those of the bare forward; the time of a step by part. Each with
-the defaults of glibc and OpenMP and with `lib.environment.VARIABLES`, alone and beside busy
-processes, in a process of its own. Run it where nothing else runs: 8 minutes on two cores.
+memory (`train` computes the halves of a batch side by side where it may, and with fewer threads
+beside other work); images/s of `embed` over those of the bare forward; the time of a step by part.
+Each with the defaults of glibc and OpenMP and with `lib.environment.VARIABLES`, alone and beside
+busy processes, in a process of its own. Run it where nothing else runs: 8 minutes on two cores.
 """
 
 import argparse
@@ -44,6 +45,7 @@ from lib.training.schedules import build_optimizer
 from lib.training.stage import build_classification_model, is_slow_in_half
 
 IMAGES, CLASSES, SIDE = 512, 64, 160  # JPEG files, their classes, and their sides in pixels
+LONGER = 5  # how much longer `train` is measured: it chooses its threads after seconds
 EMBEDDED = 128  # images of a batch of `embed`
 PARTS = ("data wait", "copy", "augmentation", "forward", "backward", "step")
 
@@ -51,7 +53,7 @@ PARTS = ("data wait", "copy", "augmentation", "forward", "backward", "step")
 def networks() -> dict[str, tuple[StageConfig, ModelConfig, InferenceConfig]]:
     """Stage, network and inference of each name."""
     mini, photos = profile("mini"), profile("photos")
-    plain = dataclasses.replace(photos.model, weights="", neck="linear_bn")
+    plain = dataclasses.replace(photos.model, weights="", neck="linear")
     small = dataclasses.replace(photos.stages[0], size=128)
     return {
         "mini": (mini.stages[1], mini.model, mini.inference),
@@ -95,7 +97,7 @@ def measure(name: str, seconds: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         table = write_images(root)
-        found = measure_training(stage, model, table, root, seconds)
+        found = measure_training(stage, model, table, root, seconds, LONGER * seconds)
         found |= measure_embedding(inference, table, root, seconds)
     usage = resource.getrusage(resource.RUSAGE_SELF)
     return found | {
@@ -105,7 +107,12 @@ def measure(name: str, seconds: float) -> dict[str, float]:
 
 
 def measure_training(
-    stage: StageConfig, model: ModelConfig, table: pd.DataFrame, root: Path, seconds: float
+    stage: StageConfig,
+    model: ModelConfig,
+    table: pd.DataFrame,
+    root: Path,
+    seconds: float,
+    train_seconds: float,
 ) -> dict[str, float]:
     """Images/s of the bare step and of `train`, milliseconds of a step's parts.
 
@@ -166,11 +173,13 @@ def measure_training(
     times |= {part: [] for part in PARTS}
     source = prepared()
     rate(lambda: train_on(source), seconds)
-    # Whole epochs through `train`, as long as the bare loop took.
-    images_seen = max(1, round(bare * seconds / stage.batch_size)) * stage.batch_size
-    long = dataclasses.replace(stage, epochs=1, epoch_images=images_seen)
+    steps = round(bare * seconds / stage.batch_size)
+    long = dataclasses.replace(stage, epochs=1000, epoch_images=max(1, steps) * stage.batch_size)
     with contextlib.redirect_stdout(None):
-        checkpoint = training.train(long, model, table, root, root / "stage", processes=1)
+        until = time.time() + train_seconds
+        checkpoint = training.train(
+            long, model, table, root, root / "stage", until=until, processes=1
+        )
     facts = read_manifest(checkpoint.parent)
     parts = {f"{part} ms": float(np.median(spent)) for part, spent in times.items()}
     return {"bare step": bare, "train": facts["images_seen"] / facts["seconds"], **parts}
