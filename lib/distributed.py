@@ -26,7 +26,7 @@ from lib.time_limit import TimeUp
 J = TypeVar("J")
 # Of `ThreadChoice`, in seconds: over which steps are counted; for which threads have waited before
 # fewer are tried; between two trials, longer after one that changed nothing.
-COUNTED, PATIENCE, TRIAL_EVERY, TRIAL_EVERY_AT_MOST = 0.5, 3.0, 10.0, 60.0
+COUNTED, PATIENCE, TRIAL_EVERY, TRIAL_EVERY_AT_MOST = 0.5, 2.0, 10.0, 60.0
 GAIN = 1.15  # how much faster another number has to be
 WAITING, GETTING = 0.2, 0.85  # cores that threads wait for; the share of all that they get at most
 

@@ -273,6 +273,8 @@ BLOCKS = {
     "bench clean": partial(bench_block, "clean"),
     "bench radii": partial(bench_block, "radii"),
     "bench rerank": partial(bench_block, "rerank"),
+    "bench query": partial(bench_block, "query"),
+    "bench step": partial(bench_block, "step"),
     "bench heads": partial(bench_block, "heads"),
     "bench startup": partial(bench_block, "startup"),
     "bench cost": partial(bench_block, "cost"),

@@ -386,7 +386,7 @@ def test_cleaning_compares_lists_at_one_length():
 
 
 def test_fine_tuning_changes_one_thing_in_each_row():
-    start, base, *changed = paper_tables(profile("photos"))["fine_tuning"].rows
+    start, base, *changed, sizes, joint = paper_tables(profile("photos"))["fine_tuning"].rows
     assert (start.stages[0].epochs, base.stages[0].train_list) == (0, "cluster")
     assert base.against == start.name
     for row in changed:
@@ -394,6 +394,9 @@ def test_fine_tuning_changes_one_thing_in_each_row():
         parts = difference(base.stages[0], row.stages[0]), difference(base.model, row.model)
         assert any(parts), row.name
         assert not all(parts), row.name
+    assert [stage.size for stage in sizes.stages] == [128, base.stages[0].size]
+    assert sum(stage.epochs for stage in sizes.stages) == base.stages[0].epochs
+    assert joint.members == (base.name, start.name)
 
 
 def test_sizes_compare_each_number_of_images_with_the_start():

@@ -5,9 +5,10 @@
 For the miniature recipe and for EfficientNet-Lite0 at 128 px with random weights, on generated JPEG
 files: images/s of `train` over those of a bare loop of forward, backward and step on batches in
 memory (`train` computes the halves of a batch side by side where it may, and with fewer threads
-beside other work); images/s of `embed` over those of the bare forward; the time of a step by part.
-Each with the defaults of glibc and OpenMP and with `lib.environment.VARIABLES`, alone and beside
-busy processes, in a process of its own. Run it where nothing else runs: 8 minutes on two cores.
+beside other work); images/s of `embed` over those of a bare forward pass and of decoding on the
+same cores, one after the other; the time of a step by part. Each with the defaults of glibc and
+OpenMP and with `lib.environment.VARIABLES`, alone and beside busy processes, in a process of its
+own. Run it where nothing else runs: 8 minutes on two cores.
 """
 
 import argparse
@@ -45,7 +46,7 @@ from lib.training.schedules import build_optimizer
 from lib.training.stage import build_classification_model, is_slow_in_half
 
 IMAGES, CLASSES, SIDE = 512, 64, 160  # JPEG files, their classes, and their sides in pixels
-LONGER = 5  # how much longer `train` is measured: it chooses its threads after seconds
+LONGER = 10  # how much longer `train` is measured: it chooses its threads after seconds
 EMBEDDED = 128  # images of a batch of `embed`
 PARTS = ("data wait", "copy", "augmentation", "forward", "backward", "step")
 
@@ -210,6 +211,14 @@ def measure_embedding(
     with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
         in_threads = rate(side_by_side, seconds)
     torch.set_num_threads(threads)
+    paths, size = table["path"].tolist(), inference.size
+    batches = [range(i, i + EMBEDDED) for i in range(0, IMAGES, EMBEDDED)]
+
+    def decode() -> int:
+        images = data.SquareImages(data.ImageSource(root), paths, size, keep=False)
+        return sum(len(found) for found, _ in data.load_batches(images, batches))
+
+    decoded = rate(decode, seconds)
     copies = max(1, round(in_threads * seconds / IMAGES))
     table = pd.concat([table.assign(id=table["id"] + f" {i}") for i in range(copies)])
     started = time.perf_counter()
@@ -217,7 +226,8 @@ def measure_embedding(
         checkpoint = root / "stage" / training.CHECKPOINT
         retrieval.embed(checkpoint, table, root, root / "rows", inference, batch_size=EMBEDDED)
     embedded = len(table) / (time.perf_counter() - started)
-    return {"forward": one_batch, "forward in threads": in_threads, "embed": embedded}
+    found = {"forward": one_batch, "forward in threads": in_threads}
+    return found | {"decode": decoded, "embed": embedded}
 
 
 @contextlib.contextmanager
@@ -264,7 +274,8 @@ def main() -> None:
     table = pd.DataFrame(rows).set_index(["network", "busy", "variables"])
     table["train / bare"] = table["train"] / table["bare step"]
     fastest = table[["forward", "forward in threads"]].max(axis=1)
-    table["embed / forward"] = table["embed"] / fastest
+    # Decoding and the network share the cores: what is left is the loss of `embed`.
+    table["embed / both"] = table["embed"] * (1 / fastest + 1 / table["decode"])
     times = [column for column in table if column.endswith(" ms")]
     print(f"{cores()} cores, {torch.get_num_threads()} threads, images/s")
     print(table.drop(columns=times).round(2).to_string())
