@@ -7,6 +7,8 @@ import pytest
 # One thread, as `run_all.sh test` has it, or sums come out in an order of their own. Set before
 # anything below imports numpy or torch.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Without GPUs, whose sums differ from time to time: tests.benchmarks.bench_gpu checks those.
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network
 
 from lib import data as gldv2
