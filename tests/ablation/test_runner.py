@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.utils.memory import clear_device_cache
 
 from lib.ablation import runner as ablation
 from lib.ablation.runner import WARM_UP, AblationRunner, milliseconds_per_image
@@ -89,6 +90,7 @@ def training_list(self, name, seed, cleaning=""):
 @pytest.fixture
 def runner(tmp_path, trainer, ranked, monkeypatch):
     monkeypatch.setattr(AblationRunner, "training_list", training_list)
+    monkeypatch.setattr(ablation, "clear_device_cache", lambda **_: None)  # slow, and nothing to do
 
     class Dataset:
         root = tmp_path / "data"
@@ -134,6 +136,7 @@ def test_run_releases_memory_between_rows(runner, monkeypatch):
             self.trainer = self  # a circle, which only the garbage collector breaks
 
     left = []
+    monkeypatch.setattr(ablation, "clear_device_cache", clear_device_cache)
 
     def score(self, row, rows, seed):
         assert all(network() is None for network in left)
