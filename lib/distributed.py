@@ -81,6 +81,8 @@ class ThreadChoice:
         waited = (_waited_for_cores() - self.waited) / seconds
         is_held_up = waited > WAITING and used < GETTING * self.all
         self.patience = self.patience - seconds if is_held_up else PATIENCE
+        fewer = max(1, min(threads - 1, round(used))) if self.patience < 0 else threads
+        tried = self.all if threads < self.all else fewer
         self.rates[threads] = self.steps / seconds
         if len(self.rates) == 2:  # a trial is over
             best = max(self.rates, key=self.rates.__getitem__)
@@ -89,12 +91,8 @@ class ThreadChoice:
             self.pause = TRIAL_EVERY if wins else min(2 * self.pause, TRIAL_EVERY_AT_MOST)
             self.next_trial, self.rates = now + self.pause, {}
             torch.set_num_threads(self.usual)
-        elif now < self.next_trial:
-            self.rates = {}
-        elif threads < self.all:
-            torch.set_num_threads(self.all)
-        elif threads > 1 and self.patience < 0:
-            torch.set_num_threads(max(1, min(threads - 1, round(used))))
+        elif now >= self.next_trial and tried != threads:
+            torch.set_num_threads(tried)
         else:
             self.rates = {}
         self.start()

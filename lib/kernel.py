@@ -6,6 +6,7 @@ kernel of the next notebook starts early, to import what takes long beside the l
 """
 
 import logging
+import math
 import os
 import select
 import signal
@@ -32,13 +33,7 @@ OPTIONS = [
     "--HistoryManager.hist_file=:memory:",
     "--IPKernelApp.kernel_class=lib.patient_kernel.PatientKernel",
 ]
-IMPORTED = (
-    "lib.session",
-    "lib.ablation",
-    "lib.plots.sheets",
-    "lib.plots.explorers",
-    "lib.training",
-)
+IMPORTED = ("lib.session", "lib.ablation", "lib.plots.sheets", "lib.plots.explorers")
 IN_ADVANCE = f"--IPKernelApp.exec_lines=[__import__(name) for name in {IMPORTED}]"
 PATIENCE = 300.0  # seconds for a kernel to start or to end, on a busy machine
 LONGEST = 600  # characters of an error that are shown
@@ -79,12 +74,12 @@ def execute(
     started after half of the cells, beside which no network is trained.
     """
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are printed by the caller
+    half = len(nbformat.read(path, nbformat.NO_CONVERT).cells) / 2 if is_followed else math.inf
     kernel = _started.pop() if _started else _Kernel()
     is_idle = False
-    cells = nbformat.read(path, nbformat.NO_CONVERT).cells if is_followed else ()
 
     async def start_next(cell: Mapping[str, Any], cell_index: int) -> None:
-        if is_followed and not _started and cell_index > len(cells) / 2:
+        if cell_index > half and not _started:
             _started.append(_Kernel())
             await _started[0].start(cwd, IN_ADVANCE)
 
@@ -121,9 +116,8 @@ def execute(
         raise Stopped(f"{path.stem} was interrupted; {AGAIN}", 128 + signal.SIGINT) from error
     finally:
         kernel.end(is_idle=is_idle)
-        if not is_idle or sys.exc_info()[0]:
-            while _started:
-                _started.pop().drop()
+        if sys.exc_info()[0] and _started:
+            _started.pop().drop()
 
 
 class _Kernel:

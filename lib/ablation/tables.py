@@ -479,8 +479,12 @@ def _fine_tuning_rows(profile: Profile) -> tuple[AblationRow, ...]:
     small = replace(stage, name="small", epochs=1, size=128, decode_size=160)
     last = replace(stage, epochs=max(1, stage.epochs - small.epochs))
     sizes = replace(base, name="128 px, then more", stages=(small, last), against=base.name)
-    joint = AblationRow("with the start, concatenated", ModelConfig(""), against=base.name)
-    joint = replace(joint, members=(base.name, start.name))
+    joint = AblationRow(
+        "with the start, concatenated",
+        ModelConfig(""),
+        against=base.name,
+        members=(base.name, start.name),
+    )
     return (start, base, *changed, sizes, joint)
 
 

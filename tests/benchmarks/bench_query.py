@@ -6,11 +6,9 @@ and multiplies. The network of a photograph comes on top: torch and timm, and on
 """
 
 import argparse
-import resource
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,8 @@ import pandas as pd
 
 from lib import artifacts
 from lib.retrieval.embedding_table import IDS, ROWS
+from tests.benchmarks.bench_startup import timed
+from tests.made_up import unit_rows
 
 SEARCH = """
 import sys, numpy as np
@@ -51,7 +51,9 @@ def main() -> None:
         print(f"{args.images:,} images of 512 numbers; best of {args.repeats} new processes")
         works = {"search with names": SEARCH, "numpy and pandas": PLAIN, "torch, timm": NETWORK}
         for what, code in works.items():
-            took = [run(code, folder) for _ in range(args.repeats)]
+            command = [sys.executable, "-c", code, folder]
+            options = {"check": True, "stdout": subprocess.DEVNULL}
+            took = [timed(subprocess.run, command, **options) for _ in range(args.repeats)]
             seconds, of_cores = min(took)
             print(f"{what:18} {seconds:5.2f} s, {of_cores:5.2f} core-seconds", flush=True)
 
@@ -63,21 +65,13 @@ def write_gallery(folder: Path, images: int) -> None:
         folder / ROWS, mode="w+", dtype=np.float16, shape=(images, 512)
     )
     for start in range(0, images, 65_536):
-        block = generator.standard_normal((min(65_536, images - start), 512), dtype=np.float32)
-        rows[start : start + len(block)] = block / np.linalg.norm(block, axis=1, keepdims=True)
+        block = rows[start : start + 65_536]
+        block[:] = unit_rows(generator, *block.shape)
     np.save(folder / "query.npy", rows[:1])
     ids = [f"{number:016x}" for number in range(images)]
     places = {"landmark_id": np.arange(images) // 20, "path": [f"index/{one}.jpg" for one in ids]}
     artifacts.write_csv(pd.DataFrame({"id": ids, **places}), folder / IDS)
     artifacts.mark_complete(folder, "made up", files=(ROWS, IDS), root=str(folder))
-
-
-def run(code: str, folder: str) -> tuple[float, float]:
-    """Seconds of a new process by the clock, and of the cores."""
-    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run([sys.executable, "-c", code, folder], check=True, stdout=subprocess.DEVNULL)
-    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
-    return seconds, sum(after[:2]) - sum(before[:2])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How much of a training step and of embedding is not the network, and what other work costs.
 
-    python -m tests.benchmarks.bench_step [--seconds 3] [--busy 0 1 3] [--networks mini lite0]
+    python -m tests.benchmarks.bench_step [--seconds 2] [--busy 0 1 3] [--networks mini lite0]
 
 For the miniature recipe and for EfficientNet-Lite0 at 128 px with random weights, on generated JPEG
 files: images/s of `train` over those of a bare loop of forward, backward and step on batches in
@@ -8,7 +8,7 @@ memory (`train` computes the halves of a batch side by side where it may, and wi
 beside other work); images/s of `embed` over those of a bare forward pass and of decoding on the
 same cores, one after the other; the time of a step by part. Each with the defaults of glibc and
 OpenMP and with `lib.environment.VARIABLES`, alone and beside busy processes, in a process of its
-own. Run it where nothing else runs: 8 minutes on two cores.
+own. Run it where nothing else runs: 10 minutes on two cores.
 """
 
 import argparse
@@ -256,7 +256,7 @@ def in_a_process(name: str, seconds: float, variables: Mapping[str, str]) -> dic
 def main() -> None:
     """Measure every combination and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each measured loop")
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each measured loop")
     parser.add_argument("--busy", type=int, nargs="+", default=[0, 1, 3], help="processes beside")
     parser.add_argument("--networks", nargs="+", default=list(networks()), choices=networks())
     parser.add_argument("--measure", choices=networks(), help=argparse.SUPPRESS)
