@@ -50,5 +50,7 @@ class _Torchvision(MetaPathFinder):
 
 
 sys.meta_path.insert(0, _Torchvision())
+# nbformat's jsonschema would compile grammars of URLs for seconds; no notebook needs them.
+sys.modules.setdefault("rfc3987_syntax", None)
 if sys.argv[:1] == ["-m"]:  # python -m lib.…
     sys.excepthook = _in_one_sentence

@@ -79,9 +79,8 @@ def execute(
     is_idle = False
 
     async def start_next(cell: Mapping[str, Any], cell_index: int) -> None:
-        if cell_index > half and not _started:
-            _started.append(_Kernel())
-            await _started[0].start(cwd, IN_ADVANCE)
+        if cell_index > half:
+            await _start_early(cwd)
 
     try:
         run_sync(kernel.start)(cwd)
@@ -116,8 +115,23 @@ def execute(
         raise Stopped(f"{path.stem} was interrupted; {AGAIN}", 128 + signal.SIGINT) from error
     finally:
         kernel.end(is_idle=is_idle)
-        if sys.exc_info()[0] and _started:
-            _started.pop().drop()
+        if sys.exc_info()[0]:
+            drop_early()
+
+
+async def _start_early(cwd: Path) -> None:
+    if not _started:
+        _started.append(_Kernel())
+        await _started[0].start(cwd, IN_ADVANCE)
+
+
+start_early = run_sync(_start_early)  # the kernel of the first notebook, beside other work
+
+
+def drop_early() -> None:
+    """End a kernel that was started early and is not needed."""
+    while _started:
+        _started.pop().drop()
 
 
 class _Kernel:

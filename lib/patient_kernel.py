@@ -4,7 +4,13 @@ Not in `lib.kernel`: tqdm and `lib.artifacts.is_interactive` take a process that
 ipykernel for a notebook that a person sees.
 """
 
+import atexit
+import gc
+
 from ipykernel.ipkernel import IPythonKernel
+
+# Looking for unreachable objects among half a million takes a second and more of every end.
+atexit.register(gc.freeze)
 
 
 class PatientKernel(IPythonKernel):

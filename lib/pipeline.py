@@ -23,7 +23,7 @@ from lib import artifacts, reports
 from lib.artifacts import ROOT, caller_path
 from lib.config import Profile, WorldConfig, list_settings, nearest
 from lib.environment import USAGE
-from lib.kernel import AGAIN, Stopped, execute
+from lib.kernel import AGAIN, Stopped, drop_early, execute, start_early
 from lib.parameters import (
     OWN_PARAMETERS,
     PATHS,
@@ -342,6 +342,9 @@ def main(arguments: Sequence[str]) -> int:
             # Notebook 05 is another amount of work in an ablation.
             options |= {"only": "05", "is_timed": False}
             options["parameters"] = usual | options["parameters"]
+        os.environ["LANDMARK_HEADLESS"] = "1"
+        if "TIME_LIMIT_HOURS" not in options["parameters"]:  # it starts with a share of the time
+            start_early(ROOT)
         folder = run(**options)
     except (ValueError, Stopped) as error:
         return _refuse(str(error), getattr(error, "code", 1))
@@ -350,6 +353,8 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse(f"{what}; LANDMARK_OUTPUTS may name another folder, {AGAIN}")
     except KeyboardInterrupt:
         return _refuse(f"interrupted; {AGAIN}", 130)
+    finally:
+        drop_early()
     print(f"\n{reports.summarise(folder, since=began)}")
     print(f"all of it in {(time.time() - began) / 60:.1f} minutes")
     return 0
@@ -382,4 +387,7 @@ def _refuse(sentence: str, code: int = 1) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # without the seconds in which Python frees all of torch

@@ -89,14 +89,18 @@ def test_execute_starts_the_kernel_of_the_next_notebook_early(tmp_path, monkeypa
     code = "import os\nprint(os.getpid(), 'early' in globals())"
     path = write(tmp_path / "a.ipynb", "", code, "")
     copy = tmp_path / "b.ipynb"
+    kernel.start_early(ROOT)
+    pids = [kernel._started[0].manager.provisioner.pid]
     execute(path, copy, {}, cwd=ROOT, is_followed=True)
-    started = kernel._started[0].manager.provisioner.pid
-    assert capfd.readouterr().out.endswith("False\n")
+    pids.append(kernel._started[0].manager.provisioner.pid)
     execute(path, copy, {}, cwd=ROOT)
-    assert capfd.readouterr().out == f"{started} True\n"
+    assert capfd.readouterr().out == f"{pids[0]} True\n{pids[1]} True\n"
     with pytest.raises(Stopped):
         execute(write(path, "", "", "1 / 0"), copy, {}, cwd=ROOT, is_followed=True)
     assert not kernel._started
+    for pid in pids:  # all have ended
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_execute_interrupts_the_cell_and_lets_it_tidy_up(tmp_path):

@@ -54,6 +54,12 @@ def house(tmp_path, monkeypatch, outputs):
     return root
 
 
+@pytest.fixture(autouse=True)
+def no_kernel(monkeypatch):
+    """No kernel is started that no notebook runs in."""
+    monkeypatch.setattr(pipeline, "start_early", lambda _: None)
+
+
 @pytest.fixture
 def calls(monkeypatch):
     """The notebooks that are asked for, without running them."""

@@ -322,7 +322,7 @@ def _figure(folder: Path, path: Path) -> Item:
         return Item(file)
     image.thumbnail((WIDEST, 10 * WIDEST))
     found = io.BytesIO()
-    image.save(found, format="WEBP", quality=85)
+    image.save(found, format="WEBP", quality=85, method=2)
     return Item(file, f"data:image/webp;base64,{base64.b64encode(found.getvalue()).decode()}")
 
 
