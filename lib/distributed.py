@@ -11,19 +11,22 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from multiprocessing import active_children, get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState, utils
 from torch.multiprocessing import ProcessRaisedException, start_processes
 
-from lib.artifacts import locked
+from lib.artifacts import end_with, locked
 from lib.environment import cores, unset_variables
 from lib.time_limit import TimeUp
 
 J = TypeVar("J")
+T = TypeVar("T")
 # Of `ThreadChoice`, in seconds: over which steps are counted; for which threads have waited before
 # fewer are tried; between two trials, longer after one that changed nothing.
 COUNTED, PATIENCE, TRIAL_EVERY, TRIAL_EVERY_AT_MOST = 0.5, 2.0, 10.0, 60.0
@@ -185,6 +188,28 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
                 if kind and issubclass(kind, base):
                     raise base(told[2]) from error
             raise
+
+
+def side_by_side(
+    work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], processes: int
+) -> list[T]:
+    """What `work(*job)` returns for each job, so many at a time, each in a process of its own.
+
+    They share the cores, unless OMP_NUM_THREADS is set. The first error is raised here and ends the
+    others, which also end with this process.
+    """
+    threads = os.environ.get("OMP_NUM_THREADS") or max(1, cores() // processes)
+    names = "omp_num_threads", "openblas_num_threads", "mkl_num_threads"
+    spawn, ends = get_context("spawn"), {"initializer": end_with, "initargs": (os.getpid(),)}
+    pool = ProcessPoolExecutor(processes, mp_context=spawn, **ends)
+    with utils.patch_environment(**dict.fromkeys(names, threads)), pool:
+        calls = [pool.submit(work, *job) for job in jobs]
+        done, _ = wait(calls, return_when=FIRST_EXCEPTION)
+        if errors := [error for error in (one.exception() for one in done) if error]:
+            for process in active_children():
+                process.terminate()
+            raise errors[0]
+        return [one.result() for one in calls]
 
 
 def is_launched() -> bool:

@@ -1,6 +1,7 @@
 """A notebook's start: its parameters checked, its data found, its results in their places."""
 
 import dataclasses
+import pickle
 import time
 
 import matplotlib
@@ -415,6 +416,36 @@ def test_session_calls_chains_by_their_lists(opened, monkeypatch):
     assert list(opened.train_chain([stage, *controls, cluster])) == [
         *("arcface", "clean list (control of cluster)", "cluster list")
     ]
+
+
+def test_train_chains_trains_long_ones_side_by_side(opened, monkeypatch):
+    stage = dataclasses.replace(opened.profile.stages[0], epochs=0)
+    chains = [(dataclasses.replace(stage, name=name),) for name in ("first", "second")]
+    called = []
+
+    def side_by_side(work, jobs, processes):
+        called.append(processes)
+        work, jobs = pickle.loads(pickle.dumps((work, jobs)))  # as for another process
+        return [work(*job) for job in jobs]
+
+    monkeypatch.setattr("lib.distributed.side_by_side", side_by_side)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 2)
+    found = opened.train_chains((), chains[0])
+    assert [list(one) for one in found] == [[], ["first"]]
+    opened.train_chains(*chains)  # short ones
+    assert not called
+    monkeypatch.setattr(sessions, "MANY_IMAGES", -1)
+    opened.train_chains(*chains)  # trained already
+    assert not called
+    more = [(dataclasses.replace(stage, name=name),) for name in ("third", "fourth")]
+    first, second = opened.train_chains(*more)
+    assert called == [2]
+    assert (first["third"], second["fourth"]) == tuple(
+        opened.checkpoint(name) for name in ("third", "fourth")
+    )
+    frozen = [[dataclasses.replace(one, freeze_norm=True, name="x")] for (one,) in more]
+    opened.train_chains(*frozen)
+    assert called == [2]
 
 
 def test_session_records_under_its_notebook(opened):

@@ -6,25 +6,19 @@ trained with it. GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.).
 """
 
 import math
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import pandas as pd
 import torch
-from accelerate.utils import patch_environment
 from accelerate.utils.memory import clear_device_cache
-from joblib import cpu_count
 
 from lib import data, models, retrieval
 from lib.ablation.tables import AblationRow, AblationTable, unique_rows
 from lib.artifacts import (
-    end_with,
     fingerprint,
     read_csv_or_none,
     read_fingerprint,
@@ -33,6 +27,8 @@ from lib.artifacts import (
 )
 from lib.cleaning import CLUSTERS, make_cluster_list, perfect_cluster_list
 from lib.config import CleanConfig, InferenceConfig, Profile, StageConfig
+from lib.distributed import side_by_side
+from lib.environment import cores
 from lib.reranking import concatenate
 from lib.retrieval import Ranking, embed, extract_embeddings, largest_size, search
 from lib.training import stage_key, train
@@ -192,37 +188,20 @@ def run(
     """
     rows = unique_rows(tables)
     if not processes:  # rounds of equal size, so that no core waits for the last seed
-        rounds = max(1, len(seeds) // cpu_count())
+        rounds = max(1, len(seeds) // cores())
         processes = 1 if torch.cuda.is_available() else math.ceil(len(seeds) / rounds)
+    jobs = [(rows, runner, seed) for seed in seeds]
     if processes == 1:
-        parts = [_run_seed(rows, runner, seed) for seed in seeds]
+        parts = [_run_seed(*job) for job in jobs]
     else:
-        parts = _side_by_side(rows, runner, seeds, processes)
+        parts = side_by_side(_run_seed, jobs, processes)
     return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in rows}
 
 
-def _side_by_side(
-    rows: Mapping[str, AblationRow], runner: AblationRunner, seeds: Sequence[int], processes: int
-) -> list[dict[str, pd.DataFrame]]:
-    """Run each seed in a process of one thread; the first error ends the others too."""
-    threads = {"omp_num_threads": 1, "openblas_num_threads": 1, "mkl_num_threads": 1}
-    pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
-    with patch_environment(**threads), pool:
-        work = [pool.submit(_run_seed, rows, runner, seed, os.getpid()) for seed in seeds]
-        done, _ = wait(work, return_when=FIRST_EXCEPTION)
-        if errors := [error for error in (one.exception() for one in done) if error]:
-            for process in active_children():
-                process.terminate()
-            raise errors[0]
-        return [one.result() for one in work]
-
-
 def _run_seed(
-    rows: Mapping[str, AblationRow], runner: AblationRunner, seed: int, parent: int = 0
+    rows: Mapping[str, AblationRow], runner: AblationRunner, seed: int
 ) -> dict[str, pd.DataFrame]:
-    """The scores of every row with one seed, in a process that ends with its parent."""
-    if parent:
-        end_with(parent)
+    """The scores of every row with one seed."""
     found, seconds, trained = {}, 0.0, 0
     for place, (name, row) in enumerate(rows.items(), start=1):
         began = time.monotonic()
