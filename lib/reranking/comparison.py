@@ -31,7 +31,7 @@ from lib.reranking.neighbours import (
     query_expansion,
     superglobal_rerank,
 )
-from lib.retrieval import Ranking, bootstrap_interval
+from lib.retrieval import Ranking, bootstrap_interval, mean_average_precision
 from lib.time_limit import TimeUp, within
 
 Rerank = Callable[..., Ranking]
@@ -266,15 +266,25 @@ def tune(
     Every combination of `values` is tried. Where there is no Public query, the first is taken.
     """
     every = list(dict.fromkeys(itertools.product(*values.values())))
-    public, best = {}, None
-    for one in every if evaluation.solution.get("Public") else every[:1]:
+    solution = evaluation.solution.get("Public")
+    public, best, largest = {}, None, -np.inf
+    for one in every if solution else every[:1]:
         settings = dict(zip(values, one, strict=True))
         ranking = function(data, **settings)
-        scores = retrieval.score_queries(ranking, evaluation)
-        public[one] = retrieval.map_of_usage(scores, "Public")
-        found = TunedReranker(name, function, settings, public, ranking, scores)
-        best = found if best is None else best_of_tuned([best, found])
-    return best
+        public[one] = _map_of(ranking, solution) if solution else np.nan
+        if np.nan_to_num(public[one]) > largest:
+            largest, best = np.nan_to_num(public[one]), (settings, ranking)
+    settings, ranking = best
+    scores = retrieval.score_queries(ranking, evaluation)
+    return TunedReranker(name, function, settings, public, ranking, scores)
+
+
+def _map_of(ranking: Ranking, solution: Mapping[str, set[str]]) -> float:
+    """mAP of the queries of a solution, without the table of all queries."""
+    found = ranking.predictions()
+    return mean_average_precision(
+        {query: found[query] for query in solution}, solution, k=ranking.k
+    )
 
 
 def best_of_tuned(tuned: Iterable[TunedReranker]) -> TunedReranker:

@@ -6,6 +6,7 @@ What several rerankers need (votes, tags, an augmented gallery) comes from funct
 
 import inspect
 from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
 from pathlib import Path
@@ -13,9 +14,11 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from lib import retrieval
 from lib.artifacts import read_fingerprint
+from lib.environment import cores
 from lib.reranking.local_features import PairVerifier
 from lib.retrieval import EmbeddingTable, Ranking, TagScores
 
@@ -106,10 +109,13 @@ class RetrievalData:
         """Rank the images that `score` gives for each row, by its scores, ties in its order."""
         shape = len(self.queries), min(self.k, len(self.gallery))
         scores, positions = np.empty(shape, np.float32), np.empty(shape, np.int64)
-        for row in range(len(self.queries)):
+
+        def rank_one(row: int) -> None:
             values, images = score(row)
             best = np.argsort(-values, kind="stable")[: self.k]
             scores[row], positions[row] = values[best], images[best]
+
+        for_each_row(rank_one, len(self.queries))
         return Ranking(scores, positions, self.query_ids, self.gallery_ids)
 
     def gallery_neighbours(self, count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -124,6 +130,13 @@ class RetrievalData:
             kept = retrieval.nearest(self.gallery, self.gallery, count, names=names)
             self._results["neighbours"] = kept
         return kept[0][:, :count], kept[1][:, :count]
+
+
+def for_each_row(work: Callable[[int], None], count: int) -> None:
+    """Call `work` with every row, in threads: numpy and scipy let others run beside them."""
+    with ThreadPoolExecutor(cores()) as threads, threadpool_limits(1, "blas"):
+        for _ in threads.map(work, range(count)):
+            pass
 
 
 def cached(function: Callable[P, T]) -> Callable[P, T]:

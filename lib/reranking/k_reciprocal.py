@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from lib.reranking.data import RetrievalData, cached
+from lib.reranking.data import RetrievalData, cached, for_each_row
 from lib.retrieval import ApproximateIndex, EmbeddingSubset, EmbeddingTable, Ranking, nearest
 
 
@@ -71,7 +71,8 @@ def reciprocal_neighbours(
     k = min(k, len(references))
     similarities = np.empty((len(queries), k), dtype=np.float32)
     positions = np.empty((len(queries), k), dtype=np.int64)
-    for row in range(len(queries)):
+
+    def rank_one(row: int) -> None:
         candidates = np.union1d(near[row], beyond[place[row]])
         vectors = np.vstack([queries[row : row + 1], references[candidates]]).astype(np.float64)
         more = None
@@ -83,6 +84,8 @@ def reciprocal_neighbours(
         found = reciprocal_similarities(vectors, settings, more)
         best = np.argsort(-found, kind="stable")[:k]
         similarities[row], positions[row] = found[best], candidates[best]
+
+    for_each_row(rank_one, len(queries))
     return similarities, positions
 
 
