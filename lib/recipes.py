@@ -391,7 +391,7 @@ _MINI = Profile(
     rerank=config.RerankConfig(reciprocal=True),
     clean=CLEAN,
     world=config.WorldConfig(),
-    quick=0.25,
+    quick=0.15,
 )
 _SMOKE = dataclasses.replace(
     _shortened(_MINI, epochs=2, size=48),
