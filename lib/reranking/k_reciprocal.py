@@ -30,6 +30,7 @@ class ReciprocalSettings:
             )
 
 
+FEW = 8_192  # candidates of all queries, whose cosines are computed once: 256 MiB
 ZHONG = ReciprocalSettings(60, 20, 6, 0.3)  # k1, k2 and λ of the paper, among the nearest 60
 
 
@@ -67,6 +68,20 @@ def reciprocal_neighbours(
     names = ("neighbours of queries", "references")
     beyond = nearest(members, references, settings.candidates, index=index, names=names)[1]
     place = place.reshape(near.shape)
+    every = np.union1d(near, beyond)  # candidates of any query
+    few = references[every].astype(np.float64) if len(every) <= FEW else None
+    between = None if few is None else (few @ few.T).astype(np.float32)
+
+    def cosines(row: int, candidates: np.ndarray) -> np.ndarray:
+        """(1 + C, 1 + C) of a query and its candidates."""
+        # In float64, and rounded so that equal images tie and keep their order.
+        query = queries[row : row + 1].astype(np.float64)
+        if few is None:
+            vectors = np.vstack([query, references[candidates]]).astype(np.float64)
+            return (vectors @ vectors.T).astype(np.float32)
+        known = np.searchsorted(every, candidates)
+        own = np.hstack([query @ query.T, query @ few[known].T]).astype(np.float32)
+        return np.block([[own], [own[:, 1:].T, between[np.ix_(known, known)]]])
 
     k = min(k, len(references))
     similarities = np.empty((len(queries), k), dtype=np.float32)
@@ -74,14 +89,12 @@ def reciprocal_neighbours(
 
     def rank_one(row: int) -> None:
         candidates = np.union1d(near[row], beyond[place[row]])
-        vectors = np.vstack([queries[row : row + 1], references[candidates]]).astype(np.float64)
-        more = None
+        sim = cosines(row, candidates)
         if added is not None:
             own = added[0][[row]][:, candidates]
-            more = sparse.block_array(
-                [[None, own], [own.T, added[1][candidates][:, candidates]]]
-            ).toarray()
-        found = reciprocal_similarities(vectors, settings, more)
+            more = [[None, own], [own.T, added[1][candidates][:, candidates]]]
+            sim += sparse.block_array(more).toarray().astype(np.float32)
+        found = reciprocal_similarities(sim, settings)
         best = np.argsort(-found, kind="stable")[:k]
         similarities[row], positions[row] = found[best], candidates[best]
 
@@ -89,17 +102,11 @@ def reciprocal_neighbours(
     return similarities, positions
 
 
-def reciprocal_similarities(
-    vectors: np.ndarray, settings: ReciprocalSettings, added: np.ndarray | None = None
-) -> np.ndarray:
-    """(C,) k-reciprocal similarities of the first of (1 + C, D) unit rows to each of the others.
+def reciprocal_similarities(sim: np.ndarray, settings: ReciprocalSettings) -> np.ndarray:
+    """(C,) k-reciprocal similarities of the first of (1 + C) images to each of the others.
 
-    `added` (1 + C, 1 + C) is added to the cosines.
+    `sim` (1 + C, 1 + C) are float32 cosines, with what is to be added to them.
     """
-    # Rounded to float32 so that equal images tie and keep their order.
-    sim = (vectors @ vectors.T).astype(np.float32)
-    if added is not None:
-        sim += added.astype(np.float32)
     distances = np.maximum((1 - sim) / 2, 0)
     order = _nearest_first(distances, max(settings.k1 + 1, settings.k2))
 

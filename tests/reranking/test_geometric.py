@@ -96,7 +96,8 @@ def test_geometric_k_reciprocal_adds_agreement_to_every_cosine(case):
     every = reciprocal_neighbours(
         case.queries, case.gallery, 40, whole, added=[0.3 * one for one in agreements(case)]
     )
-    expected = reciprocal_similarities(vectors, whole, 0.3 * more)
+    sim = (vectors @ vectors.T + 0.3 * more).astype(np.float32)
+    expected = reciprocal_similarities(sim, whole)
     best = np.argsort(-expected, kind="stable")[:40]
     np.testing.assert_array_equal(every[1][3], best)
     np.testing.assert_allclose(every[0][3], expected[best], atol=1e-6)

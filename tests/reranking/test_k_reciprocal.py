@@ -55,6 +55,7 @@ def naive(query, references, k, settings):
     return [final[i] for i in best], best
 
 
+@pytest.mark.parametrize("few", [8192, 0])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -64,7 +65,8 @@ def naive(query, references, k, settings):
         ReciprocalSettings(3, 10, 3),
     ],
 )
-def test_reciprocal_neighbours_agree_with_naive_reference(settings):
+def test_reciprocal_neighbours_agree_with_naive_reference(settings, few, monkeypatch):
+    monkeypatch.setattr("lib.reranking.k_reciprocal.FEW", few)
     generator = np.random.default_rng(0)
     centres = unit_rows(generator, 12, 16)
     references = centres[generator.integers(0, 12, 150)] + 0.25 * unit_rows(generator, 150, 16)
