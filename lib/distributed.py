@@ -29,7 +29,7 @@ J = TypeVar("J")
 T = TypeVar("T")
 # Of `ThreadChoice`, in seconds: over which steps are counted; for which threads have waited before
 # fewer are tried; between two trials, longer after one that changed nothing.
-COUNTED, PATIENCE, TRIAL_EVERY, TRIAL_EVERY_AT_MOST = 0.5, 2.0, 10.0, 60.0
+COUNTED, PATIENCE, TRIAL_EVERY, TRIAL_EVERY_AT_MOST = 0.5, 1.0, 10.0, 60.0
 GAIN = 1.15  # how much faster another number has to be
 WAITING, GETTING = 0.2, 0.85  # cores that threads wait for; the share of all that they get at most
 
@@ -52,7 +52,7 @@ class ThreadChoice:
 
     OpenMP's threads wait for each other in every layer, so one that shares its core holds up all.
     A thread alone waits for none: beside one busy process on two cores it trains a small network
-    several times as fast as two. Fewer are tried only where threads have waited for seconds for
+    several times as fast as two. Fewer are tried only where threads have waited a second for
     cores that the process does not get (known on Linux alone), all of them again from time to
     time, and what trains faster stays. A machine at rest computes with all, so with the same sums.
     """
