@@ -24,7 +24,7 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
-from matplotlib.patches import Patch
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator, NullFormatter, StrMethodFormatter
 from wcwidth import clip, wrap
@@ -145,13 +145,17 @@ def draw(
     rows: Sequence[ImageRow], *, title: str = "", legend: Mapping[str, str] | None = None
 ) -> Figure:
     """A contact sheet: rows with titles and coloured frames, which `legend` explains."""
-    columns = max((len(row.images) for row in rows), default=1)
+    columns = max([1, *(len(row.images) for row in rows)])
     has_captions = any(row.captions for row in rows)
     inch, left = 1.0, 1.7
     tall = inch * (1.17 if has_captions else 1.03)
     top = 0.3 * bool(title) + 0.3 * bool(legend) + 0.05
     width, height = left + inch * columns, top + tall * max(len(rows), 1)
     figure = TextFigure(figsize=(width, height), facecolor="white")
+    # One for all images, in inches: an axes per image takes three times as long to draw.
+    axes = figure.add_axes((left / width, 0, 1 - left / width, 1 - top / height))
+    axes.set(xlim=(left, width), ylim=(0, height - top))
+    axes.set_axis_off()
     if title:
         figure.text(0.005, 1 - 0.08 / height, title, fontsize=11, va="top", weight="bold")
     if not rows:
@@ -166,14 +170,14 @@ def draw(
         words = "\n".join(shorten(line, 26, lines=4) for line in row.title.splitlines()[:7])
         figure.text(0.08 / width, (bottom + tall * 0.55) / height, words, fontsize=8, va="center")
         for column, image in enumerate(row.images):
-            place = (left + inch * column + 0.02, bottom + tall - inch + 0.02, 0.95, 0.95)
-            axis = figure.add_axes(np.divide(place, (width, height, width, height)))
-            axis.imshow(image, aspect="auto")
-            axis.set(xticks=[], yticks=[])
+            x, y, side = left + inch * column + 0.02, bottom + tall - inch + 0.02, 0.95
+            axes.imshow(image, aspect="auto", extent=(x, x + side, y, y + side))
             colour = row.colours[column] if column < len(row.colours) else ""
-            axis.spines[:].set(color=colour or "white", linewidth=3 if colour else 0.5)
+            frame = {"edgecolor": colour or "white", "linewidth": 3 if colour else 0.5}
+            axes.add_patch(Rectangle((x, y), side, side, fill=False, zorder=2.5, **frame))
             if column < len(row.captions):
-                axis.set_xlabel(row.captions[column], fontsize=6.5, labelpad=2)
+                style = {"fontsize": 6.5, "ha": "center", "va": "top"}
+                axes.text(x + side / 2, y - 2 / 72, row.captions[column], **style)
     return figure
 
 
