@@ -19,9 +19,12 @@ from torch.multiprocessing import ProcessRaisedException
 
 from lib import distributed
 from lib.artifacts import ROOT
+from lib.data import training_list
 from lib.distributed import ThreadChoice, check_gpus, launch, work_alone
 from lib.environment import VARIABLES, cores
+from lib.retrieval import embedding
 from lib.time_limit import TimeUp
+from tests.retrieval.test_embedding import embed_job, rows_of, save_network
 
 COUNT = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
 
@@ -33,9 +36,43 @@ def gather(folder):
     seen = f"{accelerator.num_processes} {ranks.tolist()} {accelerator.device.type}"
     (folder / str(accelerator.process_index)).write_text(seen)
     assert {name: os.environ[name] for name in VARIABLES} == VARIABLES | {"MALLOC_ARENA_MAX": "3"}
-    accelerator.wait_for_everyone()
-    if accelerator.process_index == 1 and (folder / "fail").exists():
+
+
+def ask(folder):
+    """Work in `folder` as one of several processes, whose own answers differ."""
+    rank = os.environ["RANK"]
+    with work_alone(folder / "stage", lambda: "main" if rank == "0" else "other") as answer:
+        (folder / f"answer of {rank}").write_text(answer)
+
+
+def work_together(job):
+    """All that several processes do here, because to start them takes seconds; the second fails."""
+    folder, embedded = job
+    embed_job(embedded)
+    gather(folder)
+    ask(folder)
+    if os.environ["RANK"] == "1":
         raise RuntimeError("the second process broke")
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory, tiny_model, dataset, stripes):
+    """The folder in which processes worked, and what they embedded where."""
+    folder = tmp_path_factory.mktemp("together")
+    checkpoint = save_network(tiny_model, folder / "network" / "model.safetensors")
+    embedded = checkpoint, training_list(dataset, "clean"), stripes, folder / "pair"
+    with pytest.MonkeyPatch.context() as patch:
+        for name in VARIABLES:
+            patch.delenv(name, raising=False)
+        patch.setenv("MALLOC_ARENA_MAX", "3")  # what the user set is kept
+        # What hangs or misleads a forked child: threads, and what accelerate knows of this process.
+        PartialState()
+        torch.randn(400, 400) @ torch.randn(400, 400)
+        before = dict(os.environ)
+        with pytest.raises(ProcessRaisedException, match="second process broke"):
+            launch(work_together, (folder, embedded), COUNT)
+        assert dict(os.environ) == before
+    return folder, embedded
 
 
 BUILT = ["sm_75", "sm_80", "sm_90a", "compute_120"]
@@ -77,20 +114,16 @@ def test_launch_starts_nothing_where_accelerate_launch_did(monkeypatch, tmp_path
     assert places == [tmp_path]
 
 
-def test_launch_gives_processes_their_places_and_hands_errors_back(tmp_path, monkeypatch):
-    for name in VARIABLES:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("MALLOC_ARENA_MAX", "3")  # what the user set is kept
-    # What hangs or misleads a forked child: threads, and what accelerate knows of this process.
-    PartialState()
-    torch.randn(400, 400) @ torch.randn(400, 400)
-    before = dict(os.environ)
-    (tmp_path / "fail").touch()
-    with pytest.raises(ProcessRaisedException, match="second process broke"):
-        launch(gather, tmp_path, COUNT)
-    assert dict(os.environ) == before
-    places = [(tmp_path / str(rank)).read_text() for rank in range(COUNT)]
+def test_launch_gives_processes_their_places_and_hands_errors_back(together):
+    places = [(together[0] / str(rank)).read_text() for rank in range(COUNT)]
     assert set(places) == {f"{COUNT} {list(range(COUNT))} cpu"}
+
+
+def test_embed_in_two_processes_gives_the_same_rows(together, tmp_path, monkeypatch):
+    *job, folder = together[1]
+    monkeypatch.setattr(embedding, "BLOCK", 10)
+    embed_job((*job, tmp_path))
+    assert np.array_equal(rows_of(tmp_path), rows_of(folder))
 
 
 @pytest.mark.parametrize(
@@ -114,17 +147,10 @@ def test_launch_raises_the_sentence_of_a_process_that_refuses(monkeypatch, last,
     assert sentence in str(raised.value)
 
 
-def ask(folder):
-    """Work in `folder` as one of several processes, whose own answers differ."""
-    rank = os.environ["RANK"]
-    with work_alone(folder / "stage", lambda: "main" if rank == "0" else "other") as answer:
-        (folder / rank).write_text(answer)
-
-
-def test_work_alone_lets_the_main_process_decide_for_all(tmp_path):
-    launch(ask, tmp_path, COUNT)
-    assert {(tmp_path / str(rank)).read_text() for rank in range(COUNT)} == {"main"}
-    with work_alone(tmp_path / "stage", lambda: "") as answer:
+def test_work_alone_lets_the_main_process_decide_for_all(together):
+    folder, _ = together
+    assert {(folder / f"answer of {rank}").read_text() for rank in range(COUNT)} == {"main"}
+    with work_alone(folder / "stage", lambda: "") as answer:
         assert answer == ""
 
 

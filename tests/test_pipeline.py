@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lib import artifacts as paths
-from lib import pipeline, reports
+from lib import kernel, pipeline, reports
 from lib.artifacts import ROOT, read_json
 from lib.environment import USAGE
 from lib.kernel import Stopped
@@ -512,7 +512,10 @@ def test_main_runs_tables_in_a_larger_world_where_the_usual_one_would_be_drawn(
         assert not calls
 
 
-def test_main_stops_at_the_first_failing_notebook_and_keeps_it(house, outputs, tmp_path, capsys):
+def test_main_stops_at_the_first_failing_notebook_and_keeps_it(
+    house, outputs, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(kernel, "IN_ADVANCE", "--IPKernelApp.exec_lines=[]")  # test_kernel has it
     before = {path: path.read_bytes() for path in (house / "notebooks").iterdir()}
     assert main(["smoke", "-p", "RATE", "2", "-p", "ROWS", "7"]) == 1
     captured = capsys.readouterr()

@@ -224,7 +224,9 @@ def test_score_keeps_another_inference_and_other_queries_apart(runner, ranked):
     assert len(ranked) == 3
 
 
-def test_run_side_by_side_ends_with_the_first_error(runner, tmp_path):
+def test_run_side_by_side_ends_with_the_first_error(runner, monkeypatch):
+    fork = multiprocessing.get_context("fork")  # at once; the next test spawns processes
+    monkeypatch.setitem(multiprocessing.context._concrete_contexts, "spawn", fork)
     table = AblationTable("t", "T", TABLE_1.rows[:1])
     broken = dataclasses.replace(runner, dataset=None)
     with pytest.raises(AttributeError, match="NoneType"):

@@ -13,6 +13,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from lib.artifacts import read_records, run_folder
@@ -67,10 +68,12 @@ def run_cells(path, parameters):
 @pytest.fixture(scope="module", params=FOLDERS)
 def finished(request, tmp_path_factory):
     """Data folder and run folder of a finished chain, and what it printed."""
-    data = FOLDERS[request.param](tmp_path_factory.mktemp("data"))
+    data, savefig = FOLDERS[request.param](tmp_path_factory.mktemp("data")), Figure.savefig
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LANDMARK_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
         patch.setenv("LANDMARK_HEADLESS", "1")
+        patch.setattr("lib.ablation.runner.clear_device_cache", lambda **_: None)  # slow here
+        patch.setattr(Figure, "savefig", lambda self, path, **_: savefig(self, path, dpi=30))
         given = {"PROFILE": "smoke", "DATA_DIR": str(data), "SEEDS": [0]}
         # As `full` has it, and a second network from a file.
         given |= {"COMPARE": "off", "ABLATION": False}
