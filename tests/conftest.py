@@ -15,10 +15,14 @@ from lib import data as gldv2
 from lib.config import AugmentConfig, ModelConfig, StageConfig
 from tests.dataset import write_stripes
 
+# Files that take longest, in their order, so that no process waits for one at the end.
+LONGEST = ("test_chain.py", "test_stage.py", "test_other_folders.py", "test_distributed.py")
+
 
 def pytest_collection_modifyitems(items):
-    """Start with the notebooks, the longest, so that no process waits for them at the end."""
-    items.sort(key=lambda item: "notebooks" not in item.path.parts)
+    """Start with the longest files."""
+    place = {name: -len(LONGEST) + i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, 0))
 
 
 @pytest.fixture(scope="session")
