@@ -1,29 +1,33 @@
 """Several processes: each gets its place and finds the others, and an error comes back."""
 
 import hashlib
+import io
 import os
 import re
 import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator, PartialState
 from torch.multiprocessing import ProcessRaisedException
 
 from lib import distributed
-from lib.artifacts import ROOT
+from lib.artifacts import ROOT, read_json
 from lib.data import training_list
 from lib.distributed import ThreadChoice, check_gpus, launch, work_alone
 from lib.environment import VARIABLES, cores
 from lib.retrieval import embedding
 from lib.time_limit import TimeUp
+from lib.training import train
 from tests.retrieval.test_embedding import embed_job, rows_of, save_network
 
 COUNT = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
@@ -47,7 +51,11 @@ def ask(folder):
 
 def work_together(job):
     """All that several processes do here, because to start them takes seconds; the second fails."""
-    folder, embedded = job
+    folder, embedded, trained = job
+    with redirect_stdout(io.StringIO()) as said:
+        written = train(*trained).stat().st_mtime_ns
+        assert train(*trained).stat().st_mtime_ns == written  # nothing to do
+    (folder / f"said by {os.environ['RANK']}").write_text(said.getvalue())
     embed_job(embedded)
     gather(folder)
     ask(folder)
@@ -56,11 +64,14 @@ def work_together(job):
 
 
 @pytest.fixture(scope="module")
-def together(tmp_path_factory, tiny_model, dataset, stripes):
-    """The folder in which processes worked, and what they embedded where."""
+def together(tmp_path_factory, tiny_stage, tiny_model, dataset, stripes):
+    """The folder in which processes worked, and what they embedded and trained."""
     folder = tmp_path_factory.mktemp("together")
     checkpoint = save_network(tiny_model, folder / "network" / "model.safetensors")
-    embedded = checkpoint, training_list(dataset, "clean"), stripes, folder / "pair"
+    images = training_list(dataset, "clean")
+    embedded = checkpoint, images, stripes, folder / "pair"
+    stage = replace(tiny_stage, batch_size=6 * COUNT, epochs=8)
+    trained = stage, tiny_model, images, stripes, folder / "trained"
     with pytest.MonkeyPatch.context() as patch:
         for name in VARIABLES:
             patch.delenv(name, raising=False)
@@ -70,9 +81,9 @@ def together(tmp_path_factory, tiny_model, dataset, stripes):
         torch.randn(400, 400) @ torch.randn(400, 400)
         before = dict(os.environ)
         with pytest.raises(ProcessRaisedException, match="second process broke"):
-            launch(work_together, (folder, embedded), COUNT)
+            launch(work_together, (folder, embedded, trained), COUNT)
         assert dict(os.environ) == before
-    return folder, embedded
+    return folder, embedded, trained
 
 
 BUILT = ["sm_75", "sm_80", "sm_90a", "compute_120"]
@@ -147,8 +158,20 @@ def test_launch_raises_the_sentence_of_a_process_that_refuses(monkeypatch, last,
     assert sentence in str(raised.value)
 
 
+def test_train_in_two_processes_trains_one_network(together):
+    folder, _, (stage, _, images, _, trained) = together
+    steps = len(images) // stage.batch_size
+    history = pd.read_csv(trained / "history.csv")
+    assert history["step"].tolist() == list(range(1, 8 * steps + 1))
+    assert read_json(trained / "manifest.json")["images_seen"] == 8 * steps * stage.batch_size
+    said = [(folder / f"said by {rank}").read_text() for rank in range(COUNT)]
+    assert len([line for line in "".join(said).splitlines() if line.startswith("tiny ")]) == 8
+    losses = history.groupby("epoch")["loss"].mean()
+    assert losses.iloc[-1] < 0.75 * losses.iloc[0]
+
+
 def test_work_alone_lets_the_main_process_decide_for_all(together):
-    folder, _ = together
+    folder = together[0]
     assert {(folder / f"answer of {rank}").read_text() for rank in range(COUNT)} == {"main"}
     with work_alone(folder / "stage", lambda: "") as answer:
         assert answer == ""
