@@ -41,21 +41,22 @@ def strings(source):
     return {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant)}
 
 
-def unread(kind, sources):
-    read = set().union(*map(attributes_read, sources))
+def unread(kind, read):
     return [field.name for field in dataclasses.fields(kind) if field.name not in read]
 
 
 @pytest.fixture(scope="module")
-def sources():
+def read():
+    """The attributes that the library and the notebooks read."""
     modules = [path for path in (ROOT / "lib").rglob("*.py") if path.name not in OWN]
     notebooks = [source for path in NOTEBOOKS for source in cells(path)]
-    return [path.read_text() for path in modules] + notebooks
+    sources = [path.read_text() for path in modules] + notebooks
+    return set().union(*map(attributes_read, sources))
 
 
 @pytest.mark.parametrize("kind", CLASSES, ids=lambda kind: kind.__name__)
-def test_every_setting_is_read(kind, sources):
-    assert unread(kind, sources) == []
+def test_every_setting_is_read(kind, read):
+    assert unread(kind, read) == []
 
 
 def test_unread_names_a_setting_that_nothing_reads():
@@ -65,7 +66,10 @@ def test_unread_names_a_setting_that_nothing_reads():
         forgotten: int = 0
         written: int = 0
 
-    assert unread(Some, ["x.used", "x.written = 1; forgotten = 2"]) == ["forgotten", "written"]
+    assert unread(Some, attributes_read("x.used; x.written = 1; forgotten = 2")) == [
+        "forgotten",
+        "written",
+    ]
 
 
 def test_every_entry_of_settings_is_a_parameter_of_a_notebook():

@@ -5,6 +5,7 @@ import errno
 import itertools
 import os
 import pickle
+import shutil
 import threading
 import time
 
@@ -36,9 +37,16 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(embedding, "BLOCK", 10)
 
 
+@pytest.fixture(scope="module")
+def network(tiny_model, tmp_path_factory):
+    return save_network(tiny_model, tmp_path_factory.mktemp("network") / "model.safetensors")
+
+
 @pytest.fixture
-def checkpoint(tiny_model, tmp_path):
-    return save_network(tiny_model, tmp_path / "network" / "model.safetensors")
+def checkpoint(network, tmp_path):
+    """A file of this test's own."""
+    (tmp_path / "network").mkdir()
+    return shutil.copy(network, tmp_path / "network" / "model.safetensors")
 
 
 def save_network(config, path, seed=0):
