@@ -387,7 +387,7 @@ def _shortened(profile: Profile, *, epochs: int, size: int) -> Profile:
 _MINI = Profile(
     **_parts(recipe("glr20-resnet152-mini")),
     name="mini",
-    summary="the embedded miniature world (about 11 minutes on two cores)",
+    summary="the embedded miniature world (about 8 minutes on two cores)",
     rerank=config.RerankConfig(reciprocal=True),
     clean=CLEAN,
     world=config.WorldConfig(),
