@@ -193,11 +193,13 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
 def side_by_side(
     work: Callable[..., T], jobs: Sequence[tuple[Any, ...]], processes: int
 ) -> list[T]:
-    """What `work(*job)` returns for each job, so many at a time, each in a process of its own.
+    """What `work(*job)` returns for each job: one by one here, or in so many processes at once.
 
     They share the cores, unless OMP_NUM_THREADS is set. The first error is raised here and ends the
     others, which also end with this process.
     """
+    if processes == 1:
+        return [work(*job) for job in jobs]
     threads = os.environ.get("OMP_NUM_THREADS") or max(1, cores() // processes)
     names = "omp_num_threads", "openblas_num_threads", "mkl_num_threads"
     spawn, ends = get_context("spawn"), {"initializer": end_with, "initargs": (os.getpid(),)}

@@ -164,6 +164,9 @@ def run(
     parameters = with_new_names(parameters or {})
     if parameters.get("TIME_LIMIT_HOURS") and {"04", "05"} & {path.name[:2] for path in paths}:
         parameters = {"ABLATION": "off"} | parameters
+    os.environ["LANDMARK_HEADLESS"] = "1"
+    if "TIME_LIMIT_HOURS" not in parameters:  # with it, a kernel starts with its share of the time
+        start_early(ROOT)
     planned = plan(parameters, paths, places, own)
     for one in [] if only or own else [*planned]:
         if reason := _left_out(one.path, one.profile):
@@ -183,7 +186,6 @@ def run(
     manifest |= {"profile": profile, "data_dir": data_dir, "recipe": recipe, "name": name}
     manifest |= {"usual_name": usual, "settings": settings, **reports.describe_place()}
     (folder / "notebooks").mkdir(parents=True, exist_ok=True)
-    os.environ["LANDMARK_HEADLESS"] = "1"
     with artifacts.locked(folder, waits=False):
         artifacts.remove_leftovers(folder.rglob(".*"))
         try:
@@ -342,9 +344,6 @@ def main(arguments: Sequence[str]) -> int:
             # Notebook 05 is another amount of work in an ablation.
             options |= {"only": "05", "is_timed": False}
             options["parameters"] = usual | options["parameters"]
-        os.environ["LANDMARK_HEADLESS"] = "1"
-        if "TIME_LIMIT_HOURS" not in options["parameters"]:  # it starts with a share of the time
-            start_early(ROOT)
         folder = run(**options)
     except (ValueError, Stopped) as error:
         return _refuse(str(error), getattr(error, "code", 1))

@@ -193,10 +193,9 @@ class Session:
             and sum(images) > MANY_IMAGES
             and not any(stage.freeze_norm or self._is_trained(stage.name) for stage in stages)
         )
-        if is_faster:
-            jobs = [(self, chain) for chain in chains]
-            return side_by_side(partial(Session.train_chain, start=start), jobs, len(chains))
-        return [self.train_chain(chain, start=start) for chain in chains]
+        jobs = [(self, chain) for chain in chains]
+        train = partial(Session.train_chain, start=start)
+        return side_by_side(train, jobs, len(chains) if is_faster else 1)
 
     def controls(self, stages: Sequence[config.StageConfig]) -> tuple[config.StageConfig, ...]:
         """The same stages on the clean list, at the same rates and with as many images."""

@@ -191,10 +191,7 @@ def run(
         rounds = max(1, len(seeds) // cores())
         processes = 1 if torch.cuda.is_available() else math.ceil(len(seeds) / rounds)
     jobs = [(rows, runner, seed) for seed in seeds]
-    if processes == 1:
-        parts = [_run_seed(*job) for job in jobs]
-    else:
-        parts = side_by_side(_run_seed, jobs, processes)
+    parts = side_by_side(_run_seed, jobs, processes)
     return {name: pd.concat([part[name] for part in parts], ignore_index=True) for name in rows}
 
 

@@ -267,14 +267,14 @@ def tune(
     """
     every = list(dict.fromkeys(itertools.product(*values.values())))
     solution = evaluation.solution.get("Public")
-    public, best, largest = {}, None, -np.inf
+    public, best = {}, None
     for one in every if solution else every[:1]:
         settings = dict(zip(values, one, strict=True))
         ranking = function(data, **settings)
         public[one] = _map_of(ranking, solution) if solution else np.nan
-        if np.nan_to_num(public[one]) > largest:
-            largest, best = np.nan_to_num(public[one]), (settings, ranking)
-    settings, ranking = best
+        if best is None or public[one] > public[best[0]]:
+            best = one, settings, ranking
+    _, settings, ranking = best
     scores = retrieval.score_queries(ranking, evaluation)
     return TunedReranker(name, function, settings, public, ranking, scores)
 

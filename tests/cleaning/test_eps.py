@@ -48,7 +48,7 @@ def world(generator: np.random.Generator, spread: float, noise: float = 0.15) ->
 def test_suggest_comes_within_two_points_of_the_best_radius(spread: float):
     rows, ids, truth = world(np.random.default_rng(0), spread)
     advice = suggest_eps(rows, ids)
-    radii = np.linspace(0.1, 1, 10)
+    radii = np.linspace(0.1, 1, 19)
     found = [
         score_cleaning(clean(rows, ids, CleanConfig(eps=eps, rescue=False)).images, truth)["ari"]
         for eps in (advice.eps, *radii)
