@@ -11,8 +11,10 @@ import errno
 import hashlib
 import itertools
 import json
+import multiprocessing
 import os
 import re
+import resource
 import secrets
 import shutil
 import signal
@@ -21,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -463,13 +466,30 @@ def end_with(parent: int) -> None:
     """End this worker within a second after the process `parent`, to which ^C is left."""
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
+        starter = multiprocessing.parent_process()
+        if starter and starter.sentinel:  # a fork server, where there is one, is the parent
+            connection.wait([starter.sentinel])
+        else:
+            while os.getppid() == parent:
+                time.sleep(1)
         os._exit(1)
 
     if os.getpid() != parent:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         threading.Thread(target=watch, daemon=True).start()
+
+
+def peak_memory(*workers: int) -> int:
+    """MiB that this process has used at most, or one of its ended children or running `workers`."""
+    for worker in workers:
+        with contextlib.suppress(OSError):  # where nobody tells
+            told = Path(f"/proc/{worker}/status").read_text().partition("VmHWM:")[2]
+            _peaks.append(int(told.split()[0]))
+    own = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    return max(*_peaks, *(resource.getrusage(who).ru_maxrss for who in own)) // 1024
+
+
+_peaks = [0]  # of workers, in KiB
 
 
 def rng(seed: int, *words: str | int) -> np.random.Generator:

@@ -1,7 +1,7 @@
 """Start the processes of a stage, or take those of `accelerate launch`; precision; locks.
 
-Processes are spawned, not forked as by accelerate's own launchers: GPU and OpenMP threads, which
-this process may have used, do not survive a fork.
+Processes are not forked from this one as by accelerate's own launchers: GPU and OpenMP threads,
+which it may have used, do not survive a fork.
 """
 
 import builtins
@@ -11,18 +11,20 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from functools import partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState, utils
+from threadpoolctl import threadpool_limits
 from torch.multiprocessing import ProcessRaisedException, start_processes
 
-from lib.artifacts import end_with, locked
-from lib.environment import cores, unset_variables
+from lib.artifacts import end_with, locked, peak_memory
+from lib.environment import cores, forks, unset_variables
 from lib.time_limit import TimeUp
 
 J = TypeVar("J")
@@ -200,18 +202,29 @@ def side_by_side(
     """
     if processes == 1:
         return [work(*job) for job in jobs]
-    threads = os.environ.get("OMP_NUM_THREADS") or max(1, cores() // processes)
-    names = "omp_num_threads", "openblas_num_threads", "mkl_num_threads"
-    spawn, ends = get_context("spawn"), {"initializer": end_with, "initargs": (os.getpid(),)}
-    pool = ProcessPoolExecutor(processes, mp_context=spawn, **ends)
-    with utils.patch_environment(**dict.fromkeys(names, threads)), pool:
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // processes))
+    names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
+    environment = {**os.environ, **dict.fromkeys(names, str(threads))}
+    context = get_context("forkserver" if forks() else "spawn")
+    begin = partial(_begin, os.getpid(), environment, threads)
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=begin) as pool:
         calls = [pool.submit(work, *job) for job in jobs]
         done, _ = wait(calls, return_when=FIRST_EXCEPTION)
+        peak_memory(*(process.pid for process in active_children()))
         if errors := [error for error in (one.exception() for one in done) if error]:
             for process in active_children():
                 process.terminate()
             raise errors[0]
         return [one.result() for one in calls]
+
+
+def _begin(parent: int, environment: Mapping[str, str], threads: int) -> None:
+    """Make a new process one that was started in this environment."""
+    end_with(parent)
+    os.environ.clear()
+    os.environ.update(environment)
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)
 
 
 def is_launched() -> bool:

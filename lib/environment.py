@@ -29,6 +29,8 @@ VARIABLES = {
     "GOMP_SPINCOUNT": "10000",
 }
 
+GPU_DRIVERS = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
+
 ROOT = Path(__file__).resolve().parent.parent
 ALTERNATIVES = {  # packages of the same module
     "faiss-cpu": ("faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12"),
@@ -92,6 +94,11 @@ def cores() -> int:
     import joblib
 
     return max(1, joblib.cpu_count() // local_processes())
+
+
+def forks() -> bool:
+    """Whether processes may be copies of another: on Linux without a GPU, which survives none."""
+    return sys.platform == "linux" and not any(map(os.path.exists, GPU_DRIVERS))
 
 
 def lazily(package: str, modules: Mapping[str, Sequence[str]]) -> Callable[[str], Any]:

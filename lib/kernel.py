@@ -1,31 +1,34 @@
 """One notebook executed headless in the running Python, and its failure put in one sentence.
 
 The kernel is started and ended here because nbclient takes the first kernelspec called `python3`,
-interrupts it after its last cell and kills it with its worker processes, which prints errors. The
-kernel of the next notebook starts early, to import what takes long beside the last cells.
+interrupts it after its last cell and kills it with its worker processes, which prints errors. After
+`import_early` kernels are copies of a process that has imported what takes 6 s of a core.
 """
 
+import contextlib
 import logging
-import math
 import os
 import select
 import signal
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import EntryPoint
+from multiprocessing import Pipe, connection, forkserver, get_context
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import papermill
+from jupyter_client.connect import KernelConnectionInfo
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
+from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 
-from lib.artifacts import seen_by_caller
-from lib.environment import unset_variables
+from lib.artifacts import end_with, peak_memory, seen_by_caller
+from lib.environment import forks, unset_variables
 
 OPTIONS = [
     "--IPKernelApp.log_level=ERROR",  # no warning of a local TCP port
@@ -33,8 +36,11 @@ OPTIONS = [
     "--HistoryManager.hist_file=:memory:",
     "--IPKernelApp.kernel_class=lib.patient_kernel.PatientKernel",
 ]
-IMPORTED = ("lib.session", "lib.ablation", "lib.plots.sheets", "lib.plots.explorers")
-IN_ADVANCE = f"--IPKernelApp.exec_lines=[__import__(name) for name in {IMPORTED}]"
+IMPORTED = (
+    *("lib.pipeline", "lib.patient_kernel", "lib.session"),
+    *("lib.ablation", "lib.plots.sheets", "lib.plots.explorers"),
+)
+INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # as a kernel sets it
 PATIENCE = 300.0  # seconds for a kernel to start or to end, on a busy machine
 LONGEST = 600  # characters of an error that are shown
 AGAIN = "what was finished is kept, and the same command goes on from there"
@@ -64,27 +70,45 @@ class Stopped(Exception):
         self.code, self.is_in_time = code, is_in_time
 
 
-def execute(
-    path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path, is_followed: bool = False
-) -> None:
-    """Run the notebook `path` in the folder `cwd` and print what it prints.
+@contextlib.contextmanager
+def imported_early() -> Iterator[None]:
+    """Within it kernels are copies of a process that imports from now on, unless there is a GPU."""
+    if not forks():
+        yield
+        return
+    forkserver.set_forkserver_preload([*IMPORTED])
+    given, handler = dict(os.environ), signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ.update(INLINE | unset_variables() | given)
+    try:
+        forkserver.ensure_running()  # which then imports, in this environment and deaf to ^C
+    finally:
+        os.environ.clear()
+        os.environ.update(given)
+        signal.signal(signal.SIGINT, handler)
+    factory = KernelProvisionerFactory.instance()
+    factory.provisioners["copy"] = EntryPoint("copy", "lib.kernel:CopiedKernel", factory.GROUP_NAME)
+    factory.default_provisioner_name, usual = "copy", factory.default_provisioner_name
+    try:
+        yield
+    finally:
+        factory.default_provisioner_name = usual
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # its own end takes longer
+        forkserver._forkserver._stop()
+
+
+def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path) -> int:
+    """Run the notebook `path` in the folder `cwd`, print what it prints, return its peak of MiB.
 
     `copy` receives its outputs, with the traceback of a cell that fails. Raises Stopped if one
-    does, the kernel dies or a person interrupts. If `is_followed`, the kernel of the next call is
-    started after half of the cells, beside which no network is trained.
+    does, the kernel dies or a person interrupts.
     """
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # errors are printed by the caller
-    half = len(nbformat.read(path, nbformat.NO_CONVERT).cells) / 2 if is_followed else math.inf
-    kernel = _started.pop() if _started else _Kernel()
+    manager = AsyncKernelManager(kernel_name="python3", kernel_spec_manager=RunningPython())
+    errors = _Errors()
     is_idle = False
-
-    async def start_next(cell: Mapping[str, Any], cell_index: int) -> None:
-        if cell_index > half:
-            await _start_early(cwd)
-
     try:
-        run_sync(kernel.start)(cwd)
-        kernel.errors.show()
+        start = run_sync(manager.start_kernel)
+        start(extra_arguments=OPTIONS, cwd=str(cwd), stderr=errors.end)
         papermill.execute_notebook(
             _verbatim(path),
             _verbatim(copy),
@@ -96,8 +120,7 @@ def execute(
             stdout_file=sys.stdout,
             stderr_file=sys.stderr,
             start_timeout=PATIENCE,
-            km=kernel.manager,
-            on_cell_start=start_next,
+            km=manager,
         )
         is_idle = True
     except papermill.PapermillExecutionError as error:
@@ -114,87 +137,109 @@ def execute(
     except KeyboardInterrupt as error:
         raise Stopped(f"{path.stem} was interrupted; {AGAIN}", 128 + signal.SIGINT) from error
     finally:
-        kernel.end(is_idle=is_idle)
-        if sys.exc_info()[0]:
-            drop_early()
+        errors.close()
+        run_sync(_end)(manager, is_idle)
+    return max(peak_memory(), getattr(manager.provisioner, "peak", 0))
 
 
-async def _start_early(cwd: Path) -> None:
-    if not _started:
-        _started.append(_Kernel())
-        await _started[0].start(cwd, IN_ADVANCE)
+async def _end(manager: AsyncKernelManager, is_idle: bool) -> None:
+    """End a kernel without killing it; a running cell is interrupted first."""
+    if manager.has_kernel and await manager.is_alive():
+        if not is_idle:
+            os.kill(manager.provisioner.pid, signal.SIGINT)  # its workers end with it
+        await manager.request_shutdown()
+        await manager.finish_shutdown(waittime=PATIENCE)
+    await manager.cleanup_resources()
 
 
-start_early = run_sync(_start_early)  # the kernel of the first notebook, beside other work
+class CopiedKernel(LocalProvisioner):
+    """Starts a kernel as a copy of the process that `import_early` has started."""
+
+    peak = 0
+
+    async def launch_kernel(self, cmd: list[str], **options: Any) -> KernelConnectionInfo:
+        """The kernel that `cmd` would start, or this where that process has ended."""
+        arguments = cmd[cmd.index("ipykernel_launcher") + 1 :]
+        self._told, teller = Pipe(duplex=False)
+        files = (connection.Connection(os.dup(1), readable=False), options["stderr"])
+        given = (arguments, options["env"], options["cwd"], files, teller)
+        self.process = _Copy(target=_become_kernel, args=given)
+        try:
+            self.process.start()
+        except (EOFError, OSError):
+            return await super().launch_kernel(cmd, **options)
+        self.pid = self.pgid = self.process.pid
+        self.cwd = options["cwd"]
+        return self.connection_info
+
+    async def wait(self) -> int | None:
+        """The exit code of the kernel, which tells its peak of memory before."""
+        code = await super().wait()
+        with contextlib.suppress(EOFError):
+            self.peak = self._told.recv() if self._told.poll() else self.peak
+        return code
 
 
-def drop_early() -> None:
-    """End a kernel that was started early and is not needed."""
-    while _started:
-        _started.pop().drop()
+class _Copy(get_context("forkserver").Process):
+    """With what a provisioner asks of a `subprocess.Popen`."""
+
+    stdin = stdout = stderr = None
+
+    def poll(self) -> int | None:
+        return self.exitcode
+
+    def wait(self) -> int | None:
+        self.join()
+        return self.exitcode
+
+    def send_signal(self, number: int) -> None:
+        os.kill(self.pid, number)
 
 
-class _Kernel:
-    """The process of one notebook."""
+def _become_kernel(
+    arguments: list[str],
+    environment: Mapping[str, str],
+    folder: str,
+    files: Sequence[connection.Connection],
+    teller: connection.Connection,
+) -> None:
+    """Run a kernel in this process, and tell at its end how much memory was used."""
+    from ipykernel.kernelapp import IPKernelApp
 
-    def __init__(self) -> None:
-        self.manager = AsyncKernelManager(
-            kernel_name="python3", kernel_spec_manager=RunningPython()
-        )
-        self.errors = _Errors()
-
-    async def start(self, cwd: Path, *arguments: str) -> None:
-        """Start it, unless it runs."""
-        if not self.manager.has_kernel:
-            given = {"extra_arguments": [*OPTIONS, *arguments], "cwd": str(cwd)}
-            await self.manager.start_kernel(**given, stderr=self.errors.end)
-
-    def end(self, *, is_idle: bool) -> None:
-        """End it without killing it; a running cell is interrupted first."""
-        self.errors.stop_showing()
-        run_sync(self._end)(is_idle)
-
-    def drop(self) -> None:
-        """Kill it before a notebook ran in it: it may not listen yet."""
-        self.errors.stop_showing()
-        run_sync(self.manager.shutdown_kernel)(now=True)
-
-    async def _end(self, is_idle: bool) -> None:
-        manager = self.manager
-        if manager.has_kernel and await manager.is_alive():
-            if not is_idle:
-                os.kill(manager.provisioner.pid, signal.SIGINT)  # its workers end with it
-            await manager.request_shutdown()
-            await manager.finish_shutdown(waittime=PATIENCE)
-        await manager.cleanup_resources()
-
-
-_started: list[_Kernel] = []  # the kernel of the next notebook
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    for number, file in enumerate(files, start=1):  # what is printed, and errors
+        os.dup2(file.fileno(), number)
+    end_with(os.getppid())
+    if sys.version_info < (3, 14):  # otherwise Python starts another for workers
+        forkserver._forkserver.ensure_running = lambda: None
+    IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])
+    threading._shutdown()  # ends joblib's workers, which the end of a copied process waits for
+    teller.send(peak_memory())
 
 
 class _Errors:
     """Prints what a kernel and its processes write to stderr while the notebook runs."""
 
     def __init__(self) -> None:
-        self._is_shown = False
-        self._start, self.end = os.pipe()
+        self._is_shown = True
+        self._start, self.end = Pipe(duplex=False)
         threading.Thread(target=self._pass_on, daemon=True).start()
 
-    def show(self) -> None:
-        self._is_shown = True
-
-    def stop_showing(self) -> None:
+    def close(self) -> None:
         while select.select([self._start], [], [], 0)[0]:  # what was written before
             time.sleep(0.01)
         self._is_shown = False
-        os.close(self.end)
+        self.end.close()
 
     def _pass_on(self) -> None:
-        while data := os.read(self._start, 65536):
+        while data := os.read(self._start.fileno(), 65536):
             if self._is_shown:
                 sys.stderr.write(data.decode(errors="replace"))
                 sys.stderr.flush()
-        os.close(self._start)
+        self._start.close()
 
 
 def _verbatim(path: Path) -> str:

@@ -6,9 +6,7 @@ Executed copies are kept in the run folder, with `run.json`, which runs them aga
 """
 
 import argparse
-import math
 import os
-import resource
 import shutil
 import sys
 import time
@@ -23,7 +21,7 @@ from lib import artifacts, reports
 from lib.artifacts import ROOT, caller_path
 from lib.config import Profile, WorldConfig, list_settings, nearest
 from lib.environment import USAGE
-from lib.kernel import AGAIN, Stopped, drop_early, execute, start_early
+from lib.kernel import AGAIN, Stopped, execute, imported_early
 from lib.parameters import (
     OWN_PARAMETERS,
     PATHS,
@@ -36,7 +34,7 @@ from lib.parameters import (
 )
 from lib.recipes import PROFILES
 from lib.recipes import profile as profile_of
-from lib.time_limit import start_clock, time_left, within
+from lib.time_limit import start_clock, within
 
 # What `./run_all.sh ablation` runs, in a world with GLDv2's long tail and four times the landmarks,
 # so that seeds differ less. Images are four times as many and seen a quarter as often.
@@ -165,8 +163,6 @@ def run(
     if parameters.get("TIME_LIMIT_HOURS") and {"04", "05"} & {path.name[:2] for path in paths}:
         parameters = {"ABLATION": "off"} | parameters
     os.environ["LANDMARK_HEADLESS"] = "1"
-    if "TIME_LIMIT_HOURS" not in parameters:  # with it, a kernel starts with its share of the time
-        start_early(ROOT)
     planned = plan(parameters, paths, places, own)
     for one in [] if only or own else [*planned]:
         if reason := _left_out(one.path, one.profile):
@@ -249,11 +245,9 @@ def _execute_all(
         print(f"{one.path.stem} ...", flush=True)
         began = time.monotonic()
         try:
-            # With a time limit a kernel starts with its own share of the time.
-            is_followed = one is not planned[-1] and time_left() == math.inf
             with within(shares[place] / sum(shares[place:])):
                 copy = folder / "notebooks" / one.path.name
-                execute(one.path, copy, one.given, cwd=ROOT, is_followed=is_followed)
+                peak = execute(one.path, copy, one.given, cwd=ROOT)
             entry["state"] = "done"
         except Stopped as error:
             told = str(error).replace(str(one.root), manifest["data_dir"] or one.root.name)
@@ -271,7 +265,7 @@ def _execute_all(
             artifacts.write_json(manifest, folder / reports.MANIFEST)
         print(f"{one.path.stem} done in {seconds:.0f} s", flush=True)
         if is_timed:
-            _keep_timing(folder, one.path.stem, seconds)
+            _keep_timing(folder, one.path.stem, seconds, peak)
 
 
 def _left_out(path: Path, profile: Profile) -> str:
@@ -283,10 +277,9 @@ def _left_out(path: Path, profile: Profile) -> str:
     return ""
 
 
-def _keep_timing(folder: Path, notebook: str, seconds: float) -> None:
+def _keep_timing(folder: Path, notebook: str, seconds: float, peak: int) -> None:
     """Not among the recorded numbers, which the same seed must make identical."""
     path = folder / "timings.csv"
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024  # of any process so far
     table = pd.DataFrame([{"notebook": notebook, "seconds": round(seconds), "peak_mib": peak}])
     if path.is_file():
         known = pd.read_csv(path)
@@ -344,7 +337,8 @@ def main(arguments: Sequence[str]) -> int:
             # Notebook 05 is another amount of work in an ablation.
             options |= {"only": "05", "is_timed": False}
             options["parameters"] = usual | options["parameters"]
-        folder = run(**options)
+        with imported_early():
+            folder = run(**options)
     except (ValueError, Stopped) as error:
         return _refuse(str(error), getattr(error, "code", 1))
     except OSError as error:
@@ -352,8 +346,6 @@ def main(arguments: Sequence[str]) -> int:
         return _refuse(f"{what}; LANDMARK_OUTPUTS may name another folder, {AGAIN}")
     except KeyboardInterrupt:
         return _refuse(f"interrupted; {AGAIN}", 130)
-    finally:
-        drop_early()
     print(f"\n{reports.summarise(folder, since=began)}")
     print(f"all of it in {(time.time() - began) / 60:.1f} minutes")
     return 0

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from multiprocessing import forkserver
+from pathlib import Path
 
 import nbformat
 import papermill
@@ -26,6 +28,18 @@ def write(path, *sources):
     cells[0].metadata["tags"] = ["parameters"]
     nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=METADATA), path)
     return path
+
+
+LITTLE = ("lib.kernel", "lib.patient_kernel")  # imported early here
+
+
+@pytest.fixture(params=["started", "copied"])
+def started(request, monkeypatch):
+    """Both kinds of kernels: the id of the process that each is a copy of, or None."""
+    monkeypatch.setattr(kernel, "IMPORTED", LITTLE)
+    monkeypatch.setattr(kernel, "forks", lambda: request.param == "copied")
+    with kernel.imported_early():
+        yield forkserver._forkserver._forkserver_pid if request.param == "copied" else None
 
 
 @pytest.fixture
@@ -65,6 +79,7 @@ def test_kernel_leaves_its_processes_to_their_parents():
     assert found.stdout == "True\n", found.stderr
 
 
+@pytest.mark.usefixtures("started")
 def test_execute_uses_the_running_python_in_paths_with_braces(tmp_path, another_python, capfd):
     path = write(
         tmp_path / "my {photos}" / "{}.ipynb",
@@ -84,42 +99,77 @@ def test_execute_uses_the_running_python_in_paths_with_braces(tmp_path, another_
     assert not another_python.exists()
 
 
-def test_execute_starts_the_kernel_of_the_next_notebook_early(tmp_path, monkeypatch, capfd):
-    monkeypatch.setattr(kernel, "IN_ADVANCE", "--IPKernelApp.exec_lines=['early = 1']")
-    code = "import os\nprint(os.getpid(), 'early' in globals())"
-    path = write(tmp_path / "a.ipynb", "", code, "")
-    copy = tmp_path / "b.ipynb"
-    kernel.start_early(ROOT)
-    pids = [kernel._started[0].manager.provisioner.pid]
-    execute(path, copy, {}, cwd=ROOT, is_followed=True)
-    pids.append(kernel._started[0].manager.provisioner.pid)
-    execute(path, copy, {}, cwd=ROOT)
-    assert capfd.readouterr().out == f"{pids[0]} True\n{pids[1]} True\n"
-    with pytest.raises(Stopped):
-        execute(write(path, "", "", "1 / 0"), copy, {}, cwd=ROOT, is_followed=True)
-    assert not kernel._started
-    for pid in pids:  # all have ended
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
+@pytest.mark.parametrize("started", ["copied"], indirect=True)
+def test_copied_kernel_is_like_one_that_is_started(started, tmp_path, monkeypatch, capfd):
+    monkeypatch.setenv("TOLD", "later")
+    sources = (
+        "import os, time, matplotlib.pyplot as plt\nprint(os.getppid(), os.environ['TOLD'])",
+        "plt.plot([1])\nplt.show()",
+        "from multiprocessing import get_context\nfrom joblib import Parallel, delayed",
+        "one = get_context('forkserver').Process(target=time.sleep, args=(99,))\none.start()",
+        "print(open(f'/proc/{one.pid}/stat').read().split()[3])\none.kill()",
+        "Parallel(2)(delayed(abs)(n) for n in range(9))\nbytearray(300 << 20) and None",
+    )
+    copy, before = tmp_path / "b.ipynb", time.monotonic()
+    peak = execute(write(tmp_path / "a.ipynb", "", *sources), copy, {}, cwd=ROOT)
+    assert peak > 300
+    assert time.monotonic() - before < kernel.PATIENCE / 2  # joblib's workers do not hold it up
+    assert capfd.readouterr().out.split() == [str(started), "later", str(started)]
+    outputs = [one for cell in nbformat.read(copy, 4).cells for one in cell.get("outputs", [])]
+    assert any("image/png" in one.get("data", {}) for one in outputs)
 
 
-def test_execute_interrupts_the_cell_and_lets_it_tidy_up(tmp_path):
+def test_kernel_is_started_where_what_it_would_be_a_copy_of_cannot_import(tmp_path, monkeypatch):
+    (tmp_path / "broken.py").write_text("1 / 0")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(kernel, "IMPORTED", ("broken",))
+    monkeypatch.setattr(kernel, "forks", lambda: True)
+    path = write(tmp_path / "a.ipynb", "", f"import os\nassert os.getppid() == {os.getpid()}")
+    with kernel.imported_early():
+        execute(path, tmp_path / "b.ipynb", {}, cwd=ROOT)
+
+
+def start(path, started):
+    """The notebook in a process of its own, as `./run_all.sh` runs it."""
+    code = "import sys, lib.kernel as k, pathlib as p; path = p.Path(sys.argv[1])\n"
+    code += f"k.IMPORTED, k.forks = {LITTLE}, lambda: {started is not None}\n"
+    code += "try:\n with k.imported_early():\n"
+    code += "  k.execute(path, path.with_name('b.ipynb'), {}, cwd=path.parent)\n"
+    code += "except k.Stopped as error: print(error); sys.exit(error.code)"
+    return subprocess.Popen(
+        [sys.executable, "-c", code, path], cwd=ROOT, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+    )  # fmt: skip
+
+
+def wait_for(is_so, seconds=60):
+    give_up = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert is_so()
+
+
+def test_execute_interrupts_the_cell_and_lets_it_tidy_up(started, tmp_path):
     begun, tidied = tmp_path / "begun", tmp_path / "tidied"
     cell = f"import time\nopen({str(begun)!r}, 'w')\ntry: time.sleep(99)\n"
     path = write(tmp_path / "a.ipynb", cell + f"finally: open({str(tidied)!r}, 'w')")
-    code = "import sys, lib.kernel as k, pathlib as p; path = p.Path(sys.argv[1])\n"
-    code += "try: k.execute(path, path.with_name('b.ipynb'), {}, cwd=path.parent)\n"
-    code += "except k.Stopped as error: print(error); sys.exit(error.code)"
-    run = subprocess.Popen(
-        [sys.executable, "-c", code, path], cwd=ROOT, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    while not begun.exists() and run.poll() is None:
-        time.sleep(0.1)
-    run.send_signal(signal.SIGINT)
+    run = start(path, started)
+    wait_for(begun.exists)
+    os.killpg(run.pid, signal.SIGINT)  # as a terminal does
     told = f"a was interrupted; {kernel.AGAIN}\n"
     assert (run.communicate(timeout=60), run.returncode) == ((told, ""), 130)
     assert tidied.exists()
+
+
+@pytest.mark.parametrize("started", ["copied"], indirect=True)
+def test_copied_kernel_ends_with_the_process_that_started_it(started, tmp_path):
+    mark = tmp_path / "pid"
+    cell = f"import os, pathlib, time\npathlib.Path({str(mark)!r}).write_text(f'{{os.getpid()}} ')"
+    run = start(write(tmp_path / "a.ipynb", f"{cell}\ntime.sleep(99)"), started)
+    wait_for(lambda: mark.is_file() and mark.read_text().endswith(" "))
+    run.kill()
+    run.communicate()
+    wait_for(lambda: not Path("/proc", mark.read_text().strip()).exists(), 20)
 
 
 @pytest.fixture

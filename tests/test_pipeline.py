@@ -1,5 +1,6 @@
 """The chain of notebooks: what runs, with which parameters, and where it stops."""
 
+import contextlib
 import errno
 import os
 import re
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from lib import artifacts as paths
-from lib import kernel, pipeline, reports
+from lib import pipeline, reports
 from lib.artifacts import ROOT, read_json
 from lib.environment import USAGE
 from lib.kernel import Stopped
@@ -55,9 +56,9 @@ def house(tmp_path, monkeypatch, outputs):
 
 
 @pytest.fixture(autouse=True)
-def no_kernel(monkeypatch):
-    """No kernel is started that no notebook runs in."""
-    monkeypatch.setattr(pipeline, "start_early", lambda _: None)
+def not_early(monkeypatch):
+    """Nothing is imported for kernels that no notebook runs in."""
+    monkeypatch.setattr(pipeline, "imported_early", contextlib.nullcontext)
 
 
 @pytest.fixture
@@ -67,6 +68,7 @@ def calls(monkeypatch):
 
     def execute(path, copy, parameters, **options):
         asked.append((path.stem, copy, parameters, options))
+        return 7  # MiB
 
     monkeypatch.setattr(pipeline, "execute", execute)
     return asked
@@ -450,6 +452,7 @@ def test_time_limit_is_shared_out_and_what_stops_in_time_ends_nothing(monkeypatc
         seen[path.name[:2]] = time_left()
         if path.name[:2] in stopping:
             raise Stopped(f"{path.stem} stopped: why", is_in_time="02" in path.name)
+        return 0
 
     monkeypatch.setattr(pipeline, "execute", execute)
     arguments = ["smoke", "-p", "TIME_LIMIT_HOURS", "1"]
@@ -515,7 +518,6 @@ def test_main_runs_tables_in_a_larger_world_where_the_usual_one_would_be_drawn(
 def test_main_stops_at_the_first_failing_notebook_and_keeps_it(
     house, outputs, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(kernel, "IN_ADVANCE", "--IPKernelApp.exec_lines=[]")  # test_kernel has it
     before = {path: path.read_bytes() for path in (house / "notebooks").iterdir()}
     assert main(["smoke", "-p", "RATE", "2", "-p", "ROWS", "7"]) == 1
     captured = capsys.readouterr()

@@ -118,7 +118,8 @@ def test_run_a_second_time_only_reads(runner, trainer, ranked):
 def forked(monkeypatch):
     """Processes side by side start at once; `test_run_trains_for_real` spawns one."""
     fork = multiprocessing.get_context("fork")
-    monkeypatch.setitem(multiprocessing.context._concrete_contexts, "spawn", fork)
+    for name in ("spawn", "forkserver"):
+        monkeypatch.setitem(multiprocessing.context._concrete_contexts, name, fork)
 
 
 @pytest.mark.usefixtures("forked")

@@ -7,6 +7,7 @@ from lib import artifacts as paths
 from lib import pipeline
 from lib.artifacts import read_records
 from lib.data.tables import read_ignored, read_solution, read_submission
+from lib.kernel import imported_early
 from lib.retrieval import metrics
 
 
@@ -14,7 +15,8 @@ from lib.retrieval import metrics
 def run_folder(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LANDMARK_OUTPUTS", str(tmp_path_factory.mktemp("outputs")))
-        yield pipeline.run("smoke", parameters={"SEEDS": [0]})  # seeds side by side: test_runner
+        with imported_early():
+            yield pipeline.run("smoke", parameters={"SEEDS": [0]})  # seeds at once: test_runner
 
 
 @pytest.fixture(scope="module")
