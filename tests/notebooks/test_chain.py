@@ -35,7 +35,7 @@ def test_chain_records_counts_that_agree(recorded):
     assert 0.3 < recorded["01_eda", "images_clean"] / recorded["01_eda", "images_raw"] < 0.5
     kept = recorded["03_dbscan_cleaning", "images_kept"]
     assert 0 < kept <= recorded["01_eda", "images_raw"]
-    assert recorded["05_ablation_tables", "rows"] == 4
+    assert recorded["05_ablation_tables", "rows"] == 3
     assert recorded["05_ablation_tables", "seeds"] == 1
 
 
