@@ -6,6 +6,7 @@ which it may have used, do not survive a fork.
 
 import builtins
 import contextlib
+import gc
 import os
 import re
 import socket
@@ -220,6 +221,7 @@ def side_by_side(
 
 def _begin(parent: int, environment: Mapping[str, str], threads: int) -> None:
     """Make a new process one that was started in this environment."""
+    gc.freeze()  # what was imported is never garbage
     end_with(parent)
     os.environ.clear()
     os.environ.update(environment)

@@ -6,6 +6,7 @@ interrupts it after its last cell and kills it with its worker processes, which 
 """
 
 import contextlib
+import gc
 import logging
 import os
 import select
@@ -36,8 +37,8 @@ OPTIONS = [
     "--HistoryManager.hist_file=:memory:",
     "--IPKernelApp.kernel_class=lib.patient_kernel.PatientKernel",
 ]
-IMPORTED = (
-    *("lib.pipeline", "lib.patient_kernel", "lib.session"),
+IMPORTED = (  # but not lib.pipeline, which a copy of its process runs as the main module
+    *("lib.kernel", "lib.patient_kernel", "lib.parameters", "lib.reports", "lib.session"),
     *("lib.ablation", "lib.plots.sheets", "lib.plots.explorers"),
 )
 INLINE = {"MPLBACKEND": "module://matplotlib_inline.backend_inline"}  # as a kernel sets it
@@ -206,6 +207,7 @@ def _become_kernel(
     """Run a kernel in this process, and tell at its end how much memory was used."""
     from ipykernel.kernelapp import IPKernelApp
 
+    gc.freeze()  # what was imported is never garbage
     os.setsid()
     os.chdir(folder)
     os.environ.clear()

@@ -205,13 +205,16 @@ def match(
     if min(len(rows), len(other_rows)) < 2:
         return np.empty((0, 2), np.float32), np.empty((0, 2), np.float32)
     sim = rows @ other_rows.T
-    own, best, back = np.arange(len(sim)), sim.argmax(axis=1), sim.argmax(axis=0)
+    own, best = np.arange(len(sim)), sim.argmax(axis=1)
     first = sim[own, best]
     sim[own, best] = -np.inf
     second = sim.max(axis=1)
+    sim[own, best] = first
     # Of unit rows the squared distance is 2 - 2 · sim.
-    is_match = (1 - first < ratio**2 * (1 - second)) & (back[best] == own)
-    return points[is_match], other_points[best[is_match]]
+    is_near = 1 - first < ratio**2 * (1 - second)
+    own, best = own[is_near], best[is_near]
+    is_match = sim[:, best].argmax(axis=0) == own
+    return points[own[is_match]], other_points[best[is_match]]
 
 
 def verify(points: np.ndarray, others: np.ndarray, tolerance: float) -> np.ndarray:
