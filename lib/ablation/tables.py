@@ -89,9 +89,13 @@ GLR20_TABLE_1 = (
     ("ResNeSt200", "cluster", "ResNet152 cluster", 0.364, 0.327),
     ("ResNeSt200", "cluster cutmix", "ResNeSt200 cluster", 0.374, 0.334),
 )
-# The same steps with one network, as so few epochs cannot tell networks apart; the last of Table 2.
-_QUICK_CLUSTER = ("ResNeSt101", "cluster", "ResNeSt101 ArcFace clean", 0.328, 0.294)
-GLR20_QUICK = (*GLR20_TABLE_1[:2], _QUICK_CLUSTER)
+# The steps with one network, that which cleans: few epochs cannot tell networks apart. The paper
+# has no softmax for it.
+GLR20_QUICK = (
+    ("ResNet152", "softmax clean", ""),
+    ("ResNet152", "ArcFace clean", "ResNet152 softmax clean", 0.329, 0.293),
+    GLR20_TABLE_1[3],
+)
 # The same, and the test time of one image in milliseconds.
 GLR20_TABLE_2 = (
     ("ResNet152", "cluster", "", 0.356, 0.321, 26.3),
