@@ -39,6 +39,7 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 # Not those that need other packages, a compiler, or derivatives of the gradient.
 OTHERS = ["sgd", "fused*", "bnb*", "kron*", "adahessian"]
 OPTIMIZERS = ("sgd", *list_optimizers(exclude_filters=OTHERS))
+FUSED = ("sgd", "adam", "adamw")  # torch's, whose step on a CPU is one operation
 
 
 def learning_rate_factor(
@@ -56,12 +57,14 @@ def learning_rate_factor(
 
 def build_optimizer(stage: StageConfig, classifier: nn.Module) -> torch.optim.Optimizer:
     """The optimiser of a stage, whose groups have a base rate `peak` (see `parameter_groups`)."""
+    is_fused = stage.optimizer in FUSED and not torch.cuda.is_available()
     return create_optimizer_v2(
         parameter_groups(stage, classifier),
         opt="momentum" if stage.optimizer == "sgd" else stage.optimizer,  # timm's sgd is Nesterov's
         lr=stage.learning_rate,
         weight_decay=stage.weight_decay,
         momentum=stage.momentum,
+        **({"fused": True} if is_fused else {}),
     )
 
 
