@@ -387,11 +387,11 @@ def _shortened(profile: Profile, *, epochs: int, size: int) -> Profile:
 _MINI = Profile(
     **_parts(recipe("glr20-resnet152-mini")),
     name="mini",
-    summary="the embedded miniature world (about 8 minutes on two cores)",
+    summary="the embedded miniature world (about 7 minutes on two cores)",
     rerank=config.RerankConfig(reciprocal=True),
     clean=CLEAN,
     world=config.WorldConfig(),
-    quick=0.15,
+    quick=0.12,
 )
 _SMOKE = dataclasses.replace(
     _shortened(_MINI, epochs=2, size=48),

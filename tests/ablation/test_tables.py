@@ -189,7 +189,7 @@ def test_samplers_never_train_on_what_they_are_asked():
 @pytest.mark.parametrize(
     ("names", "share", "found", "epochs"),
     [
-        ("quick", 0.0, ["glr20_table_1"], 0.15),
+        ("quick", 0.0, ["glr20_table_1"], 0.12),
         ("quick", 0.5, ["glr20_table_1"], 0.5),
         ("glr21_tricks, cleaning", 0.0, ["glr21_tricks", "cleaning"], 1.0),
         ("glr21_tricks, cleaning", 0.5, ["glr21_tricks", "cleaning"], 0.5),
@@ -243,7 +243,7 @@ def test_a_recipe_of_other_stages_is_taken_stage_by_stage():
     assert [row.is_leaked for row in (clean, *later)] == [False, False, False, True]
     shorter, tables = chosen_tables(other, "quick")
     assert tables["stages"].rows[-1].stages == shorter.stages
-    assert shorter.stages[0].epochs == round(other.stages[0].epochs * other.quick) == 7
+    assert shorter.stages[0].epochs == round(other.stages[0].epochs * other.quick) == 5
     with pytest.raises(ValueError, match="run the tables without --recipe"):
         chosen_tables(other, "all")
 
@@ -259,7 +259,7 @@ def test_other_stages_than_the_papers_keep_the_share_and_are_told():
         _, tables = chosen_tables(other, "quick")
         (table,) = tables.values()
         assert table.rows[0].stages[0].epochs == 1
-        assert [stage.epochs for stage in table.rows[-1].stages[1:3]] == [7, 2]
+        assert [stage.epochs for stage in table.rows[-1].stages[1:3]] == [5, 2]
         assert table.note.startswith(
             "Not GLR20 Table 1, of softmax on clean, arcface on clean, arc"
         )
