@@ -200,9 +200,9 @@ def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -
     counts = agreement(list(tables.values()))
     if counts["directions"]:
         parts.append(
-            f"Of {counts['directions']} directions that the papers tell, {counts['agree']} come "
-            f"out the same here with an interval that excludes zero, {counts['contradict']} the "
-            f"other way round, {counts['unclear']} cannot be told from chance."
+            f"Directions that the papers tell: {counts['directions']}; {counts['agree']} the same "
+            f"here with an interval that excludes zero, {counts['contradict']} the other way "
+            f"round, {counts['unclear']} not to be told from chance."
         )
     if "paper_milliseconds" in tables.get("glr20_table_2", ()):
         parts.append(_test_times(tables["glr20_table_2"]))
