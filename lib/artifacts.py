@@ -8,13 +8,13 @@ manifest has it (`is_done`), and otherwise writes its files atomically and signs
 import contextlib
 import dataclasses
 import errno
+import gc
 import hashlib
 import itertools
 import json
 import multiprocessing
 import os
 import re
-import resource
 import secrets
 import shutil
 import signal
@@ -22,7 +22,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -479,10 +479,20 @@ def end_with(parent: int) -> None:
         threading.Thread(target=watch, daemon=True).start()
 
 
+def start_as(environment: Mapping[str, str], parent: int) -> None:
+    """Make this process, which may be a copy, one that `parent` started in this environment."""
+    gc.freeze()  # what was imported is never garbage
+    os.environ.clear()
+    os.environ.update(environment)
+    end_with(parent)
+
+
 def peak_memory(*workers: int) -> int:
     """MiB that this process has used at most, or one of its ended children or running `workers`."""
+    import resource  # which only Unix has
+
     for worker in workers:
-        with contextlib.suppress(OSError):  # where nobody tells
+        with contextlib.suppress(OSError, IndexError):  # where nobody tells, or it has ended
             told = Path(f"/proc/{worker}/status").read_text().partition("VmHWM:")[2]
             _peaks.append(int(told.split()[0]))
     own = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)

@@ -6,7 +6,6 @@ which it may have used, do not survive a fork.
 
 import builtins
 import contextlib
-import gc
 import os
 import re
 import socket
@@ -24,7 +23,7 @@ from accelerate import PartialState, utils
 from threadpoolctl import threadpool_limits
 from torch.multiprocessing import ProcessRaisedException, start_processes
 
-from lib.artifacts import end_with, locked, peak_memory
+from lib.artifacts import locked, peak_memory, start_as
 from lib.environment import cores, forks, unset_variables
 from lib.time_limit import TimeUp
 
@@ -211,7 +210,7 @@ def side_by_side(
     with ProcessPoolExecutor(processes, mp_context=context, initializer=begin) as pool:
         calls = [pool.submit(work, *job) for job in jobs]
         done, _ = wait(calls, return_when=FIRST_EXCEPTION)
-        peak_memory(*(process.pid for process in active_children()))
+        peak_memory(*(process.pid for process in active_children()))  # kept for the run's timings
         if errors := [error for error in (one.exception() for one in done) if error]:
             for process in active_children():
                 process.terminate()
@@ -220,11 +219,8 @@ def side_by_side(
 
 
 def _begin(parent: int, environment: Mapping[str, str], threads: int) -> None:
-    """Make a new process one that was started in this environment."""
-    gc.freeze()  # what was imported is never garbage
-    end_with(parent)
-    os.environ.clear()
-    os.environ.update(environment)
+    """Let a new process compute with so many threads."""
+    start_as(environment, parent)
     torch.set_num_threads(threads)
     threadpool_limits(threads)
 

@@ -29,6 +29,7 @@ VARIABLES = {
     "GOMP_SPINCOUNT": "10000",
 }
 
+# Of NVIDIA, of any GPU in Windows' Linux, of AMD.
 GPU_DRIVERS = ("/proc/driver/nvidia/version", "/dev/dxg", "/dev/kfd")
 
 ROOT = Path(__file__).resolve().parent.parent

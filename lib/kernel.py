@@ -1,12 +1,11 @@
 """One notebook executed headless in the running Python, and its failure put in one sentence.
 
 The kernel is started and ended here because nbclient takes the first kernelspec called `python3`,
-interrupts it after its last cell and kills it with its worker processes, which prints errors. After
-`import_early` kernels are copies of a process that has imported what takes 6 s of a core.
+interrupts it after its last cell and kills it with its worker processes, which prints errors.
+Within `imported_early` kernels are copies of a process that has imported what takes 6 s of a core.
 """
 
 import contextlib
-import gc
 import logging
 import os
 import select
@@ -28,7 +27,7 @@ from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvision
 from jupyter_core.utils import run_sync
 from nbclient.exceptions import DeadKernelError
 
-from lib.artifacts import end_with, peak_memory, seen_by_caller
+from lib.artifacts import peak_memory, seen_by_caller, start_as
 from lib.environment import forks, unset_variables
 
 OPTIONS = [
@@ -154,7 +153,7 @@ async def _end(manager: AsyncKernelManager, is_idle: bool) -> None:
 
 
 class CopiedKernel(LocalProvisioner):
-    """Starts a kernel as a copy of the process that `import_early` has started."""
+    """Starts a kernel as a copy of the process that `imported_early` has started."""
 
     peak = 0
 
@@ -207,14 +206,11 @@ def _become_kernel(
     """Run a kernel in this process, and tell at its end how much memory was used."""
     from ipykernel.kernelapp import IPKernelApp
 
-    gc.freeze()  # what was imported is never garbage
+    start_as(environment, os.getppid())
     os.setsid()
     os.chdir(folder)
-    os.environ.clear()
-    os.environ.update(environment)
     for number, file in enumerate(files, start=1):  # what is printed, and errors
         os.dup2(file.fileno(), number)
-    end_with(os.getppid())
     if sys.version_info < (3, 14):  # otherwise Python starts another for workers
         forkserver._forkserver.ensure_running = lambda: None
     IPKernelApp.launch_instance([*arguments, f"--IPKernelApp.parent_handle={os.getppid()}"])

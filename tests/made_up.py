@@ -2,7 +2,9 @@
 
 import hashlib
 import socket
+import time
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +37,14 @@ def shown(images: list[np.ndarray], paths: list[str]) -> list[str]:
     """The paths whose pictures `images` are; each must be one of `paths`."""
     path_of = {colour_of(path): path for path in paths}
     return [path_of[tuple(image[0, 0].tolist())] for image in images]
+
+
+def wait_for(is_so: Callable[[], bool], seconds: float = 60) -> None:
+    """Wait until something is so, of another process, and fail after so many seconds."""
+    give_up = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert is_so()
 
 
 def numbered_evaluation(*, queries: int = 6, gallery: int = 12) -> Evaluation:

@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, redirect_stdout
 from dataclasses import replace
@@ -28,6 +27,7 @@ from lib.environment import VARIABLES, cores
 from lib.retrieval import embedding
 from lib.time_limit import TimeUp
 from lib.training import train
+from tests.made_up import wait_for
 from tests.retrieval.test_embedding import embed_job, rows_of, save_network
 
 COUNT = torch.cuda.device_count() + 2  # more than there are GPUs, so on the CPU
@@ -186,10 +186,7 @@ def test_end_with_ends_a_worker_after_the_process_that_started_it_was_killed():
     ) as process:
         pid = int(process.stdout.readline())
         process.kill()
-        give_up = time.monotonic() + 30
-        while _is_alive(pid) and time.monotonic() < give_up:
-            time.sleep(0.1)
-    assert not _is_alive(pid)
+        wait_for(lambda: not _is_alive(pid), 30)
 
 
 def _is_alive(pid):

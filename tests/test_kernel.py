@@ -15,9 +15,10 @@ import pytest
 from nbclient.exceptions import DeadKernelError
 
 from lib import kernel
-from lib.artifacts import ROOT
+from lib.artifacts import ROOT, peak_memory
 from lib.environment import VARIABLES
 from lib.kernel import RunningPython, Stopped, execute
+from tests.made_up import wait_for
 
 METADATA = {"kernelspec": {"name": "python3", "display_name": "Python", "language": "python"}}
 
@@ -102,17 +103,18 @@ def test_execute_uses_the_running_python_in_paths_with_braces(tmp_path, another_
 @pytest.mark.parametrize("started", ["copied"], indirect=True)
 def test_copied_kernel_is_like_one_that_is_started(started, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("TOLD", "later")
+    own = peak_memory()
     sources = (
         "import os, time, matplotlib.pyplot as plt\nprint(os.getppid(), os.environ['TOLD'])",
         "plt.plot([1])\nplt.show()",
         "from multiprocessing import get_context\nfrom joblib import Parallel, delayed",
         "one = get_context('forkserver').Process(target=time.sleep, args=(99,))\none.start()",
         "print(open(f'/proc/{one.pid}/stat').read().split()[3])\none.kill()",
-        "Parallel(2)(delayed(abs)(n) for n in range(9))\nbytearray(300 << 20) and None",
+        f"Parallel(2)(delayed(abs)(n) for n in range(9))\nlen(b'x' * ({own} + 100 << 20))",
     )
     copy, before = tmp_path / "b.ipynb", time.monotonic()
     peak = execute(write(tmp_path / "a.ipynb", "", *sources), copy, {}, cwd=ROOT)
-    assert peak > 300
+    assert peak > own + 100  # the kernel's, not that of this process
     assert time.monotonic() - before < kernel.PATIENCE / 2  # joblib's workers do not hold it up
     assert capfd.readouterr().out.split() == [str(started), "later", str(started)]
     outputs = [one for cell in nbformat.read(copy, 4).cells for one in cell.get("outputs", [])]
@@ -140,13 +142,6 @@ def start(path, started):
         [sys.executable, "-c", code, path], cwd=ROOT, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
-
-
-def wait_for(is_so, seconds=60):
-    give_up = time.monotonic() + seconds
-    while not is_so() and time.monotonic() < give_up:
-        time.sleep(0.1)
-    assert is_so()
 
 
 def test_execute_interrupts_the_cell_and_lets_it_tidy_up(started, tmp_path):
