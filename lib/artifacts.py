@@ -23,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import connection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -460,6 +461,20 @@ def _progress_line(what: str, count: int, total: int | None, elapsed: float) -> 
     if count < max(2, total / 50):  # too few items to extrapolate from
         return line
     return f"{line}, {elapsed / count * (total - count):.0f} s left"
+
+
+@contextlib.contextmanager
+def generator_threads(count: int, **options: Any) -> Iterator[ThreadPoolExecutor]:
+    """Threads of a generator, for which nobody waits when it is left or ends.
+
+    One that an error leaves unfinished is closed by Python's garbage collection, in any thread and
+    within any call; waiting for other threads there can last for ever.
+    """
+    threads = ThreadPoolExecutor(count, **options)
+    try:
+        yield threads
+    finally:
+        threads.shutdown(wait=False, cancel_futures=True)
 
 
 def end_with(parent: int) -> None:

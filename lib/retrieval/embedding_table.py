@@ -5,14 +5,13 @@ with its row; a float16 memory map is never converted as a whole.
 """
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from lib.artifacts import read_csv_or_none, read_fingerprint
+from lib.artifacts import generator_threads, read_csv_or_none, read_fingerprint
 
 ROWS, IDS = "embeddings.npy", "ids.csv"
 DESCRIBED = ("id", "path", "landmark_id", "category")  # columns of `IDS`; but for id optional
@@ -119,7 +118,7 @@ def blocks(embeddings: EmbeddingTable, block: int, what: str) -> Iterator[Block]
     shape = (min(block, len(embeddings)), embeddings.shape[1])
     is_ready = isinstance(embeddings, np.ndarray) and embeddings.dtype == np.float32
     buffers = [None if is_ready else np.empty(shape, np.float32) for _ in starts[:2]]
-    with ThreadPoolExecutor(1) as reader:
+    with generator_threads(1) as reader:
         coming = [reader.submit(_read, embeddings, 0, block, what, buffers[0])] if starts else []
         for number, start in enumerate(starts, start=1):
             current = coming.pop().result()

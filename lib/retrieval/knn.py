@@ -7,7 +7,6 @@ Queries whose candidates cannot be proved complete are searched again in full.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from threading import Lock
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import faiss
 import numpy as np
 
-from lib.artifacts import progress
+from lib.artifacts import generator_threads, progress
 from lib.environment import cores
 from lib.retrieval.embedding_table import BLOCK, Block, EmbeddingTable, blocks, check_table
 from lib.retrieval.ranking import Ranking, check_count
@@ -237,7 +236,7 @@ def knn_on_gpus(
             return faiss.knn_gpu(_resources(device), queries, rows, min(k, len(rows)), **options)
 
     running = deque()
-    with ThreadPoolExecutor(devices) as threads:
+    with generator_threads(devices) as threads:
         for number, piece in enumerate(pieces):
             if devices > 1:  # a block is valid until the next is asked for
                 piece = Block(piece.start, piece.rows.copy(), piece.squares.copy())

@@ -1,3 +1,5 @@
+from threading import Event
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,24 @@ def test_blocks_can_be_left_early():
     pieces = blocks(np.ones((100, 2), np.float16), 10, "x")
     next(pieces)
     pieces.close()
+
+
+def test_blocks_that_are_left_wait_for_no_thread():
+    """Garbage collection may close them in a thread for which another one waits."""
+    may_read, has_read = Event(), Event()
+
+    class SlowTable(EmbeddingSubset):
+        def __getitem__(self, places):
+            if places.start:
+                may_read.wait(20)
+                has_read.set()
+            return super().__getitem__(places)
+
+    pieces = blocks(SlowTable(np.ones((30, 2), np.float16), np.arange(30)), 10, "x")
+    next(pieces)
+    pieces.close()
+    assert not has_read.is_set()
+    may_read.set()
 
 
 def test_blocks_name_the_row_that_is_not_finite_and_only_that():
