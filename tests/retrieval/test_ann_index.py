@@ -99,8 +99,8 @@ def test_an_index_of_other_rows_is_refused(rows, folder):
     with pytest.raises(ValueError, match="index of the 2 gallery searched, found one of 3000"):
         nearest(rows[:1], rows[:2], 1, index=index)
     term = TagScores(np.array([[7]]), np.ones((1, 1)), np.zeros(3000, int))
-    with pytest.raises(ValueError, match="an index or a score term, found both"):
-        nearest(rows[:1], rows, 1, index=index, term=term)
+    with pytest.raises(ValueError, match="an index or score terms, found both"):
+        nearest(rows[:1], rows, 1, index=index, terms=[term])
     landmarks = np.where(np.arange(3000) == 7, -1, 1)
     data = RetrievalData(rows[:1], rows[:1], rows, landmarks, ["CN"] * 3000, index=index)
     with pytest.raises(ValueError, match="of the 2999 references searched, found one of 3000"):
