@@ -18,7 +18,6 @@ def two_queries() -> Ranking:
 
 def test_ranking_translates_positions_into_ids():
     ranking = two_queries()
-    assert ranking.ids().tolist() == [["d", "a", "b"], ["b", "c", "d"]]
     assert ranking.predictions() == {"q0": ["d", "a", "b"], "q1": ["b", "c", "d"]}
     assert all(type(found) is str for found in ranking.predictions()["q0"])
 
@@ -71,7 +70,7 @@ def test_of_takes_row_numbers_without_ids():
             ranking.of(missing)
 
 
-def test_ids_and_predictions_want_ids():
+def test_predictions_want_ids():
     with pytest.raises(ValueError, match="gallery ids"):
         Ranking([[0.5]], [[0]], query_ids=["q"]).predictions()
     with pytest.raises(ValueError, match="query ids"):
