@@ -24,7 +24,7 @@ from lib.artifacts import (
     seen_by_caller,
     write_csv,
 )
-from lib.retrieval.metrics import OFFICIAL, evaluate, per_query, refuse_unknown
+from lib.retrieval.metrics import OFFICIAL, evaluate, per_query
 from lib.retrieval.query import Retriever, inference_of, load_run, read_photo
 from lib.retrieval.submission import check_submission
 
@@ -91,12 +91,11 @@ def _score(chosen: argparse.Namespace) -> str:
     if not relevant:
         raise ValueError(f"{chosen.solution}: expected Public or Private queries, found none")
     try:
-        refuse_unknown(predictions, relevant.keys() | ignored)
+        tables = [evaluate(predictions, solutions, ignored=ignored)]
     except ValueError as error:
         raise ValueError(f"{chosen.submission}: {error}") from None
     for warning in _warnings(chosen, predictions, relevant, groups):
         print(f"warning: {warning}", file=sys.stderr)
-    tables = [evaluate(predictions, solutions, ignored=ignored)]
     if groups is not None:
         tables.append(evaluate(predictions, solutions, ignored=ignored, groups=groups))
     if chosen.queries:
