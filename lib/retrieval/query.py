@@ -183,7 +183,7 @@ class Retriever:
 
 
 def load_run(
-    run: str | Path = "outputs/mini", *, stage: str = "", gallery: str | Path = ""
+    run: str | Path = "outputs/mini", *, stage: str = "", gallery: str | Path | None = None
 ) -> Retriever:
     """Open the network that a run kept, with the gallery that it embedded.
 
@@ -192,7 +192,7 @@ def load_run(
         stage: the folder of another network than the one kept for the submission.
         gallery: another folder of `lib.retrieval.embed`; by default the one beside the network.
     """
-    checkpoint = _checkpoint_of(Path(run).expanduser(), stage)
+    checkpoint = checkpoint_of(Path(run).expanduser(), stage)
     beside = [checkpoint.parent / "embeddings" / name for name in GALLERIES]
     known = [Path(gallery)] if gallery else [one for one in beside if (one / ROWS).is_file()]
     if not known:
@@ -273,7 +273,7 @@ def _facts(checkpoint: str | Path) -> dict[str, Any]:
         return {}  # another kind of file, which `lib.models.load` refuses
 
 
-def _checkpoint_of(run: Path, stage: str) -> Path:
+def checkpoint_of(run: Path, stage: str = "") -> Path:
     """The checkpoint that is meant by a run folder, a stage's folder or a file."""
     if run.is_file():
         return run

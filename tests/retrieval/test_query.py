@@ -278,7 +278,7 @@ def test_main_embeds_a_list_of_a_data_folder_as_a_gallery(
     assert load_run(own_run, gallery=tmp_path / "test").query(photo, k=1)["score"].item() > 0.99
     for wrong, message in (
         ([*start, "--list", "indx"], "expected a list among index, test, .*found 'indx'"),
-        (["embed", "nowhere", str(stripes)], "expected a checkpoint at .*nowhere"),
+        (["embed", "nowhere", str(stripes)], "expected a finished run in .*nowhere"),
     ):
         with pytest.raises(SystemExit, match=f"error: {message}"):
             main(wrong)
