@@ -27,8 +27,9 @@ LARGEST_GPU_K = 2048  # the limit of faiss's k-selection on a GPU
 DENSE_ENTRIES = 1 << 23  # largest (queries, gallery) score matrix held at once
 PAIR_ENTRIES = 1 << 17  # of vectors scored again at once: 1 MB, which stays in cache
 TILE_QUERIES, TILE_ENTRIES = 2_048, 1 << 19  # scores multiplied out at once: 2 MB
+PRODUCT = faiss.METRIC_INNER_PRODUCT
 NO_TAG = -1
-_TURNS: dict[int, Lock] = {}  # of GPUs: faiss aborts where two threads share one's resources
+_TURN = Lock()  # on the GPUs: faiss aborts where two threads share one's resources
 
 
 def search(
@@ -203,9 +204,8 @@ def _propose(task: _Task, count: int, devices: int) -> tuple[np.ndarray, np.ndar
         if devices:
             scores, positions = knn_on_gpus(task.queries, piece.rows, count, devices)
         else:
-            options = {"metric": faiss.METRIC_INNER_PRODUCT}
             some = min(count, len(piece.rows))
-            scores, positions = faiss.knn(task.queries, piece.rows, some, **options)
+            scores, positions = faiss.knn(task.queries, piece.rows, some, PRODUCT)
         best.add_result(scores, positions + piece.start)
     best.finalize()
     return best.I, best.D[:, -1], np.sqrt(longest)
@@ -215,17 +215,17 @@ def knn_on_gpus(
     queries: np.ndarray, rows: np.ndarray, k: int, devices: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores and positions of the `k` nearest for every query, of each GPU's share of the rows."""
-    shares = np.array_split(np.arange(len(rows)), min(devices, len(rows)))
+    share = -(-len(rows) // devices)
 
-    def knn(device: int) -> tuple[np.ndarray, np.ndarray]:
-        start, own = shares[device][0], rows[shares[device][0] : shares[device][-1] + 1]
-        options = {"metric": faiss.METRIC_INNER_PRODUCT, "device": device}
-        with _TURNS.setdefault(device, Lock()):
-            found = faiss.knn_gpu(_resources(device), queries, own, min(k, len(own)), **options)
-        return found[0], found[1] + start
+    def knn(device: int, start: int) -> tuple[np.ndarray, np.ndarray]:
+        own, options = rows[start : start + share], {"metric": PRODUCT, "device": device}
+        some = min(k, len(own))
+        scores, positions = faiss.knn_gpu(_resources(device), queries, own, some, **options)
+        return scores, positions + start
 
-    with ThreadPoolExecutor(len(shares)) as threads:
-        scores, positions = zip(*threads.map(knn, range(len(shares))), strict=True)
+    with _TURN, ThreadPoolExecutor(devices) as threads:
+        found = threads.map(knn, range(devices), range(0, len(rows), share))
+        scores, positions = zip(*found, strict=True)
     return np.hstack(scores), np.hstack(positions)
 
 

@@ -104,13 +104,11 @@ class Ranking:
         return table
 
     def save(self, path: str | Path) -> Path:
-        """Write scores, positions and ids to a `.npz` file; a name without `.npz` is given it."""
-        path = Path(path)
-        path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+        """Write scores, positions and ids as `numpy.savez` does, and return `path`."""
         fields = {name: getattr(self, name) for name in FIELDS if getattr(self, name) is not None}
-        with atomic_path(path) as temporary:
-            np.savez(temporary, **fields)
-        return path
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **fields)
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Ranking":
