@@ -101,12 +101,11 @@ def _warnings(
     relevant: dict[str, set[str]],
     groups: dict[str, str] | None,
 ) -> Iterator[str]:
+    of_all = f"of the {len(relevant):,} queries, the first"
     absent = [query for query in relevant if not predictions.get(query)]
     if absent:
-        yield (
-            f"{chosen.submission} ranks no image for {len(absent):,} of the {len(relevant):,}"
-            f" queries, the first {absent[0]}; they count 0"
-        )
+        told = f"{chosen.submission} ranks no image for {len(absent):,}"
+        yield f"{told} {of_all} {absent[0]}; they count 0"
     answers = set().union(*relevant.values())
     found = {image for query in relevant for image in predictions.get(query, ())}
     if found and found.isdisjoint(answers):
@@ -119,10 +118,7 @@ def _warnings(
         )
     groupless = [] if groups is None else [query for query in relevant if query not in groups]
     if groupless:
-        yield (
-            f"{chosen.groups} has no group for {len(groupless):,} of the {len(relevant):,} queries,"
-            f" the first {groupless[0]}"
-        )
+        yield f"{chosen.groups} has no group for {len(groupless):,} {of_all} {groupless[0]}"
 
 
 def _check(chosen: argparse.Namespace) -> str:
