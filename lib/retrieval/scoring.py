@@ -106,23 +106,20 @@ def compare_steps(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.Dat
     rows, before = [], None
     columns = ["step", "public", "private", "low", "high", "gain", "gain_low", "gain_high"]
     for step, scores in steps.items():
-        precision = {
-            usage: part.set_index("id")["average_precision"]
-            for usage, part in scores.groupby("usage")
-        }
-        if "Private" not in precision:
+        private = scores[scores["usage"] == "Private"].set_index("id")["average_precision"]
+        if private.empty:
+            found = ", ".join(scores["usage"].unique()) or "none"
             raise ValueError(
-                f"expected Private queries in step {step!r}, found {', '.join(precision) or 'none'}"
-                "; give data of more landmarks or a solution file"
+                f"expected Private queries in step {step!r}, found {found}; give data of more"
+                " landmarks or a solution file"
             )
-        private = precision["Private"]
         interval = bootstrap_interval(private, generator=rng(seed, "interval"))
         gain = paired_gain(private, before, generator=rng(seed, "difference"))
-        public = precision["Public"].mean() if "Public" in precision else np.nan
-        row = dict(zip(columns, (step, public, *interval, *gain), strict=True))
+        values = step, map_of_usage(scores, "Public"), *interval, *gain
+        row = dict(zip(columns, values, strict=True))
         rows.append(row | map_by_seen(scores, prefix="private_"))
         before = private
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    return pd.DataFrame(rows)
 
 
 class Interval(NamedTuple):
