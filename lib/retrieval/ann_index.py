@@ -54,41 +54,39 @@ class ApproximateIndex:
         k: int,
         *,
         names: tuple[str, str] = ("queries", "indexed rows"),
-        block: int = BLOCK,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Find about the `k` rows of largest inner product for every query, and print the recall.
 
         A neighbour counts as found when one of the same score was. A query whose cells hold fewer
         than `k` rows is searched exactly. All else is as in `lib.retrieval.nearest`.
         """
-        check_search(queries, self.rows, k, block, names)
+        check_search(queries, self.rows, k, BLOCK, names)
         k = min(k, len(self))
         scores = np.empty((len(queries), k), dtype=np.float32)
         positions = np.empty((len(queries), k), dtype=np.int64)
         inside = faiss.SearchParametersIVF(nprobe=self.probes)
         settings = faiss.SearchParametersPreTransform(index_params=inside)
         wanted = min(max(self.candidates, 2 * k), len(self))
-        step = min(block, AT_ONCE)
-        pieces = blocks(queries, step, names[0])
+        pieces = blocks(queries, AT_ONCE, names[0])
         title = f"approximate search of {names[1]}"
-        for start, piece, _ in artifacts.progress(pieces, title, -(-len(queries) // step)):
+        for start, piece, _ in artifacts.progress(pieces, title, -(-len(queries) // AT_ONCE)):
             candidates = self.index.search(piece, wanted, params=settings)[1]
             found = best_of(score_pairs(piece, self.rows, candidates), candidates, k)
             few = np.flatnonzero(found[1][:, -1] < 0)
             if len(few):
-                found[0][few], found[1][few] = nearest(piece[few], self.rows, k, block=block)
+                found[0][few], found[1][few] = nearest(piece[few], self.rows, k)
             scores[start : start + len(piece)], positions[start : start + len(piece)] = found
         if scores.size:
-            self._print_recall(queries, scores, names, block)
+            self._print_recall(queries, scores, names)
         return scores, positions
 
     def _print_recall(
-        self, queries: EmbeddingTable, scores: np.ndarray, names: tuple[str, str], block: int
+        self, queries: EmbeddingTable, scores: np.ndarray, names: tuple[str, str]
     ) -> None:
         """Print the recall at 1 and at k over evenly spread queries."""
         k, count = scores.shape[1], min(SAMPLE, len(queries))
         chosen = np.linspace(0, len(queries) - 1, count).astype(np.int64)
-        exact = nearest(queries[chosen], self.rows, k, block=block, names=names)[0]
+        exact = nearest(queries[chosen], self.rows, k, names=names)[0]
         at_1 = float((scores[chosen, 0] >= exact[:, 0]).mean())
         at_k = float((scores[chosen] >= exact[:, -1:]).mean())
         also = f", recall@{k} {at_k:.4f}" if k > 1 else ""

@@ -52,7 +52,7 @@ def search(
         k: images per query; all of a smaller gallery.
         query_ids: (Q,) ids, for a ranking that can be scored and submitted; so are `gallery_ids`.
         index: of the gallery; given, the search is approximate and prints its recall.
-        block: gallery rows in memory at a time. The result does not depend on it.
+        block: gallery rows in memory at a time in exact search, which decides no result.
 
     >>> search(np.eye(2), np.array([[0.6, 0.8], [1.0, 0.0]]), k=5).positions.tolist()
     [[1, 0], [0, 1]]
@@ -90,7 +90,7 @@ def nearest(
             )
         if terms:
             raise ValueError("expected an index or score terms, found both; give one of them")
-        return index.nearest(queries, k, names=names, block=block)
+        return index.nearest(queries, k, names=names)
     check_search(queries, gallery, k, block, names)
     faiss.omp_set_num_threads(min(faiss.omp_get_max_threads(), cores()))  # heeds a quota, too
     k = min(k, len(gallery))

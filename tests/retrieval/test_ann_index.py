@@ -49,10 +49,11 @@ def test_index_gives_the_scores_of_the_exact_search(rows, folder):
 
 def test_index_that_scores_everything_again_is_exact(rows, folder, monkeypatch):
     monkeypatch.setattr(ann_index, "SAMPLE", 20)
+    monkeypatch.setattr(ann_index, "AT_ONCE", 33)
     queries = rows_around_centres(3, 80)
     index = read_index(folder, rows, probes=110, candidates=3000)
     for k in (1, 7, 100):
-        found, expected = index.nearest(queries, k, block=33), nearest(queries, rows, k)
+        found, expected = index.nearest(queries, k), nearest(queries, rows, k)
         np.testing.assert_array_equal(found[0], expected[0])
         np.testing.assert_array_equal(found[1], expected[1])
 
