@@ -135,7 +135,7 @@ READERS = [
     Reader("data/country/JP.json", lambda r: read_country_files(r / "data", print), DATA),
     Reader("cleaning/train_cluster.csv", _clusters, DATA),
     *(Reader(f"cleaning/{name}", _cleaning, (*DATA, "cleaning")) for name in CLEANING),
-    *(Reader(name, lambda r: read_embeddings(r / "raw"), EMBEDDINGS) for name in EMBEDDINGS),
+    *(Reader(name, lambda r: read_embeddings(r / "raw").ids, EMBEDDINGS) for name in EMBEDDINGS),
     Reader("labelled/rows.npy", lambda r: open_rows(r / "labelled/rows.npy"), DATA),
     Reader("solution.csv", lambda r: [read(r / "solution.csv") for read in SOLUTION]),
     Reader("submission.csv", lambda r: read_submission(r / "submission.csv")),
