@@ -10,9 +10,7 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import jinja2
@@ -38,8 +36,6 @@ LONGEST = 40  # rows of a table that the page shows
 TOLD = ("name", "private", "against", "difference", "verdict")  # of the tables of notebook 05
 STEPS = ("step", "public", "private", "low", "high", "gain", "gain_low", "gain_high")
 NUMBERED = "[0-9][0-9]_*"
-# nbconvert's own page has 280 kB of styles, and needs a network.
-NOTEBOOK = Template(Path(__file__).with_name("notebook.html").read_text())
 
 
 def number(value: float, sign: str = "") -> str:
@@ -164,15 +160,15 @@ def write_page(folder: str | Path) -> Path:
         "data": list(dict.fromkeys(one["data"] for one in entries.values() if one.get("data"))),
     }
     with atomic_path(folder / PAGE) as temporary:
-        temporary.write_text(_template().render(found))
+        temporary.write_text(_render("run.html", found))
     return folder / PAGE
 
 
-@cache
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+def _render(name: str, found: Mapping[str, Any]) -> str:
     options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
-    return jinja2.Environment(loader=loader, **options).get_template("run.html")
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    templates = jinja2.Environment(loader=loader, keep_trailing_newline=True, **options)
+    return templates.get_template(name).render(found)
 
 
 def _executed(folder: Path) -> dict[Path, nbformat.NotebookNode | None]:
@@ -207,10 +203,13 @@ def _without(places: Mapping[str, str], text: str) -> str:
 
 
 def notebook_page(notebook: nbformat.NotebookNode, title: str) -> str:
-    """An executed notebook as one HTML page without scripts."""
+    """An executed notebook as one HTML page without scripts.
+
+    nbconvert's own page has 280 kB of styles, and needs a network.
+    """
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     style = HtmlFormatter().get_style_defs(".highlight")
-    page = NOTEBOOK.substitute(title=title, style=style, body=body)
+    page = _render("notebook.html", {"title": title, "style": style, "body": body})
     return page.replace(f"{ROOT}/", "")  # where the repository lay is of no use to others
 
 
