@@ -139,10 +139,9 @@ def draw(
     """A contact sheet: rows with titles and coloured frames, which `legend` explains."""
     columns = max([1, *(len(row.images) for row in rows)])
     has_captions = any(row.captions for row in rows)
-    inch, left = 1.0, 1.7
-    tall = inch * (1.17 if has_captions else 1.03)
-    top = 0.3 * bool(title) + 0.3 * bool(legend) + 0.05
-    width, height = left + inch * columns, top + tall * max(len(rows), 1)
+    left, top = 1.7, 0.3 * bool(title) + 0.3 * bool(legend) + 0.05  # inches, as all lengths here
+    tall = 1.17 if has_captions else 1.03
+    width, height = left + columns, top + tall * max(len(rows), 1)
     figure = TextFigure(figsize=(width, height), facecolor="white")
     # One for all images, in inches: an axes per image takes three times as long to draw.
     axes = figure.add_axes((left / width, 0, 1 - left / width, 1 - top / height))
@@ -162,7 +161,7 @@ def draw(
         words = "\n".join(shorten(line, 26, lines=4) for line in row.title.splitlines()[:7])
         figure.text(0.08 / width, (bottom + tall * 0.55) / height, words, fontsize=8, va="center")
         for column, image in enumerate(row.images):
-            x, y, side = left + inch * column + 0.02, bottom + tall - inch + 0.02, 0.95
+            x, y, side = left + column + 0.02, bottom + tall - 0.98, 0.95
             axes.imshow(image, aspect="auto", extent=(x, x + side, y, y + side))
             colour = row.colours[column] if column < len(row.colours) else ""
             frame = {"edgecolor": colour or "white", "linewidth": 3 if colour else 0.5}
