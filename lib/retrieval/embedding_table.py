@@ -60,6 +60,10 @@ class Embeddings:
     @property
     def root(self) -> Path:
         """The data folder of the images' paths."""
+        if "root" not in self.manifest:  # of an earlier version
+            raise ValueError(
+                f"expected {self.folder} to tell its data folder, found none; embed it again"
+            )
         return Path(self.manifest["root"])
 
     @cached_property
