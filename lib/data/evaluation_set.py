@@ -5,7 +5,7 @@ Kaggle's folders have no retrieval solution: there, whole landmarks are held out
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,7 @@ FEWEST = 4  # landmarks held out
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     # id, path, usage, country, continent (those of its landmark), and where it is known is_seen:
-    # whether training images show the landmark
+    # whether training images show the landmark, as they never do where it is held out
     queries: pd.DataFrame
     gallery: pd.DataFrame  # id, path, landmark_id (-1 unknown), category, country, continent
     solution: dict[str, dict[str, set[str]]]  # usage → query id → ids of its gallery images
@@ -45,30 +45,7 @@ def evaluation(
         source = "held_out"
     ids_of_usage = queries.groupby("usage", sort=False)["id"]
     solution = {usage: {query: relevant[query] for query in ids} for usage, ids in ids_of_usage}
-    found = Evaluation(queries, gallery, solution, source, held_out)
-    seen = seen_queries(dataset, found)
-    return (
-        found if seen is None else replace(found, queries=queries.assign(is_seen=seen.to_numpy()))
-    )
-
-
-def seen_queries(dataset: Dataset, evaluation: Evaluation) -> pd.Series | None:
-    """Whether training images show a query's landmark, by query id; None where it is not known.
-
-    Training and index number their landmarks apart, so these are compared by category. Held-out
-    landmarks are never seen.
-    """
-    ids = pd.Index(evaluation.queries["id"])
-    if evaluation.source == "held_out":
-        return pd.Series(False, index=ids)
-    trained = set(dataset.landmarks["category"]) - {""}
-    if not trained or not (dataset.index["category"] != "").any():
-        return None
-    shown = set(dataset.index.loc[dataset.index["category"].isin(trained), "id"])
-    relevant = {
-        query: found for part in evaluation.solution.values() for query, found in part.items()
-    }
-    return pd.Series([not shown.isdisjoint(relevant[query]) for query in ids], index=ids)
+    return Evaluation(queries, gallery, solution, source, held_out)
 
 
 def query_names(evaluation: Evaluation) -> dict[str, str]:
@@ -108,6 +85,11 @@ def _from_solution(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[s
     for column in ("country", "continent"):
         values = tagged[column].to_dict()
         queries[column] = [values.get(image, OTHER) for image in first]
+    trained = set(dataset.landmarks["category"]) - {""}
+    if trained and (gallery["category"] != "").any():
+        # Training and index number their landmarks apart, so these are compared by category.
+        shown = set(gallery.loc[gallery["category"].isin(trained), "id"])
+        queries["is_seen"] = [not shown.isdisjoint(relevant[query]) for query in queries["id"]]
     gallery = gallery.assign(path=image_paths("index", gallery["id"]))
     columns = ["id", "path", "landmark_id", "category", "country", "continent"]
     return queries, gallery[columns], relevant
@@ -148,6 +130,7 @@ def _held_out(
     for table, landmarks in ((queries, chosen["landmark_id"]), (gallery, gallery["landmark_id"])):
         for column in ("country", "continent"):
             table[column] = tags.loc[landmarks, column].to_numpy()
+    queries["is_seen"] = False
     gallery.insert(1, "path", image_paths("train", gallery["id"]))
     of_landmark = relevant.groupby("landmark_id")["id"].agg(set)
     of_query = dict(zip(chosen["id"], of_landmark.loc[chosen["landmark_id"]], strict=True))

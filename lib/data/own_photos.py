@@ -22,7 +22,7 @@ from PIL import Image
 
 from lib.artifacts import atomic_path, caller_path, locked, progress, write_csv, write_json
 from lib.data import tables
-from lib.data.geography import country_code
+from lib.data.geography import country_codes
 from lib.data.gldv2 import SOLUTION, image_paths
 from lib.data.images import FORMATS, SMALLEST, decode, stretch
 from lib.data.tar_images import read_file, walk_files
@@ -187,7 +187,7 @@ def _from_csv(path: Path) -> pd.DataFrame:
         flags = table[name].str.lower().map(FLAGS)
         tables.refuse(path, table, flags.isna(), name, "true or false")
         table[name] = flags.astype(bool)
-    codes = table["country"].map(country_code)
+    codes = country_codes(table["country"])
     is_unknown = (codes == "") & (table["country"] != "")
     tables.refuse(path, table, is_unknown, "country", "a country as code or English name, or none")
     table["country"] = codes
