@@ -362,6 +362,7 @@ def _members(descriptor: int) -> Iterator[tarfile.TarInfo | None]:
     """The whole members of an archive in their order; None at damage, which it goes on after."""
     length = os.fstat(descriptor).st_size
     place, last = 0, None  # the last member waits until what follows shows that its size is right
+    is_end = False  # whether two blocks of zeros were found
     while place + _BLOCK <= length:
         found = _member_at(descriptor, place, length)
         if found is not None:
@@ -373,17 +374,15 @@ def _members(descriptor: int) -> Iterator[tarfile.TarInfo | None]:
         is_end = len(end) == 2 * _BLOCK and not any(end)
         start = place if is_end or last is None else last.offset_data
         after = _next_header(descriptor, start, length)
-        if last is not None and (after is None or after >= place):
+        if last is not None and after >= place:
             yield last
-        if is_end and after is None:
-            return
-        yield None
-        if after is None:
-            return
+        if after < length:
+            yield None
         place, last = after, None
     if last is not None:
         yield last
-    yield None  # it ends without the two blocks of zeros
+    if not is_end:
+        yield None
 
 
 def _member_at(descriptor: int, place: int, length: int) -> tuple[tarfile.TarInfo, int] | None:
@@ -403,8 +402,8 @@ def _member_at(descriptor: int, place: int, length: int) -> tuple[tarfile.TarInf
             start += _BLOCK
         is_long = member.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
         is_pax = member.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
-        if not (is_long or is_pax):
-            member.size = member.size if size is None else size
+        if size is not None and not (is_long or is_pax):
+            member.size = size
         has_data = member.isreg() or is_long or member.type not in tarfile.SUPPORTED_TYPES
         used = member.size if has_data else 0
         if used < 0 or start + used > length:
@@ -440,12 +439,12 @@ def _pax_records(text: bytes) -> dict[bytes, bytes]:
     return records
 
 
-def _next_header(descriptor: int, start: int, length: int) -> int | None:
-    """Where the next sound member begins, looking at every block from `start` on."""
+def _next_header(descriptor: int, start: int, length: int) -> int:
+    """Where the next sound member begins, from `start` on; `length` if there is none."""
     for place in range(start, length, _CHUNK):
         chunk = os.pread(descriptor, _CHUNK, place)
         for found in re.finditer(b"ustar", chunk):
             header = place + found.start() - _MAGIC
             if header % _BLOCK == 0 and _member_at(descriptor, header, length) is not None:
                 return header
-    return None
+    return length
