@@ -15,6 +15,8 @@ from lib.data.geography import OTHER
 from lib.data.gldv2 import SOLUTION, Dataset, image_paths
 
 FEWEST = 4  # landmarks held out
+# Queries, gallery, query id → relevant ids, and landmarks held out
+Parts = tuple[pd.DataFrame, pd.DataFrame, dict[str, set[str]], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,12 +39,11 @@ def evaluation(
     many, so that a dozen folders have Public and Private queries too.
     """
     if dataset.solution is not None:
-        queries, gallery, relevant = _from_solution(dataset)
-        source, held_out = "solution", np.empty(0, dtype=np.int64)
+        source, parts = "solution", _from_solution(dataset)
     else:
         generator = rng(seed, "held-out landmarks")
-        queries, gallery, relevant, held_out = _held_out(dataset, generator, share, most)
-        source = "held_out"
+        source, parts = "held_out", _held_out(dataset, generator, share, most)
+    queries, gallery, relevant, held_out = parts
     ids_of_usage = queries.groupby("usage", sort=False)["id"]
     solution = {usage: {query: relevant[query] for query in ids} for usage, ids in ids_of_usage}
     return Evaluation(queries, gallery, solution, source, held_out)
@@ -66,7 +67,7 @@ def query_names(evaluation: Evaluation) -> dict[str, str]:
     return found
 
 
-def _from_solution(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, set[str]]]:
+def _from_solution(dataset: Dataset) -> Parts:
     rows = dataset.solution[dataset.solution["Usage"] != "Ignored"]
     gallery = dataset.index
     known = set(gallery["id"])
@@ -92,12 +93,10 @@ def _from_solution(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[s
         queries["is_seen"] = [not shown.isdisjoint(relevant[query]) for query in queries["id"]]
     gallery = gallery.assign(path=image_paths("index", gallery["id"]))
     columns = ["id", "path", "landmark_id", "category", "country", "continent"]
-    return queries, gallery[columns], relevant
+    return queries, gallery[columns], relevant, np.empty(0, dtype=np.int64)
 
 
-def _held_out(
-    dataset: Dataset, generator: np.random.Generator, share: float, most: int
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, set[str]], np.ndarray]:
+def _held_out(dataset: Dataset, generator: np.random.Generator, share: float, most: int) -> Parts:
     """One query of each held-out landmark, two from eight images on; the rest is gallery."""
     clean = dataset.clean
     counts = clean["landmark_id"].value_counts().sort_index()

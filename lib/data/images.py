@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
 from lib.artifacts import MANIFEST, fingerprint, mark_complete, progress, read_manifest
 from lib.data.tar_images import ImageStore, as_bytes, evenly_spread
@@ -38,9 +39,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
 HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # brands in its first bytes
 MOST_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte of RGB
 _WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits
-# TIFF tags and their values
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
-_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
+_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2  # values of TIFF tags
 IN_MEMORY = 2 * 2**30  # bytes of pixels that are decoded once and kept
 PREFETCHED = 2  # batches that a worker process reads ahead
 TIMEOUT = 1800  # seconds to wait for a batch
@@ -135,7 +134,7 @@ def _grey(image: Image.Image) -> np.ndarray:
     # are stretched from the lowest, or 0, to the highest.
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
-    bits, kind = tags.get(_BITS, (0,))[0], tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
+    bits, kind = tags.get(BITSPERSAMPLE, (0,))[0], tags.get(SAMPLEFORMAT, (_UNSIGNED,))[0]
     if image.mode == "I" and (bits, kind) == (32, _UNSIGNED):
         values = values.view(np.uint32)  # Pillow reads these as signed
     values = values.astype(np.float32)
@@ -157,7 +156,7 @@ def _grey(image: Image.Image) -> np.ndarray:
     values -= low  # in place, because such images can be large
     values *= 255 / max(high - low, 1e-30)
     grey = np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
-    return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
+    return 255 - grey if tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO else grey
 
 
 def stretch(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -87,7 +87,7 @@ class TarIndex:
 
     def rows(self, image_ids: Sequence[str]) -> np.ndarray:
         """The row of each image, -1 for those that no archive has."""
-        keys = np.array([os.fsencode(image_id) for image_id in image_ids], dtype=np.bytes_)
+        keys = as_bytes(image_ids)
         if not len(self.ids):
             return np.full(len(keys), -1)
         # Of the same width, or searchsorted would copy millions of ids to widen them.

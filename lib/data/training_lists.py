@@ -45,7 +45,7 @@ def training_list(
         raise ValueError(f"There is no training list {name!r}: choose one of {', '.join(NAMES)}.")
     if (name == "cluster") != (clusters is not None):
         raise ValueError("The list 'cluster', and no other, needs clusters=path of a cluster file.")
-    images = _full(dataset, set() if without is None else set(without.held_out.tolist()))
+    images = _full(dataset, [] if without is None else without.held_out)
     if name == "clean":
         images = images[images["is_clean"]]
     elif name == "c2x":
@@ -112,14 +112,12 @@ def unpack_list(rows: np.ndarray, words: Mapping[str, Sequence[str]]) -> pd.Data
     return pd.DataFrame(columns)
 
 
-def _full(dataset: Dataset, held_out: set[int]) -> pd.DataFrame:
+def _full(dataset: Dataset, held_out: Sequence[int] | np.ndarray) -> pd.DataFrame:
     """Every row of train.csv that is not held out, with nested class ids."""
-    train = dataset.train
-    if held_out:
-        train = train[~train["landmark_id"].isin(held_out)]
+    train = dataset.train[~dataset.train["landmark_id"].isin(held_out)]
     raw = train["landmark_id"].to_numpy()
     order = pd.unique(np.concatenate([dataset.clean_landmarks, raw]))
-    order = order[~np.isin(order, list(held_out))] if held_out else order
+    order = order[~np.isin(order, held_out)]
     tags = dataset.landmarks.set_index("landmark_id").loc[order]
     labels = pd.Index(order).get_indexer(raw)
     return pd.DataFrame(
