@@ -83,7 +83,7 @@ def import_photos(source: str | Path, data_dir: str | Path, *, link: bool = Fals
             target.mkdir()
             table, thumbnails = _store(table, target, link)
             if (table["id"] == "").all():
-                first = table[table["problem"] != ""].head(1)[["path", "problem"]].to_numpy()
+                first = table[["path", "problem"]].head(1).to_numpy()
                 raise ValueError(
                     f"expected images in {source}, found {len(table):,} files and no readable "
                     "image; give a folder that holds one folder per landmark, or a CSV of images"
@@ -177,8 +177,9 @@ def _from_csv(path: Path) -> pd.DataFrame:
     table = table.reindex(columns=["path", "landmark", *OPTIONAL], fill_value="")
     unused = [name for name in header if name not in ("path", label, *given)]
     pairs = table[["category", "landmark"]].drop_duplicates()
-    if pairs["category"].is_unique and pairs["landmark"].is_unique and pairs["category"].all():
-        table["landmark"] = table["category"]  # each label has one of its own: the name
+    is_named = pairs["category"].is_unique and (pairs["category"] != "").all()
+    if is_named and pairs["landmark"].is_unique:  # each label has a category of its own
+        table["landmark"] = table["category"]
     elif "category" in given:
         unused.append("category")
     if unused:
