@@ -99,14 +99,14 @@ def _state(root: Path) -> None:
 
 
 def _archives(root: Path) -> None:
-    store = ImageStore(root / "packed", cache=root / "cache")
+    store = ImageStore(root / "packed")
     for name in store.ids("train"):
         with contextlib.suppress(OSError):  # a changed id or offset is another image's
             store.read(f"train/a/b/c/{name}.jpg")
 
 
 def _new_archives(root: Path) -> None:
-    shutil.rmtree(root / "cache", ignore_errors=True)
+    shutil.rmtree(root / "packed/train/tar_index", ignore_errors=True)
     _archives(root)
 
 
@@ -153,7 +153,7 @@ READERS = [
     Reader("index/index.faiss", lambda r: read_index(r / "index", index_rows()), ("index",)),
     Reader("packed/train/images_000.tar", _new_archives, ("packed",)),
     *(
-        Reader(f"cache/tar_index_train/{name}", _archives, ("packed", "cache"))
+        Reader(f"packed/train/tar_index/{name}", _archives, ("packed",))
         for name in ("ids.npy", "offset.npy", "manifest.json")
     ),
     Reader("world/world.json", _world),
