@@ -18,13 +18,7 @@ from accelerate.utils.memory import clear_device_cache
 
 from lib import data, models, retrieval
 from lib.ablation.tables import AblationRow, AblationTable, unique_rows
-from lib.artifacts import (
-    fingerprint,
-    read_csv_or_none,
-    read_fingerprint,
-    rng,
-    write_csv,
-)
+from lib.artifacts import fingerprint, read_csv_or_none, read_fingerprint, rng, write_csv
 from lib.cleaning import CLUSTERS, make_cluster_list, perfect_cluster_list
 from lib.config import CleanConfig, InferenceConfig, Profile, StageConfig
 from lib.distributed import side_by_side
@@ -137,10 +131,8 @@ class AblationRunner:
         )
 
     def test_times(self, table: AblationTable, seed: int) -> dict[str, float]:
-        """Milliseconds per image of rows that train a network, where the table has times."""
-        if not table.has_times:
-            return {}
-        rows = [row for row in table.rows if not row.members]
+        """Milliseconds per image of the rows whose time the paper reports."""
+        rows = [row for row in table.rows if math.isfinite(row.paper_milliseconds)]
         usual = self.profile.inference
         return milliseconds_per_image(
             {row.name: (self.train(row, seed), row.inference or usual) for row in rows}

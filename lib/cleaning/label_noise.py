@@ -18,8 +18,15 @@ from scipy.optimize import nnls
 from sklearn.metrics import roc_auc_score
 
 from lib.cleaning.dbscan import BLOCK
-from lib.cleaning.eps import mask_self
-from lib.cleaning.per_landmark import TASK_ROWS, Rows, check_embeddings, map_landmarks, unit_rows
+from lib.cleaning.eps import draw_foreign, mask_self
+from lib.cleaning.per_landmark import (
+    TASK_ROWS,
+    Rows,
+    check_embeddings,
+    map_landmarks,
+    split_landmarks,
+    unit_rows,
+)
 from lib.retrieval import nearest
 
 CANDIDATES = 10  # other landmarks that an image is compared with, by the landmarks' means
@@ -82,7 +89,8 @@ def estimate_label_noise(
     if whitening:
         embeddings = whiten(embeddings, whitening, generator=np.random.default_rng(0))
     others = nearest_others(embeddings, _means(embeddings, owner, jobs), owner, CANDIDATES)
-    moved, targets = move_images(owner, counts, generator)
+    moved = np.tile(generator.permutation(len(owner)), ROUNDS)[:MOVES]
+    targets = owner[draw_foreign(owner, moved, generator)]
     images = np.concatenate([np.arange(len(owner)).repeat(others.shape[1]), moved])
     landmarks = np.concatenate([others.ravel(), targets])
     by_own, found = measure_support(embeddings, owner, images, landmarks, jobs=jobs)
@@ -214,33 +222,19 @@ def nearest_others(
 def _means(embeddings: np.ndarray, owner: np.ndarray, jobs: int) -> np.ndarray:
     """(L, D) float32 unit means of the landmarks 0 to L - 1."""
     means = np.empty((owner.max() + 1, embeddings.shape[1]), dtype=np.float32)
-    for at, (starts, sums) in map_landmarks(_sum_task, embeddings, owner, jobs=jobs):
-        means[owner[at[starts]]] = sums
+    for at, sums in map_landmarks(_sum_task, embeddings, owner, jobs=jobs):
+        means[pd.unique(owner[at])] = sums
     return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
 
 
-def _sum_task(rows: Rows, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each landmark starts among the rows, and its sum."""
-    ends = np.cumsum(sizes)
-    sums = [_sum(rows, end - size, end) for end, size in zip(ends, sizes, strict=True)]
-    return ends - sizes, np.stack(sums)
+def _sum_task(rows: Rows, sizes: np.ndarray) -> np.ndarray:
+    return np.stack([_sum(part, len(part)) for part in split_landmarks(rows, sizes)])
 
 
-def _sum(rows: Rows, start: int, stop: int) -> np.ndarray:
-    blocks = range(start, stop, 8 * BLOCK)
-    return sum(rows[low : min(low + 8 * BLOCK, stop)].sum(axis=0) for low in blocks)
-
-
-def move_images(
-    owner: np.ndarray, counts: np.ndarray, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """(M,) images, and the landmark each is moved to: that of a random image of another one."""
-    total = len(owner)
-    order = np.argsort(owner, kind="stable")
-    images = np.tile(generator.permutation(total), ROUNDS)[:MOVES]
-    first, own = np.cumsum(counts)[owner[images]], counts[owner[images]]
-    target = order[(first + generator.integers(total - own)) % total]
-    return images, owner[target]
+def _sum(rows: Rows, count: int) -> np.ndarray:
+    """(D,) sum of the first `count` rows."""
+    step = 8 * BLOCK
+    return sum(rows[low : min(low + step, count)].sum(axis=0) for low in range(0, count, step))
 
 
 def measure_support(
@@ -268,16 +262,13 @@ def measure_support(
 
 
 def _support_task(rows: Rows, sizes: np.ndarray, is_member: np.ndarray) -> np.ndarray:
-    found = []
-    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
-        members = int(np.count_nonzero(is_member[end - size : end]))
-        found.append(_support(rows if len(sizes) == 1 else rows[end - size : end], members))
-    return np.concatenate(found)
+    members = [np.count_nonzero(own) for own in split_landmarks(is_member, sizes)]
+    return np.concatenate(list(map(_support, split_landmarks(rows, sizes), members)))
 
 
 def _support(rows: Rows, members: int) -> np.ndarray:
     """Support of the members, which come first, and of the other rows in one landmark."""
-    total = _sum(rows, 0, members)
+    total = _sum(rows, members)
     found = []
     for low in range(0, len(rows), BLOCK):
         block = rows[low : low + BLOCK]

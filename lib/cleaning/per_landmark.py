@@ -153,6 +153,11 @@ class NormalizedSubset(EmbeddingSubset):
 Rows = np.ndarray | NormalizedSubset  # unit rows
 
 
+def split_landmarks(rows: Rows, sizes: np.ndarray) -> list[Rows]:
+    """The rows of each landmark of a task; a huge one comes alone and stays on disk."""
+    return [rows] if len(sizes) == 1 else np.split(rows, np.cumsum(sizes)[:-1])
+
+
 def select_rows(rows: Rows, where: np.ndarray) -> Rows:
     """The rows at `where` in that order; many rows of a huge landmark stay on disk."""
     if isinstance(rows, NormalizedSubset) and len(where) > WHOLE:

@@ -11,6 +11,7 @@ import lib.cleaning.per_landmark
 from lib.cleaning.dbscan import cluster_landmarks
 from lib.cleaning.eps import (
     best_threshold,
+    draw_foreign,
     k_distances,
     knee,
     kth_nearest,
@@ -119,6 +120,17 @@ def test_sample_landmarks_takes_landmarks_whole_and_together(monkeypatch):
             at = np.flatnonzero(ids == landmark)
             assert len(at) == min(30, (all_ids == landmark).sum()) >= 4
             assert (np.diff(at) == 1).all()
+
+
+def test_draw_foreign_draws_all_images_of_other_landmarks():
+    generator = np.random.default_rng(2)
+    for _ in range(20):
+        ids = generator.integers(0, 6, int(generator.integers(10, 80))) ** 2
+        owner = np.unique(ids, return_inverse=True)[1]
+        images = np.tile(generator.permutation(len(ids)), 50)
+        drawn = draw_foreign(owner, images, generator)
+        assert (owner[drawn] != owner[images]).all()
+        assert set(drawn) == set(range(len(ids)))
 
 
 def test_measure_moves_moves_images_to_other_landmarks():
