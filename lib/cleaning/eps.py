@@ -130,14 +130,12 @@ def _move_task(rows: Rows, sizes: np.ndarray, k: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def best_threshold(
-    own: np.ndarray, foreign: np.ndarray, cost: float = 1.0
-) -> tuple[float, float, float]:
-    """The threshold with the largest s - cost · m: s of `own` and m of `foreign` are within it."""
+def best_threshold(own: np.ndarray, foreign: np.ndarray) -> tuple[float, float, float]:
+    """The threshold with the largest s - m: the shares s of `own` and m of `foreign` within it."""
     thresholds = np.sort(own)
     s = np.arange(1, len(own) + 1) / len(own)
     m = np.searchsorted(np.sort(foreign), thresholds, side="right") / len(foreign)
-    best = int(np.argmax(s - cost * m))
+    best = int(np.argmax(s - m))
     return float(thresholds[best]), float(s[best]), float(m[best])
 
 
@@ -157,11 +155,10 @@ def sweep(
     with the row before, each dropped image a class of its own.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
-    eps_values = [float(eps) for eps in eps_values]
+    if not len(eps_values) or (np.diff(eps_values) <= 0).any():
+        raise ValueError(f"expected radii in ascending order, found {list(eps_values)}")
     for eps in eps_values:
         check_settings(eps, min_samples)
-    if not eps_values or (np.diff(eps_values) <= 0).any():
-        raise ValueError(f"expected radii in ascending order, found {eps_values}")
     landmarks, owner = np.unique(landmark_ids, return_inverse=True)
     labels = np.empty((len(eps_values), len(owner)), dtype=np.int64)
     work = partial(dbscan_labels, eps_values=eps_values, min_samples=min_samples)
@@ -178,25 +175,21 @@ def sweep(
     alone = np.where(labels >= 0, labels, -1 - np.arange(len(owner)))
     lines = []
     for k, eps in enumerate(eps_values):
-        held = labels[k] >= 0
+        held, seen = labels[k] >= 0, labels[k][sample]
+        kept = np.flatnonzero(seen >= 0)
         line = {
-            "eps": eps,
+            "eps": float(eps),
             "kept": held.sum() / max(len(owner), 1),
             "classes": len(np.unique(labels[k][held])),
             "lost": 1 - len(np.unique(owner[held])) / max(len(landmarks), 1),
-            "silhouette": _silhouette(distance, labels[k][sample]),
+            "silhouette": np.nan,
             "agreement": adjusted_rand_score(alone[k - 1], alone[k]) if k else np.nan,
         }
+        if 2 <= len(np.unique(seen[kept])) < len(kept):
+            near = distance[np.ix_(kept, kept)]
+            line["silhouette"] = silhouette_score(near, seen[kept], metric="precomputed")
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def _silhouette(distance: np.ndarray, labels: np.ndarray) -> float:
-    kept = np.flatnonzero(labels >= 0)
-    if not 2 <= len(np.unique(labels[kept])) < len(kept):
-        return float("nan")
-    near = distance[np.ix_(kept, kept)]
-    return float(silhouette_score(near, labels[kept], metric="precomputed"))
 
 
 def k_distances(
