@@ -150,7 +150,12 @@ def _label_blocks(rows: Rows, radii: list[np.float32], min_samples: int) -> np.n
     border: list[list[np.ndarray]] = [[] for _ in radii]  # pairs of another row and a core row
     for k, left, right, near in _near_blocks(rows, radii):
         if left.start <= right.start:
-            component[k] = _join(component[k], core[k], left, right, near)
+            apart = component[k, left, None] != component[k, right]
+            i, j = np.nonzero(near & core[k, left, None] & core[k, right] & apart)
+            if len(i):
+                links = np.ones(len(i)), (component[k, left][i], component[k, right][j])
+                links = coo_array(links, shape=(size, size))
+                component[k] = connected_components(links, directed=False)[1][component[k]]
         outside, inside = np.flatnonzero(~core[k, left]), np.flatnonzero(core[k, right])
         i, j = np.nonzero(near[np.ix_(outside, inside)])
         border[k].append(np.stack([left.start + outside[i], right.start + inside[j]]))
@@ -180,16 +185,3 @@ def _near_blocks(
                 yield k, left, right, near
                 if left != right:
                     yield k, right, left, near.T
-
-
-def _join(
-    component: np.ndarray, core: np.ndarray, left: slice, right: slice, near: np.ndarray
-) -> np.ndarray:
-    """Join the components of core rows that are neighbours in one block."""
-    apart = component[left, None] != component[right]
-    i, j = np.nonzero(near & core[left, None] & core[right] & apart)
-    if not i.size:
-        return component
-    links = np.ones(i.size), (component[left][i], component[right][j])
-    links = coo_array(links, shape=(len(component), len(component)))
-    return connected_components(links, directed=False)[1][component]
