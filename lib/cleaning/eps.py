@@ -222,18 +222,11 @@ def kth_nearest(queries: Rows, rows: Rows, k: int, *, is_same: bool = False) -> 
         nearest = np.full((len(block), k), np.inf, dtype=np.float32)
         for start in range(0, len(rows), 8 * BLOCK):
             distance = np.subtract(1, block @ rows[start : start + 8 * BLOCK].T)
-            if is_same:
-                mask_self(distance, low - start, np.inf)
+            if is_same and 0 <= low - start < distance.shape[1]:
+                np.fill_diagonal(distance[:, low - start :], np.inf)
             nearest = np.partition(np.hstack([nearest, distance]), k - 1, axis=1)[:, :k]
         found.append(nearest[:, k - 1])
     return np.concatenate(found)
-
-
-def mask_self(block: np.ndarray, offset: int, value: float) -> None:
-    """Overwrite the pairs of a row with itself in a block whose rows begin at column `offset`."""
-    own = np.arange(offset, offset + len(block))
-    here = np.flatnonzero((own >= 0) & (own < block.shape[1]))
-    block[here, own[here]] = value
 
 
 def knee(distances: np.ndarray) -> float:

@@ -19,7 +19,7 @@ from sklearn.metrics import roc_auc_score
 
 from lib.cleaning import per_landmark
 from lib.cleaning.dbscan import BLOCK
-from lib.cleaning.eps import draw_foreign, mask_self
+from lib.cleaning.eps import draw_foreign
 from lib.retrieval import nearest
 
 CANDIDATES = 10  # other landmarks that an image is compared with, by the landmarks' means
@@ -268,7 +268,8 @@ def _support(rows: per_landmark.Rows, members: int) -> np.ndarray:
         closest = np.full(len(block), -np.inf, dtype=np.float32)
         for start in range(0, members, 8 * BLOCK):
             product = block @ rows[start : min(start + 8 * BLOCK, members)].T
-            mask_self(product, low - start, -np.inf)
+            if 0 <= low - start < product.shape[1]:  # an image is no support of its own
+                np.fill_diagonal(product[:, low - start :], -np.inf)
             closest = np.maximum(closest, product.max(axis=1))
         inside = np.arange(low, low + len(block)) < members
         along = block @ total
