@@ -18,13 +18,7 @@ from accelerate.utils.memory import clear_device_cache
 
 from lib import data, models, retrieval
 from lib.ablation.tables import AblationRow, AblationTable, unique_rows
-from lib.artifacts import (
-    fingerprint,
-    read_csv_or_none,
-    read_fingerprint,
-    rng,
-    write_csv,
-)
+from lib.artifacts import fingerprint, read_csv_or_none, read_fingerprint, rng, write_csv
 from lib.cleaning import CLUSTERS, make_cluster_list, perfect_cluster_list
 from lib.config import CleanConfig, InferenceConfig, Profile, StageConfig
 from lib.distributed import side_by_side
@@ -121,26 +115,20 @@ class AblationRunner:
         return scores
 
     def _rank(self, checkpoints: Sequence[Path], inference: InferenceConfig) -> Ranking:
-        evaluation = self.evaluation
+        evaluation, root = self.evaluation, self.dataset.root
         name = fingerprint(inference, evaluation.queries["id"], evaluation.gallery["id"])
-        folders = [path.parent / "embeddings" / name for path in checkpoints]
-        pairs = [
-            retrieval.embed_evaluation(path, evaluation, self.dataset.root, folder, inference)
-            for path, folder in zip(checkpoints, folders, strict=True)
-        ]
-        return search(
-            concatenate([queries.rows for queries, _ in pairs]),
-            concatenate([gallery.rows for _, gallery in pairs]),
-            self.profile.top_k,
-            query_ids=pairs[0][0].ids,
-            gallery_ids=pairs[0][1].ids,
-        )
+        pairs = []
+        for path in checkpoints:
+            folder = path.parent / "embeddings" / name
+            pairs.append(retrieval.embed_evaluation(path, evaluation, root, folder, inference))
+        queries, gallery = zip(*pairs, strict=True)
+        rows = [concatenate([one.rows for one in models]) for models in (queries, gallery)]
+        ids = {"query_ids": queries[0].ids, "gallery_ids": gallery[0].ids}
+        return search(*rows, self.profile.top_k, **ids)
 
     def test_times(self, table: AblationTable, seed: int) -> dict[str, float]:
-        """Milliseconds per image of rows that train a network, where the table has times."""
-        if not table.has_times:
-            return {}
-        rows = [row for row in table.rows if not row.members]
+        """Milliseconds per image of the rows whose time the paper reports."""
+        rows = [row for row in table.rows if math.isfinite(row.paper_milliseconds)]
         usual = self.profile.inference
         return milliseconds_per_image(
             {row.name: (self.train(row, seed), row.inference or usual) for row in rows}

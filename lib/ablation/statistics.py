@@ -20,15 +20,14 @@ def table(
     rows: Sequence[AblationRow],
     results: Mapping[str, pd.DataFrame],
     *,
-    usage: str = "Private",
     seed: int = 0,
     times: Mapping[str, float] | None = None,
 ) -> pd.DataFrame:
     """Rows with the paper's figures, ours, and the paired difference from the reference row.
 
-    Results are those of `lib.ablation.run`; a row without any reads "not run". `private` and the
-    differences are of `usage`, `paper` is the paper's own difference, `times` are milliseconds by
-    row. `seen` and `unseen` are of landmarks in training and of others, where results know them.
+    Results are those of `lib.ablation.run`; a row without any reads "not run". Differences are of
+    Private queries, `paper` is the paper's own, `times` are milliseconds by row. `seen` and
+    `unseen` are of landmarks in training and of others, where results know them.
     """
 
     def interval(values: np.ndarray, *names: str) -> dict[str, float]:
@@ -37,8 +36,8 @@ def table(
     papers = {row.name: row.paper_private for row in rows}
     lines = []
     for row in rows:
-        private, public = (by_seed(results.get(row.name), part) for part in (usage, "Public"))
-        reference = by_seed(results.get(row.against), usage)
+        private, public = (by_seed(results.get(row.name), usage) for usage in ("Private", "Public"))
+        reference = by_seed(results.get(row.against), "Private")
         is_compared = row.name in results and row.against in results
         gain = private - reference if is_compared else private[:0]
         paper = row.paper_private - papers.get(row.against, np.nan)
@@ -57,7 +56,7 @@ def table(
             "note": row.note,
             "paper_milliseconds": row.paper_milliseconds,
             "milliseconds": (times or {}).get(row.name, np.nan),
-            **(map_by_seen(results[row.name], usage) if row.name in results else {}),
+            **(map_by_seen(results[row.name], "Private") if row.name in results else {}),
         }
         if is_compared:
             _, low, high = difference.values()

@@ -48,7 +48,6 @@ class AblationTable:
     name: str  # of files
     title: str
     rows: tuple[AblationRow, ...]
-    has_times: bool = False  # whether the test time per image is a column
     note: str = ""  # printed above the table
 
 
@@ -104,7 +103,6 @@ GLR20_TABLE_2 = (
     ("ResNeSt200", "cluster", "ResNet152 cluster", 0.364, 0.327, 74.1),
 )
 ENSEMBLE = "ensemble of ResNet152 and ResNeSt200"
-TEST_TIMES = "Test times: GLR20's are of a GPU, ours of the CPU, both the mean of 200 images."
 MIXING = (
     ("ResNeSt200", "cluster", ""),
     ("ResNeSt200", "cluster cutmix", "ResNeSt200 cluster"),
@@ -200,98 +198,8 @@ FINE_TUNING: tuple[tuple[str, Mapping[str, Any], Mapping[str, Any]], ...] = (
 SIZES = (300, 1000, 3000)  # training images of the raw list
 
 GLR20_STAGES = "softmax on clean, arcface on clean, arcface on cluster"
-TITLES = {  # in the order of the report
-    "glr20_table_1": "GLR20 Table 1",
-    "glr20_table_2": "GLR20 Table 2",
-    "glr21_tricks": "GLR21 bag of tricks",
-    "glr21_samplers": "GLR21 samplers",
-    "glr21_apart": "GLR21 sampler and data taken apart",
-    "networks": "beyond: network and loss",
-    "modern": "beyond: networks of today",
-    "heads": "beyond: softmax over a share of the classes",
-    "mixing": "beyond: Corner-Cutmix in both forms",
-    "cleaning": "beyond: cleaning, part by part, at equal length",
-    "fine_tuning": "beyond: fine-tuning pretrained weights, one change at a time",
-    "sizes": "beyond: fine-tuning by the number of training images",
-}
+TEST_TIMES = "Test times: GLR20's are of a GPU, ours of the CPU, both the mean of 200 images."
 STRIDE = 32  # pixels of an image per cell of the last feature map of GLR20's networks
-
-
-def paper_tables(profile: Profile) -> dict[str, AblationTable]:
-    """Every table that a profile can fill, by name."""
-    if profile.recipe == "photos" and profile.stages[-1].train_list == "cluster":
-        rows = {
-            "cleaning": _cleaning_rows(profile),
-            "fine_tuning": _fine_tuning_rows(profile),
-            "sizes": _size_rows(profile),
-        }
-        return {name: AblationTable(name, TITLES[name], own) for name, own in rows.items()}
-    if _losses_and_lists(profile) != GLR20_STAGES:
-        raise ValueError(
-            f"expected the stages of GLR20, {GLR20_STAGES}, found {_losses_and_lists(profile)}; "
-            "run the tables without --recipe and with these stages"
-        )
-    glr20, glr21 = partial(_rows, _glr20_row, profile), partial(_rows, _glr21_row, profile)
-    rows = {
-        "glr20_table_1": glr20(GLR20_TABLE_1),
-        "glr20_table_2": _table_2(profile),
-        "glr21_tricks": glr21(GLR21_TRICKS),
-        "glr21_samplers": glr21(GLR21_SAMPLERS),
-        "glr21_apart": glr21(GLR21_APART),
-        "networks": _network_rows(profile),
-        "modern": _modern_rows(profile),
-        "heads": glr21(HEADS),
-        "mixing": glr20(MIXING),
-        "cleaning": _cleaning_rows(profile),
-    }
-    facts = {"glr20_table_2": {"has_times": True, "note": TEST_TIMES}}
-    return {
-        name: AblationTable(name, TITLES[name], own, **facts.get(name, {}))
-        for name, own in rows.items()
-        if len(own) > 1
-    }
-
-
-def chosen_tables(
-    profile: Profile, names: str, share: float = 0.0, only: str = ""
-) -> tuple[Profile, dict[str, AblationTable]]:
-    """The tables called `names`, and the profile, at a share of its epochs, that fills them.
-
-    `names` is "quick" for GLR20's steps with one network (with a recipe of other stages, these one
-    by one), "all", or names between commas. A `share` of 0 is 1, with "quick" the profile's own.
-    `only` names rows between semicolons, where not all are to be trained.
-    """
-    is_quick = names == "quick"
-    share = share or (profile.quick if is_quick else 1.0)
-    shorter = _shortened(profile, share)
-    if is_quick and _losses_and_lists(profile) != GLR20_STAGES:
-        return shorter, {"stages": _stage_by_stage(shorter)}
-    tables = paper_tables(profile)
-    wanted = list(tables) if names == "all" else [name.strip() for name in names.split(",")]
-    if is_quick:
-        wanted, rows = ["glr20_table_1"], _rows(_glr20_row, profile, GLR20_QUICK)
-        tables["glr20_table_1"] = replace(tables["glr20_table_1"], rows=rows)
-    if unknown := [name for name in wanted if name not in tables]:
-        hint = "correct TABLES"
-        if unknown[0] == "glr20_table_2":  # of a profile where networks do not compete
-            hint += ", which compares the papers' networks, or run it without BACKBONE"
-        known = ", ".join(tables)
-        raise ValueError(
-            f"expected quick, all or tables among {known}, found {unknown[0]!r}; {hint}"
-        )
-    kept = [name.strip() for name in only.split(";") if name.strip()]
-    known = list(unique_rows(tables[name] for name in wanted))
-    if unknown := [name for name in kept if name not in known]:
-        raise ValueError(
-            f"expected rows among {'; '.join(known)}, found {unknown[0]!r}; correct ROWS"
-        )
-    rows = {
-        name: tuple(
-            _shortened(row, share) for row in tables[name].rows if not kept or row.name in kept
-        )
-        for name in wanted
-    }
-    return shorter, {name: replace(tables[name], rows=rows[name]) for name in wanted if rows[name]}
 
 
 def _losses_and_lists(profile: Profile) -> str:
@@ -321,13 +229,13 @@ def _stage_by_stage(profile: Profile) -> AblationTable:
 
 
 def _rows(
-    make: Callable[..., AblationRow], profile: Profile, table: Sequence[tuple[Any, ...]]
-) -> tuple[AblationRow, ...]:
+    make: Callable[..., AblationRow], table: Sequence[tuple[Any, ...]], profile: Profile
+) -> list[AblationRow]:
     """Rows of a table of plain data; those that are one and the same for one network, once."""
     found: dict[str, AblationRow] = {}
     for row in (make(profile, *values) for values in table):
         found.setdefault(row.name, row)
-    return tuple(found.values())
+    return list(found.values())
 
 
 def _networks_compete(profile: Profile) -> bool:
@@ -380,24 +288,25 @@ def _glr20_row(
     return AblationRow(name, model, tuple(stages), against, *figures, **facts)
 
 
-def _table_2(profile: Profile) -> tuple[AblationRow, ...]:
+def _table_2(profile: Profile) -> list[AblationRow]:
     """Networks at one training, their ensemble by concatenation, and a larger test size."""
     if not _networks_compete(profile):
-        return ()
-    rows = _rows(_glr20_row, profile, GLR20_TABLE_2)
+        return []
+    rows = _rows(_glr20_row, GLR20_TABLE_2, profile)
     both, usual = (rows[0].name, rows[-1].name), rows[0].inference
     # The images are larger in the paper's proportion, 512 to 448, or more: the next multiple of the
     # networks' stride, because padding in between costs small networks up to 0.1 mAP.
     larger = replace(usual, size=STRIDE * math.ceil(usual.size * 512 / 448 / STRIDE))
-    joint = partial(AblationRow, model=ModelConfig(""), members=both)
-    figures = {"paper_public": 0.376, "paper_private": 0.342}
-    first = joint(ENSEMBLE, against=both[1], inference=usual, **figures)
-    figures = {"paper_public": 0.381, "paper_private": 0.346}
-    second = joint(f"{ENSEMBLE}, larger images", against=ENSEMBLE, inference=larger, **figures)
-    return (*rows, first, second)
+    for name, against, figures, inference in (
+        (ENSEMBLE, both[1], (0.376, 0.342), usual),
+        (f"{ENSEMBLE}, larger images", ENSEMBLE, (0.381, 0.346), larger),
+    ):
+        model, options = ModelConfig(""), {"members": both, "inference": inference}
+        rows.append(AblationRow(name, model, (), against, *figures, **options))
+    return rows
 
 
-def _cleaning_rows(profile: Profile) -> tuple[AblationRow, ...]:
+def _cleaning_rows(profile: Profile) -> list[AblationRow]:
     left_out = {"split" if profile.clean.split else "no split"}
     if not profile.world:  # views are known in the miniature world alone
         left_out.add("truth no split")
@@ -409,7 +318,7 @@ def _cleaning_rows(profile: Profile) -> tuple[AblationRow, ...]:
             changes = (*({} for _ in profile.stages[1:]), last)
             row = _glr20_row(profile, "ResNet152", name, against, changes=changes)
             rows.append(replace(row, cleaning=cleaning, budget="full"))
-    return tuple(rows)
+    return rows
 
 
 def _glr21_row(
@@ -438,7 +347,7 @@ def _glr21_row(
     return AblationRow(name, model, tuple(stages), against, public, private, **facts)
 
 
-def _network_rows(profile: Profile) -> tuple[AblationRow, ...]:
+def _network_rows(profile: Profile) -> list[AblationRow]:
     """Parts of GLR21's network and its triplet loss, which it used or tried and does not report."""
     base = _glr21_row(profile, "baseline")
     rows = [base]
@@ -447,62 +356,123 @@ def _network_rows(profile: Profile) -> tuple[AblationRow, ...]:
         model = override(base.model, change | {"backbone_options": options})
         if model != base.model:
             rows.append(replace(base, name=name, against="baseline", model=model))
-    return (*rows, *_rows(_glr21_row, profile, TRIPLETS))
+    return rows + _rows(_glr21_row, TRIPLETS, profile)
 
 
-def _modern_rows(profile: Profile) -> tuple[AblationRow, ...]:
+def _modern_rows(profile: Profile) -> list[AblationRow]:
     """GLR20's network beside those of today, each with its own training, on the same two lists."""
     if not _networks_compete(profile):
-        return ()
+        return []
     base = _glr20_row(profile, "ResNet152", "cluster")
-    found = {title: _relative(profile, name) for title, name in MODERN.items()}
-    return (
-        base,
-        *(
-            AblationRow(title, one.model, one.stages, base.name, inference=one.inference)
-            for title, one in found.items()
-        ),
-    )
+    rows = [base]
+    for name, own in MODERN.items():
+        found = _relative(profile, own)
+        options = {"against": base.name, "inference": found.inference}
+        rows.append(AblationRow(name, found.model, found.stages, **options))
+    return rows
 
 
-def _fine_tuning_rows(profile: Profile) -> tuple[AblationRow, ...]:
+def _fine_tuning(profile: Profile) -> list[AblationRow]:
     """The last stage from pretrained weights alone, and with one change in each row."""
     stage = replace(profile.stages[-1], name="fine_tuned")
     start = AblationRow("before training", profile.model, (replace(stage, epochs=0),))
     base = AblationRow("as configured", profile.model, (stage,), start.name)
-    changed = (
-        replace(
-            base,
-            name=name,
-            model=override(profile.model, network),
-            stages=(override(stage, training),),
-            against=base.name,
-        )
-        for name, network, training in FINE_TUNING
-    )
+    rows = [start, base]
+    for name, network, training in FINE_TUNING:
+        model, stages = override(profile.model, network), (override(stage, training),)
+        rows.append(AblationRow(name, model, stages, base.name))
     small = replace(stage, name="small", epochs=1, size=128, decode_size=160)
     last = replace(stage, epochs=max(1, stage.epochs - small.epochs))
-    sizes = replace(base, name="128 px, then more", stages=(small, last), against=base.name)
-    joint = AblationRow(
-        "with the start, concatenated",
-        ModelConfig(""),
-        against=base.name,
-        members=(base.name, start.name),
-    )
-    return (start, base, *changed, sizes, joint)
+    rows.append(AblationRow("128 px, then more", profile.model, (small, last), base.name))
+    name, both = "with the start, concatenated", (base.name, start.name)
+    return [*rows, AblationRow(name, ModelConfig(""), against=base.name, members=both)]
 
 
-def _size_rows(profile: Profile) -> tuple[AblationRow, ...]:
+def _sizes(profile: Profile) -> list[AblationRow]:
     """The last stage on so many images of the raw list, against the network that it starts from."""
     stage = replace(profile.stages[-1], name="of_raw", train_list="full")
     rows: list[AblationRow] = []
     for images in SIZES:
-        start = AblationRow(
-            f"{images:,} images, before training",
-            profile.model,
-            (replace(stage, epochs=0),),
-            images=images,
+        name, stages = f"{images:,} images", (replace(stage, epochs=0),)
+        start = AblationRow(f"{name}, before training", profile.model, stages, images=images)
+        rows += [start, replace(start, name=name, stages=(stage,), against=start.name)]
+    return rows
+
+
+# Title, and the rows that a profile can fill, in the order of the report.
+TABLES: Mapping[str, tuple[str, Callable[[Profile], list[AblationRow]]]] = {
+    "glr20_table_1": ("GLR20 Table 1", partial(_rows, _glr20_row, GLR20_TABLE_1)),
+    "glr20_table_2": ("GLR20 Table 2", _table_2),
+    "glr21_tricks": ("GLR21 bag of tricks", partial(_rows, _glr21_row, GLR21_TRICKS)),
+    "glr21_samplers": ("GLR21 samplers", partial(_rows, _glr21_row, GLR21_SAMPLERS)),
+    "glr21_apart": ("GLR21 sampler and data taken apart", partial(_rows, _glr21_row, GLR21_APART)),
+    "networks": ("beyond: network and loss", _network_rows),
+    "modern": ("beyond: networks of today", _modern_rows),
+    "heads": ("beyond: softmax over a share of the classes", partial(_rows, _glr21_row, HEADS)),
+    "mixing": ("beyond: Corner-Cutmix in both forms", partial(_rows, _glr20_row, MIXING)),
+    "cleaning": ("beyond: cleaning, part by part, at equal length", _cleaning_rows),
+    "fine_tuning": ("beyond: fine-tuning pretrained weights, one change at a time", _fine_tuning),
+    "sizes": ("beyond: fine-tuning by the number of training images", _sizes),
+}
+TITLES = {name: title for name, (title, _) in TABLES.items()}
+
+
+def paper_tables(profile: Profile) -> dict[str, AblationTable]:
+    """Every table that a profile can fill, by name."""
+    if profile.recipe == "photos" and profile.stages[-1].train_list == "cluster":
+        names = ["cleaning", "fine_tuning", "sizes"]
+    elif _losses_and_lists(profile) == GLR20_STAGES:
+        names = [name for name in TABLES if name not in ("fine_tuning", "sizes")]
+    else:
+        raise ValueError(
+            f"expected the stages of GLR20, {GLR20_STAGES}, found {_losses_and_lists(profile)}; "
+            "run the tables without --recipe and with these stages"
         )
-        rows += [start, replace(start, name=f"{images:,} images", stages=(stage,))]
-        rows[-1] = replace(rows[-1], against=start.name)
-    return tuple(rows)
+    tables = {}
+    for name in names:
+        title, make = TABLES[name]
+        rows, note = tuple(make(profile)), TEST_TIMES if name == "glr20_table_2" else ""
+        if len(rows) > 1:
+            tables[name] = AblationTable(name, title, rows, note)
+    return tables
+
+
+def chosen_tables(
+    profile: Profile, names: str, share: float = 0.0, only: str = ""
+) -> tuple[Profile, dict[str, AblationTable]]:
+    """The tables called `names`, and the profile, at a share of its epochs, that fills them.
+
+    `names` is "quick" for GLR20's steps with one network (with a recipe of other stages, these one
+    by one), "all", or names between commas. A `share` of 0 is 1, with "quick" the profile's own.
+    `only` names rows between semicolons, where not all are to be trained.
+    """
+    is_quick = names == "quick"
+    share = share or (profile.quick if is_quick else 1.0)
+    shorter = _shortened(profile, share)
+    if is_quick and _losses_and_lists(profile) != GLR20_STAGES:
+        return shorter, {"stages": _stage_by_stage(shorter)}
+    tables = paper_tables(profile)
+    wanted = list(tables) if names == "all" else [name.strip() for name in names.split(",")]
+    if is_quick:
+        wanted, rows = ["glr20_table_1"], tuple(_rows(_glr20_row, GLR20_QUICK, profile))
+        tables["glr20_table_1"] = replace(tables["glr20_table_1"], rows=rows)
+    if unknown := [name for name in wanted if name not in tables]:
+        hint = "correct TABLES"
+        if unknown[0] == "glr20_table_2":  # of a profile where networks do not compete
+            hint += ", which compares the papers' networks, or run it without BACKBONE"
+        known = ", ".join(tables)
+        raise ValueError(
+            f"expected quick, all or tables among {known}, found {unknown[0]!r}; {hint}"
+        )
+    known = unique_rows(tables[name] for name in wanted)
+    kept = [name.strip() for name in only.split(";") if name.strip()] or known
+    if unknown := [name for name in kept if name not in known]:
+        raise ValueError(
+            f"expected rows among {'; '.join(known)}, found {unknown[0]!r}; correct ROWS"
+        )
+    found = {}
+    for name in wanted:
+        rows = tuple(_shortened(row, share) for row in tables[name].rows if row.name in kept)
+        if rows:
+            found[name] = replace(tables[name], rows=rows)
+    return shorter, found

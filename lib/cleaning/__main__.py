@@ -10,7 +10,6 @@ as the profiles clean (`lib.recipes.CLEAN`); finished work is not repeated.
 import argparse
 import dataclasses
 import sys
-import typing
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,9 +38,8 @@ HELP = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Clean what the command line names; return 1 after a refusal."""
     given = parse(arguments)
-    settings = {field.name: getattr(given, field.name) for field in dataclasses.fields(CleanConfig)}
     try:
-        config = CleanConfig(**settings)
+        config = CleanConfig(**{name: getattr(given, name) for name in HELP})
         with warnings.catch_warnings(record=True) as noted:
             clean_files(given.embeddings, given.labels, given.out, config, jobs=given.jobs)
     except (ValueError, OSError) as error:
@@ -61,13 +59,12 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("labels", help="CSV with id and landmark_id, any texts")
     parser.add_argument("--out", metavar="FOLDER", required=True, help="folder for the tables")
     parser.add_argument("--jobs", type=int, default=-1, help="cores; all by default")
-    kinds = typing.get_type_hints(CleanConfig)
-    for field in dataclasses.fields(CleanConfig):
-        default = getattr(CLEAN, field.name)
-        options = {"default": default, "help": f"{HELP[field.name]} (default %(default)s)"}
-        kind = kinds[field.name]
-        kind = {"action": argparse.BooleanOptionalAction} if kind is bool else {"type": kind}
-        parser.add_argument(f"--{field.name.replace('_', '-')}", **kind, **options)
+    for name, default in dataclasses.asdict(CLEAN).items():
+        kind = {"type": type(default)}
+        if isinstance(default, bool):
+            kind = {"action": argparse.BooleanOptionalAction}
+        help_text = f"{HELP[name]} (default %(default)s)"
+        parser.add_argument(f"--{name.replace('_', '-')}", default=default, help=help_text, **kind)
     given = parser.parse_args(arguments)
     if given.jobs == 0:
         parser.error("expected one job or more (-1: as many as cores), found 0")

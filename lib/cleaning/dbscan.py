@@ -23,14 +23,9 @@ BLOCK = 1024  # rows of one product
 
 def check_settings(eps: float, min_samples: int) -> None:
     if not isinstance(eps, Real) or isinstance(eps, bool) or not 0 < eps <= 2:
-        raise ValueError(
-            f"expected a cosine distance in (0, 2] as eps, found {eps!r}: 0.3 to 0.6 are usual"
-        )
+        raise ValueError(f"expected eps, a cosine distance, in (0, 2], found {eps!r}: try 0.5")
     if not isinstance(min_samples, Integral) or isinstance(min_samples, bool) or min_samples < 1:
-        raise ValueError(
-            f"expected an integer of at least 1 as min_samples, found {min_samples!r}: "
-            "2 to 5 are usual"
-        )
+        raise ValueError(f"expected min_samples as an integer from 1, found {min_samples!r}: try 3")
 
 
 def cluster_landmarks(
@@ -147,19 +142,23 @@ def _label_blocks(rows: Rows, radii: list[np.float32], min_samples: int) -> np.n
     """Any number of rows of one landmark to (K, n) labels; every product is computed twice."""
     size = len(rows)
     counts = np.zeros((len(radii), size), dtype=np.int64)
-    for k, left, right, near in _near_blocks(rows, radii):
+    for k, left, _, near in _near_blocks(rows, radii):
         counts[k, left] += np.count_nonzero(near, axis=1)
-        if left != right:
-            counts[k, right] += np.count_nonzero(near, axis=0)
     core = counts >= min_samples
 
     component = np.tile(np.arange(size), (len(radii), 1))
     border: list[list[np.ndarray]] = [[] for _ in radii]  # pairs of another row and a core row
     for k, left, right, near in _near_blocks(rows, radii):
-        component[k] = _join(component[k], core[k], left, right, near)
-        border[k].append(_border_pairs(core[k], left, right, near))
-        if left != right:
-            border[k].append(_border_pairs(core[k], right, left, near.T))
+        if left.start <= right.start:
+            apart = component[k, left, None] != component[k, right]
+            i, j = np.nonzero(near & core[k, left, None] & core[k, right] & apart)
+            if len(i):
+                links = np.ones(len(i)), (component[k, left][i], component[k, right][j])
+                links = coo_array(links, shape=(size, size))
+                component[k] = connected_components(links, directed=False)[1][component[k]]
+        outside, inside = np.flatnonzero(~core[k, left]), np.flatnonzero(core[k, right])
+        i, j = np.nonzero(near[np.ix_(outside, inside)])
+        border[k].append(np.stack([left.start + outside[i], right.start + inside[j]]))
 
     labels = np.full((len(radii), size), size)  # larger than any cluster's number
     for own, is_core, joined, pairs in zip(labels, core, component, border, strict=True):
@@ -172,7 +171,7 @@ def _label_blocks(rows: Rows, radii: list[np.float32], min_samples: int) -> np.n
 def _near_blocks(
     rows: Rows, radii: list[np.float32]
 ) -> Iterator[tuple[int, slice, slice, np.ndarray]]:
-    """Radius index, two slices and their (≤ 2048, ≤ 2048) neighbour flags, upper half only."""
+    """Radius index, two slices and their (≤ 2048, ≤ 2048) neighbour flags, for all pairs."""
     parts = [slice(start, start + 2 * BLOCK) for start in range(0, len(rows), 2 * BLOCK)]
     for first, left in enumerate(parts):
         own = rows[left]
@@ -182,24 +181,7 @@ def _near_blocks(
             if left == right:
                 np.fill_diagonal(distance, 0)
             for k, eps in enumerate(radii):
-                yield k, left, right, distance <= eps
-
-
-def _join(
-    component: np.ndarray, core: np.ndarray, left: slice, right: slice, near: np.ndarray
-) -> np.ndarray:
-    """Join the components of core rows that are neighbours in one block."""
-    apart = component[left, None] != component[right]
-    i, j = np.nonzero(near & core[left, None] & core[right] & apart)
-    if not i.size:
-        return component
-    links = np.ones(i.size), (component[left][i], component[right][j])
-    links = coo_array(links, shape=(len(component), len(component)))
-    return connected_components(links, directed=False)[1][component]
-
-
-def _border_pairs(core: np.ndarray, left: slice, right: slice, near: np.ndarray) -> np.ndarray:
-    """(2, P) rows of the left that are no core rows, and the core rows of the right near them."""
-    outside, inside = np.flatnonzero(~core[left]), np.flatnonzero(core[right])
-    i, j = np.nonzero(near[np.ix_(outside, inside)])
-    return np.stack([left.start + outside[i], right.start + inside[j]])
+                near = distance <= eps
+                yield k, left, right, near
+                if left != right:
+                    yield k, right, left, near.T

@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.metrics import adjusted_rand_score, pairwise_distances, silhouette_score
 
 from lib.cleaning.dbscan import BLOCK, check_settings, dbscan_labels
-from lib.cleaning.per_landmark import Rows, check_embeddings, map_landmarks
+from lib.cleaning.per_landmark import Rows, check_embeddings, map_landmarks, split_landmarks
 
 SAMPLE_IMAGES = 50_000  # enough for a suggestion
 SAMPLE_LARGEST = 4_096  # images of one landmark in the sample
@@ -56,9 +56,8 @@ def suggest_eps(
     sample, ids = sample_landmarks(landmark_ids[candidates], k + 1, generator)
     positions = candidates[sample]
     rounds = min(-(-MOVES // len(positions)), ROUNDS)
-    measured = [
-        measure_moves(embeddings, positions, ids, k, generator, jobs) for _ in range(rounds)
-    ]
+    options = embeddings, positions, ids, k, generator, jobs
+    measured = [measure_moves(*options) for _ in range(rounds)]
     own, foreign = measured[0][0], np.concatenate([foreign for _, foreign, _ in measured])
     eps, s, m = best_threshold(own, foreign)
     eps = round(max(eps, 0.001), 3)
@@ -84,14 +83,19 @@ def sample_landmarks(
         )
     sizes = np.minimum(counts[order], SAMPLE_LARGEST)
     chosen = order[: max(2, np.searchsorted(np.cumsum(sizes), SAMPLE_IMAGES))]
-    place = np.full(len(counts), -1)
-    place[chosen] = np.arange(len(chosen))
-    positions = np.flatnonzero(place[inverse] >= 0)
-    positions = positions[np.argsort(place[inverse[positions]], kind="stable")]
-    sizes = counts[chosen]
-    rank = np.arange(len(positions)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    positions = positions[rank < SAMPLE_LARGEST]
+    members = np.split(np.argsort(inverse, kind="stable"), np.cumsum(counts)[:-1])
+    positions = np.concatenate([members[landmark][:SAMPLE_LARGEST] for landmark in chosen])
     return positions, landmark_ids[positions]
+
+
+def draw_foreign(
+    owner: np.ndarray, images: np.ndarray, generator: np.random.Generator
+) -> np.ndarray:
+    """(M,) random images, each of another landmark (`owner`, from 0) than that of `images`."""
+    counts = np.bincount(owner)
+    end, own = np.cumsum(counts)[owner[images]], counts[owner[images]]
+    order = np.argsort(owner, kind="stable")
+    return order[(end + generator.integers(len(owner) - own)) % len(owner)]
 
 
 def measure_moves(
@@ -107,11 +111,7 @@ def measure_moves(
     Returns (P,) distances to the k-th nearest other image of the landmark, (P,) the same of the
     moved images where they were moved to, and (P,) which these are.
     """
-    _, first, inverse, counts = np.unique(
-        ids, return_index=True, return_inverse=True, return_counts=True
-    )
-    others = len(ids) - counts[inverse]
-    moved = (first[inverse] + counts[inverse] + generator.integers(others)) % len(ids)
+    moved = draw_foreign(pd.factorize(ids)[0], np.arange(len(ids)), generator)
     both, twice = np.concatenate([positions, positions[moved]]), np.concatenate([ids, ids])
     distances = np.empty(2 * len(ids), dtype=np.float32)
     work = partial(_move_task, k=k)
@@ -123,21 +123,19 @@ def measure_moves(
 def _move_task(rows: Rows, sizes: np.ndarray, k: int) -> np.ndarray:
     """Each landmark's own rows are followed by as many that were moved to it."""
     found = []
-    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
-        own, moved = rows[end - size : end - size // 2], rows[end - size // 2 : end]
+    for part in split_landmarks(rows, sizes):
+        own, moved = np.split(part, 2)
         found.append(kth_nearest(own, own, k, is_same=True))
         found.append(kth_nearest(moved, own[1:], k))  # as many others as the own ones have
     return np.concatenate(found)
 
 
-def best_threshold(
-    own: np.ndarray, foreign: np.ndarray, cost: float = 1.0
-) -> tuple[float, float, float]:
-    """The threshold with the largest s - cost · m: s of `own` and m of `foreign` are within it."""
+def best_threshold(own: np.ndarray, foreign: np.ndarray) -> tuple[float, float, float]:
+    """The threshold with the largest s - m: the shares s of `own` and m of `foreign` within it."""
     thresholds = np.sort(own)
     s = np.arange(1, len(own) + 1) / len(own)
     m = np.searchsorted(np.sort(foreign), thresholds, side="right") / len(foreign)
-    best = int(np.argmax(s - cost * m))
+    best = int(np.argmax(s - m))
     return float(thresholds[best]), float(s[best]), float(m[best])
 
 
@@ -157,11 +155,10 @@ def sweep(
     with the row before, each dropped image a class of its own.
     """
     embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
-    eps_values = [float(eps) for eps in eps_values]
+    if not len(eps_values) or (np.diff(eps_values) <= 0).any():
+        raise ValueError(f"expected radii in ascending order, found {list(eps_values)}")
     for eps in eps_values:
         check_settings(eps, min_samples)
-    if not eps_values or (np.diff(eps_values) <= 0).any():
-        raise ValueError(f"expected radii in ascending order, found {eps_values}")
     landmarks, owner = np.unique(landmark_ids, return_inverse=True)
     labels = np.empty((len(eps_values), len(owner)), dtype=np.int64)
     work = partial(dbscan_labels, eps_values=eps_values, min_samples=min_samples)
@@ -170,34 +167,29 @@ def sweep(
 
     stride = max(-(-len(owner) // SILHOUETTE_IMAGES), 1)
     sample = np.flatnonzero(owner % stride == 0)
-    sample = sample[
-        np.linspace(0, len(sample) - 1, min(len(sample), SILHOUETTE_IMAGES)).astype(int)
-    ]
+    spread = np.linspace(0, len(sample) - 1, min(len(sample), SILHOUETTE_IMAGES))
+    sample = sample[spread.astype(int)]
     rows = np.asarray(embeddings[sample], dtype=np.float32)
     distance = pairwise_distances(rows, metric="cosine") if len(rows) else np.empty((0, 0))
 
     alone = np.where(labels >= 0, labels, -1 - np.arange(len(owner)))
     lines = []
     for k, eps in enumerate(eps_values):
-        held = labels[k] >= 0
+        held, seen = labels[k] >= 0, labels[k][sample]
+        kept = np.flatnonzero(seen >= 0)
         line = {
-            "eps": eps,
+            "eps": float(eps),
             "kept": held.sum() / max(len(owner), 1),
             "classes": len(np.unique(labels[k][held])),
             "lost": 1 - len(np.unique(owner[held])) / max(len(landmarks), 1),
-            "silhouette": _silhouette(distance, labels[k][sample]),
+            "silhouette": np.nan,
             "agreement": adjusted_rand_score(alone[k - 1], alone[k]) if k else np.nan,
         }
+        if 2 <= len(np.unique(seen[kept])) < len(kept):
+            near = distance[np.ix_(kept, kept)]
+            line["silhouette"] = silhouette_score(near, seen[kept], metric="precomputed")
         lines.append(line)
     return pd.DataFrame(lines)
-
-
-def _silhouette(distance: np.ndarray, labels: np.ndarray) -> float:
-    kept = np.flatnonzero(labels >= 0)
-    if not 2 <= len(np.unique(labels[kept])) < len(kept):
-        return float("nan")
-    near = distance[np.ix_(kept, kept)]
-    return float(silhouette_score(near, labels[kept], metric="precomputed"))
 
 
 def k_distances(
@@ -218,7 +210,7 @@ def k_distances(
 
 
 def _k_task(rows: Rows, sizes: np.ndarray, k: int) -> np.ndarray:
-    parts = [rows] if len(sizes) == 1 else np.split(rows, np.cumsum(sizes)[:-1])
+    parts = split_landmarks(rows, sizes)
     return np.concatenate([kth_nearest(part, part, k, is_same=True) for part in parts])
 
 
@@ -230,18 +222,11 @@ def kth_nearest(queries: Rows, rows: Rows, k: int, *, is_same: bool = False) -> 
         nearest = np.full((len(block), k), np.inf, dtype=np.float32)
         for start in range(0, len(rows), 8 * BLOCK):
             distance = np.subtract(1, block @ rows[start : start + 8 * BLOCK].T)
-            if is_same:
-                mask_self(distance, low - start, np.inf)
+            if is_same and 0 <= low - start < distance.shape[1]:
+                np.fill_diagonal(distance[:, low - start :], np.inf)
             nearest = np.partition(np.hstack([nearest, distance]), k - 1, axis=1)[:, :k]
         found.append(nearest[:, k - 1])
     return np.concatenate(found)
-
-
-def mask_self(block: np.ndarray, offset: int, value: float) -> None:
-    """Overwrite the pairs of a row with itself in a block whose rows begin at column `offset`."""
-    own = np.arange(offset, offset + len(block))
-    here = np.flatnonzero((own >= 0) & (own < block.shape[1]))
-    block[here, own[here]] = value
 
 
 def knee(distances: np.ndarray) -> float:

@@ -125,12 +125,12 @@ def true_classes(images: pd.DataFrame, truth: pd.DataFrame) -> np.ndarray:
             f"expected every image in truth.csv, found none of {len(absent):,} of them"
             f" ({first_of(absent)}); add them or take the file away"
         )
-    known = truth.assign(is_planted=is_planted(truth)).set_index("id").loc[images["id"]]
+    known = truth.set_index("id", drop=False).loc[images["id"]]
     views = np.full(len(images), "")
     if "view" in known:  # a close-up shows a part of the front
         views = known["view"].replace("detail", "front").to_numpy()
     codes = pd.MultiIndex.from_arrays([images["landmark_id"], views]).factorize()[0]
-    return np.where(known["is_planted"], -1, codes)
+    return np.where(is_planted(known), -1, codes)
 
 
 def perfect_cluster_list(

@@ -17,9 +17,9 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import nnls
 from sklearn.metrics import roc_auc_score
 
+from lib.cleaning import per_landmark
 from lib.cleaning.dbscan import BLOCK
-from lib.cleaning.eps import mask_self
-from lib.cleaning.per_landmark import TASK_ROWS, Rows, check_embeddings, map_landmarks, unit_rows
+from lib.cleaning.eps import draw_foreign
 from lib.retrieval import nearest
 
 CANDIDATES = 10  # other landmarks that an image is compared with, by the landmarks' means
@@ -71,7 +71,7 @@ def estimate_label_noise(
     one pass of DBSCAN. With one landmark, or none of two images, nothing is suspected. With
     `whitening` above 0 rows are first whitened to this power. The `generator` moves images.
     """
-    embeddings, landmark_ids = check_embeddings(embeddings, landmark_ids)
+    embeddings, landmark_ids = per_landmark.check_embeddings(embeddings, landmark_ids)
     if not odds > 0:
         raise ValueError(f"expected positive odds of wrong against right, found {odds}; give 2")
     generator = np.random.default_rng(0) if generator is None else generator
@@ -82,7 +82,8 @@ def estimate_label_noise(
     if whitening:
         embeddings = whiten(embeddings, whitening, generator=np.random.default_rng(0))
     others = nearest_others(embeddings, _means(embeddings, owner, jobs), owner, CANDIDATES)
-    moved, targets = move_images(owner, counts, generator)
+    moved = np.tile(generator.permutation(len(owner)), ROUNDS)[:MOVES]
+    targets = owner[draw_foreign(owner, moved, generator)]
     images = np.concatenate([np.arange(len(owner)).repeat(others.shape[1]), moved])
     landmarks = np.concatenate([others.ravel(), targets])
     by_own, found = measure_support(embeddings, owner, images, landmarks, jobs=jobs)
@@ -183,7 +184,7 @@ def whiten(embeddings: np.ndarray, power: float, *, generator: np.random.Generat
     sample = np.arange(len(embeddings))
     if len(sample) > PCA_IMAGES:
         sample = np.sort(generator.choice(sample, PCA_IMAGES, replace=False))
-    rows = unit_rows(embeddings[sample], sample)[0]
+    rows = per_landmark.unit_rows(embeddings[sample], sample)[0]
     mean = rows.mean(axis=0)
     variance, axes = np.linalg.eigh(np.cov(rows - mean, rowvar=False).reshape(2 * mean.shape))
     keep = np.flatnonzero(variance > 1e-9 * variance[-1])[::-1][:COMPONENTS]
@@ -191,9 +192,9 @@ def whiten(embeddings: np.ndarray, power: float, *, generator: np.random.Generat
         return embeddings
     axes = (axes[:, keep] * variance[keep] ** (-power / 2)).astype(np.float32)
     found = np.empty((len(embeddings), len(keep)), dtype=embeddings.dtype)
-    for start in range(0, len(embeddings), TASK_ROWS):
-        at = np.arange(start, min(start + TASK_ROWS, len(embeddings)))
-        projected = (unit_rows(embeddings[at], at)[0] - mean) @ axes
+    for start in range(0, len(embeddings), per_landmark.TASK_ROWS):
+        at = np.arange(start, min(start + per_landmark.TASK_ROWS, len(embeddings)))
+        projected = (per_landmark.unit_rows(embeddings[at], at)[0] - mean) @ axes
         length = np.linalg.norm(projected, axis=1, keepdims=True)
         projected[length[:, 0] == 0, 0] = 1  # a row that is the mean has no direction
         found[at] = projected / np.where(length > 0, length, 1)
@@ -214,33 +215,19 @@ def nearest_others(
 def _means(embeddings: np.ndarray, owner: np.ndarray, jobs: int) -> np.ndarray:
     """(L, D) float32 unit means of the landmarks 0 to L - 1."""
     means = np.empty((owner.max() + 1, embeddings.shape[1]), dtype=np.float32)
-    for at, (starts, sums) in map_landmarks(_sum_task, embeddings, owner, jobs=jobs):
-        means[owner[at[starts]]] = sums
+    for at, sums in per_landmark.map_landmarks(_sum_task, embeddings, owner, jobs=jobs):
+        means[pd.unique(owner[at])] = sums
     return means / np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
 
 
-def _sum_task(rows: Rows, sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each landmark starts among the rows, and its sum."""
-    ends = np.cumsum(sizes)
-    sums = [_sum(rows, end - size, end) for end, size in zip(ends, sizes, strict=True)]
-    return ends - sizes, np.stack(sums)
+def _sum_task(rows: per_landmark.Rows, sizes: np.ndarray) -> np.ndarray:
+    return np.stack([_sum(part, len(part)) for part in per_landmark.split_landmarks(rows, sizes)])
 
 
-def _sum(rows: Rows, start: int, stop: int) -> np.ndarray:
-    blocks = range(start, stop, 8 * BLOCK)
-    return sum(rows[low : min(low + 8 * BLOCK, stop)].sum(axis=0) for low in blocks)
-
-
-def move_images(
-    owner: np.ndarray, counts: np.ndarray, generator: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """(M,) images, and the landmark each is moved to: that of a random image of another one."""
-    total = len(owner)
-    order = np.argsort(owner, kind="stable")
-    images = np.tile(generator.permutation(total), ROUNDS)[:MOVES]
-    first, own = np.cumsum(counts)[owner[images]], counts[owner[images]]
-    target = order[(first + generator.integers(total - own)) % total]
-    return images, owner[target]
+def _sum(rows: per_landmark.Rows, count: int) -> np.ndarray:
+    """(D,) sum of the first `count` rows."""
+    step = 8 * BLOCK
+    return sum(rows[low : min(low + step, count)].sum(axis=0) for low in range(0, count, step))
 
 
 def measure_support(
@@ -261,30 +248,28 @@ def measure_support(
     positions = np.concatenate([np.arange(len(owner)), images])  # members come before others
     support = np.empty(len(ids), dtype=np.float32)
     options = {"positions": positions, "flags": np.arange(len(ids)) < len(owner), "jobs": jobs}
-    what = "comparing with other landmarks"
-    for at, found in map_landmarks(_support_task, embeddings, ids, what=what, **options):
+    options["what"] = "comparing with other landmarks"
+    for at, found in per_landmark.map_landmarks(_support_task, embeddings, ids, **options):
         support[at] = found
     return support[: len(owner)], support[len(owner) :]
 
 
-def _support_task(rows: Rows, sizes: np.ndarray, is_member: np.ndarray) -> np.ndarray:
-    found = []
-    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
-        members = int(np.count_nonzero(is_member[end - size : end]))
-        found.append(_support(rows if len(sizes) == 1 else rows[end - size : end], members))
-    return np.concatenate(found)
+def _support_task(rows: per_landmark.Rows, sizes: np.ndarray, is_member: np.ndarray) -> np.ndarray:
+    members = [np.count_nonzero(own) for own in per_landmark.split_landmarks(is_member, sizes)]
+    return np.concatenate(list(map(_support, per_landmark.split_landmarks(rows, sizes), members)))
 
 
-def _support(rows: Rows, members: int) -> np.ndarray:
+def _support(rows: per_landmark.Rows, members: int) -> np.ndarray:
     """Support of the members, which come first, and of the other rows in one landmark."""
-    total = _sum(rows, 0, members)
+    total = _sum(rows, members)
     found = []
     for low in range(0, len(rows), BLOCK):
         block = rows[low : low + BLOCK]
         closest = np.full(len(block), -np.inf, dtype=np.float32)
         for start in range(0, members, 8 * BLOCK):
             product = block @ rows[start : min(start + 8 * BLOCK, members)].T
-            mask_self(product, low - start, -np.inf)
+            if 0 <= low - start < product.shape[1]:  # an image is no support of its own
+                np.fill_diagonal(product[:, low - start :], -np.inf)
             closest = np.maximum(closest, product.max(axis=1))
         inside = np.arange(low, low + len(block)) < members
         along = block @ total

@@ -31,20 +31,14 @@ def check_embeddings(
             f"expected embeddings of shape (N, D), found {embeddings.shape}: give one row per image"
         )
     if not np.issubdtype(embeddings.dtype, np.floating):
-        raise ValueError(
-            f"expected floating-point embeddings, found {embeddings.dtype}: "
-            "give the unit rows as float32 or float16"
-        )
+        raise ValueError(f"expected floating-point embeddings, found {embeddings.dtype}: cast them")
     if landmark_ids.shape != (len(embeddings),):
         raise ValueError(
             f"expected one landmark id for each of the {len(embeddings)} embeddings, "
             f"found shape {landmark_ids.shape}: give both in the same order"
         )
     if len(landmark_ids) and not np.issubdtype(landmark_ids.dtype, np.integer):
-        raise ValueError(
-            f"expected integer landmark ids, found {landmark_ids.dtype}: "
-            "convert them, missing ones too"
-        )
+        raise ValueError(f"expected integer landmark ids, found {landmark_ids.dtype}: convert them")
     return embeddings, landmark_ids
 
 
@@ -60,12 +54,11 @@ def map_landmarks(
 ) -> Iterator[tuple[np.ndarray, Any]]:
     """Yield (indices into `landmark_ids`, result of `work` on these rows), task by task.
 
-    `work(rows, sizes)` receives the unit rows of several landmarks, one landmark after the other
-    and each in its given order, and their sizes in descending order. Rows that are not of unit
-    length are normalised with a warning; zero, NaN and infinity are refused.
+    `work(rows, sizes)`, which can be pickled, receives the unit rows of several landmarks, one
+    landmark after the other and each in its given order, and their sizes in descending order. Rows
+    that are not of unit length are normalised with a warning; zero, NaN and infinity are refused.
 
     Args:
-        work: a function that can be pickled, for backends of other processes.
         landmark_ids: (N,) integers; (M,) with `positions`.
         positions: (M,) rows of the `landmark_ids`, may repeat; all N by default.
         flags: a value for each of `landmark_ids`, passed to `work` as third argument.
@@ -123,9 +116,9 @@ def unit_rows(raw: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, int]:
     """Normalise rows in float32, count those of other than unit length, refuse zero and NaN."""
     rows = np.array(raw, dtype=np.float32)
     norms = np.sqrt(np.einsum("ij,ij->i", rows, rows))
-    bad = ~np.isfinite(norms) | (norms == 0)
-    if bad.any():
-        first = int(np.argmax(bad))
+    bad = np.flatnonzero(~np.isfinite(norms) | (norms == 0))
+    if len(bad):
+        first = bad[0]
         what = "is zero" if norms[first] == 0 else "holds NaN or infinity"
         raise ValueError(
             f"expected finite rows other than zero, found that row {positions[first]} {what}: "
@@ -151,6 +144,11 @@ class NormalizedSubset(EmbeddingSubset):
 
 
 Rows = np.ndarray | NormalizedSubset  # unit rows
+
+
+def split_landmarks(rows: Rows, sizes: np.ndarray) -> list[Rows]:
+    """The rows of each landmark of a task; a huge one comes alone and stays on disk."""
+    return [rows] if len(sizes) == 1 else np.split(rows, np.cumsum(sizes)[:-1])
 
 
 def select_rows(rows: Rows, where: np.ndarray) -> Rows:

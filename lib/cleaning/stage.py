@@ -2,11 +2,9 @@
 
 Writes `train_cluster.csv`, which the second training stage of GLR20 (3rd place, Google Landmark
 Retrieval 2020, Mei et al.) reads, and beside it what became of every image (`images.csv`) and every
-landmark (`landmarks.csv`), and the radii that were tried (`sweep.csv`). `clean_files` cleans the
-embeddings and labels of any other system.
+landmark (`landmarks.csv`), and the radii that were tried (`sweep.csv`).
 """
 
-import dataclasses
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lib import artifacts, retrieval
-from lib.cleaning.two_pass import CleaningResult, clean
+from lib.cleaning.two_pass import CleaningResult, clean, cluster_table
 from lib.config import CleanConfig
 from lib.data import first_of, read_labels
 from lib.recipes import CLEAN
@@ -46,11 +44,10 @@ def clean_files(
     *,
     jobs: int = -1,
 ) -> ClusterList:
-    """Clean a file of embeddings by a CSV of labels, and write the tables into `folder`.
+    """Clean the embeddings of any system by a CSV of labels; as `make_cluster_list`.
 
-    `embeddings` is a folder written by `lib.retrieval.embed`, or a `.npy` file of (N, D) rows in
-    the order of the labels. The CSV has the columns id and landmark_id (or label, or landmark): any
-    texts. Landmarks are numbered in the order of their names where these are no whole numbers.
+    The CSV has the columns id and landmark_id (or label, or landmark): any texts, in the order of a
+    `.npy` file's rows, or in any order for an embedding folder.
     """
     embeddings, labels = Path(embeddings), Path(labels)
     table = read_labels(labels).assign(path="")
@@ -80,11 +77,11 @@ def make_cluster_list(
     *,
     jobs: int = -1,
 ) -> ClusterList:
-    """Clean `table` (id, landmark_id, path) and write the cluster list into `folder`.
+    """Clean `table` (id, landmark_id, path) and write all tables into `folder`.
 
     Only reads if the folder already holds the result of the same embeddings, labels and settings.
-    `embeddings` is a folder written by `lib.retrieval.embed`, or a `.npy` file of (N, D) rows, in
-    the order of `table`.
+    `embeddings` is a folder of `lib.retrieval.embed` or a `.npy` file of (N, D) rows, in the order
+    of `table`. Landmarks of other than whole numbers are numbered in the order of their names.
     """
     embeddings, folder = Path(embeddings), Path(folder)
     origin = [artifacts.read_fingerprint(embeddings)]
@@ -107,7 +104,7 @@ def make_cluster_list(
 
 
 def _read_rows(embeddings: Path, table: pd.DataFrame) -> np.ndarray:
-    if embeddings.suffix == ".npy" and embeddings.is_file():
+    if embeddings.is_file():
         rows = retrieval.open_rows(embeddings)
         if len(rows) != len(table):
             raise ValueError(
@@ -126,7 +123,12 @@ def _read_rows(embeddings: Path, table: pd.DataFrame) -> np.ndarray:
 
 def _write(result: CleaningResult, folder: Path, key: str, names: np.ndarray | None) -> None:
     """Write all tables; with `names` for the numbers that landmarks had in the meantime."""
-    images, config = result.images, result.config
+    images, clusters = result.images, result.train_cluster()
+    if clusters.empty:
+        raise ValueError(
+            f"expected clusters at eps {result.config.eps:.2f}, found none: every image was "
+            "dropped; give a larger EPS or fewer MIN_SAMPLES"
+        )
     has_space = images["id"].str.contains(r"\s")
     if has_space.any():
         warnings.warn(
@@ -135,13 +137,7 @@ def _write(result: CleaningResult, folder: Path, key: str, names: np.ndarray | N
             stacklevel=4,
         )
         quoted = images["id"].where(~has_space, images["id"].map(quote))
-        result = dataclasses.replace(result, images=images.assign(id=quoted))
-    clusters = result.train_cluster()
-    if clusters.empty:
-        raise ValueError(
-            f"expected clusters at eps {config.eps:.2f}, found none: every image was dropped; "
-            "give a larger EPS or fewer MIN_SAMPLES"
-        )
+        clusters = cluster_table(images.assign(id=quoted))
     artifacts.start_over(folder)
     tables = {"sweep.csv": result.sweep, "images.csv": images}
     tables |= {"landmarks.csv": result.landmarks, CLUSTERS: clusters}
@@ -149,6 +145,7 @@ def _write(result: CleaningResult, folder: Path, key: str, names: np.ndarray | N
         if names is not None and "landmark_id" in table:
             table = table.assign(landmark_id=names[table["landmark_id"]])
         artifacts.write_csv(table, folder / name)
+    config = result.config
     facts = {"eps": config.eps, "relaxed_eps": config.relaxed_eps, "reason": result.reason}
     artifacts.mark_complete(folder, key, files=tables, **facts, **result.summary())
 

@@ -152,39 +152,46 @@ def two_pass_dbscan(
     cluster = dbscan_labels(rows, sizes, (config.eps,), config.min_samples)[0]
     if config.split_two_views:
         cluster = split_two_views(rows, sizes, cluster, config.min_samples)
+    owner = np.repeat(np.arange(len(sizes)), sizes)
     noise = np.flatnonzero(cluster < 0)
     is_rescued = np.zeros(len(cluster), dtype=bool)
     if config.rescue and len(noise):
-        owner = np.repeat(np.arange(len(sizes)), sizes)[noise]
-        counts = np.bincount(owner)
-        noise = noise[np.lexsort((owner, -counts[owner]))]  # the largest landmarks first
+        counts = np.bincount(owner[noise])
+        noise = noise[np.lexsort((owner[noise], -counts[owner[noise]]))]  # largest landmarks first
         settings = (config.relaxed_eps,), config.relaxed_min_samples
         counts = np.sort(counts[counts > 0])[::-1]
         cluster[noise] = dbscan_labels(per_landmark.select_rows(rows, noise), counts, *settings)[0]
         is_rescued[noise] = cluster[noise] >= 0
-    return cluster, is_rescued, _distances(rows, sizes, cluster, is_rescued, config)
+    number, landmark, *_ = number_clusters(owner, cluster, is_rescued, config)
+    label = number if config.split else np.append(landmark, -1)[number]
+    return cluster, is_rescued, _distances(rows, label)
 
 
-def _distances(
-    rows: per_landmark.Rows,
-    sizes: np.ndarray,
-    cluster: np.ndarray,
-    is_rescued: np.ndarray,
-    config: CleanConfig,
-) -> np.ndarray:
-    """(R,) distance to the mean of the class: of a large enough cluster, or of all of them."""
-    owner = np.repeat(np.arange(len(sizes)), sizes)
+def number_clusters(
+    landmark: np.ndarray, cluster: np.ndarray, is_rescued: np.ndarray, config: CleanConfig
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Number the clusters that are large enough, by landmark, then by pass.
+
+    Returns (N,) the number of each image's cluster (-1 for none), and of these clusters (C,)
+    landmarks, whether of the second pass, and sizes.
+    """
     held = np.flatnonzero(cluster >= 0)
-    key = (2 * owner[held] + is_rescued[held]) * len(cluster) + cluster[held]
-    _, which, count = np.unique(key, return_inverse=True, return_counts=True)
-    large = count[which] >= config.min_cluster_size
-    group = np.full(len(cluster), -1)
-    group[held[large]] = which[large] if config.split else owner[held[large]]
+    total = max(len(cluster), 1)
+    key = (2 * landmark[held] + is_rescued[held]) * total + cluster[held]
+    key, which, size = np.unique(key, return_inverse=True, return_counts=True)
+    large = size >= config.min_cluster_size
+    number = np.full(len(cluster), -1)
+    number[held] = np.where(large, np.cumsum(large) - 1, -1)[which]
+    return number, *np.divmod(key[large] // total, 2), size[large]
+
+
+def _distances(rows: per_landmark.Rows, group: np.ndarray) -> np.ndarray:
+    """(R,) distance of each row to the mean of its group from 0; NaN for -1."""
     step = per_landmark.TASK_ROWS
     parts = [slice(start, start + step) for start in range(0, len(rows), step)]
     means = sum(_sums(rows[part], group[part], group.max() + 1) for part in parts)
     means /= np.maximum(np.linalg.norm(means, axis=1, keepdims=True), 1e-12)
-    distance = np.full(len(cluster), np.nan, dtype=np.float32)
+    distance = np.full(len(rows), np.nan, dtype=np.float32)
     for part in parts if len(means) else ():
         near = np.einsum("ij,ij->i", rows[part], means[group[part]])
         distance[part] = np.where(group[part] >= 0, 1 - near, np.nan)
@@ -264,7 +271,7 @@ def two_part_silhouette(rows: np.ndarray, is_other: np.ndarray) -> np.ndarray:
     """
     part = is_other.astype(np.int64)
     sizes = np.bincount(part, minlength=2)
-    sums = np.stack([rows[part == 0].sum(axis=0), rows[part == 1].sum(axis=0)])
+    sums = np.stack([rows[~is_other].sum(axis=0), rows[is_other].sum(axis=0)])
     distance = sizes - rows @ sums.T  # summed over each part; a row's own distance is 0
     at = np.arange(len(rows))
     a = distance[at, part] / np.maximum(sizes[part] - 1, 1)
@@ -281,24 +288,15 @@ def assign_status(
     config: CleanConfig,
 ) -> pd.DataFrame:
     """Number the clusters that are large enough, and assign a status to every image."""
-    total = max(len(cluster), 1)
     landmark = np.unique(landmark_ids, return_inverse=True)[1]
-    held = np.flatnonzero(cluster >= 0)
-    key = (2 * landmark[held] + is_rescued[held]) * total + cluster[held]
-    key, which, size = np.unique(key, return_inverse=True, return_counts=True)
-    large = size >= config.min_cluster_size
-    number = np.full(len(cluster), -1)  # of each image's cluster among the large ones
-    number[held] = np.where(large, np.cumsum(large) - 1, -1)[which]
-    owner, rescued = np.divmod(key[large] // total, 2)
-
+    number, owner, rescued, size = number_clusters(landmark, cluster, is_rescued, config)
     first_of_owner = np.searchsorted(owner, owner)
-    best = np.lexsort((-size[large], rescued, owner))[first_of_owner]
+    best = np.lexsort((-size, rescued, owner))[first_of_owner]
     code = np.where(rescued, 2, np.where(best == np.arange(len(owner)), 0, 1))
     code = np.append(code, 3)[number]
     within = np.arange(len(owner)) - first_of_owner
     label = np.arange(len(owner)) if config.split else np.unique(owner, return_inverse=True)[1]
     fate = np.where(suspected, 1, np.where(cluster < 0, 2, np.where(number < 0, 3, 0)))
-
     return pd.DataFrame(
         {
             "landmark_id": landmark_ids,

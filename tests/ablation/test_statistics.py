@@ -98,11 +98,12 @@ def test_table_says_what_was_not_run():
     assert nothing["verdict"].eq("not run").all()
 
 
-def test_table_reads_public_where_it_is_asked_to():
+def test_table_reads_private_and_public_queries_apart():
     scores = scores_of([[0.1, 0.3]], public=[[0.6, 0.8]])
-    found = table([row_of("a")], {"a": scores}, usage="Public")
-    assert found["private"][0] == found["public"][0] == pytest.approx(0.7)
-    assert found["public_low"][0] == found["low"][0] < 0.7 < found["public_high"][0]
+    found = table([row_of("a")], {"a": scores})
+    assert (found["private"][0], found["public"][0]) == pytest.approx((0.2, 0.7))
+    assert found["low"][0] < 0.2 < found["high"][0]
+    assert found["public_low"][0] < 0.7 < found["public_high"][0]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from lib.cleaning.label_noise import (
     estimate_label_noise,
     fit_threshold,
     measure_support,
-    move_images,
     nearest_others,
     whiten,
 )
@@ -69,17 +68,6 @@ def test_nearest_others_are_the_nearest_centres_but_the_own():
         for i in range(0, 600, 37):
             order = np.argsort(-(centres @ rows[i]))
             assert found[i].tolist() == order[order != ids[i]][:count].tolist()
-
-
-def test_move_images_takes_every_image_to_another_landmark():
-    generator = np.random.default_rng(2)
-    for _ in range(20):
-        ids = generator.integers(0, 6, int(generator.integers(10, 80))) ** 2
-        owner, counts = np.unique(ids, return_inverse=True, return_counts=True)[1:]
-        images, hosts = move_images(owner, counts, generator)
-        assert len(images) == 10 * len(ids)
-        assert (hosts != owner[images]).all()
-        assert set(hosts) <= set(owner)
 
 
 @pytest.mark.parametrize("spread", [0.5, 1.0])
