@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib.artifacts import caller_path, existing_folder, world_root
-from lib.config import Profile, Range, list_settings, nearest, override, read_literal
+from lib.config import Profile, Range, list_settings, nearest, override
 from lib.miniworld import make_plan
 from lib.recipes import profile as profile_of
 
@@ -90,10 +90,11 @@ def declared_parameters(path: str | Path) -> dict[str, Any]:
 
 
 def read_value(name: str, text: str) -> Any:
-    """The value that a command line gives a parameter, as Python reads it."""
-    if name in PATHS:
+    """The value that a command line gives a parameter, as Python reads it: `1e-3` is a float."""
+    try:
+        value = text if name in PATHS else ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text
-    value = read_literal(text)
     return list(value) if isinstance(value, tuple) else value  # 0,1,2
 
 
@@ -162,7 +163,7 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
         try:
             if name == "SET":
                 _check_names(changed, profile)
-            profile = override(profile, changed, is_text=name == "SET")
+            profile = override(profile, changed)
         except ValueError as error:
             raise ValueError(f"parameter {name}: {error}") from None
     if sizes and profile.world is not None:
@@ -186,7 +187,7 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
 def changed_settings(
     given: Mapping[str, Any], declared: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """By parameter, the settings that it changes: new values by dotted name, for SET as text.
+    """By parameter, the settings that it changes: new values by dotted name.
 
     >>> declared = {"EPS": 0.0, "QUERIES": 0, "SET": ""}
     >>> changed_settings({"EPS": 0.4, "QUERIES": 0, "SET": "clean.split=off"}, declared)
@@ -209,7 +210,7 @@ def changed_settings(
         if own or name.endswith(".name"):
             hint = f"; give {own}" if own else ", because stages are kept under it"
             raise ValueError(f"parameter SET: setting {name!r} cannot be changed here{hint}")
-        asked[name] = value
+        asked[name] = read_value(name, value)
     return found | ({"SET": asked} if asked else {})
 
 

@@ -305,8 +305,8 @@ class Session:
             )
         for folder in embedded:
             self._refuse_other_images(folder, place)
-            known = artifacts.read_manifest(folder).get("inference")
-            inference = inference if known is None else config.read_settings(inference, known)
+            if (known := artifacts.read_manifest(folder).get("inference")) is not None:
+                inference = config.override(config.InferenceConfig(), known)
         trained = artifacts.read_manifest(path.parent) or {}
         origin = trained.get("key") or [path.stat().st_size, path.stat().st_mtime_ns]
         copy = self.stage(f"second_{artifacts.fingerprint(origin, inference)[:6]}")
@@ -337,8 +337,9 @@ class Session:
     def _inference(self, checkpoint: Path) -> config.InferenceConfig:
         """The profile's, or that of the run which a copied network comes from."""
         known = artifacts.read_json_or_none(checkpoint.parent / INFERENCE)
-        usual = self.profile.inference
-        return usual if known is None else config.read_settings(usual, known)
+        if known is None:
+            return self.profile.inference
+        return config.override(config.InferenceConfig(), known)
 
     def embed(self, checkpoint: Path, table: pd.DataFrame, what: str) -> Path:
         """Embed the images of `table` beside their checkpoint, in a folder called `what`."""

@@ -21,7 +21,7 @@ from PIL import Image
 
 from lib import artifacts, data
 from lib.artifacts import CHECKPOINT, KEPT
-from lib.config import InferenceConfig, read_settings
+from lib.config import InferenceConfig, override
 from lib.environment import cores
 from lib.recipes import profile
 from lib.retrieval.embedding_table import DESCRIBED, IDS, ROWS, open_rows
@@ -281,7 +281,7 @@ def inference_of(
     manifest = manifest or {}
     told = manifest.get("inference", _facts(checkpoint).get("inference"))
     if told is not None:
-        return read_settings(InferenceConfig(), told)
+        return override(InferenceConfig(), told)
     given = _parameters(Path(checkpoint).parent.parent)
     if given is None:
         raise ValueError(
