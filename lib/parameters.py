@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lib.artifacts import caller_path, existing_folder, world_root
 from lib.config import Profile, Range, list_settings, nearest, override
@@ -58,15 +58,8 @@ RENAMED = {"TRUNK": "BACKBONE"}  # parameters of earlier versions
 _PART = re.compile(r"""(?:\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|'[^']*'|"[^"]*"|[^,])+""")
 
 
-class Parameter(NamedTuple):
-    """One line of a notebook's parameters cell: default value and help text."""
-
-    default: Any
-    help: str
-
-
-def read_parameters(path: str | Path) -> dict[str, Parameter]:
-    """Defaults and help texts of a notebook's cell tagged `parameters`, by name."""
+def read_parameters(path: str | Path) -> dict[str, tuple[Any, str]]:
+    """Default value and help text by name, of a notebook's cell tagged `parameters`."""
     # As JSON, because importing nbformat takes each notebook a second.
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
@@ -80,13 +73,13 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
             default = ast.literal_eval(node.value)
-            found[node.target.id] = Parameter(default, comment.strip(" #"))
+            found[node.target.id] = default, comment.strip(" #")
     return found
 
 
 def declared_parameters(path: str | Path) -> dict[str, Any]:
     """Default values of a notebook's parameters, by name."""
-    return {name: parameter.default for name, parameter in read_parameters(path).items()}
+    return {name: default for name, (default, _) in read_parameters(path).items()}
 
 
 def read_value(name: str, text: str) -> Any:
