@@ -18,3 +18,12 @@ class PatientKernel(IPythonKernel):
 
     async def _progressively_terminate_all_children(self) -> None:
         pass
+
+    def start(self) -> None:
+        """Start, and let an asked end come after its answer.
+
+        The usual kernel closes its channels while another thread still answers, and then waits ten
+        seconds or for ever: one end in six.
+        """
+        super().start()
+        atexit.register(lambda: self._shutdown_message and self.control_thread.join())

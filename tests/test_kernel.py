@@ -100,6 +100,29 @@ def test_execute_uses_the_running_python_in_paths_with_braces(tmp_path, another_
     assert not another_python.exists()
 
 
+LATE = """
+import sys, threading, time
+def make_late(kernel, begun, sleep, ends):
+    stop, flush = kernel.iopub_thread.stop, sys.stdout.flush
+    kernel.iopub_thread.stop = lambda: (begun.set(), stop())
+    def late():  # as an answer begins
+        while kernel._shutdown_message and ends.is_alive():
+            sleep(0.01)
+        if kernel._shutdown_message:
+            print(begun.wait(1), file=FILE, flush=True)
+        flush()
+    sys.stdout.flush = late
+FILE = open(FILE, "w")
+make_late(get_ipython().kernel, threading.Event(), time.sleep, threading.main_thread())
+"""
+
+
+def test_kernel_answers_before_it_closes_what_it_answers_through(tmp_path):
+    notebook, told = write(tmp_path / "a.ipynb", "FILE = ''", LATE), tmp_path / "told"
+    execute(notebook, tmp_path / "b.ipynb", {"FILE": str(told)}, cwd=ROOT)
+    assert told.read_text() == "False\n"
+
+
 @pytest.mark.parametrize("started", ["copied"], indirect=True)
 def test_copied_kernel_is_like_one_that_is_started(started, tmp_path, monkeypatch, capfd):
     monkeypatch.setenv("TOLD", "later")
