@@ -328,6 +328,10 @@ def _jsonable(value: Any) -> Any:
         return [str(value.dtype), list(value.shape), hashlib.sha256(data).hexdigest()]
     if isinstance(value, np.generic):
         return value.item()
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, Path):
+        return str(value)
     raise TypeError(f"no JSON form for {type(value).__name__}")
 
 

@@ -257,10 +257,14 @@ def test_write_json_writes_what_configs_and_arrays_hold(tmp_path):
     value = {
         "config": AugmentConfig(scale=(0.5, 1.0)),
         "numpy": [np.int64(3), np.float32(0.5), np.bool_(True)],
+        "set": {"b", "a"},
+        "path": Path("x/y"),
     }
     found = read_json(write_json(value, tmp_path / "a.json"))
     assert found["config"] == {"scale": [0.5, 1.0]}  # what is not the default
     assert found["numpy"] == [3, 0.5, True]
+    assert found["set"] == ["a", "b"]
+    assert found["path"] == "x/y"
 
 
 def test_write_json_keeps_the_old_file_when_a_value_has_no_form(tmp_path):
@@ -277,10 +281,11 @@ def test_write_csv_leaves_the_index_out(tmp_path):
     pd.testing.assert_frame_equal(found, table.reset_index(drop=True))
 
 
-def test_fingerprint_ignores_the_order_of_dicts_only():
+def test_fingerprint_ignores_the_order_of_dicts_and_sets_only():
     assert fingerprint({"a": 1, "b": {"c": 2, "d": 3}}) == fingerprint(
         {"b": {"d": 3, "c": 2}, "a": 1}
     )
+    assert fingerprint({"x", "y", "z"}) == fingerprint({"z", "x", "y"})
     assert fingerprint([1, 2]) != fingerprint([2, 1])
     assert fingerprint(1, 2) != fingerprint(2, 1) != fingerprint([2, 1])
 
@@ -375,12 +380,12 @@ def test_fingerprint_is_the_same_in_another_process():
     code = (
         "import pandas as pd; from lib.recipes import profile; "
         "from lib.artifacts import fingerprint; "
-        f"print(fingerprint(profile('mini'), {table}))"
+        f"print(fingerprint(profile('mini'), {table}, {{'x', 'y', 'z'}}))"
     )
     found = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    here = fingerprint(profile("mini"), eval(table))
+    here = fingerprint(profile("mini"), eval(table), {"x", "y", "z"})
     assert found.stdout.strip() == here
     assert len(here) == 16
 
