@@ -159,7 +159,7 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
             profile = override(profile, changed)
         except ValueError as error:
             raise ValueError(f"parameter {name}: {error}") from None
-    if sizes and profile.world is not None:
+    if sizes:
         try:
             make_plan(profile.world)  # refuses a world that is too small
         except ValueError as error:

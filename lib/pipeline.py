@@ -140,10 +140,9 @@ def run(
     """Execute the chosen notebooks and return the run folder, called `name` or by the rest.
 
     `parameters` are for the notebooks that declare them; with `own`, parameters by notebook, no
-    others are run. Where the profile has no `ablation`, notebook 05 is left out, and 03 if nothing
-    needs its list, unless it was asked for alone. With `is_timed`, seconds and peak memory of each
-    are kept in `timings.csv`. Raises Stopped from the first notebook that fails; the report tells
-    of the others even then.
+    others are run. Notebooks that the profile does without are left out, unless asked for alone.
+    With `is_timed`, seconds and peak memory of each are kept in `timings.csv`. Raises Stopped from
+    the first notebook that fails; the report tells of the others even then.
 
     `resume_from` is an earlier run's folder, whose results are copied first. With the parameter
     TIME_LIMIT_HOURS each notebook gets a share of the time; one that it stops does not end the
@@ -172,15 +171,14 @@ def run(
             f"expected no run or one of {usual} in {artifacts.seen_by_caller(folder)}, found one "
             f"of {manifest['usual_name']}; choose another --name"
         )
-    if resume_from:
-        with artifacts.locked(folder, waits=False):
-            _copy_results(caller_path(resume_from), folder)
-        manifest = reports.read_manifest(folder)
-    settings = dict(list_settings(profile_of(profile, recipe_name=recipe)))
-    manifest |= {"profile": profile, "data_dir": data_dir, "recipe": recipe, "name": name}
-    manifest |= {"usual_name": usual, "settings": settings, **reports.describe_place()}
-    (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     with artifacts.locked(folder, waits=False):
+        if resume_from:
+            _copy_results(caller_path(resume_from), folder)
+            manifest = reports.read_manifest(folder)
+        settings = dict(list_settings(profile_of(profile, recipe_name=recipe)))
+        manifest |= {"profile": profile, "data_dir": data_dir, "recipe": recipe, "name": name}
+        manifest |= {"usual_name": usual, "settings": settings, **reports.describe_place()}
+        (folder / "notebooks").mkdir(parents=True, exist_ok=True)
         artifacts.remove_leftovers(folder.rglob(".*"))
         try:
             _execute_all(planned, folder, manifest, is_timed=is_timed)

@@ -134,9 +134,8 @@ class Session:
     ) -> Path:
         """Train a stage into the folder `name` or its own; the checkpoint's path.
 
-        It stops at `until`, in seconds since 1970, with what there is.
-
-        Raises ValueError if its list holds images that the evaluation asks for, unless `may_leak`.
+        It stops at `until`, in seconds since 1970, with what there is. Raises ValueError if its
+        list holds images that the evaluation asks for, unless `may_leak`.
         """
         table = self.training_list(stage.train_list)
         data.refuse_leak(table, self.evaluation, allow=self.may_leak)
