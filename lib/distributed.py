@@ -21,7 +21,7 @@ import torch
 from accelerate import PartialState, utils
 from threadpoolctl import threadpool_limits
 
-from lib.artifacts import locked, peak_memory, start_as
+from lib.artifacts import end_with, locked, peak_memory, start_as
 from lib.environment import cores, forks, unset_variables
 
 J = TypeVar("J")
@@ -174,8 +174,8 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
     kind = utils.DistributedType.MULTI_GPU if wanted <= gpus else utils.DistributedType.MULTI_CPU
     prepared = utils.PrepareForLaunch(work, kind)
     with utils.patch_environment(**place):
-        begin = partial(start_as, dict(os.environ), os.getpid())
-        _in_processes(prepared, [(rank, job) for rank in range(wanted)], wanted, "spawn", begin)
+        jobs = [(rank, job) for rank in range(wanted)]
+        _in_processes(prepared, jobs, wanted, "spawn", partial(end_with, os.getpid()))
 
 
 def side_by_side(
