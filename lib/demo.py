@@ -7,22 +7,21 @@ the page is made; all below `Demo` works without it.
 
 import argparse
 import base64
-import html
 import io
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import jinja2
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from lib import artifacts, data, plots, reranking
 from lib.artifacts import VOTING, caller_path, run_folder
-from lib.config import RerankConfig
 from lib.data import OTHER, ImageSource, country_name
 from lib.reranking import NO_COUNTRY, RetrievalData, query_votes
 from lib.retrieval import Gallery, index_if_large, load_run
@@ -34,13 +33,30 @@ SHOWN = 8  # results
 SIDE = 200  # pixels of the longer side of a picture
 UNKNOWN = "unknown landmark"
 REFERENCES = "references"  # folder of the embeddings of those that vote
-STYLE = """<style>
+# `colours` are those of the parts of a score, `found` is an `Answer`, `picture` gives an image's.
+RESULTS = jinja2.Environment(autoescape=True).from_string("""<style>
 .strip { display: grid; grid-template-columns: repeat(auto-fill, minmax(94px, 1fr)); gap: 6px; }
 .strip { margin-bottom: 10px; font-size: 11px; line-height: 1.3; }
 .strip figure { margin: 0; }
 .strip img { width: 100%; aspect-ratio: 1; object-fit: contain; background: #8882; }
 .votes { display: grid; grid-template-columns: repeat(auto-fit, minmax(300px, 1fr)); gap: 6px; }
-</style>"""
+</style>
+{% macro part(name, text) %}<b style="color: {{ colours[name] }}">{{ text }}</b>{% endmacro %}
+{% macro strip(images, table) %}<div class="strip">{% for row in table.itertuples() %}
+<figure><img src="{{ picture(images, row.position) }}"><figcaption>{{ caller(row) }}</figcaption>
+</figure>{% endfor %}</div>{% endmacro %}
+<h4>Plain search, by similarity</h4>{% call(row) strip(images, found.before) %}
+{{ row.Index }}. {{ row.name }}<br>{{ "%.2f" % row.score }}{% endcall %}
+<h4>Reranked, by {{ part("raw", "similarity") }} + {{ part("landmark", "α · landmark") }}
++ {{ part("country", "β · country") }}</h4>{% call(row) strip(images, found.after) %}
+{{ row.Index }}. {{ row.name }}<br>{{ part("raw", "%.2f" % row.raw) }}
++ {{ part("landmark", "%.2f" % row.landmark) }} + {{ part("country", "%.2f" % row.country) }}
+= {{ "%.2f" % row.final }}<br>{{ row.moved }}{% endcall %}
+<div class="votes"><div><h4>Who voted</h4>{% call(row) strip(references, found.voters) %}
+{{ row.landmark }}<br>{{ row.country }}<br>{{ "%.2f" % row.similarity }}{% endcall %}</div>
+<div><h4>What the votes add</h4><ul>{% for row in found.votes.itertuples() %}
+<li>{{ "%.2f" % row.adds }} for the {{ row.kind }} {{ row.name }}
+({{ "%.2f" % row.share }} of the votes)</li>{% endfor %}</ul></div></div>""")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,25 +76,22 @@ class Demo:
         self.model = load_run(run)
         folder = self.model.checkpoint.parent
         voters = folder / "embeddings" / REFERENCES
-        if artifacts.read_fingerprint(voters) is None:
+        chosen = artifacts.read_json_or_none(folder.parent / VOTING)
+        if chosen is None or artifacts.read_fingerprint(voters) is None:
             raise ValueError(
-                f"expected embedded {REFERENCES}, which vote, in {voters}, found none; run "
-                "notebook 06 first: ./run_all.sh PROFILE --only 06"
+                f"expected embedded {REFERENCES}, which vote, in {voters} and {VOTING} in "
+                f"{folder.parent}, found one missing; run notebook 06 first: ./run_all.sh PROFILE "
+                "--only 06"
             )
         references, gallery = Gallery([voters]), self.model.gallery
-        self.references, self.images = (
-            one.at(np.arange(len(one))) for one in (references, gallery)
-        )
+        self.references = references.at(np.arange(len(references)))
+        self.images = gallery.at(np.arange(len(gallery)))
         labels = self.references["landmark_id"]
         known = data.read(references.parts[0].root).landmarks.set_index("landmark_id")
         names = known["category"].str.replace("_", " ").items()
         self.names = {landmark: name or f"landmark {landmark}" for landmark, name in names}
-        usual = RerankConfig()
-        settings = {"alpha": usual.alpha, "beta": usual.beta, "top": usual.votes}
-        settings |= {"normalise": usual.normalise, "reciprocal": usual.reciprocal}
-        settings |= artifacts.read_json_or_none(folder.parent / VOTING) or {}
-        self.alpha, self.beta = float(settings.pop("alpha")), float(settings.pop("beta"))
-        self.voting = settings
+        self.alpha, self.beta = float(chosen.pop("alpha")), float(chosen.pop("beta"))
+        self.voting = chosen
         rows, parts = references.parts[0].rows, [part.rows for part in gallery.parts]
         self.data = RetrievalData(
             rows[:0],
@@ -122,55 +135,17 @@ class Demo:
         """The results as HTML: ranking before and after reranking, voters and votes."""
         if asked is None:
             return ""
-        found = self.answer(asked, alpha, beta)
-        colours = plots.reranking.PARTS
-        before = [
-            (f"{r.Index}. {html.escape(r.name)}", f"{r.score:.2f}")
-            for r in found.before.itertuples()
-        ]
-        after = []
-        for row in found.after.itertuples():
-            parts = (_coloured(f"{getattr(row, name):.2f}", name) for name in colours)
-            terms = f"{' + '.join(parts)} = {row.final:.2f}"
-            after.append((f"{row.Index}. {html.escape(row.name)}", terms, row.moved))
-        voters = [
-            (html.escape(r.landmark), r.country, f"{r.similarity:.2f}")
-            for r in found.voters.itertuples()
-        ]
-        words = zip(("similarity", "α · landmark", "β · country"), colours, strict=True)
-        legend = " + ".join(_coloured(*pair) for pair in words)
-        sums = "".join(
-            f"<li>{row.adds:.2f} for the {row.kind} {html.escape(row.name)} "
-            f"({row.share:.2f} of the votes)</li>"
-            for row in found.votes.itertuples()
+        return RESULTS.render(
+            found=self.answer(asked, alpha, beta),
+            images=self.images,
+            references=self.references,
+            colours=plots.reranking.PARTS,
+            picture=lambda images, at: _picture(*images.loc[at, ["root", "path"]]),
         )
-        return (
-            f"{STYLE}<h4>Plain search, by similarity</h4>"
-            f"{_strip(self.images, found.before, before)}"
-            f"<h4>Reranked, by {legend}</h4>{_strip(self.images, found.after, after)}"
-            f"<div class='votes'><div><h4>Who voted</h4>"
-            f"{_strip(self.references, found.voters, voters)}</div>"
-            f"<div><h4>What the votes add</h4><ul>{sums}</ul></div></div>"
-        )
-
-
-def _coloured(text: str, part: str) -> str:
-    return f'<b style="color: {plots.reranking.PARTS[part]}">{text}</b>'
 
 
 def _country(code: str) -> str:
     return "country unknown" if code in (NO_COUNTRY, OTHER) else country_name(code)
-
-
-def _strip(images: pd.DataFrame, table: pd.DataFrame, captions: Iterable[Sequence[str]]) -> str:
-    """The images at the positions of `table`, each over the lines of its caption in HTML."""
-    places = images.iloc[table["position"]][["root", "path"]].itertuples(index=False)
-    figures = (
-        f'<figure><img src="{_picture(*place)}"><figcaption>{"<br>".join(lines)}</figcaption>'
-        "</figure>"
-        for place, lines in zip(places, captions, strict=True)
-    )
-    return f'<div class="strip">{"".join(figures)}</div>'
 
 
 @lru_cache(512)

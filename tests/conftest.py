@@ -1,5 +1,6 @@
 """Fixtures that several files share: a dataset of striped squares and settings that fit it."""
 
+import gc
 import os
 
 import pytest
@@ -23,6 +24,17 @@ def pytest_collection_modifyitems(items):
     """Start with the longest files."""
     place = {name: -len(LONGEST) + i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, 0))
+
+
+def pytest_collection():
+    """Imports leave half a million objects, which are never garbage."""
+    gc.disable()
+
+
+def pytest_collection_finish():
+    """Look for garbage among what tests make alone."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session", autouse=True)

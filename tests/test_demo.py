@@ -100,15 +100,19 @@ def test_show_has_a_picture_for_every_result_and_escapes_names(demo, photo, monk
     assert "&lt;b&gt;&amp;" in page
 
 
-def test_demo_needs_references(run, tmp_path):
+@pytest.mark.parametrize("missing", ["arcface/embeddings/references", VOTING])
+def test_demo_needs_references_and_how_they_vote(run, tmp_path, missing):
     lonely = tmp_path / "lonely"
     for part in (
         "arcface/model.safetensors",
         "arcface/manifest.json",
         "arcface/embeddings/gallery",
+        "arcface/embeddings/references",
+        VOTING,
     ):
-        (lonely / part).parent.mkdir(parents=True, exist_ok=True)
-        (lonely / part).symlink_to(run / part)
+        if part != missing:
+            (lonely / part).parent.mkdir(parents=True, exist_ok=True)
+            (lonely / part).symlink_to(run / part)
     with pytest.raises(ValueError, match=r"embedded references, which vote, .* run notebook 06"):
         Demo(lonely / "arcface")
 

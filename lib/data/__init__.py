@@ -4,7 +4,7 @@
 queries, gallery and solution.
 """
 
-from lib.data.evaluation_set import Evaluation, evaluation, query_names, seen_queries
+from lib.data.evaluation_set import Evaluation, evaluation, query_names
 from lib.data.geography import CONTINENTS, OTHER, country_name
 from lib.data.gldv2 import Dataset, find_file, ids_of_split, image_paths, read
 from lib.data.images import (

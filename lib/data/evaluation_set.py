@@ -5,7 +5,7 @@ Kaggle's folders have no retrieval solution: there, whole landmarks are held out
 """
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,14 @@ from lib.data.geography import OTHER
 from lib.data.gldv2 import SOLUTION, Dataset, image_paths
 
 FEWEST = 4  # landmarks held out
+# Queries, gallery, query id → relevant ids, and landmarks held out
+Parts = tuple[pd.DataFrame, pd.DataFrame, dict[str, set[str]], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
     # id, path, usage, country, continent (those of its landmark), and where it is known is_seen:
-    # whether training images show the landmark
+    # whether training images show the landmark, as they never do where it is held out
     queries: pd.DataFrame
     gallery: pd.DataFrame  # id, path, landmark_id (-1 unknown), category, country, continent
     solution: dict[str, dict[str, set[str]]]  # usage → query id → ids of its gallery images
@@ -37,38 +39,14 @@ def evaluation(
     many, so that a dozen folders have Public and Private queries too.
     """
     if dataset.solution is not None:
-        queries, gallery, relevant = _from_solution(dataset)
-        source, held_out = "solution", np.empty(0, dtype=np.int64)
+        source, parts = "solution", _from_solution(dataset)
     else:
         generator = rng(seed, "held-out landmarks")
-        queries, gallery, relevant, held_out = _held_out(dataset, generator, share, most)
-        source = "held_out"
+        source, parts = "held_out", _held_out(dataset, generator, share, most)
+    queries, gallery, relevant, held_out = parts
     ids_of_usage = queries.groupby("usage", sort=False)["id"]
     solution = {usage: {query: relevant[query] for query in ids} for usage, ids in ids_of_usage}
-    found = Evaluation(queries, gallery, solution, source, held_out)
-    seen = seen_queries(dataset, found)
-    return (
-        found if seen is None else replace(found, queries=queries.assign(is_seen=seen.to_numpy()))
-    )
-
-
-def seen_queries(dataset: Dataset, evaluation: Evaluation) -> pd.Series | None:
-    """Whether training images show a query's landmark, by query id; None where it is not known.
-
-    Training and index number their landmarks apart, so these are compared by category. Held-out
-    landmarks are never seen.
-    """
-    ids = pd.Index(evaluation.queries["id"])
-    if evaluation.source == "held_out":
-        return pd.Series(False, index=ids)
-    trained = set(dataset.landmarks["category"]) - {""}
-    if not trained or not (dataset.index["category"] != "").any():
-        return None
-    shown = set(dataset.index.loc[dataset.index["category"].isin(trained), "id"])
-    relevant = {
-        query: found for part in evaluation.solution.values() for query, found in part.items()
-    }
-    return pd.Series([not shown.isdisjoint(relevant[query]) for query in ids], index=ids)
+    return Evaluation(queries, gallery, solution, source, held_out)
 
 
 def query_names(evaluation: Evaluation) -> dict[str, str]:
@@ -89,7 +67,7 @@ def query_names(evaluation: Evaluation) -> dict[str, str]:
     return found
 
 
-def _from_solution(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, set[str]]]:
+def _from_solution(dataset: Dataset) -> Parts:
     rows = dataset.solution[dataset.solution["Usage"] != "Ignored"]
     gallery = dataset.index
     known = set(gallery["id"])
@@ -108,14 +86,17 @@ def _from_solution(dataset: Dataset) -> tuple[pd.DataFrame, pd.DataFrame, dict[s
     for column in ("country", "continent"):
         values = tagged[column].to_dict()
         queries[column] = [values.get(image, OTHER) for image in first]
+    trained = set(dataset.landmarks["category"]) - {""}
+    if trained and (gallery["category"] != "").any():
+        # Training and index number their landmarks apart, so these are compared by category.
+        shown = set(gallery.loc[gallery["category"].isin(trained), "id"])
+        queries["is_seen"] = [not shown.isdisjoint(relevant[query]) for query in queries["id"]]
     gallery = gallery.assign(path=image_paths("index", gallery["id"]))
     columns = ["id", "path", "landmark_id", "category", "country", "continent"]
-    return queries, gallery[columns], relevant
+    return queries, gallery[columns], relevant, np.empty(0, dtype=np.int64)
 
 
-def _held_out(
-    dataset: Dataset, generator: np.random.Generator, share: float, most: int
-) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, set[str]], np.ndarray]:
+def _held_out(dataset: Dataset, generator: np.random.Generator, share: float, most: int) -> Parts:
     """One query of each held-out landmark, two from eight images on; the rest is gallery."""
     clean = dataset.clean
     counts = clean["landmark_id"].value_counts().sort_index()
@@ -148,6 +129,7 @@ def _held_out(
     for table, landmarks in ((queries, chosen["landmark_id"]), (gallery, gallery["landmark_id"])):
         for column in ("country", "continent"):
             table[column] = tags.loc[landmarks, column].to_numpy()
+    queries["is_seen"] = False
     gallery.insert(1, "path", image_paths("train", gallery["id"]))
     of_landmark = relevant.groupby("landmark_id")["id"].agg(set)
     of_query = dict(zip(chosen["id"], of_landmark.loc[chosen["landmark_id"]], strict=True))

@@ -32,10 +32,8 @@ CONTINENTS = (*_CONTINENT_OF_CODE.values(), OTHER)
 
 def continent_of(codes: Iterable[str]) -> np.ndarray:
     """The continent of each country code, one of `CONTINENTS`; unknown codes are OTHER."""
-    known = _countries()
-    positions, distinct = pd.factorize(pd.Series(codes, dtype=object))
-    names = [known.get(code, (code, OTHER))[1] for code in distinct]
-    return np.array(names, dtype=object)[positions]
+    continents = {code: continent for code, (_, continent) in _countries().items()}
+    return pd.Series(codes, dtype=object).map(continents).fillna(OTHER).to_numpy(dtype=object)
 
 
 def country_name(code: str) -> str:
@@ -47,20 +45,15 @@ def country_name(code: str) -> str:
     return _countries().get(code, (code, OTHER))[0]
 
 
-def country_code(text: str) -> str:
-    """The code of a country given as code or as English name, "" if there is none such.
+def country_codes(texts: pd.Series) -> pd.Series:
+    """The codes of countries given as code or as English name, "" where there is none such.
 
-    >>> country_code("na"), country_code("Namibia"), country_code("Nowhere")
-    ('NA', 'NA', '')
+    >>> country_codes(pd.Series(["na", "Namibia", "Nowhere"])).tolist()
+    ['NA', 'NA', '']
     """
-    return _codes().get(text.strip().casefold(), "")
-
-
-@functools.cache
-def _codes() -> dict[str, str]:
-    known = _countries().items()
-    names = {name.casefold(): code for code, (name, _) in known}
-    return {**names, **{code.casefold(): code for code, _ in known}}
+    known = {name.casefold(): code for code, (name, _) in _countries().items()}
+    known |= {code.casefold(): code for code in _countries()}
+    return texts.str.casefold().map(known).fillna("")
 
 
 @functools.cache

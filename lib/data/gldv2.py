@@ -5,7 +5,6 @@ partial download or a subset brings with it (images or categories that are not t
 `Dataset.warnings`. Layouts: data/README.md.
 """
 
-import contextlib
 import difflib
 import os
 import re
@@ -141,7 +140,7 @@ def _similar_names(root: Path, names: Collection[str] = _TABLES) -> list[str]:
     known = {Path(name).stem: name for name in (*_TABLES, *_NOT_NEEDED)}
     read = {find_file(root, name) for name in _TABLES}
     notes = []
-    for path in sorted(set(_files_near(root, 2)) - read):
+    for path in sorted(set(_files_near(root)) - read):
         stem = re.sub(r"(\.(csv|json|txt|tsv|gz|zip|xlsx?)| ?\([0-9]+\))+$", "", path.name.lower())
         close = difflib.get_close_matches(stem, known, 1, _SIMILARITY)
         name = known[close[0]] if close else SOLUTION if "solution" in stem else None
@@ -153,14 +152,14 @@ def _similar_names(root: Path, names: Collection[str] = _TABLES) -> list[str]:
     return notes
 
 
-def _files_near(folder: Path, depth: int) -> Iterator[Path]:
-    """Files that may be tables, in a folder and `depth` levels of its folders."""
-    with contextlib.suppress(PermissionError), os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.lower().endswith(_TABLE_SUFFIXES) and entry.is_file():
-                yield folder / entry.name
-            elif depth and folder.name not in SPLITS and entry.name[0] != "." and entry.is_dir():
-                yield from _files_near(folder / entry.name, depth - 1)
+def _files_near(root: Path) -> Iterator[Path]:
+    """Files that may be tables, in a folder and two levels of its folders, but not of images."""
+    for place, folders, names in os.walk(root, followlinks=True):
+        folder = Path(place)
+        if folder.name in SPLITS or len(folder.relative_to(root).parts) == 2:
+            folders.clear()
+        folders[:] = [name for name in folders if name[0] != "."]
+        yield from (folder / name for name in names if name.lower().endswith(_TABLE_SUFFIXES))
 
 
 def _look_for_files(notes: list[str], store: ImageStore, split: str, ids: pd.Series) -> None:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import BITSPERSAMPLE, PHOTOMETRIC_INTERPRETATION, SAMPLEFORMAT
 
 from lib.artifacts import MANIFEST, fingerprint, mark_complete, progress, read_manifest
 from lib.data.tar_images import ImageStore, as_bytes, evenly_spread
@@ -38,9 +39,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "TIFF", "PPM")
 HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # brands in its first bytes
 MOST_PIXELS = 178_956_970  # Pillow's own limit: half a gigabyte of RGB
 _WHITES = (255, 4095, 65535)  # of 8, 12 and 16 bits
-# TIFF tags and their values
-_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339
-_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2
+_WHITE_IS_ZERO, _UNSIGNED, _SIGNED = 0, 1, 2  # values of TIFF tags
 IN_MEMORY = 2 * 2**30  # bytes of pixels that are decoded once and kept
 PREFETCHED = 2  # batches that a worker process reads ahead
 TIMEOUT = 1800  # seconds to wait for a batch
@@ -65,26 +64,22 @@ class ImageSource:
         self.store = ImageStore(root)
         self.unreadable: dict[str, str] = {}
 
-    def read(self, path: str | Path) -> np.ndarray:
-        """The (H, W, 3) uint8 RGB pixels at `path`, upright; (256, 256, 3) grey if unreadable."""
-        return self._decode(path, None)
-
-    def read_resized(self, path: str | Path, size: int) -> np.ndarray:
-        """The image stretched to (size, size, 3); its aspect ratio is not kept, as in GLR21."""
-        return stretch(self._decode(path, size), size)
-
-    def _decode(self, path: str | Path, size: int | None) -> np.ndarray:
+    def read(self, path: str | Path, size: int | None = None) -> np.ndarray:
+        """`decode` the image at `path` to (H, W, 3); (256, 256, 3) grey if it is unreadable."""
         try:
             return decode(self.store.read(path), size)
         except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
-            reason = f"{type(error).__name__}: {error}"
             if str(path) not in self.unreadable:
-                self.unreadable[str(path)] = reason
-                more = "; further ones are only counted" * (len(self.unreadable) == WARNINGS)
-                message = f"{path} cannot be read ({reason}); it is replaced by grey{more}."
+                reason = self.unreadable[str(path)] = f"{type(error).__name__}: {error}"
                 if len(self.unreadable) <= WARNINGS:
-                    warnings.warn(message, stacklevel=3)
+                    more = "; further ones are only counted" * (len(self.unreadable) == WARNINGS)
+                    message = f"{path} cannot be read ({reason}); it is replaced by grey{more}."
+                    warnings.warn(message, stacklevel=2)
             return np.full((256, 256, 3), GREY, dtype=np.uint8)
+
+    def read_resized(self, path: str | Path, size: int) -> np.ndarray:
+        """The image stretched to (size, size, 3); its aspect ratio is not kept, as in GLR21."""
+        return stretch(self.read(path, size), size)
 
 
 def decode(data: bytes, size: int | None = None) -> np.ndarray:
@@ -139,7 +134,7 @@ def _grey(image: Image.Image) -> np.ndarray:
     # are stretched from the lowest, or 0, to the highest.
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
-    bits, kind = tags.get(_BITS, (0,))[0], tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
+    bits, kind = tags.get(BITSPERSAMPLE, (0,))[0], tags.get(SAMPLEFORMAT, (_UNSIGNED,))[0]
     if image.mode == "I" and (bits, kind) == (32, _UNSIGNED):
         values = values.view(np.uint32)  # Pillow reads these as signed
     values = values.astype(np.float32)
@@ -161,7 +156,7 @@ def _grey(image: Image.Image) -> np.ndarray:
     values -= low  # in place, because such images can be large
     values *= 255 / max(high - low, 1e-30)
     grey = np.clip(np.rint(values, out=values), 0, 255, out=values).astype(np.uint8)
-    return 255 - grey if tags.get(_PHOTOMETRIC) == _WHITE_IS_ZERO else grey
+    return 255 - grey if tags.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO else grey
 
 
 def stretch(pixels: np.ndarray, size: int) -> np.ndarray:
@@ -172,20 +167,6 @@ def stretch(pixels: np.ndarray, size: int) -> np.ndarray:
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     if (height, width) != (size, size):
         pixels = cv2.resize(pixels, (size, size), interpolation=cv2.INTER_LINEAR)
-    return pixels
-
-
-def load_pixels(source: ImageSource, paths: Sequence[str], size: int) -> np.ndarray:
-    """Read images stretched to `size` in threads, as (N, 3, size, size) uint8."""
-    pixels = np.empty((len(paths), 3, size, size), dtype=np.uint8)
-
-    def load(position: int) -> None:
-        image = source.read_resized(paths[position], size)
-        pixels[position] = image.transpose(2, 0, 1)
-
-    with ThreadPoolExecutor(cores()) as threads:
-        for _ in progress(threads.map(load, range(len(paths))), "reading images", len(paths)):
-            pass
     return pixels
 
 
@@ -204,13 +185,20 @@ class SquareImages:
         *,
         keep: bool = True,
     ) -> None:
-        self.source, self.size = source, size
+        self.source, self.size, self.pixels = source, size, None
         self.paths = as_bytes(paths)  # one block, which forks do not copy
         source.store.prepare(self.paths)
-        is_kept = keep and len(paths) * 3 * size * size <= IN_MEMORY
-        self.pixels = None
-        if is_kept:
-            self.pixels = load_pixels(source, [os.fsdecode(path) for path in self.paths], size)
+        count = len(paths)
+        if keep and count * 3 * size * size <= IN_MEMORY:
+            pixels = np.empty((count, 3, size, size), dtype=np.uint8)
+
+            def load(row: int) -> None:
+                pixels[row] = self[[row]][0]
+
+            with ThreadPoolExecutor(cores()) as threads:
+                for _ in progress(threads.map(load, range(count)), "reading images", count):
+                    pass
+            self.pixels = pixels
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -255,15 +243,19 @@ def load_batches(
 
     is_quick = images.pixels is not None and change is None
     workers = 0 if is_quick else min(8, max(1, cores() - 1))
-    largest = max(map(len, batches), default=0) * 3 * images.size**2
-    needed = largest * workers * PREFETCHED * local_processes()
-    has_room = not (workers and SHARED_MEMORY.is_dir()) or needed < _free()
-    if not has_room:
-        warnings.warn(
-            f"{SHARED_MEMORY} has {_free() / 2**30:.2f} GiB for batches of {needed / 2**30:.2f} "
-            "GiB, so they go through pipes, which is slower; docker run --shm-size=8g gives more",
-            stacklevel=2,
-        )
+    has_room = True
+    if workers and SHARED_MEMORY.is_dir():
+        largest = max(map(len, batches), default=0) * 3 * images.size**2
+        needed = largest * workers * PREFETCHED * local_processes()
+        free = 0.8 * shutil.disk_usage(SHARED_MEMORY).free
+        has_room = needed < free
+        if not has_room:
+            warnings.warn(
+                f"{SHARED_MEMORY} has {free / 2**30:.2f} GiB for batches of {needed / 2**30:.2f} "
+                "GiB, so they go through pipes, which is slower; docker run --shm-size=8g gives "
+                "more",
+                stacklevel=2,
+            )
     loader = DataLoader(
         _Batches(images, change),
         sampler=[*enumerate(batches)],
@@ -289,11 +281,6 @@ def load_batches(
             f"{TIMEOUT // 60} minutes ({str(error).splitlines()[0]}); look for a full /dev/shm "
             "(docker run --shm-size=8g), too little memory, or a disk that does not answer"
         ) from error
-
-
-def _free() -> float:
-    """Bytes of shared memory that batches may take."""
-    return 0.8 * shutil.disk_usage(SHARED_MEMORY).free
 
 
 def images_key(settings: str, store: ImageStore, paths: Sequence[str]) -> str:

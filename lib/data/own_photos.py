@@ -22,22 +22,14 @@ from PIL import Image
 
 from lib.artifacts import atomic_path, caller_path, locked, progress, write_csv, write_json
 from lib.data import tables
-from lib.data.geography import country_code
+from lib.data.geography import country_codes
 from lib.data.gldv2 import SOLUTION, image_paths
 from lib.data.images import FORMATS, SMALLEST, decode, stretch
 from lib.data.tar_images import read_file, walk_files
 
 LISTING = "photographs.csv"  # what became of every file
-COLUMNS = {  # of a CSV: ours, and the names that are accepted, open-metric-learning's among them
-    "path": ("path",),
-    "landmark": ("landmark", "label"),
-    "country": ("country",),
-    "split": ("split",),
-    "is_query": ("is_query",),
-    "is_gallery": ("is_gallery",),
-    "category": ("category",),
-}
-NEEDED = ("path", "landmark")
+# Columns of a CSV beside path and landmark, which may be called label, as in open-metric-learning.
+OPTIONAL = ("country", "split", "is_query", "is_gallery", "category")
 SPLITS = {  # names of splits and of their folders → split, is_query, is_gallery
     **dict.fromkeys(("train", "training"), ("train", False, False)),
     **dict.fromkeys(("val", "valid", "validation"), ("validation", True, True)),
@@ -91,7 +83,7 @@ def import_photos(source: str | Path, data_dir: str | Path, *, link: bool = Fals
             target.mkdir()
             table, thumbnails = _store(table, target, link)
             if (table["id"] == "").all():
-                first = table[table["problem"] != ""].head(1)[["path", "problem"]].to_numpy()
+                first = table[["path", "problem"]].head(1).to_numpy()
                 raise ValueError(
                     f"expected images in {source}, found {len(table):,} files and no readable "
                     "image; give a folder that holds one folder per landmark, or a CSV of images"
@@ -107,33 +99,23 @@ def import_photos(source: str | Path, data_dir: str | Path, *, link: bool = Fals
 
 def _from_folder(folder: Path) -> pd.DataFrame:
     """The files of landmark folders, or of a tree of splits that hold such folders."""
-    trees = {folder: SPLITS["train"]}
     visible = [path for path in sorted(folder.iterdir()) if path.name[0] != "." and path.is_dir()]
     named = [path for path in visible if path.name.casefold() in SPLITS]
     split = [path for path in named if _holds_folders_alone(path)]
-    if split or len(named) > 1:
-        if split != visible:
-            others = tables.first_of(path.name for path in visible if path not in split)
-            raise ValueError(
-                f"expected landmark folders in {folder}, or splits such as train, val and test "
-                f"with landmark folders in each, found {tables.first_of(p.name for p in named)} "
-                f"and, beside them or without landmark folders, {others}; rename or move them"
-            )
-        trees = {path: SPLITS[path.name.casefold()] for path in split}
+    if (split or len(named) > 1) and split != visible:
+        others = tables.first_of(path.name for path in visible if path not in split)
+        raise ValueError(
+            f"expected landmark folders in {folder}, or splits such as train, val and test "
+            f"with landmark folders in each, found {tables.first_of(p.name for p in named)} "
+            f"and, beside them or without landmark folders, {others}; rename or move them"
+        )
+    trees = {path: SPLITS[path.name.casefold()] for path in split}
+    trees[folder] = SPLITS["train"]  # of splits, what lies beside them
     rows = [
         (path, _as_text(path.relative_to(folder)), landmark, *roles, problem)
         for tree, roles in trees.items()
-        for path, landmark, problem in _find(tree)
-        if not path.name.startswith(".")
+        for path, landmark, problem in _find(tree, split)
     ]
-    if folder not in trees:  # what lies beside the splits
-        beside = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
-        problem = "beside the landmark folders"
-        rows += [
-            (path, _as_text(path.name), "", *SPLITS["train"], problem)
-            for path in beside
-            if path not in trees
-        ]
     names = ["file", "path", "landmark", "split", "is_query", "is_gallery", "problem"]
     table = pd.DataFrame(rows, columns=names, dtype=object).assign(country="")
     return table.astype({"is_query": bool, "is_gallery": bool})
@@ -146,23 +128,23 @@ def _holds_folders_alone(folder: Path) -> bool:
     return any(path.is_dir() for path in within) and not are_images
 
 
-def _find(folder: Path) -> Iterator[tuple[Path, str, str]]:
-    """Path, landmark and problem ("" so far) of every file, and of folders without a file."""
+def _find(folder: Path, apart: Sequence[Path]) -> Iterator[tuple[Path, str, str]]:
+    """Path, landmark and problem ("" so far) of every file, and of folders without a file.
+
+    Folders that are `apart` are left out, and what is hidden.
+    """
     for place in sorted(folder.iterdir()):
         landmark = unicodedata.normalize("NFC", _as_text(place.name))
+        if place.name.startswith(".") or place in apart:
+            continue
         if not place.is_dir():
             yield place, "", "beside the landmark folders"
-        elif place.name.startswith("."):
-            continue
         elif landmark != unicodedata.normalize("NFC", place.name):
             yield place, landmark, "the folder's name is no UTF-8"
         else:
             errors: list[OSError] = []
-            files = [
-                Path(walked, name)
-                for walked, names in walk_files(place, errors.append)
-                for name in names
-            ]
+            walked = [(Path(at), names) for at, names in walk_files(place, errors.append)]
+            files = [at / name for at, names in walked for name in names if name[0] != "."]
             for path in files:
                 is_image = path.suffix.lower() in _suffixes()
                 yield path, landmark, "" if is_image else "no image by its name"
@@ -187,28 +169,30 @@ def _as_text(path: Path | str) -> str:
 def _from_csv(path: Path) -> pd.DataFrame:
     """The rows of a CSV; paths in it are relative to its folder."""
     header = tables.read_header(path)
-    names = {ours: next((n for n in known if n in header), "") for ours, known in COLUMNS.items()}
-    asked = [name or ours for ours, name in names.items() if name or ours in NEEDED]
-    table = tables.read_table(path, dict.fromkeys(asked, str), key=names["path"] or None)
-    table = table.rename(columns={name: ours for ours, name in names.items() if name})
+    label = "label" if "label" in header and "landmark" not in header else "landmark"
+    given = [name for name in OPTIONAL if name in header]
+    table = tables.read_table(path, dict.fromkeys(["path", label, *given], str), key="path")
+    table = table.rename(columns={label: "landmark"})
     table = table.apply(lambda values: values.str.strip().str.normalize("NFC"))
-    table = table.reindex(columns=list(COLUMNS), fill_value="")
-    unused = [name for name in header if name not in asked]
-    if _is_name_of_each(table["category"], table["landmark"]):
+    table = table.reindex(columns=["path", "landmark", *OPTIONAL], fill_value="")
+    unused = [name for name in header if name not in ("path", label, *given)]
+    pairs = table[["category", "landmark"]].drop_duplicates()
+    is_named = pairs["category"].is_unique and (pairs["category"] != "").all()
+    if is_named and pairs["landmark"].is_unique:  # each label has a category of its own
         table["landmark"] = table["category"]
-    elif names["category"]:
-        unused.append(names["category"])
+    elif "category" in given:
+        unused.append("category")
     if unused:
         print(f"columns that are not used: {tables.first_of(unused, 10)}", file=sys.stderr)
     for name in ("is_query", "is_gallery"):
         flags = table[name].str.lower().map(FLAGS)
         tables.refuse(path, table, flags.isna(), name, "true or false")
         table[name] = flags.astype(bool)
-    codes = table["country"].map(country_code)
+    codes = country_codes(table["country"])
     is_unknown = (codes == "") & (table["country"] != "")
     tables.refuse(path, table, is_unknown, "country", "a country as code or English name, or none")
     table["country"] = codes
-    table["split"] = _splits(path, table, names)
+    _set_splits(path, table, given)
     needs_name = (table["landmark"] == "") & ~(table["is_gallery"] & ~table["is_query"])
     is_neither = (table["split"] != "train") & ~(table["is_query"] | table["is_gallery"])
     problem = np.where(needs_name, "no landmark", np.where(is_neither, "no query, no gallery", ""))
@@ -216,30 +200,24 @@ def _from_csv(path: Path) -> pd.DataFrame:
     return table.drop(columns="category").assign(file=files, problem=problem)
 
 
-def _splits(path: Path, table: pd.DataFrame, names: dict[str, str]) -> pd.Series:
-    """The split of each row; sets the flags of `table` that the CSV does not have."""
+def _set_splits(path: Path, table: pd.DataFrame, given: Sequence[str]) -> None:
+    """Write train, validation or test into `table`, and the flags that are not `given`."""
     is_asked = table["is_query"] | table["is_gallery"]
-    if not names["split"]:
-        return pd.Series(np.where(is_asked, "validation", "train"), table.index)
-    given = table["split"].str.lower()
-    tables.refuse(path, table, ~given.isin(SPLITS), "split", "train, validation or test")
-    roles = pd.DataFrame([SPLITS[name] for name in given], index=table.index)
+    if "split" not in given:
+        table["split"] = np.where(is_asked, "validation", "train")
+        return
+    names = table["split"].str.lower()
+    tables.refuse(path, table, ~names.isin(SPLITS), "split", "train, validation or test")
+    roles = pd.DataFrame([SPLITS[name] for name in names], index=table.index)
     is_train = roles[0] == "train"
     tables.refuse(path, table, is_train & is_asked, "split", "no query or gallery image in train")
-    if not (names["is_query"] or names["is_gallery"]):
+    table["split"] = roles[0]
+    if not {"is_query", "is_gallery"} & set(given):
         table["is_query"], table["is_gallery"] = roles[1], roles[2]
-    elif not names["is_gallery"]:
+    elif "is_gallery" not in given:
         table["is_gallery"] = ~is_train & ~table["is_query"]
-    elif not names["is_query"]:
+    elif "is_query" not in given:
         table["is_query"] = ~is_train & ~table["is_gallery"]
-    return roles[0]
-
-
-def _is_name_of_each(category: pd.Series, label: pd.Series) -> bool:
-    """Whether each label has a category of its own, which then is the landmark's name."""
-    pairs = pd.DataFrame({"category": category, "label": label}).drop_duplicates()
-    is_own = pairs["category"].is_unique and pairs["label"].is_unique
-    return is_own and not (pairs["category"] == "").any()
 
 
 def _existing(folder: Path, name: str) -> Path:
@@ -302,26 +280,24 @@ def _with_splits(table: pd.DataFrame, source: Path) -> pd.DataFrame:
     is_query = table["is_query"] & (~table["is_gallery"] | table.index.isin(chosen))
     asked = np.where(is_query, "test", np.where(table["is_gallery"], "index", "train"))
     split = pd.Series(np.where(is_stored, asked, ""), table.index)
-    queries = table[split == "test"]
-    answers = table.loc[(split == "index") & (table["landmark"] != ""), "landmark"]
+    queries, gallery = table[split == "test"], table[split == "index"]
+    is_answered = queries["landmark"].isin(set(gallery["landmark"]) - {""})
     if not (split == "train").any():
         raise ValueError(
             f"expected training images in {source}, found queries and gallery images alone; mark "
             "some landmarks with split train"
         )
-    is_asked = (split == "test") | (split == "index")
-    if is_asked.any() and not queries["landmark"].isin(answers).any():
+    if len(queries) + len(gallery) and not is_answered.any():
         raise ValueError(
             f"expected queries in {source} with gallery images of their landmark, found "
-            f"{len(queries):,} queries and {int((split == 'index').sum()):,} gallery images, none "
-            "of which answers a query; give both, or neither to hold landmarks out of training"
+            f"{len(queries):,} queries and {len(gallery):,} gallery images, none of which answers "
+            "a query; give both, or neither to hold landmarks out of training"
         )
     usage = queries["split"].map({"validation": "Public", "test": "Private"})
     if usage.nunique() == 1:
         is_public = pd.factorize(queries["landmark"], sort=True)[0] % 3 == 1
         usage = pd.Series(np.where(is_public, "Public", "Private"), queries.index)
-    usage = usage.where(queries["landmark"].isin(answers), "Ignored")
-    return table.assign(split=split, usage=usage.reindex(table.index, fill_value=""))
+    return table.assign(split=split, usage=usage.where(is_answered, "Ignored"))
 
 
 def _similar(table: pd.DataFrame, thumbnails: np.ndarray) -> np.ndarray:
@@ -347,56 +323,41 @@ def _similar(table: pd.DataFrame, thumbnails: np.ndarray) -> np.ndarray:
 
 
 def _move_and_write_tables(table: pd.DataFrame, target: Path) -> None:
-    parts = {split: table[table["split"] == split] for split in ("train", "index", "test")}
-    for split in ("index", "test"):
-        pairs = zip(
-            *(image_paths(folder, parts[split]["id"]) for folder in ("train", split)), strict=True
-        )
-        for old, new in pairs:
-            (target / new).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(target / old, target / new)
-    names = {}  # split → names of its landmarks, in the order of their ids
-    for split in ("train", "index"):
-        labelled = parts[split][parts[split]["landmark"] != ""]
-        if labelled.empty:
-            continue
-        landmark_id, names[split] = pd.factorize(labelled["landmark"], sort=True)
-        labels = pd.DataFrame({"id": labelled["id"], "landmark_id": landmark_id})
-        if split == "train":
-            clean = labels.groupby("landmark_id")["id"].agg(" ".join).rename("images")
-            write_csv(labels.assign(url="")[["id", "url", "landmark_id"]], target / "train.csv")
-            write_csv(clean.reset_index(), target / "train_clean.csv")
-        else:
-            write_csv(labels, target / "index_image_to_landmark.csv")
-        categories = pd.DataFrame({"category": list(map(tables.category_url, names[split]))})
-        categories = categories.rename_axis("landmark_id").reset_index()
-        write_csv(categories, target / f"{split}_label_to_category.csv")
-    if len(parts["test"]):
-        queries, gallery = parts["test"], parts["index"]
+    train, gallery, queries = (table[table["split"] == name] for name in ("train", "index", "test"))
+    for split, ids in (("index", gallery["id"]), ("test", queries["id"])):
+        for old, new in zip(image_paths("train", ids), image_paths(split, ids), strict=True):
+            os.renames(target / old, target / new)
+    labels = _write_landmarks("train", train, target)
+    clean = labels.groupby("landmark_id")["id"].agg(" ".join).rename("images")
+    write_csv(labels.assign(url="")[["id", "url", "landmark_id"]], target / "train.csv")
+    write_csv(clean.reset_index(), target / "train_clean.csv")
+    if len(queries):
+        known = _write_landmarks("index", gallery[gallery["landmark"] != ""], target)
+        write_csv(known, target / "index_image_to_landmark.csv")
         answers = gallery.groupby("landmark")["id"].agg(" ".join)
         images = queries["landmark"].map(answers).fillna("")
         solution = pd.DataFrame({"id": queries["id"], "images": images, "Usage": queries["usage"]})
         write_csv(solution, target / SOLUTION)
         write_csv(queries[["id"]], target / "test.csv")
         write_csv(gallery[["id"]], target / "index.csv")
-    _write_countries(table[table["id"] != ""], list(names["train"]), target)
-
-
-def _write_countries(table: pd.DataFrame, trained: list[str], target: Path) -> None:
-    """Country files of the landmarks whose country is given."""
-    pairs = table.loc[(table["country"] != "") & (table["landmark"] != ""), ["landmark", "country"]]
-    if pairs.empty:
-        return
-    number = {name: place for place, name in enumerate(trained)}
-    for code, own in pairs.drop_duplicates().groupby("country")["landmark"]:
-        ids = [{"id": number[name]} if name in number else {} for name in own]
+    ids = dict(zip(train["landmark"], labels["landmark_id"], strict=True))
+    located = table[(table["id"] != "") & (table["country"] != "") & (table["landmark"] != "")]
+    for code, names in located.groupby("country")["landmark"]:
         entries = [
-            {**known, "name": tables.category_url(name)}
-            for known, name in zip(ids, own, strict=True)
+            ({"id": ids[name]} if name in ids else {}) | {"name": tables.category_url(name)}
+            for name in names.unique()
         ]
-        (target / "country").mkdir(exist_ok=True)
         write_json(entries, target / "country" / f"{code}.json")
-    write_json(sorted(pairs["country"].unique()), target / "country_codes.json")
+    if len(located):
+        write_json(sorted(located["country"].unique()), target / "country_codes.json")
+
+
+def _write_landmarks(split: str, images: pd.DataFrame, target: Path) -> pd.DataFrame:
+    """Number the landmarks of a split and write their names; columns id, landmark_id."""
+    landmark_id, names = pd.factorize(images["landmark"], sort=True)
+    categories = {"landmark_id": range(len(names)), "category": map(tables.category_url, names)}
+    write_csv(pd.DataFrame(categories), target / f"{split}_label_to_category.csv")
+    return pd.DataFrame({"id": images["id"], "landmark_id": landmark_id})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -445,9 +406,7 @@ def _summary(table: pd.DataFrame, data_dir: str) -> Iterator[str]:
         )
     similar = stored[stored["similar"] != ""]
     if len(similar):
-        pairs = "; ".join(
-            f"{a} and {b}" for a, b in similar[["path", "similar"]].head(3).to_numpy()
-        )
+        pairs = "; ".join((similar["path"] + " and " + similar["similar"]).head(3))
         if (stored["split"] == "test").any():
             what = "queries look nearly like a training image, so scores come out too high"
         else:

@@ -61,16 +61,15 @@ def check_image_ids(path: Path, table: pd.DataFrame) -> None:
 def explode_ids(table: pd.DataFrame, keep: list[str], path: Path) -> pd.DataFrame:
     """One row per image of a table whose column `images` has ids between spaces: id and `keep`."""
     _check_lists(path, table)
-    lists = [text.split() for text in table["images"]]
-    ids = pd.Series([i for ids in lists for i in ids], dtype=table["images"].dtype, name="id")
-    repeated = ids[ids.duplicated()]
+    listed = table[keep].assign(id=table["images"].str.split()).explode("id")
+    listed = listed.dropna(subset="id").reset_index(drop=True)[["id", *keep]]
+    repeated = listed.loc[listed["id"].duplicated(), "id"]
     if len(repeated):
         raise ValueError(
             f"{path}: expected every image once, found {len(repeated):,} images more than once "
             f"({first_of(repeated)}); an image can have one landmark only"
         )
-    rows = table[keep].loc[table.index.repeat([len(ids) for ids in lists])].reset_index(drop=True)
-    return pd.concat([ids, rows], axis=1)
+    return listed.astype({"id": table["images"].dtype})
 
 
 def read_solution_table(path: str | Path) -> pd.DataFrame:

@@ -32,7 +32,10 @@ _BLOCK, _MAGIC = 512, 257  # a tar's unit, and where its headers say "ustar"
 _CHUNK = 2**20
 _LONGEST_HEADER = 2**20  # bytes of a member's extended header
 _ID = re.compile(ID_PATTERN)
+# Names of another image with an addition: any to GLDv2's own ids; to others, which people choose,
+# what tools add.
 _ADDITIONS = "(?i:(thumb(nail)?|copy|small|preview|mask|orig(inal)?|resized|edited|\\d+x\\d+)s?)"
+_COMPANIONS = ("([0-9a-f]{16})[_-].*", f"(.+)[_-]{_ADDITIONS}")
 _SAMPLE = 20_000  # images whose files `ImageStore.state` looks at
 
 
@@ -84,7 +87,7 @@ class TarIndex:
 
     def rows(self, image_ids: Sequence[str]) -> np.ndarray:
         """The row of each image, -1 for those that no archive has."""
-        keys = np.array([os.fsencode(image_id) for image_id in image_ids], dtype=np.bytes_)
+        keys = as_bytes(image_ids)
         if not len(self.ids):
             return np.full(len(keys), -1)
         # Of the same width, or searchsorted would copy millions of ids to widen them.
@@ -96,14 +99,11 @@ class TarIndex:
 class ImageStore:
     """The images of a dataset folder, as bytes.
 
-    The index of packed splits is kept in the folder `cache`; when None beside the archives, or
-    where that is not writable in the folder of all runs. It is built once for all processes, which
-    map its files.
+    The index of packed splits is built once for all processes, which map its files.
     """
 
-    def __init__(self, root: str | Path, *, cache: str | Path | None = None) -> None:
+    def __init__(self, root: str | Path) -> None:
         self.root = Path(root)
-        self.cache = None if cache is None else Path(cache)
         self._is_packed: dict[str, bool] = {}
         self._indexes: dict[str, TarIndex] = {}
 
@@ -163,8 +163,7 @@ class ImageStore:
 
     def _index(self, split: str) -> TarIndex:
         if split not in self._indexes:
-            cache = None if self.cache is None else self.cache / f"tar_index_{split}"
-            self._indexes[split] = index_archives(self.root / split, cache)
+            self._indexes[split] = index_archives(self.root / split)
         return self._indexes[split]
 
 
@@ -238,28 +237,21 @@ def _ids_of_files(folder: Path, warn: Callable[[str], None]) -> list[str]:
 
 
 def _regular_files(folder: str) -> set[str]:
-    names = set()
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            with contextlib.suppress(OSError):  # a link to itself
-                if entry.is_file():
-                    names.add(entry.name)
-    return names
+    with os.scandir(folder) as entries:  # which tells without a look at each of a million files
+        is_file = {entry.name: entry.is_file(follow_symlinks=False) for entry in entries}
+    return {name for name, known in is_file.items() if known or os.path.isfile(f"{folder}/{name}")}
 
 
 def _is_companion(stem: str, stems: set[str]) -> bool:
-    """Whether a name is that of another image with an addition: ID_thumb, ID-copy, ID_1."""
-    # Any addition counts to GLDv2's own ids; to others, which people choose, only what tools add.
-    patterns = ("([0-9a-f]{16})[_-].*", f"(.+)[_-]{_ADDITIONS}")
-    matches = [re.fullmatch(pattern, stem) for pattern in patterns]
+    matches = [re.fullmatch(pattern, stem) for pattern in _COMPANIONS]
     return any(match and match[1] in stems for match in matches)
 
 
-def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
-    """The index of all `images_*.tar` in a folder: from its cache, or built and cached.
+def index_archives(folder: Path) -> TarIndex:
+    """The index of all `images_*.tar` in a folder, kept beside them or among the runs.
 
-    An archive that is cut short, damaged or no archive at all gives what it has, and a warning. A
-    cache that is damaged, or of archives of other names, sizes or times, is replaced.
+    An archive that is cut short, damaged or no archive at all gives what it has, and a warning. An
+    index that is damaged, or of archives of other names, sizes or times, is replaced.
     """
     archives = _archives(folder)
     odd = sorted(path.name for path in folder.glob("images_*.tar") if not path.is_file())
@@ -269,42 +261,32 @@ def index_archives(folder: Path, cache: Path | None = None) -> TarIndex:
             f"{first_of(odd)}.",
             stacklevel=2,
         )
-    cache = _usual_cache(folder) if cache is None else cache
+    cache = folder / "tar_index"
+    if not (cache.is_dir() or os.access(folder, os.W_OK)):
+        place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:6]
+        cache = artifacts.outputs_root() / "tar_index" / f"{folder.name}-{place}"
     key = artifacts.fingerprint([[path.name, *_stamp(path)] for path in archives])
     with artifacts.locked(cache):
-        index = _load_index(archives, cache) if artifacts.is_done(cache, key) else None
+        index = _load_index(archives, cache, key)
         if index is None:
             index = _build_index(archives)
             # Where nothing can be written, or a file is in the way, the index stays in memory.
-            with contextlib.suppress(OSError, ValueError):
-                _save_index(index, cache, key)
-                index = _load_index(archives, cache) or index
+            with contextlib.suppress(OSError, ValueError), artifacts.atomic_path(cache) as target:
+                target.mkdir()
+                for name in _ARRAYS:
+                    np.save(target / f"{name}.npy", getattr(index, name))
+                facts = {"images": len(index.ids), "notes": index.notes}
+                files = [f"{name}.npy" for name in _ARRAYS]
+                artifacts.mark_complete(target, key, files=files, **facts)
+            index = _load_index(archives, cache, key) or index
     for note in index.notes:
         warnings.warn(note, stacklevel=2)
     return index
 
 
-def _usual_cache(folder: Path) -> Path:
-    """Beside the archives if there is or can be an index, else among the runs, for this folder."""
-    beside = folder / "tar_index"
-    if beside.is_dir() or os.access(folder, os.W_OK):
-        return beside
-    place = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:6]
-    return artifacts.outputs_root() / "tar_index" / f"{folder.name}-{place}"
-
-
-def _save_index(index: TarIndex, cache: Path, key: str) -> None:
-    with artifacts.atomic_path(cache) as temporary:
-        temporary.mkdir()
-        for name in _ARRAYS:
-            np.save(temporary / f"{name}.npy", getattr(index, name))
-        files = [f"{name}.npy" for name in _ARRAYS]
-        artifacts.mark_complete(
-            temporary, key, files=files, images=len(index.ids), notes=index.notes
-        )
-
-
-def _load_index(archives: list[Path], cache: Path) -> TarIndex | None:
+def _load_index(archives: list[Path], cache: Path, key: str) -> TarIndex | None:
+    if not artifacts.is_done(cache, key):
+        return None
     try:
         # Plain arrays over the mapped files: element access on np.memmap itself is slow.
         arrays = {
@@ -380,6 +362,7 @@ def _members(descriptor: int) -> Iterator[tarfile.TarInfo | None]:
     """The whole members of an archive in their order; None at damage, which it goes on after."""
     length = os.fstat(descriptor).st_size
     place, last = 0, None  # the last member waits until what follows shows that its size is right
+    is_end = False  # whether two blocks of zeros were found
     while place + _BLOCK <= length:
         found = _member_at(descriptor, place, length)
         if found is not None:
@@ -391,17 +374,15 @@ def _members(descriptor: int) -> Iterator[tarfile.TarInfo | None]:
         is_end = len(end) == 2 * _BLOCK and not any(end)
         start = place if is_end or last is None else last.offset_data
         after = _next_header(descriptor, start, length)
-        if last is not None and (after is None or after >= place):
+        if last is not None and after >= place:
             yield last
-        if is_end and after is None:
-            return
-        yield None
-        if after is None:
-            return
+        if after < length:
+            yield None
         place, last = after, None
     if last is not None:
         yield last
-    yield None  # it ends without the two blocks of zeros
+    if not is_end:
+        yield None
 
 
 def _member_at(descriptor: int, place: int, length: int) -> tuple[tarfile.TarInfo, int] | None:
@@ -421,8 +402,8 @@ def _member_at(descriptor: int, place: int, length: int) -> tuple[tarfile.TarInf
             start += _BLOCK
         is_long = member.type in (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
         is_pax = member.type in (tarfile.XHDTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.XGLTYPE)
-        if not (is_long or is_pax):
-            member.size = member.size if size is None else size
+        if size is not None and not (is_long or is_pax):
+            member.size = size
         has_data = member.isreg() or is_long or member.type not in tarfile.SUPPORTED_TYPES
         used = member.size if has_data else 0
         if used < 0 or start + used > length:
@@ -458,12 +439,12 @@ def _pax_records(text: bytes) -> dict[bytes, bytes]:
     return records
 
 
-def _next_header(descriptor: int, start: int, length: int) -> int | None:
-    """Where the next sound member begins, looking at every block from `start` on."""
+def _next_header(descriptor: int, start: int, length: int) -> int:
+    """Where the next sound member begins, from `start` on; `length` if there is none."""
     for place in range(start, length, _CHUNK):
         chunk = os.pread(descriptor, _CHUNK, place)
         for found in re.finditer(b"ustar", chunk):
             header = place + found.start() - _MAGIC
             if header % _BLOCK == 0 and _member_at(descriptor, header, length) is not None:
                 return header
-    return None
+    return length

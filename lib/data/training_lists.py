@@ -45,7 +45,7 @@ def training_list(
         raise ValueError(f"There is no training list {name!r}: choose one of {', '.join(NAMES)}.")
     if (name == "cluster") != (clusters is not None):
         raise ValueError("The list 'cluster', and no other, needs clusters=path of a cluster file.")
-    images = _full(dataset, set() if without is None else set(without.held_out.tolist()))
+    images = _full(dataset, [] if without is None else without.held_out)
     if name == "clean":
         images = images[images["is_clean"]]
     elif name == "c2x":
@@ -106,25 +106,18 @@ def pack_list(table: pd.DataFrame) -> tuple[np.ndarray, dict[str, list[str]]]:
 
 def unpack_list(rows: np.ndarray, words: Mapping[str, Sequence[str]]) -> pd.DataFrame:
     """The table that `pack_list` was given, without ids and paths; texts as categories."""
-    return pd.DataFrame(
-        {
-            name: pd.Categorical.from_codes(rows[name], words[name])
-            if name in words
-            else rows[name]
-            for name in rows.dtype.names
-            if name != "path"
-        }
-    )
+    columns = {name: rows[name] for name in rows.dtype.names if name != "path"}
+    for name, known in words.items():
+        columns[name] = pd.Categorical.from_codes(rows[name], known)
+    return pd.DataFrame(columns)
 
 
-def _full(dataset: Dataset, held_out: set[int]) -> pd.DataFrame:
+def _full(dataset: Dataset, held_out: Sequence[int] | np.ndarray) -> pd.DataFrame:
     """Every row of train.csv that is not held out, with nested class ids."""
-    train = dataset.train
-    if held_out:
-        train = train[~train["landmark_id"].isin(held_out)]
+    train = dataset.train[~dataset.train["landmark_id"].isin(held_out)]
     raw = train["landmark_id"].to_numpy()
     order = pd.unique(np.concatenate([dataset.clean_landmarks, raw]))
-    order = order[~np.isin(order, list(held_out))] if held_out else order
+    order = order[~np.isin(order, held_out)]
     tags = dataset.landmarks.set_index("landmark_id").loc[order]
     labels = pd.Index(order).get_indexer(raw)
     return pd.DataFrame(
@@ -143,28 +136,26 @@ def _full(dataset: Dataset, held_out: set[int]) -> pd.DataFrame:
 def _labelled_index(dataset: Dataset, train_images: pd.DataFrame) -> pd.DataFrame:
     """The index images whose category is that of a landmark of the training images."""
     named = dataset.landmarks[dataset.landmarks["category"] != ""].drop_duplicates("category")
-    named = named[named["landmark_id"].isin(train_images["landmark_id"])].set_index("category")
-    index = dataset.index[["id", "category"]].copy()
-    index["landmark_id"] = index["category"].map(named["landmark_id"])
-    return index.dropna(subset="landmark_id")
+    named = named[named["landmark_id"].isin(train_images["landmark_id"])]
+    return dataset.index[["id", "category"]].merge(
+        named[["category", "landmark_id"]], on="category"
+    )
 
 
 def _labelled_queries(dataset: Dataset, index: pd.DataFrame) -> pd.DataFrame:
     """The queries that count, once for each landmark of their relevant images."""
     queries = dataset.solution[dataset.solution["Usage"] != "Ignored"]
     relevant = queries.set_index("id")["images"].str.split().explode()
-    found = relevant.map(index.set_index("id")["landmark_id"]).dropna()
+    found = relevant.map(index.set_index("id")["landmark_id"]).dropna().astype("int64")
     return found.rename("landmark_id").reset_index().drop_duplicates()
 
 
 def _tagged(split: str, images: pd.DataFrame, train_images: pd.DataFrame) -> pd.DataFrame:
     """Images of a split, given by id and landmark_id, as rows of a training list."""
-    classes = train_images.drop_duplicates("landmark_id").set_index("landmark_id")
-    landmark_id = images["landmark_id"].astype("int64").to_numpy()
-    tags = classes.loc[landmark_id, ["label", "country", "continent"]].reset_index()
-    tags.insert(0, "id", images["id"].to_numpy())
-    tags.insert(3, "is_clean", True)
-    return tags.assign(path=image_paths(split, images["id"]))
+    tags = ["landmark_id", "label", "country", "continent"]
+    classes = train_images.drop_duplicates("landmark_id")[tags]
+    rows = images[["id", "landmark_id"]].assign(path=image_paths(split, images["id"]))
+    return rows.merge(classes, on="landmark_id", how="left").assign(is_clean=True)
 
 
 def _clustered(dataset: Dataset, images: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -80,10 +80,9 @@ def steps(
     figure, (left, right) = axes_of(9.2, 0.9 + 0.45 * len(table), columns=2)
     places = np.arange(len(table))
     error = [table["private"] - table["low"], table["high"] - table["private"]]
-    left.barh(places, table["private"], xerr=error, color=CLUSTERS[0], height=0.6, capsize=3)
-    for place, value, high in zip(places, table["private"], table["high"], strict=True):
-        beside = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
-        left.annotate(f"{value:.3f}", (high, place), color=INK, size=8, weight="bold", **beside)
+    options = {"color": CLUSTERS[0], "height": 0.6, "capsize": 3}
+    bars = left.barh(places, table["private"], xerr=error, **options)
+    left.bar_label(bars, fmt="%.3f", padding=5, color=INK, size=8, weight="bold")
     left.set_yticks(places, [sheets.shorten(name, 60) for name in table["step"]])
     left.set_title(title, loc="left")
     right.axvline(0, color=INK, linewidth=1)

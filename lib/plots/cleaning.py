@@ -28,9 +28,7 @@ MARKS = {"eps": {"color": INK}, "relaxed eps": {"color": INK, "dashes": (4, 2)}}
 OTHER_MARK = {"color": NEUTRAL, "dashes": (2, 2)}
 
 
-def distances(
-    within: np.ndarray, between: np.ndarray, *, marks: Mapping[str, float] | None = None
-) -> Figure:
+def distances(within: np.ndarray, between: np.ndarray, *, marks: Mapping[str, float]) -> Figure:
     """Densities of cosine distances inside landmarks and across them, with named radii."""
     figure, (axis,) = axes_of(6.4, 3.0)
     every = np.concatenate([within, between, [0.0, 1.0]])
@@ -39,7 +37,7 @@ def distances(
     for label, (values, colour) in kinds.items():
         is_density = len(values) > 0  # that of nothing is 0 / 0
         axis.hist(values, bins, density=is_density, color=colour, alpha=0.55, label=label)
-    for name, value in (marks or {}).items():
+    for name, value in marks.items():
         style = MARKS.get(name, OTHER_MARK)
         axis.axvline(value, linewidth=2, label=f"{name} = {value:.2f}", **style)
     axis.set(xlabel="cosine distance of two images", ylabel="density of pairs")
@@ -95,7 +93,7 @@ def margins(
     *,
     wrong: float,
     threshold: float,
-    examples: Sequence[tuple[str, np.ndarray]] = (),
+    examples: Sequence[tuple[str, np.ndarray]],
 ) -> Figure:
     """Histogram of how much better another landmark explains images (N,), unknown ones NaN.
 
@@ -103,12 +101,8 @@ def margins(
     share `wrong`; above the `threshold` an image is a suspected mislabel. `examples` are a typical
     image of the left and one of the right side: label and pixels (H, W, 3) uint8.
     """
-    figure, axes = axes_of(8.6 if examples else 6.4, 3.2, columns=1 + len(examples))
-    if examples:  # one on each side
-        grid = axes[0].get_gridspec()
-        grid.set_width_ratios([1, 4, 1])
-        axes = [axes[1], axes[0], axes[2]]
-    axis = axes[0]
+    figure, (left, axis, right) = axes_of(8.6, 3.2, columns=3)
+    axis.get_gridspec().set_width_ratios([1, 4, 1])
     known = margins[np.isfinite(margins)]
     bins = np.linspace(*np.quantile(np.concatenate([known, moved, [-1.0, 1.0]]), [0, 1]), 80)
     weight = np.full(len(moved), wrong * len(known) / max(len(moved), 1))
@@ -122,8 +116,8 @@ def margins(
     axis.set(xlabel="← like its own landmark · like another landmark →", ylabel="images")
     axis.set_title("How much better another landmark explains an image", loc="left")
     axis.legend(frameon=False, fontsize=8)
-    sides = ("like its own label", "like another label")
-    for place, (name, image), side in zip(axes[1:], examples, sides, strict=False):
+    sides = ((left, "like its own label"), (right, "like another label"))
+    for (place, side), (name, image) in zip(sides, examples, strict=True):
         place.imshow(image)
         place.set(xticks=[], yticks=[])
         place.grid(visible=False)

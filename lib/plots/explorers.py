@@ -5,11 +5,12 @@ settings side by side.
 """
 
 import dataclasses
-import functools
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from itertools import cycle
+from types import SimpleNamespace
 from typing import Any
 
 import ipywidgets
@@ -17,6 +18,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+from scipy.spatial.distance import cdist
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
@@ -58,11 +60,9 @@ def _follow(controls: Sequence[Any], draw: Callable[..., Figure], *, dpi: int) -
     return ipywidgets.Box([ipywidgets.VBox(list(controls)), picture], layout=BESIDE)
 
 
-class _Remembered:
-    """An image source that keeps the thumbnails it has read."""
-
-    def __init__(self, source: ImageSource) -> None:
-        self.read_resized = functools.lru_cache(REMEMBERED)(source.read_resized)
+def _remembering(source: ImageSource) -> SimpleNamespace:
+    """The image source, which keeps the thumbnails it has read."""
+    return SimpleNamespace(read_resized=lru_cache(REMEMBERED)(source.read_resized))
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class CleaningExplorer:
 
     def widget(self, eps: float) -> ipywidgets.Box:
         """A menu of the most changed landmarks and a slider of eps, beside the landmark's map."""
-        explorer = dataclasses.replace(self, source=_Remembered(self.source))
+        explorer = dataclasses.replace(self, source=_remembering(self.source))
         options = [(self.name(landmark), landmark) for landmark in self.most_changed(20)]
         landmark = ipywidgets.Dropdown(options=options, description="landmark")
         style = {"step": 0.01, "description": "eps"}
@@ -90,12 +90,12 @@ class CleaningExplorer:
         return self.at_eps(*self.most_changed(1), *(min(eps * factor, 2) for factor in FACTORS))
 
     def at_eps(self, landmark: int, *eps_values: float) -> Figure:
+        """A landmark's map, a panel for each radius."""
         thumbnails = 24 if len(eps_values) == 1 else 7
         panels = []
         for eps, labels in zip(eps_values, self.labels(landmark, eps_values), strict=True):
-            noise = int((labels < 0).sum())
-            title = f"eps {eps:.2f}: {describe_sizes(labels)}, {noise} noise"
-            panels.append(self._panel(landmark, labels, title=title, thumbnails=thumbnails))
+            title = f"eps {eps:.2f}: {describe_sizes(labels)}, {(labels < 0).sum()} noise"
+            panels.append(self._panel(landmark, title, cluster_colours(labels), thumbnails))
         return draw_map(panels, title=self.name(landmark), legend=LEGEND | {NEUTRAL: "noise"})
 
     def cleaned(self, landmarks: Sequence[int]) -> Figure:
@@ -108,10 +108,9 @@ class CleaningExplorer:
             counts = status.value_counts()
             rest = f"{counts.get('rescued', 0)} rescued, {counts.get('dropped', 0)} dropped"
             title = f"{self.name(landmark)}\n{describe_sizes(labels)}, {rest}"
-            panel = self._panel(landmark, labels, title=title, thumbnails=12)
-            colours = np.where(status == "rescued", RESCUED, panel.colours)
+            colours = np.where(status == "rescued", RESCUED, cluster_colours(labels))
             colours = np.where(status == "dropped", DROPPED, colours).tolist()
-            panels.append(dataclasses.replace(panel, colours=colours))
+            panels.append(self._panel(landmark, title, colours, 12))
         legend = LEGEND | {DROPPED: "dropped", RESCUED: "rescued by the second pass"}
         return draw_map(panels, legend=legend)
 
@@ -140,9 +139,9 @@ class CleaningExplorer:
         return order.index[:count].tolist()
 
     def _panel(
-        self, landmark: int, labels: np.ndarray, *, title: str, thumbnails: int
+        self, landmark: int, title: str, colours: Sequence[str], thumbnails: int
     ) -> "MapPanel":
-        """A landmark's map in its clusters' colours; places stay when the radius changes."""
+        """A landmark's map in these colours; places stay when the radius changes."""
         own = self.positions(landmark)
         if landmark not in self._places:
             self._places[landmark] = place(unit_rows(self.rows[own], own)[0])
@@ -150,7 +149,7 @@ class CleaningExplorer:
         chosen = far_apart(points, thumbnails)
         paths = self.images["path"].to_numpy()[own[chosen]]
         found = dict(zip(chosen, sheets.pixels(self.source, paths), strict=True))
-        return MapPanel(title, points, cluster_colours(labels), found)
+        return MapPanel(title, points, colours, found)
 
 
 def cluster_colours(labels: np.ndarray) -> list[str]:
@@ -199,15 +198,10 @@ def place(rows: np.ndarray) -> np.ndarray:
 
 def far_apart(points: np.ndarray, count: int) -> list[int]:
     """Which points to show: one after the other the one farthest from those before."""
-    if not len(points):
-        return []
-    chosen = [int(np.argmax(((points - points.mean(axis=0)) ** 2).sum(axis=1)))]
-    gap = np.full(len(points), np.inf)
-    while len(chosen) < min(count, len(points)):
-        gap = np.minimum(gap, ((points - points[chosen[-1]]) ** 2).sum(axis=1))
-        if gap.max() <= 0:  # the rest are copies
-            break
-        chosen.append(int(np.argmax(gap)))
+    chosen, gaps = [], cdist(points, points.mean(axis=0, keepdims=True), "sqeuclidean")
+    for _ in range(min(count, len(np.unique(points, axis=0)))):  # copies are shown once
+        chosen.append(int(gaps.min(axis=1).argmax()))
+        gaps = cdist(points, points[chosen], "sqeuclidean")
     return chosen
 
 
@@ -262,7 +256,7 @@ class RerankingExplorer:
             ipywidgets.FloatSlider(value=value, min=0, max=largest, step=0.05, description=name)
             for name, value, largest in (("α", alpha, 2.0), ("β", beta, 1.0))
         ]
-        explorer = dataclasses.replace(self, source=_Remembered(self.source))
+        explorer = dataclasses.replace(self, source=_remembering(self.source))
         return _follow([menu, *sliders], explorer.strip, dpi=STRIP_DPI)
 
     def strip(self, query: str, alpha: float, beta: float) -> Figure:

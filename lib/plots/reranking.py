@@ -109,11 +109,10 @@ def _draw_row(axis: Axes, one: VoteBreakdown, top: float, largest: float, column
 
 
 def _draw_image(axis: Axes, image: np.ndarray, left: float, top: float, colour: str) -> None:
-    left, right, bottom, top = left + 0.04, left + 1.06, top + 1.14, top + 0.12
-    box = (left, right, bottom, top)
-    axis.imshow(image, extent=box, aspect="auto", interpolation="antialiased", zorder=1)
-    style = {"fill": False, "edgecolor": colour, "linewidth": 2.5, "zorder": 2}
-    axis.add_patch(Rectangle((left, top), 1.02, 1.02, **style))
+    left, top, side = left + 0.04, top + 0.12, 1.02
+    axis.imshow(image, extent=(left, left + side, top + side, top), aspect="auto")
+    frame = {"fill": False, "edgecolor": colour, "linewidth": 2.5}
+    axis.add_patch(Rectangle((left, top), side, side, **frame))
 
 
 def _write(axis: Axes, left: float, top: float, text: str, **style: object) -> None:
@@ -124,10 +123,8 @@ def _write(axis: Axes, left: float, top: float, text: str, **style: object) -> N
 class MatchedPair:
     """A query, one of its results, and the points that verification found in both."""
 
-    query: np.ndarray  # (H, W, 3) uint8
-    image: np.ndarray  # (H, W, 3) uint8, of another size
-    points: np.ndarray  # (m, 2) x, y in pixels of the query
-    others: np.ndarray  # (m, 2) x, y in pixels of the image
+    images: Sequence[np.ndarray]  # of the query and of the result, (H, W, 3) uint8 of any size
+    points: Sequence[np.ndarray]  # (m, 2) x, y in the pixels of each
     is_right: bool  # whether both show the same landmark
 
 
@@ -145,7 +142,7 @@ def best_match(
     matched = data.local.matches(row, best)
     points = [xy * scale for xy, scale in zip(matched, scales, strict=True)]
     answers = (part.get(query, ()) for part in evaluation.solution.values())
-    return MatchedPair(*images, *points, any(found["id"] in part for part in answers))
+    return MatchedPair(images, points, any(found["id"] in part for part in answers))
 
 
 def matches(pairs: Sequence[MatchedPair], *, title: str = "") -> Figure:
@@ -156,10 +153,10 @@ def matches(pairs: Sequence[MatchedPair], *, title: str = "") -> Figure:
     for axis, pair in zip(axes, pairs, strict=False):
         colour, top = RIGHT if pair.is_right else WRONG, 0.0
         ends = []
-        for image, points in ((pair.query, pair.points), (pair.image, pair.others)):
+        for image, points in zip(pair.images, pair.points, strict=True):
             height, width = image.shape[:2]
             box = (0, 1, top + height / width, top)  # both one unit wide
-            axis.imshow(image, extent=box, interpolation="antialiased")
+            axis.imshow(image, extent=box)
             ends.append(points / width + (0, top))
             top += height / width + 0.04
         lines = LineCollection(np.stack(ends, axis=1), colors=CLUSTERS[0], linewidths=0.6)
@@ -169,7 +166,7 @@ def matches(pairs: Sequence[MatchedPair], *, title: str = "") -> Figure:
             axis.scatter(*points.T, s=9, **style)
         axis.set(xlim=(-0.01, 1.01), ylim=(top, -0.01), aspect="equal")
         what = "same landmark" if pair.is_right else "another landmark"
-        axis.set_title(f"{len(pair.points)} points, {what}", color=colour)
+        axis.set_title(f"{len(ends[0])} points, {what}", color=colour)
     figure.suptitle(title, x=0.01, ha="left", weight="bold", color=INK)
     return figure
 

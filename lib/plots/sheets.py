@@ -8,12 +8,12 @@ teal, magenta and pink tell series apart.
 """
 
 import dataclasses
-import unicodedata
+import re
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
+from importlib.util import find_spec
 from typing import Any
 
 import matplotlib
@@ -63,10 +63,7 @@ class TextFigure(Figure):
 
 def printable(text: str) -> str:
     """A text without control characters and unpaired surrogates."""
-    return "".join(
-        letter if letter == "\n" or unicodedata.category(letter) not in ("Cc", "Cs") else " "
-        for letter in text
-    )
+    return re.sub(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]", " ", text)
 
 
 def shorten(text: str, width: int, lines: int = 1) -> str:
@@ -85,17 +82,12 @@ def shorten(text: str, width: int, lines: int = 1) -> str:
 def _more_fonts() -> dict[str, str]:
     """Name → file of the packages' fonts, which are registered with matplotlib."""
     found = {}
-    for package in FONT_PACKAGES:
-        try:
-            paths = sorted(str(path) for path in files(package).iterdir())
-        except ModuleNotFoundError:  # boxes instead of letters are no reason to stop
-            continue
-        for path in paths:
-            if path.endswith((".ttf", ".otf")):
-                font_manager.fontManager.addfont(path)
-                font = font_manager.fontManager.ttflist[-1]
-                font_manager.fontManager.ttflist.append(dataclasses.replace(font, weight=700))
-                found[font.name] = path
+    for spec in filter(None, map(find_spec, FONT_PACKAGES)):  # without them, letters are boxes
+        for path in sorted(font_manager.findSystemFonts(spec.submodule_search_locations)):
+            font_manager.fontManager.addfont(path)
+            font = font_manager.fontManager.ttflist[-1]
+            font_manager.fontManager.ttflist.append(dataclasses.replace(font, weight=700))
+            found[font.name] = path
     return found
 
 
@@ -147,10 +139,9 @@ def draw(
     """A contact sheet: rows with titles and coloured frames, which `legend` explains."""
     columns = max([1, *(len(row.images) for row in rows)])
     has_captions = any(row.captions for row in rows)
-    inch, left = 1.0, 1.7
-    tall = inch * (1.17 if has_captions else 1.03)
-    top = 0.3 * bool(title) + 0.3 * bool(legend) + 0.05
-    width, height = left + inch * columns, top + tall * max(len(rows), 1)
+    left, top = 1.7, 0.3 * bool(title) + 0.3 * bool(legend) + 0.05  # inches, as all lengths here
+    tall = 1.17 if has_captions else 1.03
+    width, height = left + columns, top + tall * max(len(rows), 1)
     figure = TextFigure(figsize=(width, height), facecolor="white")
     # One for all images, in inches: an axes per image takes three times as long to draw.
     axes = figure.add_axes((left / width, 0, 1 - left / width, 1 - top / height))
@@ -170,7 +161,7 @@ def draw(
         words = "\n".join(shorten(line, 26, lines=4) for line in row.title.splitlines()[:7])
         figure.text(0.08 / width, (bottom + tall * 0.55) / height, words, fontsize=8, va="center")
         for column, image in enumerate(row.images):
-            x, y, side = left + inch * column + 0.02, bottom + tall - inch + 0.02, 0.95
+            x, y, side = left + column + 0.02, bottom + tall - 0.98, 0.95
             axes.imshow(image, aspect="auto", extent=(x, x + side, y, y + side))
             colour = row.colours[column] if column < len(row.colours) else ""
             frame = {"edgecolor": colour or "white", "linewidth": 3 if colour else 0.5}
@@ -305,8 +296,7 @@ def marked_rows(
     """
     marked = np.asarray(marked)
     if landmarks is None:
-        counts = images.loc[marked, "landmark_id"].value_counts(sort=False).sort_index()
-        landmarks = counts.sort_values(ascending=False, kind="stable").index[:6]
+        landmarks = images[marked].groupby("landmark_id").size().nlargest(6).index
     rows = []
     for landmark in landmarks:
         is_own = (images["landmark_id"] == landmark).to_numpy()

@@ -25,7 +25,7 @@ def main(arguments: Sequence[str]) -> int:
             print(reports.compare(*asked.runs))
         else:
             return reports.write_reference()
-    except (ValueError, OSError) as error:
+    except (ValueError, KeyError, OSError) as error:
         print(f"reports: {error}", file=sys.stderr)
         return 1
     return 0

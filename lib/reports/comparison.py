@@ -3,17 +3,16 @@
 Over the same queries differences are paired, query by query.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lib.artifacts import read_csv_or_none, rng, seen_by_caller
 from lib.parameters import SETTINGS
 from lib.reports.manifest import MANIFEST, effective_settings, read_manifest
-from lib.reports.run_page import aligned
+from lib.reports.run_page import aligned, with_interval
 from lib.retrieval import bootstrap_interval, paired_gain, unpaired_gain
 
 ABOUT_QUERIES = ("id", "usage", "country", "is_seen")  # all other columns are steps
@@ -41,34 +40,29 @@ def compare(first: str | Path, second: str | Path, *, seed: int = 0) -> str:
     return "\n\n".join([*parts, *_scores(names, scored, seed)])
 
 
-def _differing(*manifests: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    described = [_description(manifest) for manifest in manifests]
-    for name in dict.fromkeys(name for one in described for name in one):
-        values = [one.get(name) for one in described]
+def _differing(*manifests: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    before, after = map(_description, manifests)
+    for name in before | after:
+        values = before.get(name), after.get(name)
         if values[0] != values[1]:
             yield name, *("–" if value in (None, "") else str(value) for value in values)
 
 
-def _description(manifest: Mapping[str, Any]) -> dict[str, Any]:
+def _description(manifest: dict[str, Any]) -> dict[str, Any]:
     """All that may explain a difference, by the name that it is shown under."""
-    entries = manifest["notebooks"].values()
+    parameters, data = {}, None
+    for entry in manifest["notebooks"].values():
+        parameters |= entry["parameters"]
+        data = entry.get("data") or data
     of_settings = {*SETTINGS, "SET", "SEED"}  # are among the settings
-    parameters = {
-        f"-p {name}": value
-        for entry in entries
-        for name, value in entry["parameters"].items()
-        if name not in of_settings
-    }
-    data = [entry["data"] for entry in entries if entry.get("data")]
-    versions = {f"version of {name}": one for name, one in manifest.get("versions", {}).items()}
     return {
         "data folder": manifest["data_dir"] or "miniature world",
-        "tables of the data": data[-1] if data else None,
-        **effective_settings(dict(manifest)),
-        **parameters,
+        "tables of the data": data,
+        **effective_settings(manifest),
+        **{f"-p {name}": parameters[name] for name in parameters if name not in of_settings},
         "commit": manifest.get("commit"),
         "device": manifest.get("device"),
-        **versions,
+        **{f"version of {name}": one for name, one in manifest.get("versions", {}).items()},
     }
 
 
@@ -88,36 +82,30 @@ def _scored(folders: list[Path]) -> list[pd.DataFrame]:
 def _scores(names: list[str], scored: list[pd.DataFrame], seed: int) -> Iterator[str]:
     before, after = scored
     common = before.index.intersection(after.index)
-    is_paired = len(common) == len(before) == len(after)
-    if is_paired:
+    if len(common) == len(before) == len(after):
+        gain = paired_gain
         yield (
             f"mAP over the same {len(common):,} Private queries, with 95 % intervals; the "
             "difference is paired, query by query."
         )
     else:
+        gain = unpaired_gain
         yield (
             f"The runs have different Private queries: {len(before):,} and {len(after):,}, "
             f"{len(common):,} of them in common. So the differences are not paired: they hold what "
             "the queries differ in, too."
         )
-    steps = [name for name in {**before, **after} if name not in ABOUT_QUERIES]
-    rows = [("step", *names, "difference")]
-    for step in steps:
-        has = [step in table for table in scored]
-        cells = [
-            _shown(bootstrap_interval(table[step], generator=rng(seed, "interval")))
-            if there
-            else ""
-            for table, there in zip(scored, has, strict=True)
-        ]
-        if all(has):
-            gain = paired_gain if is_paired else unpaired_gain
-            generator = rng(seed, "difference")
-            cells.append(_shown(gain(after[step], before[step], generator=generator), "+"))
-        rows.append((step, *cells, *[""] * (3 - len(cells))))
+    rows = [["step", *names, "difference"]]
+    for step in dict.fromkeys([*before, *after]):
+        if step in ABOUT_QUERIES:
+            continue
+        cells = ["", "", ""]
+        for place, table in enumerate(scored):
+            if step in table:
+                interval = bootstrap_interval(table[step], generator=rng(seed, "interval"))
+                cells[place] = with_interval(interval._asdict(), "mean", "")
+        if all(cells[:2]):
+            interval = gain(after[step], before[step], generator=rng(seed, "difference"))
+            cells[2] = with_interval(interval._asdict(), "mean", "", "+")
+        rows.append([step, *cells])
     yield aligned(rows)
-
-
-def _shown(interval: tuple[float, float, float], sign: str = "") -> str:
-    mean, low, high = interval
-    return f"{mean:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})" if np.isfinite(mean) else ""

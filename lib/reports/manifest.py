@@ -47,15 +47,18 @@ def describe_data(root: str | Path) -> str:
 
 
 def describe_place() -> dict[str, Any]:
-    """The commit of this repository, the device, and the versions of the packages it needs."""
-    return {"commit": _commit(), "device": _device(), "versions": _versions()}
+    """The commit of this repository, the device, and the versions of the packages it needs.
 
-
-def _commit() -> str:
-    """The commit that is checked out, with `-dirty` if files differ from it; empty outside git."""
-    if not (ROOT / ".git").exists():
-        return ""
-    return _told("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*")
+    The commit ends in `-dirty` if files differ from it, and is empty outside git.
+    """
+    described = ("git", "-C", str(ROOT), "describe", "--always", "--dirty", "--exclude=*")
+    versions = {"python": platform.python_version()}
+    for name in (re.match(r"[\w.-]+", one)[0] for one in bounds()):
+        for other in (name, *ALTERNATIVES.get(name, ())):
+            with contextlib.suppress(metadata.PackageNotFoundError):
+                versions[other] = metadata.version(other)
+    commit = _told(*described) if (ROOT / ".git").exists() else ""
+    return {"commit": commit, "device": _device(), "versions": versions}
 
 
 def _device() -> str:
@@ -77,13 +80,3 @@ def _told(*words: str) -> str:
         found = subprocess.run(words, capture_output=True, text=True)
         return found.stdout.strip() if found.returncode == 0 else ""
     return ""
-
-
-def _versions() -> dict[str, str]:
-    """Versions of Python and of the packages that running needs."""
-    found = {"python": platform.python_version()}
-    for name in (re.match(r"[\w.-]+", one)[0] for one in bounds()):
-        for other in (name, *ALTERNATIVES.get(name, ())):
-            with contextlib.suppress(metadata.PackageNotFoundError):
-                found[other] = metadata.version(other)
-    return found

@@ -10,7 +10,6 @@ import base64
 import io
 import re
 import shutil
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,9 +46,12 @@ def _side_by_side(
     columns: Sequence[str],
     cells: Callable[[pd.Series], list[str]],
 ) -> str:
-    """One table of every run beside each other; {} in `columns` stands for the run's heading."""
+    """One table of every run beside each other; {} in `columns` stands for the run's heading.
+
+    Raises FileNotFoundError, as every block does, where there is no run.
+    """
     if not tables:
-        return "No run yet."
+        raise FileNotFoundError("no run has this table")
     found = {title: table.set_index(keys[0]) for title, table in tables.items()}
     rows = []
     for name, first in next(iter(found.values())).iterrows():
@@ -69,7 +71,7 @@ def _seen_and_unseen(row: Mapping, prefix: str = "private_") -> str:
     return ", ".join(filter(None, map(number, parts)))
 
 
-def steps_block(reference: Path = REFERENCE) -> str:
+def steps_block(reference: Path) -> str:
     """mAP@100 step by step with intervals, and what each step gains."""
     return _side_by_side(
         _read(reference, "06_steps"),
@@ -79,13 +81,12 @@ def steps_block(reference: Path = REFERENCE) -> str:
     )
 
 
-def rerankers_block(reference: Path = REFERENCE) -> str:
+def rerankers_block(reference: Path) -> str:
     """Every reranker with its gain over plain search and its spread of continents."""
     spreads = _read(reference, "06_spread")
     tables = {
         title: table.merge(spreads[title][["reranker", "spread"]], how="left")
         for title, table in _read(reference, "06_rerankers").items()
-        if title in spreads
     }
     return _side_by_side(
         tables,
@@ -95,7 +96,7 @@ def rerankers_block(reference: Path = REFERENCE) -> str:
     )
 
 
-def timings_block(reference: Path = REFERENCE) -> str:
+def timings_block(reference: Path) -> str:
     """Seconds per notebook and peak memory."""
     found = _read(reference, "timings")
     table = _side_by_side(found, ["notebook"], ["{}"], lambda row: [f"{row['seconds']:.0f} s"])
@@ -104,7 +105,7 @@ def timings_block(reference: Path = REFERENCE) -> str:
     return f"{table}\n| all | {' | '.join(totals)} |\n| peak memory | {' | '.join(peaks)} |"
 
 
-def cleaning_block(reference: Path = REFERENCE) -> str:
+def cleaning_block(reference: Path) -> str:
     """What notebook 03 recorded."""
     tables = {
         title: table[table["notebook"] == "03_dbscan_cleaning"]
@@ -121,7 +122,7 @@ def _shown(value: float | str) -> str:
         return str(value)
 
 
-def descriptors_block(reference: Path = REFERENCE) -> str:
+def descriptors_block(reference: Path) -> str:
     """Label noise found by cleaning, by the embeddings that it starts from."""
     tables = _read(reference, "03_descriptors")
     for table in tables.values():
@@ -134,44 +135,30 @@ def descriptors_block(reference: Path = REFERENCE) -> str:
     )
 
 
-def noise_block(reference: Path = REFERENCE) -> str:
+def noise_block(reference: Path) -> str:
     """Planted noise of the photographs found by cleaning and by other methods."""
-    path = reference / "photos_noise.csv"
-    if not path.is_file():
-        return "No run yet."
-    table = pd.read_csv(path).round(3).fillna("").astype(str)
+    table = pd.read_csv(reference / "photos_noise.csv").round(3).fillna("").astype(str)
     return _markdown(list(table), table.to_numpy().tolist())
 
 
-def rivals_block(reference: Path = REFERENCE) -> str:
+def rivals_block(reference: Path) -> str:
     """Our descriptor of the photographs beside what others' recipes train on the same lists."""
-    path = reference / "photos_rivals.csv"
-    if not path.is_file():
-        return "No run yet."
-    rows = [
-        [
-            row["method"],
-            row["list"],
-            number(row["public"]),
-            with_interval(row, "private", ""),
-            _seen_and_unseen(row),
-            with_interval(row, "gain", "gain_", "+"),
-        ]
-        for _, row in pd.read_csv(path).iterrows()
-    ]
+    rows = []
+    for _, row in pd.read_csv(reference / "photos_rivals.csv").iterrows():
+        score, gain = _score_and_gain(row)
+        public, seen = number(row["public"]), _seen_and_unseen(row)
+        rows.append([row["method"], row["list"], public, score, seen, gain])
     head = ["descriptor", "list", "Public", "Private", "seen, unseen", "ours is better by"]
     return _markdown(head, rows)
 
 
-def bench_block(name: str, reference: Path = REFERENCE) -> str:
+def bench_block(name: str, reference: Path) -> str:
     """What a benchmark printed."""
-    path = reference / f"bench_{name}.txt"
-    return f"```\n{path.read_text().strip()}\n```" if path.is_file() else "No run yet."
+    text = (reference / f"bench_{name}.txt").read_text()
+    return f"```\n{text.strip()}\n```"
 
 
-def ablation_tables(
-    run: str, reference: Path = REFERENCE, *, suffix: str = ""
-) -> dict[str, pd.DataFrame]:
+def ablation_tables(run: str, reference: Path, suffix: str = "") -> dict[str, pd.DataFrame]:
     """The committed tables of `./run_all.sh ablation`; with the suffix "_quick" of notebook 05."""
     paths = {name: reference / f"{run}_05_{name}{suffix}.csv" for name in TITLES}
     return {
@@ -181,11 +168,11 @@ def ablation_tables(
     }
 
 
-def ablation_block(run: str, reference: Path = REFERENCE, *, suffix: str = "") -> str:
+def ablation_block(run: str, reference: Path, *, suffix: str = "") -> str:
     """All `ablation_tables` of a run below each other, and what they sum up to."""
-    tables = ablation_tables(run, reference, suffix=suffix)
+    tables = ablation_tables(run, reference, suffix)
     if not tables:
-        return "No run yet."
+        raise FileNotFoundError(f"no ablation table of {run}")
     columns = [table["note"].dropna() for table in tables.values() if "note" in table]
     notes = dict.fromkeys(note for column in columns for note in column)
     marks = dict(zip(notes, MARKS, strict=False))
@@ -259,6 +246,7 @@ def _won_back(table: pd.DataFrame) -> str:
     return " ".join(found)
 
 
+BENCHMARKS = ("clean", "radii", "rerank", "query", "step", "heads", "startup", "cost")
 BLOCKS = {
     "steps": steps_block,
     "ablation quick": partial(ablation_block, "mini", suffix="_quick"),
@@ -270,25 +258,22 @@ BLOCKS = {
     "descriptors": descriptors_block,
     "noise": noise_block,
     "rivals": rivals_block,
-    "bench clean": partial(bench_block, "clean"),
-    "bench radii": partial(bench_block, "radii"),
-    "bench rerank": partial(bench_block, "rerank"),
-    "bench query": partial(bench_block, "query"),
-    "bench step": partial(bench_block, "step"),
-    "bench heads": partial(bench_block, "heads"),
-    "bench startup": partial(bench_block, "startup"),
-    "bench cost": partial(bench_block, "cost"),
+    **{f"bench {name}": partial(bench_block, name) for name in BENCHMARKS},
 }
 
 
 def fill(text: str, reference: Path = REFERENCE) -> str:
     """A page with every block between `<!-- NAME -->` and `<!-- end -->` made anew."""
-    for name, make in BLOCKS.items():
-        pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text = pattern.sub(
-            lambda found, make=make: f"{found[1]}{make(reference)}\n{found[2]}", text
-        )
-    return text
+
+    def made_anew(found: re.Match) -> str:
+        try:
+            block = BLOCKS[found[2]](reference)
+        except FileNotFoundError:
+            block = "No run yet."
+        return f"{found[1]}{block}\n{found[3]}"
+
+    pattern = rf"(<!-- ({'|'.join(BLOCKS)}) -->\n).*?(<!-- end -->)"
+    return re.sub(pattern, made_anew, text, flags=re.DOTALL)
 
 
 PAGES = (ROOT / "README.md", REFERENCE / "RESULTS.md")
@@ -317,10 +302,10 @@ def copy_run(run: str, *, figures: bool, reference: Path = REFERENCE) -> bool:
         is_kept = records["notebook"] != ABLATION  # it may have made any tables last
         write_csv(records[is_kept], reference / f"{run}_recorded.csv")
         shutil.copy(folder / "timings.csv", reference / f"{run}_timings.csv")
-    tables = [path for pattern in TABLES for path in (folder / "tables").glob(f"{pattern}.csv")]
-    pictures = [folder / "figures" / f"{name}.png" for name in FIGURES if figures]
-    notebooks = sorted((folder / "notebooks").glob("*.ipynb")) if figures else []
-    chosen = [path for path in (*sorted(tables), *pictures, *notebooks) if path.is_file()]
+    patterns = [f"tables/{name}.csv" for name in TABLES]
+    if figures:
+        patterns += [*(f"figures/{name}.png" for name in FIGURES), "notebooks/*.ipynb"]
+    chosen = [path for pattern in patterns for path in sorted(folder.glob(pattern))]
     if not is_whole:
         chosen = [path for path in chosen if re.fullmatch(r"05_.*(?<!_quick)\.csv", path.name)]
     copies = {".csv": _round, ".png": _shrink, ".ipynb": _convert}
@@ -369,8 +354,8 @@ def _convert(source: Path, target: Path) -> None:
         temporary.write_text(page)
 
 
-def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
-    """Draw the differences of all committed ablation tables of a run; False if there are none."""
+def draw_forest(run: str, *, reference: Path = REFERENCE) -> None:
+    """Draw the differences of all committed ablation tables of a run, if there are any."""
     tables = ablation_tables(run, reference)
     if tables:
         titled = {TITLES[name]: table for name, table in tables.items()}
@@ -378,20 +363,15 @@ def draw_forest(run: str, *, reference: Path = REFERENCE) -> bool:
         with atomic_path(reference / f"{run}_05_forest.png") as temporary:
             figure.savefig(temporary, dpi=100, bbox_inches="tight")
             _shrink(temporary, temporary)
-    return bool(tables)
 
 
 def write_reference() -> int:
     """Copy what there is and fill the pages; 1 if there is no run to copy."""
-    try:
-        copied = {run: copy_run(run, figures=run == PUBLIC) for run in RUNS.values()}
-        draw_forest(PUBLIC)
-        for page in PAGES:
-            with atomic_path(page) as temporary:
-                temporary.write_text(fill(page.read_text()))
-    except (ValueError, KeyError, OSError) as error:
-        print(f"reference: {error}", file=sys.stderr)
-        return 1
+    copied = {run: copy_run(run, figures=run == PUBLIC) for run in RUNS.values()}
+    draw_forest(PUBLIC)
+    for page in PAGES:
+        with atomic_path(page) as temporary:
+            temporary.write_text(fill(page.read_text()))
     for run, is_there in copied.items():
         print(f"{run}: {'copied' if is_there else 'no finished run, left as it was'}")
     return 0 if any(copied.values()) else 1

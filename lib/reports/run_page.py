@@ -10,10 +10,8 @@ import io
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from pathlib import Path
-from string import Template
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 import nbformat
@@ -35,31 +33,9 @@ from lib.reports.manifest import MANIFEST, effective_settings, read_manifest
 PAGE = "report.html"
 WIDEST = 1200  # pixels of a figure
 LONGEST = 40  # rows of a table that the page shows
+TOLD = ("name", "private", "against", "difference", "verdict")  # of the tables of notebook 05
 STEPS = ("step", "public", "private", "low", "high", "gain", "gain_low", "gain_high")
 NUMBERED = "[0-9][0-9]_*"
-# nbconvert's own page has 280 kB of styles, and needs a network.
-NOTEBOOK = Template(Path(__file__).with_name("notebook.html").read_text())
-
-
-class Item(NamedTuple):
-    """A figure or a table of a notebook."""
-
-    file: str  # below the run folder
-    image: str = ""  # as a data URL
-    head: Sequence[str] = ()
-    rows: Sequence[Sequence[str]] = ()
-    left_out: int = 0  # rows
-
-
-class Section(NamedTuple):
-    """What one notebook left."""
-
-    stem: str
-    title: str
-    state: str
-    page: str  # the executed notebook, below the run folder
-    groups: Mapping[str, Sequence[Item]]  # by the heading that they stand under
-    recorded: Sequence[tuple[str, str]]
 
 
 def number(value: float, sign: str = "") -> str:
@@ -84,15 +60,11 @@ def read_steps(folder: Path, since: float = 0.0) -> tuple[str, pd.DataFrame | No
     return "", None
 
 
-def count_private(folder: Path, number: str) -> str:
-    """How many Private queries the steps of a notebook are of, for its title; empty if unknown."""
-    queries = read_csv_or_none(folder / "tables" / f"{number}_queries.csv", ["id", "usage"])
-    return "" if queries is None else f"{(queries['usage'] == 'Private').sum():,} "
-
-
 def _steps_title(folder: Path, number: str) -> str:
     k = read_manifest(folder).get("settings", {}).get("top_k", 100)
-    return f"mAP@{k} over {count_private(folder, number)}Private queries, 95 % intervals"
+    queries = read_csv_or_none(folder / "tables" / f"{number}_queries.csv", ["id", "usage"])
+    count = "" if queries is None else f"{(queries['usage'] == 'Private').sum():,} "
+    return f"mAP@{k} over {count}Private queries, 95 % intervals"
 
 
 def aligned(rows: Iterable[Sequence[str]]) -> str:
@@ -116,38 +88,30 @@ def summarise(folder: str | Path, *, since: float = 0.0) -> str:
     Only files newer than `since` count, in seconds since the epoch.
     """
     folder = Path(folder)
+
+    def is_new(path: Path) -> bool:
+        return path.is_file() and path.stat().st_mtime >= since
+
     notebook, steps = read_steps(folder, since)
-    tables = sorted((folder / "tables").glob("05_*.csv"))
-    tables = [path for path in tables if path.stat().st_mtime >= since]
     lines = []
     if steps is not None:
         lines += [_steps_title(folder, notebook), aligned(_step_rows(steps)), ""]
     else:
-        for path in tables:
+        for path in filter(is_new, sorted((folder / "tables").glob("05_*.csv"))):
             head, rows, _ = _readable(pd.read_csv(path))
-            chosen = [place for place, name in enumerate(head) if name in _TOLD]
+            chosen = [place for place, name in enumerate(head) if name in TOLD]
             cells = [[row[place] for place in chosen] for row in (head, *rows)]
             lines += [path.stem, aligned(cells), ""]
     files = {"submission": folder / "submission.csv", "report": folder / PAGE}
-    found = [
-        (name, seen_by_caller(path))
-        for name, path in files.items()
-        if path.is_file() and path.stat().st_mtime >= since
-    ]
+    found = [(name, seen_by_caller(path)) for name, path in files.items() if is_new(path)]
     return "\n".join([*lines, aligned(found) if found else f"results in {seen_by_caller(folder)}"])
-
-
-_TOLD = ("name", "private", "against", "difference", "verdict")
 
 
 def _step_rows(steps: pd.DataFrame) -> Iterator[tuple[str, str, str]]:
     yield "step", "score", "gain over the step above"
     for row in steps.to_dict("records"):
-        yield (
-            row["step"],
-            with_interval(row, "private", ""),
-            with_interval(row, "gain", "gain_", "+"),
-        )
+        score, gain = with_interval(row, "private", ""), with_interval(row, "gain", "gain_", "+")
+        yield row["step"], score, gain
 
 
 def write_page(folder: str | Path) -> Path:
@@ -185,7 +149,7 @@ def write_page(folder: str | Path) -> Path:
             if entry["state"] not in ("done", "not run")
         },
         "waiting": [name for name, entry in entries.items() if entry["state"] == "not run"],
-        "missing": sorted(stems - {section.stem for section in sections} - set(entries)),
+        "missing": sorted(stems - {section["stem"] for section in sections} - set(entries)),
         "sections": sections,
         "files": [path.name for path in sorted(folder.glob("submission*.csv"))],
         "warnings": [_without(places, one) for one in _warnings(executed)],
@@ -196,15 +160,15 @@ def write_page(folder: str | Path) -> Path:
         "data": list(dict.fromkeys(one["data"] for one in entries.values() if one.get("data"))),
     }
     with atomic_path(folder / PAGE) as temporary:
-        temporary.write_text(_template().render(found))
+        temporary.write_text(_render("run.html", found))
     return folder / PAGE
 
 
-@cache
-def _template() -> jinja2.Template:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+def _render(name: str, found: Mapping[str, Any]) -> str:
     options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
-    return jinja2.Environment(loader=loader, **options).get_template("run.html")
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    templates = jinja2.Environment(loader=loader, keep_trailing_newline=True, **options)
+    return templates.get_template(name).render(found)
 
 
 def _executed(folder: Path) -> dict[Path, nbformat.NotebookNode | None]:
@@ -239,10 +203,13 @@ def _without(places: Mapping[str, str], text: str) -> str:
 
 
 def notebook_page(notebook: nbformat.NotebookNode, title: str) -> str:
-    """An executed notebook as one HTML page without scripts."""
+    """An executed notebook as one HTML page without scripts.
+
+    nbconvert's own page has 280 kB of styles, and needs a network.
+    """
     body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
     style = HtmlFormatter().get_style_defs(".highlight")
-    page = NOTEBOOK.substitute(title=title, style=style, body=body)
+    page = _render("notebook.html", {"title": title, "style": style, "body": body})
     return page.replace(f"{ROOT}/", "")  # where the repository lay is of no use to others
 
 
@@ -252,35 +219,31 @@ def _section(
     notebook: nbformat.NotebookNode | None,
     manifest: Mapping[str, Any],
     places: Mapping[str, str],
-) -> Section:
-    state = manifest.get("notebooks", {}).get(path.stem, {}).get("state", "done")
+) -> dict[str, Any]:
+    """What one notebook left, as the template shows it."""
     records = read_records(folder)
-    records = records[records["notebook"] == path.stem]
-    recorded = [(_words(name), _recorded(value)) for _, name, value in records.to_numpy()]
+    own = records.loc[records["notebook"] == path.stem, ["name", "value"]].to_numpy()
+    found = {"stem": path.stem, "title": path.stem, "groups": {}}
+    found["recorded"] = [(_words(name), _recorded(value)) for name, value in own]
     if notebook is None:
-        damaged = f"{path.name} cannot be read; run the notebook again."
-        return Section(path.stem, path.stem, damaged, "", {}, recorded)
+        return found | {"state": f"{path.name} cannot be read; run the notebook again."}
     page = path.with_suffix(".html")
     if not page.is_file() or page.stat().st_mtime < path.stat().st_mtime:
         with atomic_path(page) as temporary:
             temporary.write_text(_without(places, notebook_page(notebook, path.stem)))
     texts = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    heads = re.findall(r"^# (.+)$", texts, re.MULTILINE)
-    title = heads[0] if heads else path.stem
-    groups = _groups(folder, path.stem[:3], notebook)
-    return Section(
-        path.stem, title, _without(places, state), f"notebooks/{page.name}", groups, recorded
-    )
+    if title := re.search(r"^# (.+)$", texts, re.MULTILINE):
+        found["title"] = title[1]
+    state = manifest.get("notebooks", {}).get(path.stem, {}).get("state", "done")
+    found |= {"state": _without(places, state), "page": f"notebooks/{page.name}"}
+    return found | {"groups": _groups(folder, path.stem[:3], notebook)}
 
 
-def _groups(
-    folder: Path, prefix: str, notebook: nbformat.NotebookNode
-) -> dict[str, Sequence[Item]]:
+def _groups(folder: Path, prefix: str, notebook: nbformat.NotebookNode) -> dict[str, list[dict]]:
     """Figures and tables of a notebook by the heading that their cell stands under."""
-    kinds = (("tables", "csv", _table), ("figures", "png", _figure))
     left = {
         (kind, path.stem.removeprefix(prefix)): (make, path)
-        for kind, ending, make in kinds
+        for kind, ending, make in (("tables", "csv", _table), ("figures", "png", _figure))
         for path in sorted((folder / kind).glob(f"{prefix}*.{ending}"))
         if path.name != f"{prefix}queries.csv"  # hundreds of rows, for `compare`
     }
@@ -295,8 +258,7 @@ def _groups(
                 make, path = left.pop(key)
                 found.setdefault(heading, []).append(make(folder, path))
     if left:  # under names that a cell computes
-        rest = [make(folder, path) for make, path in left.values()]
-        found["More" if found else ""] = rest
+        found["More" if found else ""] = [make(folder, path) for make, path in left.values()]
     return found
 
 
@@ -313,26 +275,24 @@ def _made_by(source: str) -> list[tuple[str, str]]:
     return found
 
 
-def _figure(folder: Path, path: Path) -> Item:
-    """A figure as WebP, an eighth of the size of PNG for photographs."""
-    file = path.relative_to(folder).as_posix()
-    try:
+def _figure(folder: Path, path: Path) -> dict[str, str]:
+    """A figure as WebP, an eighth of the size of PNG for photographs; without `image` if cut."""
+    item = {"file": path.relative_to(folder).as_posix()}
+    with contextlib.suppress(OSError):  # missing or cut
         image = Image.open(path).convert("RGB")
-    except OSError:  # missing or cut
-        return Item(file)
-    image.thumbnail((WIDEST, 10 * WIDEST))
-    found = io.BytesIO()
-    image.save(found, format="WEBP", quality=85, method=2)
-    return Item(file, f"data:image/webp;base64,{base64.b64encode(found.getvalue()).decode()}")
+        image.thumbnail((WIDEST, 10 * WIDEST))
+        found = io.BytesIO()
+        image.save(found, format="WEBP", quality=85, method=2)
+        item["image"] = f"data:image/webp;base64,{base64.b64encode(found.getvalue()).decode()}"
+    return item
 
 
-def _table(folder: Path, path: Path) -> Item:
-    file = path.relative_to(folder).as_posix()
-    try:
-        head, rows, left_out = _readable(pd.read_csv(path))
-    except (OSError, ValueError):
-        return Item(file)
-    return Item(file, head=head, rows=rows, left_out=left_out)
+def _table(folder: Path, path: Path) -> dict[str, Any]:
+    """The first rows of a table; without `head` if cut."""
+    item = {"file": path.relative_to(folder).as_posix()}
+    with contextlib.suppress(OSError, ValueError):
+        item["head"], item["rows"], item["left_out"] = _readable(pd.read_csv(path))
+    return item
 
 
 def _readable(table: pd.DataFrame) -> tuple[list[str], list[list[str]], int]:
@@ -353,13 +313,10 @@ def _readable(table: pd.DataFrame) -> tuple[list[str], list[list[str]], int]:
 
 def _cells(column: pd.Series) -> list[str]:
     """The first values of a column as text: whole numbers, three decimals, or as they are."""
-    values = column.head(LONGEST)
-    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
-        return ["" if pd.isna(value) else str(value) for value in values]
-    is_whole = (column.dropna() % 1 == 0).all()
-    return [
-        "" if pd.isna(value) else f"{value:{',.0f' if is_whole else '.3f'}}" for value in values
-    ]
+    form = ""
+    if column.dtype.kind in "iuf":
+        form = ",.0f" if (column.dropna() % 1 == 0).all() else ".3f"
+    return ["" if pd.isna(value) else f"{value:{form}}" for value in column.head(LONGEST)]
 
 
 def _recorded(value: float | str) -> str:

@@ -101,8 +101,7 @@ class RetrievalData:
             terms = (replace(t, voted=t.voted[own], scores=t.scores[own]) for t in score.terms)
             score = Similarity(score.queries[own], score.gallery, tuple(terms))
             ids = None if ids is None else ids[own]
-        terms = retrieval.SumOfTerms(score.terms)
-        found = retrieval.nearest(score.queries, score.gallery, self.k, term=terms)
+        found = retrieval.nearest(score.queries, score.gallery, self.k, terms=score.terms)
         return Ranking(*found, ids, self.gallery_ids)
 
     def rank_each(self, score: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> Ranking:

@@ -15,7 +15,7 @@ from lib.retrieval.embedding_table import (
     open_rows,
     read_embeddings,
 )
-from lib.retrieval.knn import NO_TAG, SumOfTerms, TagScores, best_of, nearest, score_pairs, search
+from lib.retrieval.knn import NO_TAG, TagScores, best_of, nearest, score_pairs, search
 from lib.retrieval.metrics import evaluate, mean_average_precision
 from lib.retrieval.ranking import Ranking, check_count, check_ids
 from lib.retrieval.scoring import (

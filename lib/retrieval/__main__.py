@@ -16,16 +16,9 @@ from pathlib import Path
 import pandas as pd
 
 from lib import config, data
-from lib.artifacts import (
-    CHECKPOINT,
-    atomic_path,
-    caller_path,
-    outputs_root,
-    seen_by_caller,
-    write_csv,
-)
-from lib.retrieval.metrics import OFFICIAL, evaluate, per_query, refuse_unknown
-from lib.retrieval.query import Retriever, inference_of, load_run, read_photo
+from lib.artifacts import atomic_path, caller_path, outputs_root, seen_by_caller, write_csv
+from lib.retrieval.metrics import OFFICIAL, evaluate, per_query
+from lib.retrieval.query import checkpoint_of, inference_of, load_run, read_photo
 from lib.retrieval.submission import check_submission
 
 SHOWN = 12  # images of a ranking that are drawn
@@ -67,9 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     embed.add_argument("--size", type=int, help="pixels, for a checkpoint that does not tell its")
     embed.add_argument("--batch-size", type=int, default=128, help="images of a process (128)")
     for asked in (query, add):
-        asked.add_argument(
-            "--run", type=caller_path, help="run folder or checkpoint (outputs/mini)"
-        )
+        place = {"type": caller_path, "default": outputs_root() / "mini"}
+        asked.add_argument("--run", **place, help="run folder or checkpoint (outputs/mini)")
         asked.add_argument("--stage", default="", help="another network of the run than the last")
         asked.add_argument("--gallery", type=caller_path, help="another folder of embeddings")
     chosen = parser.parse_args(arguments)
@@ -91,12 +83,11 @@ def _score(chosen: argparse.Namespace) -> str:
     if not relevant:
         raise ValueError(f"{chosen.solution}: expected Public or Private queries, found none")
     try:
-        refuse_unknown(predictions, relevant.keys() | ignored)
+        tables = [evaluate(predictions, solutions, ignored=ignored)]
     except ValueError as error:
         raise ValueError(f"{chosen.submission}: {error}") from None
     for warning in _warnings(chosen, predictions, relevant, groups):
         print(f"warning: {warning}", file=sys.stderr)
-    tables = [evaluate(predictions, solutions, ignored=ignored)]
     if groups is not None:
         tables.append(evaluate(predictions, solutions, ignored=ignored, groups=groups))
     if chosen.queries:
@@ -110,12 +101,11 @@ def _warnings(
     relevant: dict[str, set[str]],
     groups: dict[str, str] | None,
 ) -> Iterator[str]:
+    of_all = f"of the {len(relevant):,} queries, the first"
     absent = [query for query in relevant if not predictions.get(query)]
     if absent:
-        yield (
-            f"{chosen.submission} ranks no image for {len(absent):,} of the {len(relevant):,}"
-            f" queries, the first {absent[0]}; they count 0"
-        )
+        told = f"{chosen.submission} ranks no image for {len(absent):,}"
+        yield f"{told} {of_all} {absent[0]}; they count 0"
     answers = set().union(*relevant.values())
     found = {image for query in relevant for image in predictions.get(query, ())}
     if found and found.isdisjoint(answers):
@@ -128,10 +118,7 @@ def _warnings(
         )
     groupless = [] if groups is None else [query for query in relevant if query not in groups]
     if groupless:
-        yield (
-            f"{chosen.groups} has no group for {len(groupless):,} of the {len(relevant):,} queries,"
-            f" the first {groupless[0]}"
-        )
+        yield f"{chosen.groups} has no group for {len(groupless):,} {of_all} {groupless[0]}"
 
 
 def _check(chosen: argparse.Namespace) -> str:
@@ -149,14 +136,9 @@ def _check(chosen: argparse.Namespace) -> str:
     return f"{chosen.submission}: {len(rows):,} rows are right"
 
 
-def _open(chosen: argparse.Namespace) -> Retriever:
-    run = chosen.run or outputs_root() / "mini"
-    return load_run(run, stage=chosen.stage, gallery=chosen.gallery or "")
-
-
 def _query(chosen: argparse.Namespace) -> str:
     """Print the ranking at once, then draw it."""
-    model = _open(chosen)
+    model = load_run(chosen.run, stage=chosen.stage, gallery=chosen.gallery)
     found = model.query(chosen.photo, chosen.k)
     print(found.to_string(float_format="{:.4f}".format), flush=True)
     from lib.plots import sheets  # with matplotlib, for which the answer need not wait
@@ -176,7 +158,7 @@ def _query(chosen: argparse.Namespace) -> str:
 
 
 def _add(chosen: argparse.Namespace) -> str:
-    model = _open(chosen)
+    model = load_run(chosen.run, stage=chosen.stage, gallery=chosen.gallery)
     table = model.add(chosen.photos, landmark=chosen.landmark)
     print(table.to_string(index=False))
     counts = table["status"].value_counts()
@@ -189,7 +171,7 @@ def _add(chosen: argparse.Namespace) -> str:
 def _export(chosen: argparse.Namespace) -> str:
     from lib.retrieval.export import export_descriptor  # with torch
 
-    paths = [place / CHECKPOINT if place.is_dir() else place for place in chosen.checkpoints]
+    paths = [checkpoint_of(place) for place in chosen.checkpoints]
     folder = chosen.out or paths[0].parent / f"export_{chosen.to}"
     inference = config.InferenceConfig(size=chosen.size) if chosen.size else None
     options = {"to": chosen.to, "inference": inference, "photos": chosen.photos}
@@ -199,10 +181,7 @@ def _export(chosen: argparse.Namespace) -> str:
 def _embed(chosen: argparse.Namespace) -> str:
     from lib.retrieval.embedding import embed  # with torch
 
-    place = chosen.checkpoint
-    checkpoint = place / CHECKPOINT if place.is_dir() else place
-    if not checkpoint.is_file():
-        raise ValueError(f"expected a checkpoint at {checkpoint}, found none; train one first")
+    checkpoint = checkpoint_of(chosen.checkpoint)
     inference = (
         config.InferenceConfig(size=chosen.size) if chosen.size else inference_of(checkpoint)
     )

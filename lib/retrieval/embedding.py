@@ -89,8 +89,6 @@ class _Job:
     folder: Path
     inference: InferenceConfig
     batch_size: int
-    settings: str  # the fingerprint without that of the images
-    origin: object  # the fingerprint of the checkpoint, or what tells its file
     key: str
 
 
@@ -124,12 +122,11 @@ def embed(
         folder, lambda: data.work_left(f"embedding {folder.name!r}", folder, settings, store, paths)
     ) as key:
         if key:
-            options = inference, batch_size, settings, origin, key
-            job = _Job(checkpoint, data.as_bytes(paths), root, folder, *options)
+            job = _Job(checkpoint, data.as_bytes(paths), root, folder, inference, batch_size, key)
             blocks = max(1, -(-len(paths) // BLOCK))
             launch(_embed, job, min(processes_to_start(processes), blocks))
             if is_main_process():
-                _finish(job, table[[name for name in DESCRIBED if name in table]])
+                _finish(job, table[[name for name in DESCRIBED if name in table]], settings, origin)
     return folder
 
 
@@ -280,7 +277,7 @@ def _prepare(job: _Job, dim: int) -> None:
         artifacts.mark_complete(temporary, job.key, files=(ROWS, BLOCKS_DONE))
 
 
-def _finish(job: _Job, table: pd.DataFrame) -> None:
+def _finish(job: _Job, table: pd.DataFrame, settings: str, origin: object) -> None:
     """Move the rows to `folder`, and write what is known of the images and the manifest."""
     partial = job.folder / PARTIAL
     unreadable = set((partial / UNREADABLE).read_text(encoding="utf-8").splitlines())
@@ -290,5 +287,5 @@ def _finish(job: _Job, table: pd.DataFrame) -> None:
     artifacts.write_csv(table, job.folder / IDS)
     shutil.rmtree(partial)
     facts = {"images": len(job.paths), "root": str(job.root.resolve()), "files": (ROWS, IDS)}
-    facts |= {"inference": job.inference, "checkpoint": job.origin}
-    data.mark_stage_complete(job.folder, job.key, job.settings, unreadable, **facts)
+    facts |= {"inference": job.inference, "checkpoint": origin}
+    data.mark_stage_complete(job.folder, job.key, settings, unreadable, **facts)

@@ -4,14 +4,16 @@ Every search reads its tables through `blocks` in float32, one block ahead, and 
 with its row; a float16 memory map is never converted as a whole.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import pandas as pd
 
-from lib.artifacts import generator_threads, read_csv_or_none, read_fingerprint
+from lib.artifacts import generator_threads, read_csv_or_none, read_manifest
 
 ROWS, IDS = "embeddings.npy", "ids.csv"
 DESCRIBED = ("id", "path", "landmark_id", "category")  # columns of `IDS`; but for id optional
@@ -44,31 +46,49 @@ class EmbeddingSubset:
         return self.embeddings[self.chosen[item]]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Embeddings:
-    """Ids (N,) str and their embeddings (N, D) float16, a memory map."""
+    """A finished folder of `lib.retrieval.embed`; rows stay on disk, ids until asked for."""
 
-    ids: np.ndarray
-    rows: np.ndarray
+    folder: Path
+    manifest: dict[str, Any]
+    rows: np.ndarray  # (N, D) float16, a memory map
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.rows)
+
+    @property
+    def root(self) -> Path:
+        """The data folder of the images' paths."""
+        if "root" not in self.manifest:  # of an earlier version
+            raise ValueError(
+                f"expected {self.folder} to tell its data folder, found none; embed it again"
+            )
+        return Path(self.manifest["root"])
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """(N,) strings."""
+        return self.table(["id"])["id"].to_numpy(dtype=str)
+
+    def table(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """What is known of the images: the columns of `DESCRIBED` that there are, or some."""
+        table = read_csv_or_none(self.folder / IDS, ["id"], usecols=columns)
+        if table is None or len(table) != len(self):
+            found = "another or a cut file" if table is None else f"{len(table):,}"
+            raise ValueError(
+                f"expected the ids of {len(self):,} embeddings in {self.folder / IDS}, found"
+                f" {found}; embed those images again"
+            )
+        return table
 
 
 def read_embeddings(folder: str | Path) -> Embeddings:
-    """Open a finished folder of `lib.retrieval.embed`; the rows stay on disk until used."""
-    folder = Path(folder)
-    if read_fingerprint(folder) is None:
+    """Open a finished folder of `lib.retrieval.embed`."""
+    manifest = read_manifest(folder)
+    if manifest is None:
         raise ValueError(f"expected finished embeddings in {folder}, found none; run embed first")
-    rows = open_rows(folder / ROWS)
-    table = read_csv_or_none(folder / IDS, ["id"], usecols=["id"])
-    if table is None or len(table) != len(rows):
-        found = "another or a cut file" if table is None else f"{len(table):,}"
-        raise ValueError(
-            f"expected the ids of {len(rows):,} embeddings in {folder / IDS}, found {found}; embed"
-            " those images again"
-        )
-    return Embeddings(table["id"].to_numpy(dtype=str), rows)
+    return Embeddings(Path(folder), manifest, open_rows(Path(folder) / ROWS))
 
 
 def open_rows(path: Path) -> np.ndarray:

@@ -128,8 +128,8 @@ def read_descriptor(
         views = inference or inference_of(path, _manifest(path))
         settings = dataclasses.replace(found.model.config, weights="")
         facts = {**found.facts, "weights": found.model.config.weights}
-        parts = {"model": settings, "inference": views}
-        members.append({k: dataclasses.asdict(v) for k, v in parts.items()} | {"facts": facts})
+        parts = {"model": dataclasses.asdict(settings), "inference": dataclasses.asdict(views)}
+        members.append(parts | {"facts": facts})
     descriptor = Descriptor(members, _scores([Path(path) for path in checkpoints]))
     for network, found in zip(descriptor.networks, loaded, strict=True):
         network.load_state_dict(found.model.state_dict())
@@ -163,11 +163,14 @@ def export_descriptor(
         )
     descriptor = read_descriptor(checkpoints, inference)
     pixels = [read_photo(photo) for photo in photos] or _sample_photos()
-    expected = _embed(checkpoints, descriptor, pixels)
+    pairs = zip(checkpoints, descriptor.inference, strict=True)
+    asked = (Retriever(Path(path), Gallery([]), views) for path, views in pairs)
+    rows = np.hstack([one.embed(pixels) for one in asked])
+    expected = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     with artifacts.atomic_path(folder) as temporary:
         temporary.mkdir()
-        compute = {"onnx": _write_onnx, "torch": _write_torch}[to]
-        run = compute(descriptor, temporary / FILES[to])
+        write = _write_onnx if to == "onnx" else _write_torch
+        run = write(descriptor, temporary / FILES[to])
         cosines = [float(run(one) @ row) for one, row in zip(pixels, expected, strict=True)]
         if not min(cosines) >= LEAST_COSINE:
             raise ValueError(
@@ -181,19 +184,8 @@ def export_descriptor(
         card = model_card(descriptor.members, descriptor.scores, checked=checked, file=FILES[to])
         (temporary / "README.md").write_text(card, encoding="utf-8")
         if to == "torch":
-            settings = {"members": descriptor.members, "scores": descriptor.scores}
-            descriptor.save_pretrained(temporary, config=settings)
+            descriptor.save_pretrained(temporary)
     return Path(folder)
-
-
-def _embed(
-    checkpoints: Sequence[str | Path], descriptor: Descriptor, photos: Sequence[np.ndarray]
-) -> np.ndarray:
-    """(N, D) embeddings as the library computes them, of each network side by side."""
-    pairs = zip(checkpoints, descriptor.inference, strict=True)
-    asked = (Retriever(Path(path), Gallery([]), inference) for path, inference in pairs)
-    rows = np.hstack([one.embed(photos) for one in asked])
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def _example() -> dict[str, Any]:
@@ -244,28 +236,25 @@ def _scores(checkpoints: Sequence[Path]) -> dict[str, list[float]]:
 
     Empty where one has embedded no queries, or their data folder is not there.
     """
-    tables = {"query": [], "gallery": []}
-    for name, rows in tables.items():
-        for folder in (path.parent / "embeddings" / name for path in checkpoints):
-            if artifacts.read_manifest(folder) is None:
-                return {}
-            rows.append(read_embeddings(folder))
-    root = Gallery([checkpoints[0].parent / "embeddings" / "gallery"]).parts[0].root
-    if not root.is_dir():
+    folders = [path.parent / "embeddings" for path in checkpoints]
+    splits = [[folder / name for folder in folders] for name in ("query", "gallery")]
+    if any(artifacts.read_manifest(one) is None for split in splits for one in split):
         return {}
-    evaluation = data.evaluation(data.read(root))
-    ids = {"query": evaluation.queries["id"], "gallery": evaluation.gallery["id"]}
-    if any(one.ids.tolist() != ids[name].tolist() for name in ids for one in tables[name]):
+    queries, gallery = (list(map(read_embeddings, split)) for split in splits)
+    if not gallery[0].root.is_dir():
         return {}
-    queries, gallery = (np.hstack([one.rows for one in tables[name]]) for name in ids)
-    known = {"query_ids": ids["query"], "gallery_ids": ids["gallery"]}
-    scored = score_queries(search(queries, gallery, OFFICIAL, **known), evaluation)
-    found = {}
-    for usage, part in scored.groupby("usage"):
-        precision = part["average_precision"]
-        interval = bootstrap_interval(precision, generator=rng(0, "interval"))
-        found[usage] = [*interval, len(part)]
-    return found
+    evaluation = data.evaluation(data.read(gallery[0].root))
+    tables, rows = ((queries, evaluation.queries), (gallery, evaluation.gallery)), []
+    for embedded, images in tables:
+        if any(one.ids.tolist() != images["id"].tolist() for one in embedded):
+            return {}
+        rows.append(np.hstack([one.rows for one in embedded]))
+    ids = {"query_ids": queries[0].ids, "gallery_ids": gallery[0].ids}
+    scored = score_queries(search(*rows, OFFICIAL, **ids), evaluation)
+    return {
+        usage: [*bootstrap_interval(part, generator=rng(0, "interval")), len(part)]
+        for usage, part in scored.groupby("usage")["average_precision"]
+    }
 
 
 def model_card(
@@ -313,23 +302,17 @@ def _views(inference: Mapping[str, Any]) -> str:
     return f"scales {scales}{', mirrored too' * inference['flip']}"
 
 
-_PIXELS = """\
-import numpy as np
-from PIL import Image, ImageOps
-
-pixels = np.array(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))
-"""
-USES = {
-    "descriptor.onnx": f"""{_PIXELS}
+USES = {  # of `pixels`
+    "descriptor.onnx": f"""\
 import onnxruntime
 
 session = onnxruntime.InferenceSession("descriptor.onnx")
 (row,) = session.run(["{OUTPUT}"], {{"{INPUT}": pixels}})""",
-    "descriptor.pt2": f"""{_PIXELS}
+    "descriptor.pt2": """\
 import torch
 
 row = torch.export.load("descriptor.pt2").module()(torch.from_numpy(pixels))""",
-    "": f"""{_PIXELS}
+    "": """\
 import torch
 from lib.retrieval import Descriptor
 
@@ -350,6 +333,11 @@ pixels or more, upright; output is `global_descriptor`. Resizing, normalisation 
 inside: give pixels as they are.
 
 ```python
+import numpy as np
+from PIL import Image, ImageOps
+
+pixels = np.array(ImageOps.exif_transpose(Image.open("photo.jpg")).convert("RGB"))
+
 {use}
 ```
 

@@ -1,21 +1,21 @@
-"""Exact nearest neighbours by inner product, alone or with a score term added to every pair.
+"""Exact nearest neighbours by inner product, alone or with score terms added to every pair.
 
 A single-precision search proposes more than k candidates per query, which are scored again in
 double precision: a score depends on its two embeddings only, and equal scores rank by position.
 Queries whose candidates cannot be proved complete are searched again in full.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import faiss
 import numpy as np
 
-from lib.artifacts import generator_threads, progress
+from lib.artifacts import progress
 from lib.environment import cores
 from lib.retrieval.embedding_table import BLOCK, Block, EmbeddingTable, blocks, check_table
 from lib.retrieval.ranking import Ranking, check_count
@@ -27,21 +27,9 @@ LARGEST_GPU_K = 2048  # the limit of faiss's k-selection on a GPU
 DENSE_ENTRIES = 1 << 23  # largest (queries, gallery) score matrix held at once
 PAIR_ENTRIES = 1 << 17  # of vectors scored again at once: 1 MB, which stays in cache
 TILE_QUERIES, TILE_ENTRIES = 2_048, 1 << 19  # scores multiplied out at once: 2 MB
+PRODUCT = faiss.METRIC_INNER_PRODUCT
 NO_TAG = -1
-_TURNS: dict[int, Lock] = {}  # of GPUs: faiss aborts where two threads share one's resources
-
-AddToTile = Callable[[np.ndarray, int], None]
-"""Adds a score term in place to (M, Q) float32 scores of gallery images from a position on."""
-
-
-class ScoreTerm(Protocol):
-    """An addition to the score of every pair of query and gallery image."""
-
-    def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        """(R, 1) query rows and (R or 1, M) gallery positions to (R, M) float64 additions."""
-
-    def tile_adder(self, rows: np.ndarray) -> AddToTile:
-        """The function that adds the term of (Q,) query rows to a tile."""
+_TURN = Lock()  # on the GPUs: faiss aborts where two threads share one's resources
 
 
 def search(
@@ -64,7 +52,7 @@ def search(
         k: images per query; all of a smaller gallery.
         query_ids: (Q,) ids, for a ranking that can be scored and submitted; so are `gallery_ids`.
         index: of the gallery; given, the search is approximate and prints its recall.
-        block: gallery rows in memory at a time. The result does not depend on it.
+        block: gallery rows in memory at a time in exact search, which decides no result.
 
     >>> search(np.eye(2), np.array([[0.6, 0.8], [1.0, 0.0]]), k=5).positions.tolist()
     [[1, 0], [0, 1]]
@@ -81,14 +69,14 @@ def nearest(
     k: int,
     *,
     index: "ApproximateIndex | None" = None,
-    term: ScoreTerm | None = None,
+    terms: "Sequence[TagScores]" = (),
     block: int = BLOCK,
     names: tuple[str, str] = ("queries", "gallery"),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Find the `k` gallery rows of highest score for every query.
 
-    The score is the inner product, plus `term` where one is given; the ranking is exact for the
-    sum, which runs on the CPU. Rows need not have unit norm; any real type is taken as float32.
+    The score is the inner product plus all `terms`; the ranking is exact for the sum, which runs on
+    the CPU where there are any. Rows need not have unit norm; any real type is taken as float32.
     Other arguments are those of `search`; messages call the two tables by their `names`.
 
     Returns:
@@ -100,13 +88,13 @@ def nearest(
                 f"expected an index of the {len(gallery)} {names[1]} searched, found one of"
                 f" {len(index)}; build it for these (references without a landmark are left out)"
             )
-        if term is not None:
-            raise ValueError("expected an index or a score term, found both; give one of them")
-        return index.nearest(queries, k, names=names, block=block)
+        if terms:
+            raise ValueError("expected an index or score terms, found both; give one of them")
+        return index.nearest(queries, k, names=names)
     check_search(queries, gallery, k, block, names)
     faiss.omp_set_num_threads(min(faiss.omp_get_max_threads(), cores()))  # heeds a quota, too
     k = min(k, len(gallery))
-    devices = faiss.get_num_gpus() if term is None and 2 * k + 32 <= LARGEST_GPU_K else 0
+    devices = 0 if terms or 2 * k + 32 > LARGEST_GPU_K else faiss.get_num_gpus()
     count = 2 * k + 32 if devices else k + k // 4 + 8  # candidates; a GPU rounds more coarsely
     # A float32 sum of D products loses at most D units in the last place, and a GPU may multiply
     # with ten bits of mantissa (TF32).
@@ -115,15 +103,12 @@ def nearest(
     positions = np.empty((len(queries), k), dtype=np.int64)
     for start, piece, squares in blocks(queries, block, names[0]):
         rows = np.arange(start, start + len(piece))
-        task = _Task(piece, rows, gallery, block, term, names[1])
+        task = _Task(piece, rows, gallery, block, terms, names[1])
         if 4 * count >= len(gallery):  # scoring the candidates again would cost as much
             scores[rows], positions[rows] = _exhaustive(task, k)
             continue
-        if term is None:
-            candidates, threshold, longest = _propose(task, count, devices)
-        else:
-            candidates, threshold, longest = _propose_with_term(task, count)
-        exact = score_pairs(piece, gallery, candidates, term=term, rows=rows)
+        candidates, threshold, longest = _propose(task, count, devices)
+        exact = score_pairs(piece, gallery, candidates, terms=terms, rows=rows)
         found = best_of(exact, candidates, k)
         # What was not proposed scores at most the threshold plus its rounding error.
         error = unit * (np.sqrt(squares) * longest + np.abs(threshold))
@@ -162,13 +147,13 @@ def score_pairs(
     gallery: EmbeddingTable,
     candidates: np.ndarray,
     *,
-    term: ScoreTerm | None = None,
+    terms: "Sequence[TagScores]" = (),
     rows: np.ndarray | None = None,
 ) -> np.ndarray:
     """(Q, M) float32 scores of the candidates, summed in double precision and rounded once.
 
     A candidate is a position in the gallery; -1 is none and scores -inf. `rows` are the (Q,) query
-    rows of the `term`, which is added.
+    rows of the `terms`, which are added.
     """
     exact = np.empty(candidates.shape)
     for part in _parts(len(queries), candidates.shape[1] * queries.shape[1], PAIR_ENTRIES):
@@ -177,9 +162,9 @@ def score_pairs(
             vectors = vectors.astype(np.float32)  # as `blocks` reads every table
         pairs = vectors.astype(np.float64) @ queries[part, :, None].astype(np.float64)
         exact[part] = pairs[:, :, 0]
-    if term is not None:
+    if terms:
         for part in _parts(len(queries), candidates.shape[1], DENSE_ENTRIES):
-            exact[part] += term.at(rows[part, None], candidates[part])
+            exact[part] += sum(term.at(rows[part, None], candidates[part]) for term in terms)
     scores = exact.astype(np.float32)
     scores[candidates < 0] = -np.inf
     return scores
@@ -196,10 +181,10 @@ class _Task:
     """Queries that fit in memory, and what they are compared with."""
 
     queries: np.ndarray  # (Q, D) float32
-    rows: np.ndarray  # (Q,) their numbers among all queries, for the term
+    rows: np.ndarray  # (Q,) their numbers among all queries, for the terms
     gallery: EmbeddingTable
     block: int
-    term: ScoreTerm | None
+    terms: "Sequence[TagScores]"
     name: str  # of the gallery, in messages
 
     def of(self, part: slice | np.ndarray) -> "_Task":
@@ -208,44 +193,40 @@ class _Task:
 
 def _propose(task: _Task, count: int, devices: int) -> tuple[np.ndarray, np.ndarray, float]:
     """(Q, count) candidate positions, (Q,) thresholds, the length of the longest gallery row."""
-    pieces = _gallery_blocks(task)
-    if devices:
-        found = knn_on_gpus(task.queries, pieces, count, devices)
-    else:
-        metric = faiss.METRIC_INNER_PRODUCT
-        found = (
-            (piece, *faiss.knn(task.queries, piece.rows, min(count, len(piece.rows)), metric))
-            for piece in pieces
-        )
     best, longest = faiss.ResultHeap(len(task.queries), count, keep_max=True), 0.0
-    for piece, scores, positions in found:
+    add_tiles = _tiles_into(best, task) if task.terms else None
+    pieces = blocks(task.gallery, task.block, task.name)
+    for piece in progress(pieces, "search", -(-len(task.gallery) // task.block)):
         longest = max(longest, float(piece.squares.max()))
+        if add_tiles:
+            add_tiles(piece)
+            continue
+        if devices:
+            scores, positions = knn_on_gpus(task.queries, piece.rows, count, devices)
+        else:
+            some = min(count, len(piece.rows))
+            scores, positions = faiss.knn(task.queries, piece.rows, some, PRODUCT)
         best.add_result(scores, positions + piece.start)
     best.finalize()
     return best.I, best.D[:, -1], np.sqrt(longest)
 
 
 def knn_on_gpus(
-    queries: np.ndarray, pieces: Iterable[Block], k: int, devices: int
-) -> Iterator[tuple[Block, np.ndarray, np.ndarray]]:
-    """Search block after block, each on the next GPU; yields it with scores and positions in it."""
+    queries: np.ndarray, rows: np.ndarray, k: int, devices: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and positions of the `k` nearest for every query, of each GPU's share of the rows."""
+    share = -(-len(rows) // devices)
 
-    def knn(device: int, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        options = {"metric": faiss.METRIC_INNER_PRODUCT, "device": device}
-        with _TURNS.setdefault(device, Lock()):
-            return faiss.knn_gpu(_resources(device), queries, rows, min(k, len(rows)), **options)
+    def knn(device: int, start: int) -> tuple[np.ndarray, np.ndarray]:
+        own, options = rows[start : start + share], {"metric": PRODUCT, "device": device}
+        some = min(k, len(own))
+        scores, positions = faiss.knn_gpu(_resources(device), queries, own, some, **options)
+        return scores, positions + start
 
-    running = deque()
-    with generator_threads(devices) as threads:
-        for number, piece in enumerate(pieces):
-            if devices > 1:  # a block is valid until the next is asked for
-                piece = Block(piece.start, piece.rows.copy(), piece.squares.copy())
-            running.append((piece, threads.submit(knn, number % devices, piece.rows)))
-            if len(running) == devices:
-                done, future = running.popleft()
-                yield done, *future.result()
-        for done, future in running:
-            yield done, *future.result()
+    with _TURN, ThreadPoolExecutor(devices) as threads:
+        found = threads.map(knn, range(devices), range(0, len(rows), share))
+        scores, positions = zip(*found, strict=True)
+    return np.hstack(scores), np.hstack(positions)
 
 
 @cache
@@ -253,28 +234,22 @@ def _resources(device: int) -> "faiss.StandardGpuResources":
     return faiss.StandardGpuResources()  # holds 1.5 GB of scratch memory: made once per GPU
 
 
-def _propose_with_term(task: _Task, count: int) -> tuple[np.ndarray, np.ndarray, float]:
-    """As `_propose`, of inner product plus score term, in tiles that stay in the cache."""
+def _tiles_into(best: faiss.ResultHeap, task: _Task) -> Callable[[Block], None]:
+    """What adds a block's inner products plus score terms, in tiles that stay in the cache."""
     parts = list(_parts(len(task.rows), 1, TILE_QUERIES))
     columns = [np.ascontiguousarray(task.queries[part].T) for part in parts]
-    adders = [task.term.tile_adder(task.rows[part]) for part in parts]
-    best, longest = faiss.ResultHeap(len(task.rows), count, keep_max=True), 0.0
-    for start, rows, squares in _gallery_blocks(task):
-        longest = max(longest, float(squares.max()))
-        for part, queries, add_to_tile in zip(parts, columns, adders, strict=True):
-            for images in _parts(len(rows), queries.shape[1], TILE_ENTRIES):
-                tile = rows[images] @ queries
-                add_to_tile(tile, start + images.start)
+    adders = [[term.tile_adder(task.rows[part]) for term in task.terms] for part in parts]
+
+    def add_tiles(piece: Block) -> None:
+        for part, queries, added in zip(parts, columns, adders, strict=True):
+            for images in _parts(len(piece.rows), queries.shape[1], TILE_ENTRIES):
+                tile, start = piece.rows[images] @ queries, piece.start + images.start
+                for add_to_tile in added:
+                    add_to_tile(tile, start)
                 tile = np.ascontiguousarray(tile.T)
-                entries = tile.shape[1], faiss.swig_ptr(tile)
-                best.heaps.addn(*entries, start + images.start, part.start, len(tile))
-    best.finalize()
-    return best.I, best.D[:, -1], np.sqrt(longest)
+                best.heaps.addn(tile.shape[1], faiss.swig_ptr(tile), start, part.start, len(tile))
 
-
-def _gallery_blocks(task: _Task) -> Iterator[Block]:
-    pieces = blocks(task.gallery, task.block, task.name)
-    return progress(pieces, "search", -(-len(task.gallery) // task.block))
+    return add_tiles
 
 
 def _exhaustive(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
@@ -287,8 +262,8 @@ def _exhaustive(task: _Task, k: int) -> tuple[np.ndarray, np.ndarray]:
         best = np.empty((len(some.rows), 0), np.float32), np.empty((len(some.rows), 0), np.int64)
         for start, piece, _ in blocks(task.gallery, block, task.name):
             columns = np.arange(start, start + len(piece))[None, :]
-            sim = some.queries.astype(np.float64) @ piece.T.astype(np.float64)
-            exact = sim if some.term is None else sim + some.term.at(some.rows[:, None], columns)
+            exact = some.queries.astype(np.float64) @ piece.T.astype(np.float64)
+            exact += sum(term.at(some.rows[:, None], columns) for term in some.terms)
             exact, columns = exact.astype(np.float32), np.broadcast_to(columns, exact.shape)
             best = best_of(np.hstack([best[0], exact]), np.hstack([best[1], columns]), k)
         scores[part], positions[part] = best
@@ -312,6 +287,7 @@ class TagScores:
         return replace(self, scores=factor * self.scores)
 
     def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """(R, 1) query rows and (R or 1, M) gallery positions to (R, M) float64 additions."""
         tags = self.tags[positions]
         found = np.zeros(np.broadcast_shapes(rows.shape, positions.shape))
         for place in range(self.voted.shape[1]):
@@ -319,8 +295,11 @@ class TagScores:
             found += is_same * self.scores[rows, place]
         return found if self.weights is None else found * self.weights[positions]
 
-    def tile_adder(self, rows: np.ndarray) -> AddToTile:
-        """As `ScoreTerm.tile_adder`: images get the row of their tag in a (tags, Q) table."""
+    def tile_adder(self, rows: np.ndarray) -> Callable[[np.ndarray, int], None]:
+        """What adds (Q,) query rows' term in place to (M, Q) float32 scores of images from a start.
+
+        Images get the row of their tag in a (tags, Q) table.
+        """
         voted, scores = self.voted[rows], self.scores[rows]
         counts = (voted != NO_TAG) & (scores != 0)
         tags, column = np.unique(voted[counts], return_inverse=True)
@@ -340,25 +319,5 @@ class TagScores:
                 tile += added
             else:
                 tile[images] += added
-
-        return add_to_tile
-
-
-@dataclass(frozen=True, eq=False)
-class SumOfTerms:
-    """The sum of several score terms."""
-
-    parts: Sequence[ScoreTerm]
-
-    def at(self, rows: np.ndarray, positions: np.ndarray) -> np.ndarray:
-        shape = np.broadcast_shapes(rows.shape, positions.shape)
-        return sum((part.at(rows, positions) for part in self.parts), np.zeros(shape))
-
-    def tile_adder(self, rows: np.ndarray) -> AddToTile:
-        adders = [part.tile_adder(rows) for part in self.parts]
-
-        def add_to_tile(tile: np.ndarray, start: int) -> None:
-            for add in adders:
-                add(tile, start)
 
         return add_to_tile

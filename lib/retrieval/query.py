@@ -6,10 +6,8 @@ first photograph is embedded.
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import cached_property
 from io import StringIO
 from pathlib import Path
@@ -18,13 +16,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import pandas as pd
 from PIL import Image
+from safetensors import SafetensorError, safe_open
 
 from lib import artifacts, data
 from lib.artifacts import CHECKPOINT, KEPT
 from lib.config import InferenceConfig, override
 from lib.environment import cores
-from lib.recipes import profile
-from lib.retrieval.embedding_table import DESCRIBED, IDS, ROWS, open_rows
+from lib.retrieval.embedding_table import IDS, ROWS, Embeddings, read_embeddings
 from lib.retrieval.knn import best_of, nearest
 
 if TYPE_CHECKING:
@@ -39,56 +37,12 @@ BLOCK = 8192  # rows converted at a time: 16 MB, which stay in the cache
 BATCH = 32  # photographs that go through the network at once
 
 
-class _Part:
-    """One folder of embeddings: rows as a memory map, and a table of their images."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.manifest = folder, artifacts.read_manifest(folder)
-        if self.manifest is None:
-            raise ValueError(f"expected finished embeddings in {folder}, found none; embed them")
-        self.rows = open_rows(folder / ROWS)
-        self.root = Path(self.manifest["root"]) if "root" in self.manifest else _data_of(folder)
-
-    def images(self, positions: np.ndarray | None = None) -> pd.DataFrame:
-        """The columns id, path, landmark_id, landmark of rows at (M,) `positions`, or of all."""
-        table = None if positions is None else self._lines(positions)
-        if table is None:
-            table = artifacts.read_csv_or_none(self.folder / IDS, ["id"])
-            if table is None or len(table) != len(self.rows):
-                raise ValueError(
-                    f"expected the ids of {len(self.rows):,} embeddings in {self.folder / IDS},"
-                    " found another or a cut file; embed those images again"
-                )
-            table = table if positions is None else table.iloc[positions]
-        if "path" not in table:
-            table = _described(table["id"], self.root)
-        landmarks = table.get("landmark_id", pd.Series(-1, index=table.index))
-        names = table.get("category", pd.Series("", index=table.index)).astype(str)
-        named = names.str.replace("_", " ").mask(
-            names == "", ("landmark " + landmarks.astype(str)).where(landmarks != -1, "")
-        )
-        columns = {"landmark_id": landmarks, "landmark": named}
-        return table[["id", "path"]].assign(**columns).reset_index(drop=True)
-
-    def _lines(self, positions: np.ndarray) -> pd.DataFrame | None:
-        """Those lines of the table, without reading all into a table; None where lines break."""
-        wanted, found, count = {-1, *positions.tolist()}, {}, 0
-        with open(self.folder / IDS, encoding="utf-8", newline="\n") as file:
-            for count, line in enumerate(file):
-                if count - 1 in wanted:
-                    found[count - 1] = line
-        if count != len(self.rows):
-            return None
-        text = "".join(found[number] for number in (-1, *positions.tolist()))
-        return pd.read_csv(StringIO(text), dtype={"id": str}, keep_default_na=False)
-
-
 class Gallery:
     """The embedded images of one or more folders, searched as one; their rows stay on disk."""
 
     def __init__(self, folders: Sequence[str | Path]) -> None:
-        self.parts = [_Part(Path(folder)) for folder in folders]
-        self._starts = np.cumsum([0, *(len(part.rows) for part in self.parts)])
+        self.parts = [read_embeddings(folder) for folder in folders]
+        self._starts = np.cumsum([0, *map(len, self.parts)])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -96,14 +50,14 @@ class Gallery:
     @cached_property
     def images(self) -> pd.DataFrame:
         """id, path, landmark_id (-1 unknown) and landmark, its name, of every image."""
-        return pd.concat([part.images() for part in self.parts], ignore_index=True)
+        return pd.concat([_named(part.table()) for part in self.parts], ignore_index=True)
 
     def search(self, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
         """The `k` nearest of (Q, D) rows: (Q, k) scores, best first, and positions; exact."""
         pieces = []
         for start, part in zip(self._starts, self.parts, strict=False):
-            step = max(BLOCK, -(-len(part.rows) // cores()))
-            for first in range(0, len(part.rows), step):
+            step = max(BLOCK, -(-len(part) // cores()))
+            for first in range(0, len(part), step):
                 pieces.append((start + first, part.rows[first : first + step]))
 
         def search(piece: tuple[int, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -120,20 +74,32 @@ class Gallery:
         owners = np.searchsorted(self._starts, positions, side="right") - 1
         tables = []
         for number in np.unique(owners):
-            where = np.flatnonzero(owners == number)
-            table = self.parts[number].images(positions[where] - self._starts[number])
-            tables.append(table.assign(root=str(self.parts[number].root)).set_index(where))
+            part, where = self.parts[number], np.flatnonzero(owners == number)
+            table = _named(_lines(part, positions[where] - self._starts[number]))
+            tables.append(table.assign(root=str(part.root)).set_index(where))
         return pd.concat(tables).sort_index()
 
-    def find(self, image_id: str) -> int:
-        """The position of an image, given its id (else ValueError)."""
-        found = np.flatnonzero(self.images["id"] == image_id)
-        if not len(found):
-            raise ValueError(
-                f"expected the id of one of the {len(self):,} gallery images, found {image_id!r};"
-                " Gallery.images lists them"
-            )
-        return int(found[0])
+
+def _lines(part: Embeddings, positions: np.ndarray) -> pd.DataFrame:
+    """The table of an embedded folder at (M,) positions, of which only those lines are parsed."""
+    wanted, found, count = {-1, *positions.tolist()}, {}, 0
+    with open(part.folder / IDS, encoding="utf-8", newline="\n") as file:
+        for count, line in enumerate(file):
+            if count - 1 in wanted:
+                found[count - 1] = line
+    if count != len(part):  # a line is no image where a field has several
+        return part.table().iloc[positions]
+    text = "".join(found[number] for number in (-1, *positions.tolist()))
+    return pd.read_csv(StringIO(text), dtype={"id": str}, keep_default_na=False)
+
+
+def _named(table: pd.DataFrame) -> pd.DataFrame:
+    """The columns id, path, landmark_id and landmark of an embedded folder's table."""
+    table = pd.DataFrame({"landmark_id": -1, "category": "", **table})
+    numbers = ("landmark " + table["landmark_id"].astype(str)).where(table["landmark_id"] != -1, "")
+    names = table["category"].astype(str).str.replace("_", " ")
+    named = table.assign(landmark=names.where(names != "", numbers)).reset_index(drop=True)
+    return named[["id", "path", "landmark_id", "landmark"]]
 
 
 class Retriever:
@@ -141,7 +107,6 @@ class Retriever:
 
     def __init__(self, checkpoint: Path, gallery: Gallery, inference: InferenceConfig) -> None:
         self.checkpoint, self.gallery, self.inference = checkpoint, gallery, inference
-        self._sources: dict[str, data.ImageSource] = {}
 
     @cached_property
     def network(self) -> "EmbeddingNetwork":
@@ -183,41 +148,31 @@ class Retriever:
 
     def image(self, image_id: str) -> np.ndarray:
         """The (H, W, 3) uint8 RGB pixels of a gallery image; grey where its file is not there."""
-        place = self.gallery.at([self.gallery.find(image_id)]).iloc[0]
+        found = np.flatnonzero(self.gallery.images["id"] == image_id)
+        if not len(found):
+            raise ValueError(
+                f"expected the id of one of the {len(self.gallery):,} gallery images, found"
+                f" {image_id!r}; Gallery.images lists them"
+            )
+        place = self.gallery.at(found[:1]).iloc[0]
         return data.ImageSource(place["root"]).read(place["path"])
 
-    def add(
-        self,
-        photos: Sequence[str | Path],
-        *,
-        landmark: str = "",
-        ids: Sequence[str] | None = None,
-    ) -> pd.DataFrame:
-        """Embed photographs, without the gallery again, and add them to it for good.
+    def add(self, photos: Sequence[str | Path], *, landmark: str = "") -> pd.DataFrame:
+        """Embed photographs of one `landmark`, by name, and add them to the gallery for good.
 
-        The files stay where they are. A killed call goes on when it is repeated, and photographs
-        that are in the gallery are left as they are.
-
-        Args:
-            photos: paths of files.
-            landmark: the name of what they show.
-            ids: of the photographs, one for each; by default they are made of a file's content, as
-                in importing, so that each photograph has one.
-
-        Returns:
-            Columns id, path and status: added, known, or why it is left out.
+        The files stay where they are, the gallery is not embedded again, and a killed call goes on
+        when it is repeated. An id is made of a file's content, as in importing. Returns the columns
+        id, path and status: added, known, or why it is left out.
         """
         from lib.retrieval.embedding import embed
 
-        table = pd.DataFrame({"id": "", "path": [str(Path(one).absolute()) for one in photos]})
-        table["id"], table["status"] = zip(*map(_identify, table["path"]), strict=True)
-        if ids is not None:
-            table["id"] = [str(one) for one in ids]
-        self._check_ids(table, is_given=ids is not None)
+        table = pd.DataFrame(map(_identify, photos), columns=["id", "path", "status"])
+        images, base = self.gallery.images, self.gallery.parts[0]
+        is_known = table["id"].isin(images["id"]) | table["id"].duplicated()
+        table.loc[is_known & (table["status"] == "added"), "status"] = "known"
         new = table[table["status"] == "added"]
         if new.empty:
             return table
-        images, base = self.gallery.images, self.gallery.parts[0]
         of_name = images.loc[images["landmark"] == landmark, "landmark_id"] if landmark else ()
         landmark_id = next(iter(of_name), -1)
         told = new[["id", "path"]].assign(landmark_id=landmark_id, category=landmark)
@@ -226,24 +181,9 @@ class Retriever:
         self.gallery = Gallery([base.folder, *_additions(self.checkpoint, base.folder)])
         return table
 
-    def _check_ids(self, table: pd.DataFrame, *, is_given: bool) -> None:
-        """Mark what the gallery has already as known; refuse an id that it has for another."""
-        known = dict(zip(self.gallery.images["id"], self.gallery.images["path"], strict=True))
-        for row, name, path, status in table.itertuples():
-            if status != "added":
-                continue
-            if not re.fullmatch(r"\S+", name) or (is_given and known.get(name, path) != path):
-                raise ValueError(
-                    "expected ids without spaces that no other image of the gallery has, found"
-                    f" {name!r} for {path}; give another id"
-                )
-            if name in known:
-                table.loc[row, "status"] = "known"
-            known[name] = path
-
 
 def load_run(
-    run: str | Path = "outputs/mini", *, stage: str = "", gallery: str | Path = ""
+    run: str | Path = "outputs/mini", *, stage: str = "", gallery: str | Path | None = None
 ) -> Retriever:
     """Open the network that a run kept, with the gallery that it embedded.
 
@@ -252,7 +192,7 @@ def load_run(
         stage: the folder of another network than the one kept for the submission.
         gallery: another folder of `lib.retrieval.embed`; by default the one beside the network.
     """
-    checkpoint = _checkpoint_of(Path(run).expanduser(), stage)
+    checkpoint = checkpoint_of(Path(run).expanduser(), stage)
     beside = [checkpoint.parent / "embeddings" / name for name in GALLERIES]
     known = [Path(gallery)] if gallery else [one for one in beside if (one / ROWS).is_file()]
     if not known:
@@ -275,21 +215,15 @@ def inference_of(
 ) -> InferenceConfig:
     """The image size and views that a checkpoint is tested with.
 
-    They are those of the embeddings whose `manifest` is given, else what the checkpoint itself
-    tells, else, for one of an earlier version, those of its run's profile.
+    They are those of the embeddings whose `manifest` is given, else what the checkpoint tells.
     """
-    manifest = manifest or {}
-    told = manifest.get("inference", _facts(checkpoint).get("inference"))
-    if told is not None:
-        return override(InferenceConfig(), told)
-    given = _parameters(Path(checkpoint).parent.parent)
-    if given is None:
+    told = (manifest or _facts(checkpoint)).get("inference")
+    if told is None:
         raise ValueError(
-            f"expected {checkpoint} to tell its test size, found neither that nor the run that"
-            " trained it; give the size"
+            f"expected {checkpoint} to tell its test size, found none; give the size, or embed the"
+            " gallery again"
         )
-    usual = profile(given["PROFILE"], recipe_name=given.get("RECIPE", "")).inference
-    return replace(usual, size=manifest.get("size") or given.get("TEST_SIZE") or usual.size)
+    return override(InferenceConfig(), told)
 
 
 def _is_made_by(checkpoint: Path, manifest: Mapping[str, Any]) -> bool:
@@ -309,7 +243,7 @@ def _additions(checkpoint: Path, gallery: Path) -> list[Path]:
         manifest = artifacts.read_manifest(folder)
         if manifest is None:  # a killed addition, which goes on when it is repeated
             continue
-        is_same = manifest["inference"] == usual.get("inference", manifest["inference"])
+        is_same = manifest["inference"] == usual.get("inference")
         if is_same and _is_made_by(checkpoint, manifest):
             found.append(folder)
         else:
@@ -319,28 +253,27 @@ def _additions(checkpoint: Path, gallery: Path) -> list[Path]:
     return found
 
 
-def _identify(path: str) -> tuple[str, str]:
-    """The id of a photograph's content, as importing makes it, and whether it can be read."""
+def _identify(photo: str | Path) -> tuple[str, str, str]:
+    """The id of a photograph's content, as importing makes it, its path and its status."""
+    path = str(Path(photo).absolute())
     try:
         content = Path(path).read_bytes()
         data.decode(content, 1)
     except Exception as error:  # decoders raise OSError, SyntaxError, struct.error, ...
-        return "", f"unreadable ({getattr(error, 'strerror', None) or error})"
-    return hashlib.sha256(content).hexdigest()[:16], "added"
+        return "", path, f"unreadable ({getattr(error, 'strerror', None) or error})"
+    return hashlib.sha256(content).hexdigest()[:16], path, "added"
 
 
 def _facts(checkpoint: str | Path) -> dict[str, Any]:
     """What `lib.models.save` was told beside the weights, without reading these."""
-    with open(checkpoint, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        try:
-            notes = json.loads(file.read(length)).get("__metadata__", {})
-            return json.loads(notes.get("facts", "{}"))
-        except (ValueError, AttributeError, OverflowError, MemoryError):
-            return {}  # another kind of file, which `lib.models.load` refuses
+    try:
+        with safe_open(checkpoint, "numpy") as file:
+            return json.loads((file.metadata() or {}).get("facts", "{}"))
+    except SafetensorError:
+        return {}  # another kind of file, which `lib.models.load` refuses
 
 
-def _checkpoint_of(run: Path, stage: str) -> Path:
+def checkpoint_of(run: Path, stage: str = "") -> Path:
     """The checkpoint that is meant by a run folder, a stage's folder or a file."""
     if run.is_file():
         return run
@@ -354,37 +287,6 @@ def _checkpoint_of(run: Path, stage: str) -> Path:
             " as outputs/mini after ./run_all.sh mini"
         )
     return run / CHECKPOINT
-
-
-def _parameters(run: Path) -> dict[str, Any] | None:
-    """The parameters of a run's last notebook, as papermill kept them; None without one."""
-    for path in sorted((run / "notebooks").glob("*.ipynb"), reverse=True):
-        notebook = artifacts.read_json_or_none(path) or {}
-        given = notebook.get("metadata", {}).get("papermill", {}).get("parameters", {})
-        if "PROFILE" in given:
-            return given
-    return None
-
-
-def _data_of(folder: Path) -> Path:
-    """The data folder of embeddings of earlier versions, which do not tell it."""
-    run = folder.parents[2]
-    given = _parameters(run)
-    if given is None:
-        raise ValueError(f"expected {folder} to tell its data folder, found none; embed it again")
-    beside = run.parent / "data" / given["PROFILE"]  # where LANDMARK_OUTPUTS was given
-    world = beside if beside.is_dir() else artifacts.world_root(given["PROFILE"])
-    return Path(given.get("DATA_DIR") or world)
-
-
-def _described(ids: pd.Series, root: Path) -> pd.DataFrame:
-    """id, path, landmark_id and category of images whose embeddings do not tell them."""
-    found = data.read(root)
-    named = found.train.merge(found.landmarks, on="landmark_id")
-    split = "index" if ids.isin(found.index["id"]).all() else "train"
-    known = {"index": found.index, "train": named}[split].set_index("id")
-    table = known.reindex(ids).reset_index()
-    return table.assign(path=data.image_paths(split, ids))[list(DESCRIBED)]
 
 
 def read_photo(photo: Photo, size: int | None = None) -> np.ndarray:

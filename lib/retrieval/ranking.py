@@ -58,22 +58,15 @@ class Ranking:
         """How many gallery images are ranked per query."""
         return self.scores.shape[1]
 
-    def ids(self) -> np.ndarray:
-        """The (Q, k) gallery ids, best first; refused where the ranking has none."""
-        if self.gallery_ids is None:
-            raise ValueError(
-                "expected a ranking with gallery ids, found positions only; give gallery_ids"
-                " to the search"
-            )
-        return self.gallery_ids[self.positions]
-
     def predictions(self) -> dict[str, list[str]]:
-        """Query id to ranked gallery ids; refused where the ranking has no ids."""
-        if self.query_ids is None:
+        """Query id to ranked gallery ids, best first; refused where the ranking has no ids."""
+        if self.query_ids is None or self.gallery_ids is None:
+            lacking = "query ids" if self.query_ids is None else "gallery ids"
             raise ValueError(
-                "expected a ranking with query ids, found none; give query_ids to the search"
+                f"expected a ranking with {lacking}, found none; give them to the search"
             )
-        return dict(zip(self.query_ids.tolist(), self.ids().tolist(), strict=True))
+        ranked = self.gallery_ids[self.positions].tolist()
+        return dict(zip(self.query_ids.tolist(), ranked, strict=True))
 
     def replace(self, scores: np.ndarray, positions: np.ndarray) -> "Ranking":
         """A new ranking of the same queries and gallery."""
@@ -111,13 +104,11 @@ class Ranking:
         return table
 
     def save(self, path: str | Path) -> Path:
-        """Write scores, positions and ids to a `.npz` file; a name without `.npz` is given it."""
-        path = Path(path)
-        path = path if path.suffix == ".npz" else path.with_name(f"{path.name}.npz")
+        """Write scores, positions and ids as `numpy.savez` does, and return `path`."""
         fields = {name: getattr(self, name) for name in FIELDS if getattr(self, name) is not None}
-        with atomic_path(path) as temporary:
-            np.savez(temporary, **fields)
-        return path
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **fields)
+        return Path(path)
 
     @classmethod
     def load(cls, path: str | Path) -> "Ranking":

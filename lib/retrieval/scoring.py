@@ -15,6 +15,8 @@ from lib.data import Evaluation
 from lib.retrieval.metrics import counted, per_query
 from lib.retrieval.ranking import Ranking
 
+RESAMPLES = 10_000
+TAILS = (1 - 0.95) / 2, (1 + 0.95) / 2  # of the resampled means, between which 95 % lie
 RESAMPLED_AT_ONCE = 1 << 22  # values: 32 MB
 
 
@@ -104,23 +106,20 @@ def compare_steps(steps: Mapping[str, pd.DataFrame], *, seed: int = 0) -> pd.Dat
     rows, before = [], None
     columns = ["step", "public", "private", "low", "high", "gain", "gain_low", "gain_high"]
     for step, scores in steps.items():
-        precision = {
-            usage: part.set_index("id")["average_precision"]
-            for usage, part in scores.groupby("usage")
-        }
-        if "Private" not in precision:
+        private = scores[scores["usage"] == "Private"].set_index("id")["average_precision"]
+        if private.empty:
+            found = ", ".join(scores["usage"].unique()) or "none"
             raise ValueError(
-                f"expected Private queries in step {step!r}, found {', '.join(precision) or 'none'}"
-                "; give data of more landmarks or a solution file"
+                f"expected Private queries in step {step!r}, found {found}; give data of more"
+                " landmarks or a solution file"
             )
-        private = precision["Private"]
         interval = bootstrap_interval(private, generator=rng(seed, "interval"))
         gain = paired_gain(private, before, generator=rng(seed, "difference"))
-        public = precision["Public"].mean() if "Public" in precision else np.nan
-        row = dict(zip(columns, (step, public, *interval, *gain), strict=True))
+        values = step, map_of_usage(scores, "Public"), *interval, *gain
+        row = dict(zip(columns, values, strict=True))
         rows.append(row | map_by_seen(scores, prefix="private_"))
         before = private
-    return pd.DataFrame(rows) if rows else pd.DataFrame(columns=columns)
+    return pd.DataFrame(rows)
 
 
 class Interval(NamedTuple):
@@ -132,16 +131,11 @@ class Interval(NamedTuple):
 
 
 def bootstrap_interval(
-    values: Sequence[float] | np.ndarray | pd.Series,
-    *,
-    generator: np.random.Generator,
-    resamples: int = 10_000,
-    level: float = 0.95,
+    values: Sequence[float] | np.ndarray | pd.Series, *, generator: np.random.Generator
 ) -> Interval:
-    """Estimate the percentile interval of the mean of (Q,) `values`, one per query.
+    """Estimate the 95 % percentile interval of the mean of (Q,) `values`, one per query.
 
-    The queries are drawn `resamples` times with replacement; a share `level` of the resampled means
-    lies inside. One value, or equal ones, give an interval of no width.
+    The queries are drawn again with replacement. One value, or equal ones, give no width.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
@@ -149,19 +143,11 @@ def bootstrap_interval(
             f"expected a flat list of finite values, found shape {numbers.shape} with"
             f" {np.count_nonzero(~np.isfinite(numbers))} not finite; pass one score per query"
         )
-    if not 0 < level < 1 or resamples < 1:
-        raise ValueError(
-            f"expected a level between 0 and 1 and at least one resample, found {level} and"
-            f" {resamples}; 0.95 and 10,000 are usual"
-        )
-    means = _resampled_means(numbers, generator, resamples)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(_resampled_means(numbers, generator), TAILS)
     return Interval(float(numbers.mean()), float(low), float(high))
 
 
-def _resampled_means(
-    numbers: np.ndarray, generator: np.random.Generator, resamples: int
-) -> np.ndarray:
+def _resampled_means(numbers: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     from scipy import stats  # half a second to import
 
     if len(numbers) == 1:  # which scipy refuses
@@ -169,7 +155,7 @@ def _resampled_means(
     return stats.bootstrap(
         (numbers,),
         np.mean,
-        n_resamples=resamples,
+        n_resamples=RESAMPLES,
         batch=max(1, RESAMPLED_AT_ONCE // len(numbers)),
         method="percentile",
         rng=generator,
@@ -195,15 +181,12 @@ def paired_gain(
 
 
 def unpaired_gain(
-    after: pd.Series, before: pd.Series, *, generator: np.random.Generator, resamples: int = 10_000
+    after: pd.Series, before: pd.Series, *, generator: np.random.Generator
 ) -> Interval:
     """Estimate the 95 % interval of the difference of means over different queries.
 
     Both sets of queries are drawn again, independently. It is wider than that of `paired_gain`.
     """
-    draws = (
-        _resampled_means(values.to_numpy(np.float64), generator, resamples)
-        for values in (after, before)
-    )
+    draws = (_resampled_means(one.to_numpy(np.float64), generator) for one in (after, before))
     low, high = np.quantile(np.subtract(*draws), [0.025, 0.975])
     return Interval(float(after.mean() - before.mean()), float(low), float(high))

@@ -75,23 +75,22 @@ def _check(
 ) -> None:
     if k < 1:
         raise ValueError(f"expected k of at least 1, found {k}; the competition asks for 100")
-    gallery = set(check_ids(gallery_ids, "gallery").tolist())
-    wanted, known = min(k, len(gallery)), set(queries)
-    for number, query in enumerate(predictions, start=1):
+    gallery, known = set(check_ids(gallery_ids, "gallery").tolist()), set(queries)
+    wanted = min(k, len(gallery))
+    for number, (query, ranked) in enumerate(predictions.items(), start=1):
         if query not in known:
             raise ValueError(
                 f"row {number}: expected one of the {len(known)} queries, found {query!r};"
                 " leave it out"
             )
+        if fault := _fault_of(ranked, gallery, wanted):
+            raise ValueError(f"row {number}, query {query!r}: expected {fault}")
     missing = [query for query in queries if query not in predictions]
     if missing:
         raise ValueError(
             f"expected a row for each of the {len(queries)} queries, found none for"
             f" {len(missing)}, the first {missing[0]!r}; rank every query"
         )
-    for number, (query, ranked) in enumerate(predictions.items(), start=1):
-        if fault := _fault_of(ranked, gallery, wanted):
-            raise ValueError(f"row {number}, query {query!r}: expected {fault}")
 
 
 def _fault_of(ranked: Sequence[str], gallery: set[str], wanted: int) -> str:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.data.evaluation_set import evaluation, query_names, seen_queries
+from lib.data.evaluation_set import evaluation, query_names
 from lib.data.gldv2 import read
 from tests.dataset import default_rows, ids, image_id, write_gldv2, write_table
 
@@ -137,7 +137,7 @@ def test_held_out_evaluation_needs_landmarks_of_four_images(tmp_path):
         evaluation(write_kaggle(tmp_path, [3, 2, 1]))
 
 
-def test_seen_queries_are_those_whose_landmark_training_shows_by_its_category(root):
+def test_evaluation_marks_queries_whose_landmark_training_shows_by_its_category(root):
     dataset = read(root)
     found = evaluation(dataset)
     trained = set(dataset.landmarks["category"])
@@ -147,16 +147,14 @@ def test_seen_queries_are_those_whose_landmark_training_shows_by_its_category(ro
         for part in found.solution.values()
         for query, images in part.items()
     }
-    assert seen_queries(dataset, found).to_dict() == expected
+    assert found.queries.set_index("id")["is_seen"].to_dict() == expected
     assert set(expected.values()) == {True, False}
 
 
-def test_seen_queries_are_unknown_without_categories_and_none_when_held_out(root, tmp_path):
+def test_evaluation_marks_held_out_queries_as_unseen_and_others_if_it_knows(root, tmp_path):
     (root / "index_label_to_category.csv").unlink()
-    dataset = read(root)
-    assert seen_queries(dataset, evaluation(dataset)) is None
+    assert "is_seen" not in evaluation(read(root)).queries
     (tmp_path / "kaggle").mkdir()
-    kaggle = write_kaggle(tmp_path / "kaggle", [5, 6, 7, 8])
-    found = seen_queries(kaggle, evaluation(kaggle))
+    found = evaluation(write_kaggle(tmp_path / "kaggle", [5, 6, 7, 8])).queries
     assert len(found) > 0
-    assert not found.any()
+    assert not found["is_seen"].any()

@@ -28,7 +28,6 @@ from lib.data.images import (
     decode,
     images_key,
     load_batches,
-    load_pixels,
     mark_stage_complete,
     report_unreadable,
     stretch,
@@ -275,16 +274,16 @@ def test_source_reports_a_bad_image_once_and_gives_grey(folder, which, reason):
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be read")
-def test_load_pixels_is_reading_one_by_one(folder):
+def test_square_images_in_memory_are_those_read_one_by_one(folder):
     root, good, bad = folder
     source = ImageSource(root)
     paths = [*good[:5], *bad, *good[5:], good[0]]
-    pixels = load_pixels(source, paths, 24)
+    pixels = SquareImages(source, paths, 24).pixels
     assert pixels.shape == (13, 3, 24, 24)
     for image, path in zip(pixels, paths, strict=True):
         assert (image.transpose(1, 2, 0) == source.read_resized(path, 24)).all()
     assert sorted(source.unreadable) == sorted(bad)
-    assert load_pixels(source, [], 24).shape == (0, 3, 24, 24)
+    assert SquareImages(source, [], 24).pixels.shape == (0, 3, 24, 24)
 
 
 def test_source_reads_a_packed_split_as_it_reads_files(folder):

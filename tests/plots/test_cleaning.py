@@ -15,12 +15,16 @@ SWEEP = pd.DataFrame({"eps": [0.1, 0.2, 0.3], "kept": [0.2, 0.6, 0.9], "classes"
 
 SIZES = pd.Series([40, 12, 12, 3, 1])
 
+EXAMPLES = [("Own", np.zeros((4, 4, 3), np.uint8)), ("Other", np.ones((4, 4, 3), np.uint8))]
+
 PICTURES = {
     "distances": lambda: charts.distances(
         np.array([0.1, 0.2]), np.array([0.8, 0.9]), marks={"e": 1}
     ),
-    "distances of nothing": lambda: charts.distances(np.array([]), np.array([])),
-    "distances of single images": lambda: charts.distances(np.array([]), np.array([0.8, 0.9])),
+    "distances of nothing": lambda: charts.distances(np.array([]), np.array([]), marks={}),
+    "distances of single images": lambda: charts.distances(
+        np.array([]), np.array([0.8, 0.9]), marks={}
+    ),
     "distances with six marks": lambda: charts.distances(
         np.array([0.1]), np.array([0.8]), marks={str(i): i / 10 for i in range(6)}
     ),
@@ -36,17 +40,14 @@ PICTURES = {
         np.full(3, np.inf), k=1, marks={"eps": 0.2}
     ),
     "margins": lambda: charts.margins(
-        np.array([-0.5, 0.3, np.nan]), np.array([0.4, 0.5]), wrong=0.3, threshold=0.1
-    ),
-    "margins of nothing": lambda: charts.margins(
-        np.array([np.nan]), np.array([]), wrong=0, threshold=np.inf
-    ),
-    "margins with examples": lambda: charts.margins(
-        np.array([-0.5, 0.3]),
+        np.array([-0.5, 0.3, np.nan]),
         np.array([0.4, 0.5]),
         wrong=0.3,
         threshold=0.1,
-        examples=[("Own", np.zeros((4, 4, 3), np.uint8)), ("Other", np.ones((4, 4, 3), np.uint8))],
+        examples=EXAMPLES,
+    ),
+    "margins of nothing": lambda: charts.margins(
+        np.array([np.nan]), np.array([]), wrong=0, threshold=np.inf, examples=EXAMPLES
     ),
     "radii_against_truth": lambda: charts.radii_against_truth(SWEEP, {"kept": "kept"}, chosen=0.25),
     "sizes_before_after": lambda: charts.sizes_before_after(SIZES, SIZES.tail(3)),
@@ -118,7 +119,8 @@ def test_margins_draws_wrong_ones_as_high_as_their_share():
     generator = np.random.default_rng(0)
     margins = np.append(generator.normal(-0.5, 0.3, 300), [np.nan] * 7)
     moved = generator.normal(0.7, 0.3, 5000)
-    (axis,) = charts.margins(margins, moved, wrong=0.25, threshold=0.1).axes
+    figure = charts.margins(margins, moved, wrong=0.25, threshold=0.1, examples=EXAMPLES)
+    _, axis, _ = figure.axes
     images, wrong = axis.containers[0], axis.patches[-1]
     assert sum(bar.get_height() for bar in images) == 300
     edges, heights = wrong.get_xy()[1:-1].T

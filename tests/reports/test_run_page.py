@@ -128,7 +128,7 @@ def test_page_tells_what_is_missing(page):
 def test_page_has_figures_and_tables_under_the_headings_of_their_cells(folder):
     notebook = nbformat.read(folder / "notebooks" / "02_train.ipynb", as_version=4)
     groups = run_page._groups(folder, "02_", notebook)
-    files = {heading: [item.file for item in items] for heading, items in groups.items()}
+    files = {heading: [item["file"] for item in items] for heading, items in groups.items()}
     assert files == {
         "Look: a batch": ["figures/02_strips.png"],
         "Check: search": ["tables/02_steps.csv", "figures/02_steps.png"],

@@ -3,7 +3,14 @@ from threading import Event
 import numpy as np
 import pytest
 
-from lib.retrieval.embedding_table import EmbeddingSubset, blocks, check_table
+from lib.artifacts import mark_complete
+from lib.retrieval.embedding_table import (
+    ROWS,
+    EmbeddingSubset,
+    blocks,
+    check_table,
+    read_embeddings,
+)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int64, np.uint8])
@@ -72,3 +79,10 @@ def test_embedding_subset_reads_like_the_rows_it_stands_for():
     assert (len(chosen), chosen.shape) == (3, (3, 2))
     np.testing.assert_array_equal(chosen[1:], table[[1, 3]])
     np.testing.assert_array_equal(chosen[np.array([[2, 0]])], table[[[3, 7]]])
+
+
+def test_embeddings_that_do_not_tell_their_data_folder_say_so(tmp_path):
+    np.save(tmp_path / ROWS, np.ones((2, 4), np.float16))
+    mark_complete(tmp_path, "key")
+    with pytest.raises(ValueError, match=r"expected .* to tell its data folder, found none"):
+        _ = read_embeddings(tmp_path).root

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from lib.retrieval import knn
-from lib.retrieval.embedding_table import EmbeddingSubset, blocks
-from lib.retrieval.knn import SumOfTerms, TagScores, knn_on_gpus, nearest, search
+from lib.retrieval.embedding_table import EmbeddingSubset
+from lib.retrieval.knn import TagScores, knn_on_gpus, nearest, search
 
 
 def unit_rows(generator, count, width, dtype=np.float32):
@@ -225,7 +225,7 @@ def test_nearest_is_exact_for_the_sum_with_a_term(monkeypatch, block, order):
     extra = generator.choice([0.0, 0.1, 1.0], (15, 2500), p=[0.9, 0.08, 0.02])
     dense = queries.astype(np.float64) @ gallery.T.astype(np.float64) + extra
     expected = np.argsort(-dense, axis=1, kind="stable")[:, :60]
-    scores, positions = nearest(queries, gallery, 60, block=block, term=TableTerm(extra))
+    scores, positions = nearest(queries, gallery, 60, block=block, terms=[TableTerm(extra)])
     np.testing.assert_array_equal(positions, expected)
     np.testing.assert_allclose(scores, np.take_along_axis(dense, expected, 1), atol=1e-6)
 
@@ -234,7 +234,7 @@ def test_nearest_with_a_term_breaks_ties_by_position():
     queries, gallery = np.ones((3, 2), np.float32), np.ones((5000, 2), np.float32)
     extra = np.zeros((3, 5000))
     extra[1, 4000] = 0.5
-    scores, positions = nearest(queries, gallery, 10, term=TableTerm(extra))
+    scores, positions = nearest(queries, gallery, 10, terms=[TableTerm(extra)])
     assert positions[[0, 2]].tolist() == [list(range(10))] * 2
     assert positions[1].tolist() == [4000, *range(9)]
     assert scores[1].tolist() == [2.5] + [2.0] * 9
@@ -254,21 +254,20 @@ def devices(request, monkeypatch):
     return request.param, calls
 
 
-def test_knn_on_gpus_gives_every_device_its_turn(devices):
+@pytest.mark.parametrize("size", [53, 10, 2])
+def test_knn_on_gpus_gives_every_device_its_share(devices, size):
     count, calls = devices
     generator = np.random.default_rng(0)
     queries = generator.standard_normal((4, 6), dtype=np.float32)
-    gallery = generator.standard_normal((53, 6)).astype(np.float16)
-    found = list(knn_on_gpus(queries, blocks(gallery, 10, "gallery"), 5, count))
-    expected = [(number % count, size, min(size, 5)) for number, size in enumerate([10] * 5 + [3])]
-    assert sorted(calls) == sorted(expected)
-    for start, (piece, scores, positions) in zip(range(0, 53, 10), found, strict=True):
-        rows = gallery[start : start + 10].astype(np.float32)
-        assert piece.start == start
-        np.testing.assert_allclose(piece.squares, (rows**2).sum(axis=1), rtol=1e-5)
-        order = np.argsort(-(queries @ rows.T), axis=1)[:, :5]
-        np.testing.assert_array_equal(positions, order)
-        np.testing.assert_allclose(scores, np.take_along_axis(queries @ rows.T, order, 1), 1e-5)
+    rows = generator.standard_normal((size, 6), dtype=np.float32)
+    scores, positions = knn_on_gpus(queries, rows, 5, count)
+    assert sorted(device for device, *_ in calls) == list(range(min(count, size)))
+    assert sum(share for _, share, _ in calls) == size
+    assert all(found == min(share, 5) for _, share, found in calls)
+    products = queries @ rows.T
+    np.testing.assert_allclose(scores, np.take_along_axis(products, positions, 1), 1e-5)
+    for row, found in zip(np.argsort(-products, axis=1)[:, :5], positions, strict=True):
+        assert set(row) <= set(found)
 
 
 def test_knn_on_gpus_raises_what_a_gpu_raises(devices, monkeypatch):
@@ -278,7 +277,7 @@ def test_knn_on_gpus_raises_what_a_gpu_raises(devices, monkeypatch):
     monkeypatch.setattr(faiss, "knn_gpu", broken, raising=False)
     rows = np.ones((30, 2), np.float32)
     with pytest.raises(RuntimeError, match="out of memory"):
-        list(knn_on_gpus(rows[:1], blocks(rows, 10, "gallery"), 5, devices[0]))
+        knn_on_gpus(rows[:1], rows, 5, devices[0])
 
 
 def test_searches_side_by_side_take_turns_on_a_gpu(devices, monkeypatch):
@@ -350,11 +349,15 @@ def test_tag_scores_gives_nothing_without_votes_or_tags():
         assert not in_tiles(term, range(2), 2).any()
 
 
-def test_sum_of_terms_adds_them_up():
-    parts = [random_tags(0), random_tags(1), random_tags(2, weighted=True)]
-    expected = sum(naive_term(part) for part in parts)
-    total = SumOfTerms(parts)
-    np.testing.assert_allclose(
-        total.at(np.arange(7)[:, None], np.arange(40)[None]), expected, atol=1e-12
-    )
-    np.testing.assert_allclose(in_tiles(total, range(7), 40), expected, atol=1e-6)
+def test_nearest_adds_all_terms_up(monkeypatch):
+    monkeypatch.setattr(knn, "TILE_ENTRIES", 1_000)
+    generator = np.random.default_rng(11)
+    queries, gallery = unit_rows(generator, 7, 8), unit_rows(generator, 900, 8)
+    terms = [random_tags(seed, images=900, weighted=seed == 2) for seed in range(3)]
+    dense = queries.astype(np.float64) @ gallery.T.astype(np.float64)
+    dense += sum(naive_term(term) for term in terms)
+    for k in (20, 400):  # from tiles, and in full
+        expected = np.argsort(-dense, axis=1, kind="stable")[:, :k]
+        scores, positions = nearest(queries, gallery, k, terms=terms)
+        np.testing.assert_array_equal(positions, expected)
+        np.testing.assert_allclose(scores, np.take_along_axis(dense, expected, 1), atol=1e-6)

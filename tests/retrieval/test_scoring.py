@@ -8,7 +8,7 @@ import pytest
 
 from lib.data.evaluation_set import Evaluation
 from lib.data.tables import read_submission
-from lib.retrieval import metrics
+from lib.retrieval import metrics, scoring
 from lib.retrieval.ranking import Ranking
 from lib.retrieval.scoring import (
     Interval,
@@ -178,36 +178,34 @@ def test_bootstrap_interval_agrees_with_the_normal_one_for_many_values():
     assert found.high == pytest.approx(values.mean() + 1.96 * error, abs=0.1 * error)
 
 
-def test_bootstrap_interval_covers_the_true_mean_as_often_as_it_says():
+def test_bootstrap_interval_covers_the_true_mean_as_often_as_it_says(monkeypatch):
+    monkeypatch.setattr(scoring, "RESAMPLES", 500)
+    monkeypatch.setattr(scoring, "TAILS", (0.1, 0.9))
     generator = np.random.default_rng(2)
     covered = [
         found.low <= 0.5 <= found.high
         for found in (
-            bootstrap_interval(
-                generator.uniform(size=60), generator=generator, resamples=500, level=0.8
-            )
-            for _ in range(300)
+            bootstrap_interval(generator.uniform(size=60), generator=generator) for _ in range(300)
         )
     ]
     assert 0.7 < np.mean(covered) < 0.9
 
 
-def test_bootstrap_interval_of_two_values_counts_the_outcomes():
+@pytest.mark.parametrize(("tails", "expected"), [((0.3, 0.7), (0.5, 0.5)), ((0.05, 0.95), (0, 1))])
+def test_bootstrap_interval_of_two_values_counts_the_outcomes(monkeypatch, tails, expected):
     # Means of two draws from {0, 1}: 0, 0.5 and 1 with chances 1/4, 1/2 and 1/4.
-    narrow = bootstrap_interval([0.0, 1.0], generator=np.random.default_rng(3), level=0.4)
-    wide = bootstrap_interval([0.0, 1.0], generator=np.random.default_rng(3), level=0.9)
-    assert (narrow.low, narrow.high) == (0.5, 0.5)
-    assert (wide.low, wide.high) == (0.0, 1.0)
+    monkeypatch.setattr(scoring, "TAILS", tails)
+    found = bootstrap_interval([0.0, 1.0], generator=np.random.default_rng(3))
+    assert (found.low, found.high) == expected
 
 
-def test_bootstrap_interval_widens_with_level_and_repeats_with_its_generator():
+def test_bootstrap_interval_repeats_with_its_generator():
     values = np.random.default_rng(4).uniform(size=50)
-    intervals = [
-        bootstrap_interval(values, generator=np.random.default_rng(5), level=level)
-        for level in (0.5, 0.95, 0.95)
-    ]
-    assert intervals[1] == intervals[2]
-    assert intervals[1].low < intervals[0].low < intervals[0].high < intervals[1].high
+    seeds = (5, 5, 6)
+    one, same, other = (
+        bootstrap_interval(values, generator=np.random.default_rng(seed)) for seed in seeds
+    )
+    assert one == same != other
 
 
 def test_bootstrap_interval_of_one_value_has_no_width():
@@ -217,15 +215,17 @@ def test_bootstrap_interval_of_one_value_has_no_width():
 
 def test_bootstrap_interval_does_not_depend_on_how_many_draws_fit_in_memory(monkeypatch):
     values = np.random.default_rng(7).uniform(size=40)
-    at_once = bootstrap_interval(values, generator=np.random.default_rng(8), resamples=999)
-    monkeypatch.setattr("lib.retrieval.scoring.RESAMPLED_AT_ONCE", 100)
-    in_parts = bootstrap_interval(values, generator=np.random.default_rng(8), resamples=999)
+    monkeypatch.setattr(scoring, "RESAMPLES", 999)
+    at_once = bootstrap_interval(values, generator=np.random.default_rng(8))
+    monkeypatch.setattr(scoring, "RESAMPLED_AT_ONCE", 100)
+    in_parts = bootstrap_interval(values, generator=np.random.default_rng(8))
     assert at_once == in_parts
 
 
-def test_bootstrap_interval_is_the_percentile_of_means_drawn_one_by_one():
+def test_bootstrap_interval_is_the_percentile_of_means_drawn_one_by_one(monkeypatch):
+    monkeypatch.setattr(scoring, "RESAMPLES", 200)
     values = np.random.default_rng(11).uniform(size=31)
-    found = bootstrap_interval(values, generator=np.random.default_rng(12), resamples=200)
+    found = bootstrap_interval(values, generator=np.random.default_rng(12))
     generator = np.random.default_rng(12)
     means = [values[generator.integers(31, size=31)].mean() for _ in range(200)]
     assert (found.low, found.high) == pytest.approx(tuple(np.quantile(means, [0.025, 0.975])))
@@ -257,18 +257,16 @@ def test_paired_gain_without_anything_before_is_nan():
 
 
 @pytest.mark.parametrize(
-    ("values", "options", "message"),
+    ("values", "message"),
     [
-        ([], {}, "found shape \\(0,\\)"),
-        ([0.1, np.nan], {}, "1 not finite"),
-        ([[0.1]], {}, "flat list"),
-        ([0.1], {"level": 1.0}, "between 0 and 1"),
-        ([0.1], {"resamples": 0}, "at least one resample"),
+        ([], "found shape \\(0,\\)"),
+        ([0.1, np.nan], "1 not finite"),
+        ([[0.1]], "flat list"),
     ],
 )
-def test_bootstrap_interval_refuses_bad_input(values, options, message):
+def test_bootstrap_interval_refuses_bad_input(values, message):
     with pytest.raises(ValueError, match=message):
-        bootstrap_interval(values, generator=np.random.default_rng(0), **options)
+        bootstrap_interval(values, generator=np.random.default_rng(0))
 
 
 def test_unpaired_gain_agrees_with_the_normal_interval_of_two_samples():

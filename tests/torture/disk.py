@@ -68,7 +68,8 @@ def run(generator: np.random.Generator, folder: Path, share: float) -> Iterator[
         mount(sound, 2**26)
         wanted = undisturbed_end(stage, samples, sound)
         needed = used(sound)
-        longest = max(path.stat().st_size for path in sound.rglob("*") if path.is_file())
+        files = [path for path in sound.rglob("*") if path.is_file() and not path.is_symlink()]
+        longest = max(path.stat().st_size for path in files)
         for number in range(2 * tries):
             is_full = number % 2 == 0
             place = folder / f"{stage}_{number}"

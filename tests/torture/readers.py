@@ -99,14 +99,14 @@ def _state(root: Path) -> None:
 
 
 def _archives(root: Path) -> None:
-    store = ImageStore(root / "packed", cache=root / "cache")
+    store = ImageStore(root / "packed")
     for name in store.ids("train"):
         with contextlib.suppress(OSError):  # a changed id or offset is another image's
             store.read(f"train/a/b/c/{name}.jpg")
 
 
 def _new_archives(root: Path) -> None:
-    shutil.rmtree(root / "cache", ignore_errors=True)
+    shutil.rmtree(root / "packed/train/tar_index", ignore_errors=True)
     _archives(root)
 
 
@@ -135,7 +135,7 @@ READERS = [
     Reader("data/country/JP.json", lambda r: read_country_files(r / "data", print), DATA),
     Reader("cleaning/train_cluster.csv", _clusters, DATA),
     *(Reader(f"cleaning/{name}", _cleaning, (*DATA, "cleaning")) for name in CLEANING),
-    *(Reader(name, lambda r: read_embeddings(r / "raw"), EMBEDDINGS) for name in EMBEDDINGS),
+    *(Reader(name, lambda r: read_embeddings(r / "raw").ids, EMBEDDINGS) for name in EMBEDDINGS),
     Reader("labelled/rows.npy", lambda r: open_rows(r / "labelled/rows.npy"), DATA),
     Reader("solution.csv", lambda r: [read(r / "solution.csv") for read in SOLUTION]),
     Reader("submission.csv", lambda r: read_submission(r / "submission.csv")),
@@ -153,7 +153,7 @@ READERS = [
     Reader("index/index.faiss", lambda r: read_index(r / "index", index_rows()), ("index",)),
     Reader("packed/train/images_000.tar", _new_archives, ("packed",)),
     *(
-        Reader(f"cache/tar_index_train/{name}", _archives, ("packed", "cache"))
+        Reader(f"packed/train/tar_index/{name}", _archives, ("packed",))
         for name in ("ids.npy", "offset.npy", "manifest.json")
     ),
     Reader("world/world.json", _world),

@@ -1,5 +1,6 @@
 """Every stage that writes, small: for full disks and for two processes at once."""
 
+import contextlib
 import os
 import resource
 from collections.abc import Callable
@@ -75,7 +76,12 @@ def make_import(samples: Path, folder: Path) -> None:
 
 def make_tar_index(samples: Path, folder: Path) -> None:
     """The index of packed images, which may stay in memory."""
-    ids = ImageStore(samples / "packed", cache=folder / "cache").ids("train")
+    split = folder / "packed" / "train"
+    split.mkdir(parents=True, exist_ok=True)
+    for archive in (samples / "packed" / "train").glob("*.tar"):
+        with contextlib.suppress(FileExistsError):
+            (split / archive.name).symlink_to(archive)
+    ids = ImageStore(split.parent).ids("train")
     (folder / "count.txt").write_text(str(len(ids)))
 
 

@@ -180,9 +180,9 @@ def read_fault(root: Path, archive: Archive, neighbour: dict[str, bytes]) -> str
     """What is wrong with how `root`, which has the archive and a sound one, is read."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        ids = set(ImageStore(root, cache=root / "cache").ids("train"))
+        ids = set(ImageStore(root).ids("train"))
     is_told = any("images_000.tar" in str(warning.message) for warning in caught)
-    store = ImageStore(root, cache=root / "cache")  # as the next process does
+    store = ImageStore(root)  # as the next process does
     wanted, known = archive.wanted | neighbour, archive.wanted | archive.sound | neighbour
     if lost := wanted.keys() - ids:
         return f"{len(lost)} of {len(wanted)} sound images are not found"
