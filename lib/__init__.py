@@ -32,16 +32,13 @@ class _Torchvision(MetaPathFinder):
     """
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> None:
-        if name == "torchvision" and (found := PathFinder.find_spec(name, path)):
-            sys.meta_path.remove(self)
-            self.declare_operators(Path(found.origin).parent)
-
-    @staticmethod
-    def declare_operators(folder: Path) -> None:
+        if name != "torchvision" or not (found := PathFinder.find_spec(name, path)):
+            return
+        sys.meta_path.remove(self)
         import torch
 
         try:
-            for library in folder.glob("_C.*"):
+            for library in Path(found.origin).parent.glob("_C.*"):
                 torch.ops.load_library(library)
         except OSError:
             for name in ("nms", "qnms"):

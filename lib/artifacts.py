@@ -34,8 +34,6 @@ from filelock import FileLock, Timeout
 
 from lib.time_limit import check_time
 
-NOTEBOOKS = "notebooks"
-
 
 def repository(package: Path, working: Path) -> Path:
     """The repository that `package` lies in, or, of an installed copy, that `working` lies in.
@@ -43,7 +41,7 @@ def repository(package: Path, working: Path) -> Path:
     Without either it is the working folder.
     """
     places = (package.parent, working, *working.parents)
-    return next((place for place in places if any(place.glob(f"{NOTEBOOKS}/01_*.ipynb"))), working)
+    return next((place for place in places if any(place.glob("notebooks/01_*.ipynb"))), working)
 
 
 ROOT = repository(Path(__file__).resolve().parent, Path.cwd())
@@ -295,16 +293,14 @@ def write_csv(table: pd.DataFrame, path: str | Path) -> Path:
 
 
 def read_csv_or_none(
-    path: str | Path,
-    columns: Iterable[str],
-    *,
-    keep_default_na: bool = False,
-    usecols: Iterable[str] | None = None,
+    path: str | Path, columns: Iterable[str], **options: Any
 ) -> pd.DataFrame | None:
-    """A table of ours with text ids; None where it is missing, cut or lacks one of `columns`."""
-    options = {"keep_default_na": keep_default_na, "usecols": usecols}
+    """A table of ours with text ids; None where it is missing, cut or lacks one of `columns`.
+
+    `options` are those of `pd.read_csv`; by default empty texts stay texts.
+    """
     try:
-        table = pd.read_csv(path, dtype={"id": str}, **options)
+        table = pd.read_csv(path, dtype={"id": str}, **{"keep_default_na": False, **options})
     except (OSError, ValueError):  # pandas' own errors are ValueErrors
         return None
     return table if set(columns) <= set(table.columns) else None
@@ -363,8 +359,7 @@ def is_done(folder: str | Path, key: str) -> bool:
 
 def read_fingerprint(folder: str | Path) -> str | None:
     """The fingerprint that a finished stage left in its folder, or None."""
-    manifest = read_manifest(folder)
-    return None if manifest is None else manifest["key"]
+    return (read_manifest(folder) or {}).get("key")
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any] | None:

@@ -1,17 +1,17 @@
 """Every setting in one place: frozen dataclasses, from which `lib.recipes` builds experiments.
 
-`override(config, {"stages.cluster.epochs": 3})` checks names and types, building a dataclass the
-range that its annotations give. Defaults follow the papers unless a comment says why not: GLR20 =
-3rd place, Google Landmark Retrieval 2020 (Mei et al.), GLR21 = 2nd place, Google Landmark Retrieval
-2021 (Zhang et al.).
+Building a dataclass checks types, and the ranges that its annotations give;
+`override(config, {"stages.cluster.epochs": 3})` checks names too. Defaults follow the papers unless
+a comment says why not: GLR20 = 3rd place, Google Landmark Retrieval 2020 (Mei et al.), GLR21 = 2nd
+place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
-import ast
 import dataclasses
 import difflib
 import functools
 import itertools
 import math
+import numbers
 import re
 import types
 import typing
@@ -72,41 +72,58 @@ RESNET_LIKE = re.compile(
     r"(wide_|se|eca)?res(net|next|nest)(?P<depth>\d+)[cdest]?(_[\dsxd]+|_pruned)?(\.|$)"
 )
 BASIC_DEPTHS = ("10", "18", "34")
+NUMBERS = {int: numbers.Integral, float: numbers.Real}  # what is taken for them
 
 
 class Settings:
-    """Base of all settings; building one checks the ranges of its values."""
+    """Base of all settings; building one checks the type and range of its values."""
 
     def __post_init__(self) -> None:
         for name, kind in _hints(type(self), include_extras=True).items():
-            _refuse_out_of_range(name, getattr(self, name), kind)
+            object.__setattr__(self, name, _checked(name, getattr(self, name), kind))
 
 
 _hints = functools.cache(typing.get_type_hints)
 
 
-def _refuse_out_of_range(name: str, value: Any, kind: Any) -> None:
-    """Values of another type pass here; `override` refuses them."""
+def _checked(name: str, value: Any, kind: Any) -> Any:
+    """`value` as one of this type, a list as a tuple; ValueError if it is none or out of range."""
+    if typing.get_origin(kind) is Annotated:
+        kind, allowed = typing.get_args(kind)
+        value = _checked(name, value, kind)
+        if value not in allowed:
+            near = difflib.get_close_matches(value, allowed, n=1) if kind is str else []
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"setting {name!r} expects {allowed}, found {value!r}{hint}")
+        return value
     origin, parts = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple and isinstance(value, tuple):
-        is_pair = ... not in parts
-        for part, own in zip(value, parts if is_pair else parts[:1] * len(value), strict=False):
-            _refuse_out_of_range(name, part, own)
-        if is_pair and value[0] > value[-1]:
-            raise ValueError(f"setting {name!r} expects its smaller value first, found {value!r}")
-    if origin is not Annotated or not isinstance(value, (parts[0], int)):
-        return
-    allowed = parts[1]
-    if value not in allowed:
-        near = difflib.get_close_matches(str(value), allowed, n=1) if parts[0] is str else []
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"setting {name!r} expects {allowed}, found {value!r}{hint}")
+    kinds = parts if origin is types.UnionType else (origin or kind,)
+    if kind in NUMBERS and isinstance(value, NUMBERS[kind]) and not isinstance(value, bool):
+        return kind(value)
+    if kind is bool and value in ("on", "off"):  # of a parameter whose "" keeps the profile's
+        return value == "on"
+    if origin is tuple and isinstance(value, list):
+        value = tuple(value)
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+        names = " or ".join(one.__name__.removesuffix("Type") for one in kinds)
+        names += " (on or off)" * (kind is bool)
+        raise ValueError(
+            f"setting {name!r} expects {names}, found {value!r} ({type(value).__name__})"
+        )
+    if origin is not tuple:
+        return value
+    is_pair = ... not in parts
+    if is_pair and len(value) != len(parts):
+        raise ValueError(f"setting {name!r} expects {len(parts)} values, found {value!r}")
+    value = tuple(_checked(name, part, parts[0]) for part in value)
+    if is_pair and value[0] > value[-1]:
+        raise ValueError(f"setting {name!r} expects its smaller value first, found {value!r}")
+    return value
 
 
 def chosen(setting: str, name: str, registry: Mapping[str, C]) -> C:
     """The entry called `name` of a registry whose names `setting` may be, or ValueError."""
-    _refuse_out_of_range(setting, name, Annotated[str, Choice(registry)])
-    return registry[name]
+    return registry[_checked(setting, name, Annotated[str, Choice(registry)])]
 
 
 @dataclass(frozen=True)
@@ -335,39 +352,41 @@ class Profile(Settings):
         return self.stages[len(self.stage_one) :]
 
 
-def override(config: C, changes: Mapping[str, Any], *, is_text: bool = False) -> C:
-    """A copy of `config` with dotted names set; integers are accepted where floats belong.
+def override(config: C, changes: Mapping[str, Any]) -> C:
+    """A copy of `config` with dotted names set; ValueError for a wrong name, type or range.
 
     In a tuple of stages the next name is a stage's own: `stages.arcface.epochs`. Another backbone
-    is set in full (`ModelConfig.with_backbone`); options for it are set after it. With `is_text`
-    values are strings, read by the type of their setting. Raises ValueError for a wrong name, type
-    or range.
+    is set in full (`ModelConfig.with_backbone`); options for it are set after it.
 
-    >>> override(StageConfig(), {"augment.scale": "(0.8, 1.2)"}, is_text=True).augment.scale
+    >>> override(StageConfig(), {"augment.scale": [0.8, 1.2]}).augment.scale
     (0.8, 1.2)
     """
     for name, value in changes.items():
         head, _, rest = name.partition(".")
-        kinds = _hints(type(config))
-        if head not in kinds:
-            hint = nearest(head, kinds, "it has {}")
+        known = _hints(type(config))
+        if head not in known:
+            hint = nearest(head, known, "it has {}")
             raise ValueError(f"{type(config).__name__} has no setting {head!r}; {hint}")
         if rest:
-            value = _nested(head, getattr(config, head), rest, value, is_text=is_text)
-        elif is_text:
-            value = _read(value, kinds[head])
-        value = _checked(head, value, kinds[head])
-        if isinstance(config, ModelConfig) and head == "backbone":
-            config = config.with_backbone(value)
-        else:
-            config = dataclasses.replace(config, **{head: value})
+            value = _nested(head, getattr(config, head), rest, value)
+        changed = dataclasses.replace(config, **{head: value})
+        config = config.with_backbone(value) if head == "backbone" else changed
     return config
 
 
-def read_settings(usual: C, known: Mapping[str, Any]) -> C:
-    """Settings of the kind of `usual` from JSON, which holds what is not their kind's default."""
-    found = {name: tuple(v) if isinstance(v, list) else v for name, v in known.items()}
-    return override(type(usual)(), found)
+def _nested(name: str, current: Any, rest: str, value: Any) -> Any:
+    if isinstance(current, Settings):
+        return override(current, {rest: value})
+    if not isinstance(current, tuple) or not all(isinstance(part, Settings) for part in current):
+        raise ValueError(f"setting {name!r} is {current!r}, which has no setting {rest!r}")
+    stage, _, setting = rest.partition(".")
+    if stage not in (known := [part.name for part in current]):
+        raise ValueError(
+            f"expected a stage among {', '.join(known)}, found {stage!r}; correct the setting"
+        )
+    return tuple(
+        override(part, {setting: value}) if part.name == stage else part for part in current
+    )
 
 
 def list_settings(config: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -381,56 +400,3 @@ def list_settings(config: Settings, prefix: str = "") -> Iterator[tuple[str, Any
                 yield from list_settings(part, f"{name}.{part.name}.")
         else:
             yield name, value
-
-
-def _nested(name: str, current: Any, rest: str, value: Any, *, is_text: bool) -> Any:
-    if dataclasses.is_dataclass(current):
-        return override(current, {rest: value}, is_text=is_text)
-    if not isinstance(current, tuple) or not all(map(dataclasses.is_dataclass, current)):
-        raise ValueError(f"setting {name!r} is {current!r}, which has no setting {rest!r}")
-    stage, _, setting = rest.partition(".")
-    names = [item.name for item in current]
-    if stage not in names:
-        known = ", ".join(names)
-        raise ValueError(f"expected a stage among {known}, found {stage!r}; correct the setting")
-    return tuple(
-        override(item, {setting: value}, is_text=is_text) if item.name == stage else item
-        for item in current
-    )
-
-
-def read_literal(text: str) -> Any:
-    """The Python value that `text` writes (`1e-3` is a float); the text itself if it is none."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
-        return text
-
-
-def _read(text: str, expected: Any) -> Any:
-    """The value that `text` is for a setting of this type."""
-    value = read_literal(text)
-    if expected is str:
-        return value if isinstance(value, str) else text
-    is_tuple = typing.get_origin(expected) is tuple and isinstance(value, list)
-    return tuple(value) if is_tuple else value
-
-
-def _checked(name: str, value: Any, expected: Any) -> Any:
-    origin, parts = typing.get_origin(expected), typing.get_args(expected)
-    kinds = parts if origin is types.UnionType else (origin or expected,)
-    if kinds == (float,) and type(value) is int:
-        return float(value)
-    if kinds == (bool,) and value in ("on", "off"):  # of a parameter whose "" keeps the profile's
-        return value == "on"
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-        names = " or ".join(kind.__name__.removesuffix("Type") for kind in kinds)
-        names += " (on or off)" * (kinds == (bool,))
-        raise ValueError(
-            f"setting {name!r} expects {names}, found {value!r} ({type(value).__name__})"
-        )
-    if origin is not tuple:
-        return value
-    if ... not in parts and len(value) != len(parts):
-        raise ValueError(f"setting {name!r} expects {len(parts)} values, found {value!r}")
-    return tuple(_checked(name, part, parts[0]) for part in value)

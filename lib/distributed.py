@@ -4,7 +4,6 @@ Processes are not forked from this one as by accelerate's own launchers: GPU and
 which it may have used, do not survive a fork.
 """
 
-import builtins
 import contextlib
 import os
 import re
@@ -12,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from functools import partial
 from multiprocessing import active_children, get_context
 from pathlib import Path
@@ -21,11 +20,9 @@ from typing import Any, TypeVar
 import torch
 from accelerate import PartialState, utils
 from threadpoolctl import threadpool_limits
-from torch.multiprocessing import ProcessRaisedException, start_processes
 
-from lib.artifacts import locked, peak_memory, start_as
+from lib.artifacts import end_with, locked, peak_memory, start_as
 from lib.environment import cores, forks, unset_variables
-from lib.time_limit import TimeUp
 
 J = TypeVar("J")
 T = TypeVar("T")
@@ -158,8 +155,7 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
     """Call `work(job)` here, or once in each of several processes that `accelerate` finds.
 
     A process imports `work`, a function of a module. By default there is one process per GPU; more
-    than there are GPUs run on the CPU. ValueErrors, OSErrors and TimeUp of a process are raised
-    here.
+    than there are GPUs run on the CPU. The first error of a process is raised here.
     """
     gpus, wanted = torch.cuda.device_count(), processes_to_start(processes)
     if wanted == 1:
@@ -178,18 +174,8 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
     kind = utils.DistributedType.MULTI_GPU if wanted <= gpus else utils.DistributedType.MULTI_CPU
     prepared = utils.PrepareForLaunch(work, kind)
     with utils.patch_environment(**place):
-        try:
-            start_processes(prepared, (job,), wanted, start_method="spawn")
-        except ProcessRaisedException as error:
-            # The last line of the traceback is the sentence that a user needs.
-            told = re.search(r"\n(\w+Error|lib\.time_limit\.TimeUp): (.*)\s*\Z", str(error))
-            if told and told[1].endswith("TimeUp"):
-                raise TimeUp(told[2]) from error
-            kind = getattr(builtins, told[1], None) if told else None
-            for base in (ValueError, OSError):
-                if kind and issubclass(kind, base):
-                    raise base(told[2]) from error
-            raise
+        jobs = [(rank, job) for rank in range(wanted)]
+        _in_processes(prepared, jobs, wanted, "spawn", partial(end_with, os.getpid()))
 
 
 def side_by_side(
@@ -205,24 +191,38 @@ def side_by_side(
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores() // processes))
     names = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"
     environment = {**os.environ, **dict.fromkeys(names, str(threads))}
-    context = get_context("forkserver" if forks() else "spawn")
-    begin = partial(_begin, os.getpid(), environment, threads)
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=begin) as pool:
-        calls = [pool.submit(work, *job) for job in jobs]
-        done, _ = wait(calls, return_when=FIRST_EXCEPTION)
-        peak_memory(*(process.pid for process in active_children()))  # kept for the run's timings
-        if errors := [error for error in (one.exception() for one in done) if error]:
-            for process in active_children():
-                process.terminate()
-            raise errors[0]
-        return [one.result() for one in calls]
+    begin = partial(_begin, environment, os.getpid(), threads)
+    return _in_processes(work, jobs, processes, "forkserver" if forks() else "spawn", begin)
 
 
-def _begin(parent: int, environment: Mapping[str, str], threads: int) -> None:
+def _begin(environment: Mapping[str, str], parent: int, threads: int) -> None:
     """Let a new process compute with so many threads."""
     start_as(environment, parent)
     torch.set_num_threads(threads)
     threadpool_limits(threads)
+
+
+def _in_processes(
+    work: Callable[..., T],
+    jobs: Sequence[tuple[Any, ...]],
+    processes: int,
+    method: str,
+    begin: Callable[[], None],
+) -> list[T]:
+    """What `work(*job)` returns for each job, in processes that do as `begin` does first."""
+    context = get_context(method)
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=begin) as pool:
+        calls = [pool.submit(work, *job) for job in jobs]
+        try:
+            for call in as_completed(calls):
+                call.result()
+            return [call.result() for call in calls]
+        except BaseException:  # the first error, or ^C, to which they are deaf
+            for process in active_children():
+                process.terminate()
+            raise
+        finally:
+            peak_memory(*(one.pid for one in active_children()))  # kept for the run's timings
 
 
 def is_launched() -> bool:

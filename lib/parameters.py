@@ -10,10 +10,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from lib.artifacts import caller_path, existing_folder, world_root
-from lib.config import Profile, Range, list_settings, nearest, override, read_literal
+from lib.config import Profile, Range, list_settings, nearest, override
 from lib.miniworld import make_plan
 from lib.recipes import profile as profile_of
 
@@ -58,15 +58,8 @@ RENAMED = {"TRUNK": "BACKBONE"}  # parameters of earlier versions
 _PART = re.compile(r"""(?:\([^()]*\)|\[[^][]*\]|\{[^{}]*\}|'[^']*'|"[^"]*"|[^,])+""")
 
 
-class Parameter(NamedTuple):
-    """One line of a notebook's parameters cell: default value and help text."""
-
-    default: Any
-    help: str
-
-
-def read_parameters(path: str | Path) -> dict[str, Parameter]:
-    """Defaults and help texts of a notebook's cell tagged `parameters`, by name."""
+def read_parameters(path: str | Path) -> dict[str, tuple[Any, str]]:
+    """Default value and help text by name, of a notebook's cell tagged `parameters`."""
     # As JSON, because importing nbformat takes each notebook a second.
     cells = json.loads(Path(path).read_text(encoding="utf-8"))["cells"]
     tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
@@ -80,20 +73,21 @@ def read_parameters(path: str | Path) -> dict[str, Parameter]:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             comment = lines[node.end_lineno - 1].encode()[node.end_col_offset :].decode()
             default = ast.literal_eval(node.value)
-            found[node.target.id] = Parameter(default, comment.strip(" #"))
+            found[node.target.id] = default, comment.strip(" #")
     return found
 
 
 def declared_parameters(path: str | Path) -> dict[str, Any]:
     """Default values of a notebook's parameters, by name."""
-    return {name: parameter.default for name, parameter in read_parameters(path).items()}
+    return {name: default for name, (default, _) in read_parameters(path).items()}
 
 
 def read_value(name: str, text: str) -> Any:
-    """The value that a command line gives a parameter, as Python reads it."""
-    if name in PATHS:
+    """The value that a command line gives a parameter, as Python reads it: `1e-3` is a float."""
+    try:
+        value = text if name in PATHS else ast.literal_eval(text)
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
         return text
-    value = read_literal(text)
     return list(value) if isinstance(value, tuple) else value  # 0,1,2
 
 
@@ -162,10 +156,10 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
         try:
             if name == "SET":
                 _check_names(changed, profile)
-            profile = override(profile, changed, is_text=name == "SET")
+            profile = override(profile, changed)
         except ValueError as error:
             raise ValueError(f"parameter {name}: {error}") from None
-    if sizes and profile.world is not None:
+    if sizes:
         try:
             make_plan(profile.world)  # refuses a world that is too small
         except ValueError as error:
@@ -186,7 +180,7 @@ def chosen_profile(given: Mapping[str, Any], declared: Mapping[str, Any]) -> Pro
 def changed_settings(
     given: Mapping[str, Any], declared: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
-    """By parameter, the settings that it changes: new values by dotted name, for SET as text.
+    """By parameter, the settings that it changes: new values by dotted name.
 
     >>> declared = {"EPS": 0.0, "QUERIES": 0, "SET": ""}
     >>> changed_settings({"EPS": 0.4, "QUERIES": 0, "SET": "clean.split=off"}, declared)
@@ -209,7 +203,7 @@ def changed_settings(
         if own or name.endswith(".name"):
             hint = f"; give {own}" if own else ", because stages are kept under it"
             raise ValueError(f"parameter SET: setting {name!r} cannot be changed here{hint}")
-        asked[name] = value
+        asked[name] = read_value(name, value)
     return found | ({"SET": asked} if asked else {})
 
 

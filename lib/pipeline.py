@@ -47,8 +47,6 @@ ABLATION_WORLD = {
     "QUERIES": 1200,
     "SHARE": 0.25,
 }
-CLEANING, TABLES = "03_", "05_"  # how notebooks begin that a profile may leave out
-OPTIONS = ("profile", "data_dir", "recipe", "name", "first", "only", "resume_from")
 # Shares of the time that is left, by notebook, when there is a limit.
 TIME_SHARES = {"01": 1, "02": 4, "03": 3, "04": 5, "05": 4, "06": 5}
 # Given otherwise, because they choose the run folder too.
@@ -142,10 +140,9 @@ def run(
     """Execute the chosen notebooks and return the run folder, called `name` or by the rest.
 
     `parameters` are for the notebooks that declare them; with `own`, parameters by notebook, no
-    others are run. Where the profile has no `ablation`, notebook 05 is left out, and 03 if nothing
-    needs its list, unless it was asked for alone. With `is_timed`, seconds and peak memory of each
-    are kept in `timings.csv`. Raises Stopped from the first notebook that fails; the report tells
-    of the others even then.
+    others are run. Notebooks that the profile does without are left out, unless asked for alone.
+    With `is_timed`, seconds and peak memory of each are kept in `timings.csv`. Raises Stopped from
+    the first notebook that fails; the report tells of the others even then.
 
     `resume_from` is an earlier run's folder, whose results are copied first. With the parameter
     TIME_LIMIT_HOURS each notebook gets a share of the time; one that it stops does not end the
@@ -174,15 +171,14 @@ def run(
             f"expected no run or one of {usual} in {artifacts.seen_by_caller(folder)}, found one "
             f"of {manifest['usual_name']}; choose another --name"
         )
-    if resume_from:
-        with artifacts.locked(folder, waits=False):
-            _copy_results(caller_path(resume_from), folder)
-        manifest = reports.read_manifest(folder)
-    settings = dict(list_settings(profile_of(profile, recipe_name=recipe)))
-    manifest |= {"profile": profile, "data_dir": data_dir, "recipe": recipe, "name": name}
-    manifest |= {"usual_name": usual, "settings": settings, **reports.describe_place()}
-    (folder / "notebooks").mkdir(parents=True, exist_ok=True)
     with artifacts.locked(folder, waits=False):
+        if resume_from:
+            _copy_results(caller_path(resume_from), folder)
+            manifest = reports.read_manifest(folder)
+        settings = dict(list_settings(profile_of(profile, recipe_name=recipe)))
+        manifest |= {"profile": profile, "data_dir": data_dir, "recipe": recipe, "name": name}
+        manifest |= {"usual_name": usual, "settings": settings, **reports.describe_place()}
+        (folder / "notebooks").mkdir(parents=True, exist_ok=True)
         artifacts.remove_leftovers(folder.rglob(".*"))
         try:
             _execute_all(planned, folder, manifest, is_timed=is_timed)
@@ -229,11 +225,8 @@ def _execute_all(
     """Execute notebooks in their order, and keep in the manifest what becomes of each."""
     settings, entries = manifest["settings"], {}
     for one in planned:
-        changed = {
-            name: value
-            for name, value in list_settings(one.profile)
-            if name not in settings or settings[name] != value
-        }
+        found = list_settings(one.profile)
+        changed = {name: value for name, value in found if settings.get(name, ...) != value}
         entry = {"parameters": one.asked, "changed": changed, "state": "not run"}
         entries[one.path.stem if is_timed else reports.ABLATION] = entry
     manifest["notebooks"] = dict(sorted((manifest.get("notebooks", {}) | entries).items()))
@@ -270,9 +263,9 @@ def _execute_all(
 
 def _left_out(path: Path, profile: Profile) -> str:
     """How to run a notebook that the profile does without; "" for the others."""
-    if path.name.startswith(TABLES) and not profile.ablation:
+    if path.name.startswith("05_") and not profile.ablation:
         return "-p ABLATION True runs it"
-    if path.name.startswith(CLEANING) and not (profile.ablation or profile.needs_clusters):
+    if path.name.startswith("03_") and not (profile.ablation or profile.needs_clusters):
         return "no stage trains on its list and its images do not vote; --only 03 runs it"
     return ""
 
@@ -282,8 +275,7 @@ def _keep_timing(folder: Path, notebook: str, seconds: float, peak: int) -> None
     path = folder / "timings.csv"
     table = pd.DataFrame([{"notebook": notebook, "seconds": round(seconds), "peak_mib": peak}])
     if path.is_file():
-        known = pd.read_csv(path)
-        table = pd.concat([known[known["notebook"] != notebook], table])
+        table = pd.concat([pd.read_csv(path), table]).drop_duplicates("notebook", keep="last")
     artifacts.write_csv(table.sort_values("notebook"), path)
 
 
@@ -291,7 +283,7 @@ def describe(profile: Profile) -> str:
     """Every notebook parameter with its help text, and every setting by its dotted name."""
     parameters = {name: one for path in notebooks() for name, one in read_parameters(path).items()}
     lines = ["parameters of the notebooks, for -p NAME VALUE"]
-    lines += [f"  {name} = {one.default!r}  # {one.help}" for name, one in parameters.items()]
+    lines += [f"  {name} = {value!r}  # {text}" for name, (value, text) in parameters.items()]
     lines += ["", f'settings of {profile.name}, for -p SET "NAME=VALUE, ..."']
     lines += [
         f"  {name} = {value!r}"
@@ -305,13 +297,9 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """The command line of `run_all.sh`."""
     parser = argparse.ArgumentParser(usage=USAGE, add_help=False)
     parser.add_argument("profile", nargs="?", default="")
-    parser.add_argument("--data-dir", default="")
-    parser.add_argument("--recipe", default="")
-    parser.add_argument("--name", default="")
-    parser.add_argument("--again", default="")
-    parser.add_argument("--resume-from", default="")
+    for option in ("--data-dir", "--recipe", "--name", "--again", "--resume-from", "--only"):
+        parser.add_argument(option, default="")
     parser.add_argument("--from", dest="first", default="")
-    parser.add_argument("--only", default="")
     parser.add_argument("--ablation", action="store_true")
     parser.add_argument("--settings", action="store_true")
     parser.add_argument("-p", dest="parameters", nargs=2, action="append", default=[])
@@ -320,19 +308,20 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
 
 def main(arguments: Sequence[str]) -> int:
     """Run what the command line asks for and return its exit code."""
-    asked, began = parse(arguments), time.time()
-    options = {name: getattr(asked, name) for name in OPTIONS}
-    options["parameters"] = {name: read_value(name, text) for name, text in asked.parameters}
+    options, began = vars(parse(arguments)), time.time()
+    again, lists_settings = options.pop("again"), options.pop("settings")
+    is_ablation = options.pop("ablation")
+    options["parameters"] = {name: read_value(name, text) for name, text in options["parameters"]}
     try:
-        if asked.again:
-            options = _again(asked.again, options)
+        if again:
+            options = _again(again, options)
         profile = options["profile"] = options["profile"] or "mini"
-        if asked.settings:
-            print(describe(profile_of(profile, recipe_name=asked.recipe)))
+        if lists_settings:
+            print(describe(profile_of(profile, recipe_name=options["recipe"])))
             return 0
-        if asked.ablation and not asked.again:
+        if is_ablation and not again:
             found = PROFILES.get(profile)
-            is_usual = found is not None and found.world == WorldConfig() and not asked.data_dir
+            is_usual = found and found.world == WorldConfig() and not options["data_dir"]
             usual = ABLATION | (ABLATION_WORLD if is_usual else {})
             # Notebook 05 is another amount of work in an ablation.
             options |= {"only": "05", "is_timed": False}
@@ -340,15 +329,18 @@ def main(arguments: Sequence[str]) -> int:
         with imported_early():
             folder = run(**options)
     except (ValueError, Stopped) as error:
-        return _refuse(str(error), getattr(error, "code", 1))
+        told, code = str(error), getattr(error, "code", 1)
     except OSError as error:
         what = f"{error.strerror}: {error.filename}" if error.filename else str(error)
-        return _refuse(f"{what}; LANDMARK_OUTPUTS may name another folder, {AGAIN}")
+        told, code = f"{what}; LANDMARK_OUTPUTS may name another folder, {AGAIN}", 1
     except KeyboardInterrupt:
-        return _refuse(f"interrupted; {AGAIN}", 130)
-    print(f"\n{reports.summarise(folder, since=began)}")
-    print(f"all of it in {(time.time() - began) / 60:.1f} minutes")
-    return 0
+        told, code = f"interrupted; {AGAIN}", 130
+    else:
+        print(f"\n{reports.summarise(folder, since=began)}")
+        print(f"all of it in {(time.time() - began) / 60:.1f} minutes")
+        return 0
+    print(f"run_all.sh: {told}", file=sys.stderr)
+    return code
 
 
 def _again(path: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -370,11 +362,6 @@ def _again(path: str, options: Mapping[str, Any]) -> dict[str, Any]:
     kept = {name: manifest[name] for name in ("profile", "data_dir", "recipe", "name")}
     given = {name: value for name, value in options.items() if value}
     return {**options, **kept, **given, "own": own, "is_timed": is_chain}
-
-
-def _refuse(sentence: str, code: int = 1) -> int:
-    print(f"run_all.sh: {sentence}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -139,6 +139,7 @@ GLR21 = {
     "resnet101-ibn": ("resnet101", True, 384, (40, 40, 18, 18), (40, 40, 18, 18)),
     "resnest101": ("resnest101e.in1k", False, 384, (36, 36, 40, 40), (36, 88, 40, 40)),
     "resnest269": ("resnest269e.in1k", False, 448, (12, 12, 6, 6), (28, 28, 6, 6)),
+    "resnet50": ("resnet50.tv_in1k", False, 256, (128, 128, 128), (128, 128, 128)),
 }
 PADS = {256: 10, 384: 15, 448: 18, 512: 20}  # GLR21, code
 
@@ -185,76 +186,54 @@ def _glr20(name: str, *, is_code: bool = False) -> Recipe:
     )
 
 
-def _glr21_stage(
-    name: str, size: int, epochs: int, rate: float, per_gpu: int, **settings: Any
-) -> StageConfig:
-    return StageConfig(
-        name=name,
-        train_list=name,
-        size=size,
-        epochs=epochs,
-        learning_rate=rate,
-        batch_size=GPUS * per_gpu,
-        images_per_gpu=per_gpu,
-        backbone_lr=1.0,
-        bias_lr=2.0,
-        schedule="cosine",
-        augment=AugmentConfig(pad=PADS[size], erasing=1.0),
-        **settings,
-    )
-
-
-def _glr21_model(backbone: str, *, has_ibn: bool = False) -> ModelConfig:
-    return ModelConfig(
-        backbone=backbone,
-        backbone_options={"last_stride": 1, "ibn": has_ibn},
-        weights="pretrained",
-        pooling="gem",
-        mean=(0.485, 0.456, 0.406),  # ImageNet's
-        std=(57 / 255,) * 3,
-    )
-
-
 def _glr21(name: str, *, is_code: bool = False) -> Recipe:
+    """A network of GLR21; `resnet50` is that of its ablations."""
     backbone, has_ibn, size, *per_gpu = GLR21[name]
-    images = per_gpu[is_code]
     base = 0.08 if is_code else 0.01  # the code scales the paper's rate with its eight GPUs
-    large = {}
-    if is_code:  # its configurations of the 512 px stages
-        is_269 = name == "resnest269"
-        large = {"margin": 0.0, "scale": 60.0} if is_269 else {"weight_decay": 1e-5}
-    stages = (
-        _glr21_stage("clean", size, 10, base, images[0], warmup=0.1),
-        _glr21_stage("c2x", size, 6, base / 10, images[1]),
-        _glr21_stage("full", 512, 2, base / 100, images[2], **large),
-        _glr21_stage("all", 512, 2, base / 100, images[3], sampler="continent", **large),
-    )
-    told = "published configurations" if is_code else "paper §2; images per GPU as in the code"
+    stages: list[dict[str, Any]] = [
+        {"train_list": "clean", "size": size, "epochs": 10, "learning_rate": base, "warmup": 0.1},
+        {"train_list": "c2x", "size": size, "epochs": 6, "learning_rate": base / 10},
+    ]
+    last = {"train_list": "all", "epochs": 2, "sampler": "continent"}
+    if name == "resnet50":
+        # Inferred: the last stage starts from a checkpoint after six epochs at its own rate.
+        stages += [{**last, "size": size, "learning_rate": base / 10}]
+        told = "ablations, published code" if is_code else "ablations, paper"
+        network = f"{backbone}, without the code's average pooling in the shortcuts of its second"
+        network += " and third stage"
+    else:
+        large = {"size": 512, "learning_rate": base / 100}
+        if is_code:  # its configurations of the 512 px stages
+            is_269 = name == "resnest269"
+            large |= {"margin": 0.0, "scale": 60.0} if is_269 else {"weight_decay": 1e-5}
+        stages += [{"train_list": "full", "epochs": 2, **large}, {**last, **large}]
+        told = "published configurations" if is_code else "paper §2; images per GPU as in the code"
+        network = f"{backbone}{', IBN-a' * has_ibn}"
     return Recipe(
         f"glr21-{name}{'-code' * is_code}",
-        f"GLR21, {told}: {backbone}{', IBN-a' * has_ibn}",
-        _glr21_model(backbone, has_ibn=has_ibn),
-        stages,
-        InferenceConfig(size=512),
-    )
-
-
-def _glr21_resnet50(*, is_code: bool = False) -> Recipe:
-    """The network of GLR21's ablations."""
-    base = 0.08 if is_code else 0.01
-    stages = (
-        _glr21_stage("clean", 256, 10, base, 128, warmup=0.1),
-        # Inferred: the last stage starts from a checkpoint after six epochs at its own rate.
-        _glr21_stage("c2x", 256, 6, base / 10, 128),
-        _glr21_stage("all", 256, 2, base / 10, 128, sampler="continent"),
-    )
-    return Recipe(
-        f"glr21-resnet50{'-code' * is_code}",
-        f"GLR21, ablations, {'published code' if is_code else 'paper'}: resnet50.tv_in1k, without "
-        "the code's average pooling in the shortcuts of its second and third stage",
-        _glr21_model("resnet50.tv_in1k"),
-        stages,
-        InferenceConfig(size=256),
+        f"GLR21, {told}: {network}",
+        ModelConfig(
+            backbone=backbone,
+            backbone_options={"last_stride": 1, "ibn": has_ibn},
+            weights="pretrained",
+            pooling="gem",
+            mean=(0.485, 0.456, 0.406),  # ImageNet's
+            std=(57 / 255,) * 3,
+        ),
+        tuple(
+            StageConfig(
+                name=stage["train_list"],
+                batch_size=GPUS * images,
+                images_per_gpu=images,
+                backbone_lr=1.0,
+                bias_lr=2.0,
+                schedule="cosine",
+                augment=AugmentConfig(pad=PADS[stage["size"]], erasing=1.0),
+                **stage,
+            )
+            for stage, images in zip(stages, per_gpu[is_code], strict=True)
+        ),
+        InferenceConfig(size=stages[-1]["size"]),
     )
 
 
@@ -339,7 +318,6 @@ RECIPES: dict[str, Recipe] = {
     for found in (
         *(_glr20(name, is_code=is_code) for name in GLR20),
         *(_glr21(name, is_code=is_code) for name in GLR21),
-        _glr21_resnet50(is_code=is_code),
     )
 } | {found.name: found for found in (_photos(), *map(_modern, MODERN))}
 
@@ -374,13 +352,13 @@ def _parts(found: Recipe) -> dict[str, Any]:
     return {"recipe": found.name, "model": model, "stages": stages, "inference": inference}
 
 
-def _shortened(profile: Profile, *, epochs: int, size: int) -> Profile:
-    """Every stage for at most so many epochs, every image of at most this size."""
+def _tiny(profile: Profile) -> Profile:
+    """Every stage for at most two epochs, every image of at most 48 px."""
     stages = tuple(
-        dataclasses.replace(stage, epochs=min(stage.epochs, epochs), size=min(stage.size, size))
+        dataclasses.replace(stage, epochs=min(stage.epochs, 2), size=min(stage.size, 48))
         for stage in profile.stages
     )
-    inference = dataclasses.replace(profile.inference, size=size)
+    inference = dataclasses.replace(profile.inference, size=48)
     return dataclasses.replace(profile, stages=stages, inference=inference)
 
 
@@ -394,7 +372,7 @@ _MINI = Profile(
     quick=0.12,
 )
 _SMOKE = dataclasses.replace(
-    _shortened(_MINI, epochs=2, size=48),
+    _tiny(_MINI),
     name="smoke",
     summary="a tiny world, to see that everything works (1-2 minutes on two cores)",
     world=config.WorldConfig(
@@ -442,5 +420,4 @@ def _with_recipe(profile: Profile, recipe_name: str) -> Profile:
     is_glr21 = chosen.name.startswith("glr21-") and not is_small
     rerank = dataclasses.replace(profile.rerank, **(GLR21_RERANK if is_glr21 else {}))
     found = dataclasses.replace(profile, **_parts(chosen), rerank=rerank)
-    is_smoke = profile.name == "smoke"
-    return _shortened(found, epochs=2, size=profile.inference.size) if is_smoke else found
+    return _tiny(found) if profile.name == "smoke" else found

@@ -32,8 +32,6 @@ from lib.time_limit import start_clock, time_left
 INFERENCE = "inference.json"  # of a network copied from another run: how that run embeds
 TRAINING = 0.6  # of a notebook's time under a limit; the rest is for embedding
 EMBEDDED = ("query", "gallery", "test", "index")  # copied with it
-
-
 MANY_IMAGES = 20_000  # seen in trainings for which it pays to start processes
 ON_CLEAN = "_on_clean"  # ends the names of controls
 
@@ -136,9 +134,8 @@ class Session:
     ) -> Path:
         """Train a stage into the folder `name` or its own; the checkpoint's path.
 
-        It stops at `until`, in seconds since 1970, with what there is.
-
-        Raises ValueError if its list holds images that the evaluation asks for, unless `may_leak`.
+        It stops at `until`, in seconds since 1970, with what there is. Raises ValueError if its
+        list holds images that the evaluation asks for, unless `may_leak`.
         """
         table = self.training_list(stage.train_list)
         data.refuse_leak(table, self.evaluation, allow=self.may_leak)
@@ -305,8 +302,8 @@ class Session:
             )
         for folder in embedded:
             self._refuse_other_images(folder, place)
-            known = artifacts.read_manifest(folder).get("inference")
-            inference = inference if known is None else config.read_settings(inference, known)
+            if (known := artifacts.read_manifest(folder).get("inference")) is not None:
+                inference = config.override(config.InferenceConfig(), known)
         trained = artifacts.read_manifest(path.parent) or {}
         origin = trained.get("key") or [path.stat().st_size, path.stat().st_mtime_ns]
         copy = self.stage(f"second_{artifacts.fingerprint(origin, inference)[:6]}")
@@ -337,8 +334,9 @@ class Session:
     def _inference(self, checkpoint: Path) -> config.InferenceConfig:
         """The profile's, or that of the run which a copied network comes from."""
         known = artifacts.read_json_or_none(checkpoint.parent / INFERENCE)
-        usual = self.profile.inference
-        return usual if known is None else config.read_settings(usual, known)
+        if known is None:
+            return self.profile.inference
+        return config.override(config.InferenceConfig(), known)
 
     def embed(self, checkpoint: Path, table: pd.DataFrame, what: str) -> Path:
         """Embed the images of `table` beside their checkpoint, in a folder called `what`."""
@@ -372,16 +370,14 @@ class Session:
 
         Their names are those of the folders that hold what is computed of them.
         """
-        gallery, ids = self.evaluation.gallery, (self.dataset.test, self.dataset.index["id"])
-        if ids[0].empty or ids[1].empty:
-            return {"query": self.evaluation.queries, "gallery": gallery}
-        known = self.dataset.index[["id", "landmark_id", "category"]]
-        test, index = (
-            own.assign(path=data.image_paths(split, own["id"]))
-            for split, own in (("test", ids[0].to_frame("id")), ("index", known))
-        )
-        is_scored = self.evaluation.source == "solution"
-        return {"test": test, **({"gallery": gallery} if is_scored else {"index": index})}
+        test, index = self.dataset.test, self.dataset.index
+        if test.empty or index.empty:
+            return {"query": self.evaluation.queries, "gallery": self.evaluation.gallery}
+        found = {"test": test.to_frame("id").assign(path=data.image_paths("test", test))}
+        if self.evaluation.source == "solution":
+            return found | {"gallery": self.evaluation.gallery}
+        paths = data.image_paths("index", index["id"])
+        return found | {"index": index[["id", "landmark_id", "category"]].assign(path=paths)}
 
     def submission_embeddings(self, checkpoint: Path) -> tuple[Embeddings, Embeddings]:
         """The embedded images of `submission_images`."""
@@ -450,6 +446,6 @@ def start(notebook: str, names: Mapping[str, Any]) -> Session:
     options = {"may_leak": given.get("LEAKED", False), "recipe": recipe, "name": name}
     if data_dir:
         root = existing_folder(data_dir)
-        return Session(notebook, profile, folder, root, is_miniature=False, **options)
-    root = miniworld.generate(world_folder(profile, given, declared), profile.world)
-    return Session(notebook, profile, folder, root, is_miniature=True, **options)
+    else:
+        root = miniworld.generate(world_folder(profile, given, declared), profile.world)
+    return Session(notebook, profile, folder, root, is_miniature=not data_dir, **options)

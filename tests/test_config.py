@@ -12,6 +12,7 @@ from lib.config import (
     BASIC_DEPTHS,
     RESNET_LIKE,
     CleanConfig,
+    ModelConfig,
     Profile,
     RerankConfig,
     Settings,
@@ -117,7 +118,8 @@ def test_override_refuses_what_does_not_exist_or_fit(setting, value, message):
 
 
 CLASSES = [kind for kind in Settings.__subclasses__() if kind.__module__ == "lib.config"]
-NEEDED = {"name": "x", "summary": "x", "recipe": "x", "source": "x", "model": None, "stages": ()}
+NEEDED = {"name": "x", "summary": "x", "recipe": "x", "source": "x", "stages": ()}
+NEEDED |= {"model": ModelConfig()}
 
 
 def wrong_values(kind):

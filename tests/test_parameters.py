@@ -7,7 +7,6 @@ from lib.models.backbones import build_backbone
 from lib.parameters import (
     RANGES,
     SETTINGS,
-    Parameter,
     chosen_profile,
     declared_parameters,
     read_parameters,
@@ -169,8 +168,8 @@ def test_chosen_profile_applies_every_setting_of_set_after_the_parameters():
 
 def test_read_parameters_gives_the_help_texts():
     found = read_parameters(notebooks()[0])
-    assert found["SEED"] == Parameter(0, "of everything random")
-    assert "=" in found["SET"].help  # of which a comment may hold as many as it likes
+    assert found["SEED"] == (0, "of everything random")
+    assert "=" in found["SET"][1]  # of which a comment may hold as many as it likes
 
 
 def test_main_refuses_a_value_before_any_notebook_runs(outputs, capsys):

@@ -21,7 +21,7 @@ from torch import nn
 
 from lib import artifacts, data, models
 from lib.artifacts import rng
-from lib.config import InferenceConfig, ModelConfig, read_settings
+from lib.config import InferenceConfig, ModelConfig, override
 from lib.retrieval.embedding import extract_embeddings, largest_size
 from lib.retrieval.embedding_table import read_embeddings
 from lib.retrieval.knn import search
@@ -97,8 +97,8 @@ class Descriptor(nn.Module, PyTorchModelHubMixin):
         """
         super().__init__()
         self.members, self.scores = list(members), dict(scores or {})
-        self.inference = [read_settings(InferenceConfig(), one["inference"]) for one in members]
-        built = (read_settings(ModelConfig(), one["model"]) for one in members)
+        self.inference = [override(InferenceConfig(), one["inference"]) for one in members]
+        built = (override(ModelConfig(), one["model"]) for one in members)
         self.networks = nn.ModuleList(models.build_model(one) for one in built)
         self.eval()
 

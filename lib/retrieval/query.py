@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 
 from lib import artifacts, data
 from lib.artifacts import CHECKPOINT, KEPT
-from lib.config import InferenceConfig, read_settings
+from lib.config import InferenceConfig, override
 from lib.environment import cores
 from lib.retrieval.embedding_table import IDS, ROWS, Embeddings, read_embeddings
 from lib.retrieval.knn import best_of, nearest
@@ -223,7 +223,7 @@ def inference_of(
             f"expected {checkpoint} to tell its test size, found none; give the size, or embed the"
             " gallery again"
         )
-    return read_settings(InferenceConfig(), told)
+    return override(InferenceConfig(), told)
 
 
 def _is_made_by(checkpoint: Path, manifest: Mapping[str, Any]) -> bool:
