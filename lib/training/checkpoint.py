@@ -34,7 +34,7 @@ class TrainingState:
         self.pending: list[Tensor] = []  # losses still on their device
         self.scores: list[float] = []  # of the images held out, before and after each epoch
         self.best: dict[str, Tensor] = {}  # weights of the largest score
-        self.parts: dict[str, Any] = {}  # what else has a state_dict
+        self.parts: dict[str, Any] = {}  # what has a state_dict: classifier, optimizer and others
         self.images_of: Callable[[int], list[str]] = lambda step: []  # paths of a step's images
         self.seen = 0  # images in this process's lifetime
         self.before = 0.0  # seconds spent before a restart
@@ -102,16 +102,14 @@ class TrainingState:
         """Whether the state should be saved again."""
         return time.monotonic() - self.saved > SAVE_SECONDS
 
-    def save(self, classifier: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(self) -> None:
         """Write all that a restart needs, unless losses or weights are not finite (ValueError)."""
-        self.check_weights(classifier)
+        self.check_weights(self.parts["classifier"])
         self.fetch()
         state = {name: getattr(self, name) for name in KEPT} | {
             "key": self.key,
             "seconds": self.seconds(),
             "unreadable": sorted(self.unreadable),
-            "classifier": classifier.state_dict(),
-            "optimizer": optimizer.state_dict(),
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
         }
         # Through Python's own file, whose error torch passes on when the disk is full.
@@ -119,16 +117,14 @@ class TrainingState:
             torch.save(state, file)
         self.saved = time.monotonic()
 
-    def restore(self, classifier: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def restore(self) -> None:
         """Go on from the state on disk if it belongs to the same settings and is whole."""
         try:
             state: Any = torch.load(self.path, map_location="cpu", weights_only=True)
+            if state["key"] != self.key or "classifier" not in state["parts"]:
+                return
         except Exception:  # OSError, EOFError, RuntimeError, UnpicklingError, KeyError, ...
             return
-        if not isinstance(state, dict) or state.get("key") != self.key:
-            return
-        classifier.load_state_dict(state["classifier"])
-        optimizer.load_state_dict(state["optimizer"])
         for name in self.parts.keys() & state["parts"].keys():
             self.parts[name].load_state_dict(state["parts"][name])
         self.before, self.unreadable = state["seconds"], set(state["unreadable"])

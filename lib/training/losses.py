@@ -5,7 +5,7 @@ Landmark Retrieval 2021 (Zhang et al.), train with softmax or ArcFace, margin 0.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -173,23 +173,18 @@ class ClassSample:
     """The classes of a step's softmax: those of its images and random others, `size` in all.
 
     Partial FC (An et al., 2021, arXiv 2010.05222; 2022, arXiv 2203.15565). `heads` stand in the
-    network in the place of `whole` ones: `draw` fills their rows, and `keep` puts them back after
-    the step, the optimiser's state included. So a step computes and changes these rows alone, and
-    others stay as they are, without decay and momentum (as in insightface's SGD version); Adam's
-    bias correction counts all steps. Label smoothing goes over the drawn classes.
+    network in the place of `whole` ones of the same names: `draw` fills their rows, and `keep` puts
+    them back after the step, the optimiser's state included. So a step computes and changes these
+    rows alone, and others stay as they are, without decay and momentum (as in insightface's SGD
+    version); Adam's bias correction counts all steps. Label smoothing goes over the drawn classes.
     """
 
-    def __init__(self, whole: Sequence[Head], heads: Sequence[Head]) -> None:
+    def __init__(self, whole: nn.ModuleDict, heads: nn.ModuleDict) -> None:
         """`heads` are built for `size` classes; what they hold is overwritten."""
         self.whole, self.heads = whole, heads
-        self.count, self.size = len(whole[0].margin), len(heads[0].margin)
+        self.count, self.size = (len(next(one.parameters())) for one in (whole, heads))
         self.index = torch.arange(self.size)  # classes of the rows, sorted
         self.states: dict[str, Tensor] = {}  # of the optimiser, a row for each of all classes
-
-    def to(self, device: torch.device) -> None:
-        """Keep all classes' rows on `device`."""
-        for head in self.whole:
-            head.to(device)
 
     @torch.no_grad()
     def draw(
@@ -199,12 +194,10 @@ class ClassSample:
         order = torch.rand(self.count, generator=generator, device=labels.device)
         order[labels] = 2.0
         self.index = order.topk(self.size, sorted=False).indices.sort().values
-        for head, whole in zip(self.heads, self.whole, strict=True):
-            torch.index_select(whole.margin, 0, self.index, out=head.margin)
-        for name, row, whole in self._parameters():
-            torch.index_select(whole, 0, self.index, out=row.detach())
-            for key, value in _row_states(optimizer, row):
-                torch.index_select(self.states[f"{name} {key}"], 0, self.index, out=value)
+        for name, head in self.heads.items():
+            torch.index_select(self.whole[name].margin, 0, self.index, out=head.margin)
+        for rows, every in self._pairs(optimizer):
+            torch.index_select(every, 0, self.index, out=rows)
 
     def places(self, labels: Tensor) -> Tensor:
         """The rows of `labels`, which `draw` was given, in the heads."""
@@ -213,38 +206,30 @@ class ClassSample:
     @torch.no_grad()
     def keep(self, optimizer: torch.optim.Optimizer) -> None:
         """Put the heads' rows and the optimiser's state of them back, after its step."""
-        for name, row, whole in self._parameters():
-            whole.detach().index_copy_(0, self.index, row)
-            for key, value in _row_states(optimizer, row):
-                place = f"{name} {key}"
-                if place not in self.states:
-                    self.states[place] = value.new_zeros(self.count, *value.shape[1:])
-                self.states[place].index_copy_(0, self.index, value)
+        for rows, every in self._pairs(optimizer):
+            every.index_copy_(0, self.index, rows)
 
-    def _parameters(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        for number, (head, whole) in enumerate(zip(self.heads, self.whole, strict=True)):
-            for name, row in head.named_parameters():
-                yield f"{number} {name}", row, whole.get_parameter(name)
+    def _pairs(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows of the heads and of all classes, then what the optimiser keeps of every element."""
+        for name, rows in self.heads.named_parameters():
+            every = self.whole.get_parameter(name).detach()
+            yield rows.detach(), every
+            for key, value in optimizer.state.get(rows, {}).items():
+                if torch.is_tensor(value) and value.shape == rows.shape:
+                    place = f"{name} {key}"
+                    if place not in self.states:
+                        self.states[place] = torch.zeros_like(every, dtype=value.dtype)
+                    yield value, self.states[place]
 
     def state_dict(self) -> dict[str, Any]:
         """All rows and the optimiser's state of them."""
-        return {"whole": [head.state_dict() for head in self.whole], "states": self.states}
+        return {"whole": self.whole.state_dict(), "states": self.states}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        for head, own in zip(self.whole, state["whole"], strict=True):
-            head.load_state_dict(own)
-        device = self.whole[0].margin.device
+        self.whole.load_state_dict(state["whole"])
+        device = next(self.whole.parameters()).device
         self.states = {name: value.to(device) for name, value in state["states"].items()}
-
-
-def _row_states(
-    optimizer: torch.optim.Optimizer, parameter: Tensor
-) -> Iterator[tuple[str, Tensor]]:
-    """What the optimiser keeps for every element of a parameter, by name."""
-    for key, value in optimizer.state.get(parameter, {}).items():
-        if torch.is_tensor(value) and value.shape == parameter.shape:
-            yield key, value
 
 
 def sampled_count(stage: StageConfig, classes: int) -> int:

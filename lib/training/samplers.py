@@ -32,27 +32,16 @@ def images_per_epoch(stage: StageConfig, listed: int) -> int:
 
 
 class EpochSampler:
-    """Draws the rows of one process; samplers differ in `prepare` and `draw_epoch`."""
+    """Draws the rows of all processes; samplers differ in `prepare` and `draw_epoch`."""
 
     unit = 1  # consecutive images that stay together in one process
 
     def __init__(
-        self,
-        stage: StageConfig,
-        table: pd.DataFrame,
-        *,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        self, stage: StageConfig, table: pd.DataFrame, *, seed: int = 0, world_size: int = 1
     ) -> None:
-        """Take row numbers of a training list; what does not divide among processes is left out."""
-        self.stage, self.seed, self.rank, self.world_size = stage, seed, rank, world_size
+        """Take a training list, whose row numbers are drawn."""
+        self.stage, self.seed, self.world_size = stage, seed, world_size
         self.size = images_per_epoch(stage, self.prepare(table))
-        if len(self) == 0:
-            raise ValueError(
-                f"expected at least {self.unit * world_size} images per epoch, found {self.size}; "
-                "use fewer processes or smaller groups, or raise the size"
-            )
 
     def prepare(self, table: pd.DataFrame) -> int:
         """Group the rows of the list; images of an epoch where the stage does not set them."""
@@ -64,14 +53,14 @@ class EpochSampler:
         raise NotImplementedError
 
     def __len__(self) -> int:
-        """Images per epoch of this process."""
+        """Images per epoch of a process; what does not divide among processes is left out."""
         return self.size // (self.unit * self.world_size) * self.unit
 
-    def rows_of(self, epoch: int) -> list[int]:
-        """Row numbers of this process."""
+    def rows_of(self, epoch: int, rank: int = 0) -> list[int]:
+        """Row numbers of a process."""
         rows = self.draw_epoch(rng(self.seed, type(self).__name__, epoch))
         groups = rows[: len(self) * self.world_size].reshape(-1, self.unit)
-        return groups[self.rank :: self.world_size].ravel().tolist()
+        return groups[rank :: self.world_size].ravel().tolist()
 
 
 class ShuffledSampler(EpochSampler):
@@ -137,7 +126,7 @@ class ClassUniformSampler(EpochSampler):
 
     def prepare(self, table: pd.DataFrame) -> int:
         self.unit = self.stage.batch_size // self.world_size
-        if self.unit == 0 or self.unit % self.stage.images_per_class:
+        if self.unit % self.stage.images_per_class:
             raise ValueError(
                 f"expected a batch that {self.stage.images_per_class} images per class divide for "
                 f"class_uniform, found {self.unit} images per process; change batch_size"

@@ -37,7 +37,7 @@ def measure(classes: int, share: float, seconds: float) -> dict[str, float]:
     count, sample = sampled_count(stage, classes), None
     if count < classes:
         whole, head = head, build_head(stage, torch.ones(count), DIM)
-        sample = ClassSample([whole], [head])
+        sample = ClassSample(*(nn.ModuleDict({"head": one}) for one in (whole, head)))
     optimizer = torch.optim.SGD(
         head.parameters(), lr=0.01, momentum=stage.momentum, weight_decay=stage.weight_decay
     )

@@ -37,7 +37,8 @@ def test_history_has_about_fifty_pieces_an_epoch(tiny_stage, tmp_path):
 def test_restore_brings_scores_weights_and_the_scaler_back(tiny_stage, tmp_path):
     def state():
         found = TrainingState(tiny_stage, 2, "key", tmp_path / "state.pt", precision="fp16")
-        found.parts = {"scaler": torch.amp.GradScaler("cpu")}
+        found.parts = {"classifier": network, "optimizer": optimizer}
+        found.parts |= {"scaler": torch.amp.GradScaler("cpu")}
         return found
 
     network = torch.nn.Linear(2, 2)
@@ -50,9 +51,9 @@ def test_restore_brings_scores_weights_and_the_scaler_back(tiny_stage, tmp_path)
     best = network.weight.detach().clone()
     torch.nn.init.zeros_(network.weight)
     before.add_score(0.4, network.state_dict())
-    before.save(network, optimizer)
+    before.save()
     after = state()
-    after.restore(network, optimizer)
+    after.restore()
     assert after.parts["scaler"].state_dict() == before.parts["scaler"].state_dict()
     assert after.parts["scaler"].state_dict()["scale"] == 128.0
     assert after.scores == [0.5, 0.4]

@@ -387,7 +387,7 @@ def sampled(kind, count, size, **settings):
     whole, head = kind(count, 4, **settings).double(), kind(size, 4).double()
     for parameter in whole.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
-    return whole, head, ClassSample([whole], [head])
+    return whole, head, ClassSample(*(nn.ModuleDict({"head": one}) for one in (whole, head)))
 
 
 def steps_of(sample, head, optimizer, *, steps=6, classes=9, seed=0):
@@ -491,7 +491,8 @@ def test_class_sample_goes_on_from_its_state():
         for step, _ in enumerate(steps_of(sample, head, optimizer), start=1):
             if step in stops:
                 kept, options = copy.deepcopy(sample.state_dict()), optimizer.state_dict()
-                sample.load_state_dict({"whole": [CosFaceHead(9, 4).state_dict()], "states": {}})
+                other = {"head.weight": torch.zeros(9, 4)}
+                sample.load_state_dict({"whole": other, "states": {}})
                 sample.load_state_dict(kept)
                 optimizer.load_state_dict(options)
         return whole.weight

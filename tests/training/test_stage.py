@@ -607,10 +607,10 @@ def test_corner_cutmix_takes_partners_from_a_second_order_of_the_epoch(run, imag
 
 def test_batches_puts_positions_of_all_samplers_side_by_side(images):
     samplers = [ShuffledSampler(StageConfig(), images[:7], seed=seed) for seed in (0, 1)]
-    batches = training._batches(samplers, 3, 2, 3, skip=1)
+    batches = training._batches(samplers, 3, 0, 2, 3, skip=1)
     orders = [sampler.rows_of(3) for sampler in samplers]
     assert batches == [orders[0][i : i + 2] + orders[1][i : i + 2] for i in (2, 4)]
-    assert training._batches(samplers[:1], 3, 2, 3, skip=2) == [orders[0][4:6]]
+    assert training._batches(samplers[:1], 3, 0, 2, 3, skip=2) == [orders[0][4:6]]
 
 
 def test_corner_cutmix_reads_two_losses_off_the_mixed_stream(tiny_stage, tiny_model):
