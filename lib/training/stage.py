@@ -588,7 +588,7 @@ def _train(job: TrainingJob) -> None:
             own_seed = stream_seed(job.seed, "augment", state.step, rank)
             generator = torch.Generator().manual_seed(own_seed)
             rate = set_learning_rates(optimizer, stage, state.step / total)
-            pixels = augment(pixels.to(device, non_blocking=True), generator, is_begun=True)
+            pixels = augment(pixels.to(device, non_blocking=True), generator)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
             inputs = (pixels, labels[positions.to(device)])
             if stage.cutmix:
