@@ -74,7 +74,7 @@ class AtLeastSampler(EpochSampler):
     """Every image; rare classes are repeated evenly up to `at_least` images (GLR20, code)."""
 
     def prepare(self, table: pd.DataFrame) -> int:
-        self.pools = _group(table["label"])
+        self.pools = [*table.groupby("label").indices.values()]
         return sum(max(len(pool), self.stage.at_least) for pool in self.pools)
 
     def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
@@ -131,7 +131,7 @@ class ClassUniformSampler(EpochSampler):
                 f"expected a batch that {self.stage.images_per_class} images per class divide for "
                 f"class_uniform, found {self.unit} images per process; change batch_size"
             )
-        self.pools = _group(table["label"])
+        self.pools = [*table.groupby("label").indices.values()]
         return len(table)
 
     def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
@@ -164,13 +164,6 @@ def apportion(total: int, shares: list[float]) -> np.ndarray:
     order = np.argsort(counts - exact, kind="stable")
     counts[order[: total - counts.sum()]] += 1
     return counts
-
-
-def _group(labels: pd.Series) -> list[np.ndarray]:
-    """Row numbers of each class, classes in ascending order."""
-    order = np.argsort(labels.to_numpy(), kind="stable")
-    starts = np.unique(labels.to_numpy()[order], return_index=True)[1]
-    return np.split(order, starts[1:])
 
 
 def _cycle(rows: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:
