@@ -232,11 +232,22 @@ class ClassSample:
         self.states = {name: value.to(device) for name, value in state["states"].items()}
 
 
-def sampled_count(stage: StageConfig, classes: int) -> int:
-    """How many of so many classes a step's softmax has, at least as many as its images have."""
-    streams = 2 if stage.cutmix else 1
-    wanted = math.ceil(round(stage.class_share * classes, 6))
-    return min(classes, max(wanted, stage.batch_size * streams))
+def sample_classes(stage: StageConfig, network: nn.Module) -> ClassSample | None:
+    """Leave the heads of a network the classes of a step's softmax; None where these are all.
+
+    They are `stage.class_share` of them, and at least as many as a step has images.
+    """
+    whole = {name: head for name, head in network.named_children() if isinstance(head, Head)}
+    classes, dim = len(network.head.margin), network.head.weight.shape[-1]
+    images = stage.batch_size * (2 if stage.cutmix else 1)
+    count = min(classes, max(math.ceil(round(stage.class_share * classes, 6)), images))
+    if count == classes:
+        return None
+    with torch.random.fork_rng():
+        heads = {name: build_head(stage, torch.ones(count), dim) for name in whole}
+    for name, head in heads.items():
+        setattr(network, name, head)
+    return ClassSample(nn.ModuleDict(whole), nn.ModuleDict(heads))
 
 
 @torch.no_grad()

@@ -56,13 +56,11 @@ from lib.training.checkpoint import TrainingState
 from lib.training.losses import (
     LOSSES,
     SAMPLED_OPTIMIZERS,
-    ClassSample,
-    Head,
     batch_hard_triplet,
     build_head,
     dual_stream_loss,
     grow_head,
-    sampled_count,
+    sample_classes,
 )
 from lib.training.samplers import SAMPLERS, EpochSampler, images_per_epoch
 from lib.training.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, set_learning_rates
@@ -143,14 +141,10 @@ def train(
             f"expected at least one batch of {stage.batch_size} images for stage {stage.name!r}, "
             f"found {count}; lower batch_size or give more images"
         )
-    settings = ""
-
-    def work_left() -> str:
-        nonlocal settings  # which only the main process needs
-        settings = stage_key(stage, model, table, start=start, seed=seed, augment=augment)
-        store, paths = data.ImageStore(root), table["path"].tolist()
-        return data.work_left(f"stage {stage.name!r}", folder, settings, store, paths)
-
+    settings = stage_key(stage, model, table, start=start, seed=seed, augment=augment)
+    store, paths = data.ImageStore(root), table["path"].tolist()
+    what = f"stage {stage.name!r}"
+    work_left = partial(data.work_left, what, folder, settings, store, paths)
     with work_alone(folder, work_left) as key:
         if key:
             rows, words = data.pack_list(table)
@@ -166,7 +160,7 @@ def train(
             finally:
                 (folder / TABLE).unlink(missing_ok=True)
             if read_fingerprint(folder) is None:
-                raise TimeUp(f"stage {stage.name!r}: {OVER}")
+                raise TimeUp(f"{what}: {OVER}")
         else:  # it may have been killed between the signature and this removal
             (folder / STATE).unlink(missing_ok=True)
     return folder / CHECKPOINT
@@ -174,34 +168,29 @@ def train(
 
 def check_stage(stage: StageConfig) -> None:
     """Raise ValueError where a setting names nothing known, or settings contradict each other."""
+    optimizer, steps, decoded = stage.optimizer, stage.augment.steps, stage.decode_size
     try:
-        if stage.optimizer not in OPTIMIZERS:
-            hint = nearest(stage.optimizer, OPTIMIZERS)
-            found = f"found {stage.optimizer!r}; {hint}"
-            raise ValueError(f"setting 'optimizer' expects a name of timm.optim, {found}")
+        if optimizer not in OPTIMIZERS:
+            hint = f"found {optimizer!r}; {nearest(optimizer, OPTIMIZERS)}"
+            raise ValueError(f"setting 'optimizer' expects a name of timm.optim, {hint}")
         for setting, known in {"loss": LOSSES, "sampler": SAMPLERS, "schedule": SCHEDULES}.items():
             chosen(setting, getattr(stage, setting), known)
-        for step in stage.augment.steps:
+        for step in steps:
             chosen("augment.steps", step, {"normalise": None, **AUGMENTATIONS})
+        if steps.count("normalise") != 1:
+            raise ValueError(f"expected the step 'normalise' once in augment.steps, found {steps}")
+        if decoded and (decoded < stage.size or "affine" not in steps):
+            raise ValueError(
+                f"expected decode_size 0, or at least size {stage.size} together with the step "
+                f"'affine', found {decoded}"
+            )
+        if stage.class_share < 1 and optimizer not in SAMPLED_OPTIMIZERS:
+            known = ", ".join(SAMPLED_OPTIMIZERS)
+            raise ValueError(
+                f"expected an optimizer among {known} for class_share below 1, found {optimizer!r}"
+            )
     except ValueError as error:
         raise ValueError(f"stage {stage.name!r}: {error}") from None
-    if stage.augment.steps.count("normalise") != 1:
-        raise ValueError(
-            f"expected the step 'normalise' once in augment.steps of stage {stage.name!r}, found "
-            f"{stage.augment.steps}; correct them"
-        )
-    if stage.decode_size and (
-        stage.decode_size < stage.size or "affine" not in stage.augment.steps
-    ):
-        raise ValueError(
-            f"expected decode_size 0, or at least size {stage.size} together with the step "
-            f"'affine', in stage {stage.name!r}, found {stage.decode_size}; correct it"
-        )
-    if stage.class_share < 1 and stage.optimizer not in SAMPLED_OPTIMIZERS:
-        raise ValueError(
-            f"expected an optimizer among {', '.join(SAMPLED_OPTIMIZERS)} for class_share below 1 "
-            f"in stage {stage.name!r}, found {stage.optimizer!r}; change one of them"
-        )
     parts_of_batch(stage)
 
 
@@ -293,10 +282,9 @@ class ClassificationModel(nn.Module):
     def train(self, mode: bool = True) -> "ClassificationModel":
         """Set training mode, in which `freeze_norm` leaves the backbone's BatchNorm as it is."""
         super().train(mode)
-        if self.stage.freeze_norm:
-            for module in self.model.backbone.modules():
-                if isinstance(module, BATCH_NORM):
-                    module.eval()
+        for module in self.model.backbone.modules() if self.stage.freeze_norm else ():
+            if isinstance(module, BATCH_NORM):
+                module.eval()
         return self
 
     def forward(self, images: Tensor, labels: Tensor, *stream: Tensor) -> Tensor:
@@ -328,25 +316,9 @@ def build_classification_model(
         network = known.model if known else models.build_model(model)
         network.check_size(stage.size)
         classifier = ClassificationModel(stage, network, image_counts).train()
-        is_nested = known and {known.facts.get("train_list"), stage.train_list} <= {*NESTED_LISTS}
-        if is_nested and "weight" in known.head:
+        if known and {known.facts.get("train_list"), stage.train_list} <= {*NESTED_LISTS}:
             grow_head(known.head, classifier.head)
     return classifier
-
-
-def sample_classes(stage: StageConfig, classifier: ClassificationModel) -> ClassSample | None:
-    """Leave the heads of a network a share of the classes; None where they keep them all."""
-    classes = len(classifier.head.margin)
-    count = sampled_count(stage, classes)
-    if count == classes:
-        return None
-    whole = {name: head for name, head in classifier.named_children() if isinstance(head, Head)}
-    few = partial(build_head, stage, torch.ones(count), classifier.model.training_dim)
-    with torch.random.fork_rng():
-        heads = {name: few() for name in whole}
-    for name, head in heads.items():
-        setattr(classifier, name, head)
-    return ClassSample(nn.ModuleDict(whole), nn.ModuleDict(heads))
 
 
 @torch.inference_mode()

@@ -33,7 +33,7 @@ from lib.training.losses import (
     dual_stream_loss,
     dynamic_margins,
     grow_head,
-    sampled_count,
+    sample_classes,
 )
 from lib.training.schedules import build_optimizer
 
@@ -504,6 +504,11 @@ def test_class_sample_goes_on_from_its_state():
     ("share", "batch", "cutmix", "expected"),
     [(1.0, 8, "", 100), (0.1, 8, "", 10), (0.1, 8, "paper", 16), (0.1, 200, "", 100)],
 )
-def test_sampled_count_holds_the_classes_of_a_batch(share, batch, cutmix, expected):
+def test_sample_classes_leaves_a_head_the_classes_of_a_batch(share, batch, cutmix, expected):
     stage = StageConfig(class_share=share, batch_size=batch, cutmix=cutmix)
-    assert sampled_count(stage, 100) == expected
+    network = nn.Module()
+    network.head = whole = build_head(stage, torch.ones(100), 4)
+    sample = sample_classes(stage, network)
+    assert (sample is None) == (expected == 100)
+    assert network.head.weight.shape == (expected, 4)
+    assert sample is None or sample.whole["head"] is whole
