@@ -132,29 +132,25 @@ class TrainingState:
             setattr(self, name, state[name])
         print(f"{self.stage.name}: going on from step {self.step:,}", flush=True)
 
+    def speed(self) -> float:
+        """Images per second in this process's lifetime."""
+        return self.seen / (time.monotonic() - self.started)
+
     def note(self) -> str:
         """`loss 5.43, 612 images/s` over the last fifty steps, for a line within an epoch."""
         losses = self.fetch(is_underway=True)[-50:]
-        elapsed = time.monotonic() - self.started
-        return f"loss {np.mean(losses):.3f}, {self.seen / elapsed:.0f} images/s"
+        return f"loss {np.mean(losses):.3f}, {self.speed():.0f} images/s"
 
     def epoch_line(self, epoch: int) -> str:
         """`arcface 3/12: loss 5.43, learning rate 0.034, 612 images/s, 80 s left`."""
-        stage, losses = self.stage, self.fetch()[-self.steps :]
-        elapsed = time.monotonic() - self.started
-        steps_left = self.steps * stage.epochs - self.step
-        left = elapsed / max(self.seen / stage.batch_size, 1) * steps_left
-        return (
-            f"{stage.name} {epoch + 1}/{stage.epochs}: "
-            f"loss {sum(losses) / len(losses):.3f}, learning rate {self.rates[-1]:.3g}, "
-            f"{self.seen / elapsed:.0f} images/s, {left:.0f} s left"
-            + (f", mAP held out {self.scores[-1]:.4f}" if self.scores else "")
-        )
+        stage, loss, speed = self.stage, np.mean(self.fetch()[-self.steps :]), self.speed()
+        left = (self.steps * stage.epochs - self.step) * stage.batch_size / speed
+        line = f"{stage.name} {epoch + 1}/{stage.epochs}: loss {loss:.3f}"
+        line += f", learning rate {self.rates[-1]:.3g}, {speed:.0f} images/s, {left:.0f} s left"
+        return line + (f", mAP held out {self.scores[-1]:.4f}" if self.scores else "")
 
     def history(self) -> pd.DataFrame:
         """Mean loss and last learning rate over about fifty pieces of each epoch, and scores."""
-        if not self.step:
-            return pd.DataFrame(columns=["epoch", "step", "learning_rate", "loss"])
         steps = np.arange(self.step)
         columns = {"epoch": steps // self.steps + 1, "step": steps + 1, "learning_rate": self.rates}
         table = pd.DataFrame(columns | {"loss": self.fetch()})

@@ -78,8 +78,8 @@ class AtLeastSampler(EpochSampler):
         return sum(max(len(pool), self.stage.at_least) for pool in self.pools)
 
     def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
-        at_least = self.stage.at_least
-        rows = [_cycle(pool, max(len(pool), at_least), generator) for pool in self.pools]
+        least = self.stage.at_least
+        rows = [_cycle(pool, max(len(pool), least), generator) for pool in self.pools]
         return _cycle(np.concatenate(rows), self.size, generator)
 
 
@@ -108,10 +108,8 @@ class ContinentSampler(EpochSampler):
         counts = apportion(self.size, [CONTINENT_SHARES[name] for name in self.pools])
         rows = []
         for (clean, noisy), count in zip(self.pools.values(), counts, strict=True):
-            # The tolerance keeps 0.66 of 50 at 33, as the slides count.
-            clean_count = int(self.stage.clean_share * count + 1e-9)
-            if len(clean) == 0 or len(noisy) == 0:
-                clean_count = count if len(clean) else 0
+            share = self.stage.clean_share if len(clean) and len(noisy) else float(len(clean) > 0)
+            clean_count = int(share * count + 1e-9)  # 0.66 of 50 is 33, as the slides count
             for pool, part in ((clean, clean_count), (noisy, count - clean_count)):
                 rows += [generator.choice(pool, part)] if part else []
         return generator.permutation(np.concatenate(rows))

@@ -471,10 +471,9 @@ def _train(job: TrainingJob) -> None:
     steps = len(samplers[0]) // per_process
     total = steps * stage.epochs
     state = TrainingState(stage, steps, job.key, folder / STATE, precision=precision())
-    state.parts |= {"classifier": plain, "optimizer": optimizer}
-    state.parts |= {"ema": ema.module} if ema else {}
-    state.parts |= {"classes": sample} if sample else {}
-    state.parts |= {"scaler": accelerator.scaler} if accelerator.scaler else {}
+    parts = {"classifier": plain, "optimizer": optimizer, "classes": sample}
+    parts |= {"ema": ema and ema.module, "scaler": accelerator.scaler}
+    state.parts = {name: part for name, part in parts.items() if part is not None}
     state.restore()
     if accelerator.is_main_process and not state.step:
         shutil.rmtree(folder / CURVES, ignore_errors=True)  # of other settings
@@ -511,7 +510,7 @@ def _train(job: TrainingJob) -> None:
         found = copy.deepcopy(ema.module if ema else plain).eval()
         for name, head in sample.whole.items() if sample else ():
             setattr(found, name, head)
-        if start:
+        if start is not None:
             # (1 - α)·θ + α·θ_0 (WiSE-FT, Wortsman et al., CVPR 2022, eq. 1, whose α is the other
             # network's share); heads have no θ_0.
             initial = start.state_dict()
@@ -532,11 +531,9 @@ def _train(job: TrainingJob) -> None:
 
     def is_over() -> bool:
         """Whether training stops here, by the clock of the main process."""
-        if end == math.inf or state.step == total:
-            return False
         if world_size == 1:
-            return time.time() > end
-        if state.step % CHECKED:
+            return time.time() > end and state.step < total
+        if end == math.inf or state.step == total or state.step % CHECKED:
             return False
         if accelerator.is_main_process and time.time() > end:
             accelerator.set_trigger()
