@@ -22,24 +22,16 @@ class Head(nn.Module):
     Every parameter has a row per class.
     """
 
-    def __init__(
-        self,
-        class_count: int,
-        dim: int,
-        *,
-        margin: float | Tensor = 0.3,
-        scale: float = 30.0,
-        centers: int = 3,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        """All losses take these settings and use those that they need; `margin` may be (C,)."""
+    def __init__(self, stage: StageConfig, image_counts: Tensor, dim: int) -> None:
+        """Take the settings that a loss needs from `stage`; `image_counts` (C,) are per class."""
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(class_count, dim))
+        self.stage = stage
+        self.weight = nn.Parameter(torch.empty(len(image_counts), dim))
         nn.init.xavier_uniform_(self.weight)
         # Not persistent: margins follow from the training list, not from training.
-        margins = torch.as_tensor(margin, dtype=torch.float64).expand(class_count)
-        self.register_buffer("margin", margins.float(), persistent=False)
-        self.scale, self.centers, self.label_smoothing = scale, centers, label_smoothing
+        margins = torch.full(image_counts.shape, stage.margin)
+        margins = dynamic_margins(image_counts) if stage.dynamic_margin else margins
+        self.register_buffer("margin", margins, persistent=False)
 
     def scores(self, embeddings: Tensor) -> Tensor:
         """Scores (B, C) of all classes."""
@@ -52,7 +44,7 @@ class Head(nn.Module):
     def score_loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Mean cross entropy of scores (B, C) against labels (B,)."""
         logits = self.logits(scores, labels)
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(logits, labels, label_smoothing=self.stage.label_smoothing)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         return self.score_loss(self.scores(embeddings), labels)
@@ -61,9 +53,9 @@ class Head(nn.Module):
 class SoftmaxHead(Head):
     """W·x + b on raw embeddings."""
 
-    def __init__(self, class_count: int, dim: int, **settings: float | Tensor) -> None:
-        super().__init__(class_count, dim, **settings)
-        self.bias = nn.Parameter(torch.zeros(class_count))
+    def __init__(self, stage: StageConfig, image_counts: Tensor, dim: int) -> None:
+        super().__init__(stage, image_counts, dim)
+        self.bias = nn.Parameter(torch.zeros(len(image_counts)))
 
     def scores(self, embeddings: Tensor) -> Tensor:
         return F.linear(embeddings, self.weight, self.bias)
@@ -78,7 +70,7 @@ class CosineHead(Head):
             return F.linear(unit_rows(embeddings), unit_rows(self.weight.flatten(0, -2)))
 
     def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
-        return self.scale * scores
+        return self.stage.scale * scores
 
 
 class MarginHead(CosineHead):
@@ -91,7 +83,9 @@ class MarginHead(CosineHead):
     def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
         target = scores.gather(1, labels[:, None])
         margin = self.margin[labels][:, None].to(scores.dtype)
-        return self.scale * scores.scatter(1, labels[:, None], self.with_margin(target, margin))
+        return self.stage.scale * scores.scatter(
+            1, labels[:, None], self.with_margin(target, margin)
+        )
 
 
 class ArcFaceHead(MarginHead):
@@ -108,9 +102,9 @@ class ArcFaceHead(MarginHead):
 class SubCenterArcFaceHead(ArcFaceHead):
     """ArcFace with K weights (C, K, D) per class; the nearest counts (Deng et al., 2020)."""
 
-    def __init__(self, class_count: int, dim: int, **settings: float | Tensor) -> None:
-        super().__init__(class_count, dim, **settings)
-        self.weight = nn.Parameter(torch.empty(class_count, self.centers, dim))
+    def __init__(self, stage: StageConfig, image_counts: Tensor, dim: int) -> None:
+        super().__init__(stage, image_counts, dim)
+        self.weight = nn.Parameter(torch.empty(len(image_counts), stage.centers, dim))
         nn.init.xavier_uniform_(self.weight.flatten(0, 1))
 
     def scores(self, embeddings: Tensor) -> Tensor:
@@ -151,18 +145,6 @@ def dynamic_margins(image_counts: Tensor, *, low: float = 0.05, high: float = 0.
 def unit_rows(rows: Tensor) -> Tensor:
     """Rows of unit length, in float32 unless they are float64."""
     return F.normalize(rows if rows.dtype == torch.float64 else rows.float(), dim=1)
-
-
-def build_head(stage: StageConfig, image_counts: Tensor, dim: int) -> Head:
-    """Build the head that `stage.loss` names, for classes of `image_counts` (C,) images."""
-    return LOSSES[stage.loss](
-        len(image_counts),
-        dim,
-        margin=dynamic_margins(image_counts) if stage.dynamic_margin else stage.margin,
-        scale=stage.scale,
-        centers=stage.centers,
-        label_smoothing=stage.label_smoothing,
-    )
 
 
 # Whose state of a weight has its shape and starts from 0, as `ClassSample` needs it.
@@ -244,7 +226,7 @@ def sample_classes(stage: StageConfig, network: nn.Module) -> ClassSample | None
     if count == classes:
         return None
     with torch.random.fork_rng():
-        heads = {name: build_head(stage, torch.ones(count), dim) for name in whole}
+        heads = {name: type(head)(stage, torch.ones(count), dim) for name, head in whole.items()}
     for name, head in heads.items():
         setattr(network, name, head)
     return ClassSample(nn.ModuleDict(whole), nn.ModuleDict(heads))

@@ -57,7 +57,6 @@ from lib.training.losses import (
     LOSSES,
     SAMPLED_OPTIMIZERS,
     batch_hard_triplet,
-    build_head,
     dual_stream_loss,
     grow_head,
     sample_classes,
@@ -276,7 +275,7 @@ class ClassificationModel(nn.Module):
     def __init__(self, stage: StageConfig, model: nn.Module, image_counts: Tensor) -> None:
         super().__init__()
         self.stage, self.model = stage, model
-        head = partial(build_head, stage, image_counts, model.training_dim)
+        head = partial(LOSSES[stage.loss], stage, image_counts, model.training_dim)
         self.head, self.mixed_head = head(), head() if stage.cutmix == "code" else None
 
     def train(self, mode: bool = True) -> "ClassificationModel":

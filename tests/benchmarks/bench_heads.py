@@ -23,7 +23,7 @@ from torch import nn
 
 from lib.config import StageConfig
 from lib.environment import cores
-from lib.training.losses import build_head, sample_classes
+from lib.training.losses import LOSSES, sample_classes
 
 DIM, BATCH = 512, 64
 COPIES = 7.5  # of the weights in memory at the peak of a step with all classes
@@ -34,7 +34,7 @@ def measure(classes: int, share: float, seconds: float) -> dict[str, float]:
     empty = peak_mib()
     stage = StageConfig(class_share=share, batch_size=BATCH)
     network = nn.Module()
-    network.head = build_head(stage, torch.ones(classes), DIM)
+    network.head = LOSSES[stage.loss](stage, torch.ones(classes), DIM)
     sample = sample_classes(stage, network)
     head = network.head
     optimizer = torch.optim.SGD(
