@@ -74,7 +74,7 @@ def build_backbone(
             neither a map nor tokens to pool, as from networks with several outputs.
     """
     _check_name(name)
-    if own := ", ".join(OWN_OPTIONS & options.keys()):
+    if own := ", ".join(sorted(OWN_OPTIONS & options.keys())):
         call, advice = _call(name, options), "pooling, neck and weights have their own settings"
         raise ValueError(f"expected backbone options without {own}, found {call}; {advice}")
     options = dict(options)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lib.artifacts import atomic_path
 from lib.config import StageConfig
 
-SAVE_SECONDS = 600
+SAVE_SECONDS = 600  # between two states within an epoch
 KEPT = ("step", "rates", "losses", "scores", "best")  # attributes that are saved as they are
 
 
@@ -40,12 +40,12 @@ class TrainingState:
         self.before = 0.0  # seconds spent before a restart
         self.started = self.saved = time.monotonic()
 
-    def add_step(self, loss: Tensor, rate: float, images: int) -> None:
+    def add_step(self, loss: Tensor, rate: float) -> None:
         """Count one step; the loss stays on its device, so that nothing waits for it."""
         self.pending.append(loss)
         self.rates.append(rate)
         self.step += 1
-        self.seen += images
+        self.seen += self.stage.batch_size
 
     def is_unscored(self) -> bool:
         """Whether the last whole epoch, 0 before the first, has no score yet."""

@@ -582,7 +582,7 @@ def _train(job: TrainingJob) -> None:
                 sample.keep(optimizer)
             if ema:
                 ema.update(plain)
-            state.add_step(loss, rate, per_process * world_size)
+            state.add_step(loss, rate)
             if threads:
                 threads.after_step()
             stopped = is_over()
@@ -627,8 +627,8 @@ def _train(job: TrainingJob) -> None:
         write_csv(state.history(), folder / HISTORY)
         facts = {"train_list": stage.train_list, "stage": stage.name, **job.facts}
         models.save(folder / CHECKPOINT, found.model, found.head, **facts)
-        images_seen, seconds = state.step * per_process * world_size, round(state.seconds(), 1)
-        facts = {"files": (CHECKPOINT, HISTORY), "images_seen": images_seen, "seconds": seconds}
+        facts = {"files": (CHECKPOINT, HISTORY), "seconds": round(state.seconds(), 1)}
+        facts["images_seen"] = state.step * stage.batch_size
         if stopped:  # signed with another key, under which only later stages know it
             facts["stopped"] = state.step
             artifacts.mark_complete(folder, fingerprint(job.key, state.step), **facts)

@@ -788,8 +788,8 @@ def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(
 ):
     original, calls = TrainingState.add_step, itertools.count(1)
 
-    def add_step(self, loss, rate, images):
-        original(self, loss * float("nan") if next(calls) == 6 else loss, rate, images)
+    def add_step(self, loss, rate):
+        original(self, loss * float("nan") if next(calls) == 6 else loss, rate)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingState, "add_step", add_step)
