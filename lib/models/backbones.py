@@ -6,8 +6,6 @@ GLR21 = 2nd place, Google Landmark Retrieval 2021 (Zhang et al.).
 """
 
 import contextlib
-import difflib
-import re
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +17,8 @@ import huggingface_hub
 import timm
 import torch
 from torch import nn
+
+from lib.config import nearest
 
 PROBE = 128  # pixels: inception and xception networks need 75
 # Options for images of any size, of Vision Transformers, of Swin, and of networks without either.
@@ -74,11 +74,9 @@ def build_backbone(
             neither a map nor tokens to pool, as from networks with several outputs.
     """
     _check_name(name)
-    if own := OWN_OPTIONS & options.keys():
-        raise ValueError(
-            f"expected backbone options without {', '.join(sorted(own))}, found "
-            f"{_call(name, options)}; pooling, neck and weights have settings of their own"
-        )
+    if own := ", ".join(sorted(OWN_OPTIONS & options.keys())):
+        call, advice = _call(name, options), "pooling, neck and weights have their own settings"
+        raise ValueError(f"expected backbone options without {own}, found {call}; {advice}")
     options = dict(options)
     last_stride, has_ibn = options.pop("last_stride", 2), options.pop("ibn", False)
     if last_stride not in (1, 2):
@@ -111,11 +109,8 @@ def _check_name(name: str) -> None:
     """Refuse what is no timm network, or none of its published weights after the dot."""
     base, _, tag = name.partition(".")
     if not timm.is_model(base):
-        close = difflib.get_close_matches(base, timm.list_models(), n=3)
-        raise ValueError(
-            f"expected the name of a timm network, found {name!r}; "
-            + (f"did you mean {' or '.join(close)}?" if close else "see timm.list_models()")
-        )
+        hint = nearest(base, timm.list_models(), "see timm.list_models()")
+        raise ValueError(f"expected the name of a timm network, found {name!r}; {hint}")
     tags = [found.partition(".")[2] for found in timm.list_pretrained(f"{base}.*")]
     if tag and tag not in tags:
         raise ValueError(
@@ -300,12 +295,10 @@ def from_ibn_net(weights: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]
     """Translate an official IBN-Net checkpoint to timm, whose SE layers are 1×1 convolutions."""
     renamed: dict[str, torch.Tensor] = {}
     for name, value in weights.items():
-        layer = re.fullmatch(r"(.*\.se\.fc)\.([02])\.(weight|bias)", name)
-        if layer and value.ndim == (2 if layer[3] == "weight" else 1):
-            start = layer[1] + ("1" if layer[2] == "0" else "2")
-            name = f"{start}.{layer[3]}"
-            if layer[3] == "weight":
-                renamed.setdefault(f"{start}.bias", torch.zeros(len(value)))
+        if ".se.fc." in name and value.ndim in (1, 2):
+            name = name.replace(".fc.0.", ".fc1.").replace(".fc.2.", ".fc2.")
+            if value.ndim == 2:
+                renamed.setdefault(name.replace("weight", "bias"), torch.zeros(len(value)))
                 value = value[:, :, None, None]
         renamed[name] = value
     return renamed

@@ -151,18 +151,9 @@ def fit_pca_neck(model: EmbeddingNetwork, features: np.ndarray) -> None:
 
     Components are divided by their singular values to the power `whitening`, relative to the mean
     singular value. Where N images span fewer dimensions than the embedding has, the others are 0.
-
-    Raises:
-        ValueError: A network with another neck, or features of another shape or not finite.
+    Features that are not finite, or all equal, raise ValueError.
     """
-    width, dim = model.backbone.output.channels, model.config.embedding_dim
-    if model.config.neck != "pca":
-        raise ValueError(f"expected a network with the neck 'pca', found {model.config.neck!r}")
-    if features.ndim != 2 or features.shape[1] != width or len(features) < 2:
-        raise ValueError(
-            f"expected features of two or more images, (N, {width}), for the neck 'pca', found "
-            f"{features.shape}; give rows of EmbeddingNetwork.pooled"
-        )
+    width, dim = features.shape[1], model.config.embedding_dim
     if not np.isfinite(features).all():
         raise ValueError(
             "expected finite features for the neck 'pca', found NaN or infinity; look at the "

@@ -1,7 +1,7 @@
 """Weight files: reading them, fitting them to a network, and reporting what fitted.
 
-No pickle is executed, and names fit under any prefix (`module.`, `model.backbone.`). A file that
-hardly fits is refused: training would silently start from random weights.
+No pickle is executed. A file that hardly fits is refused: training would silently start from random
+weights.
 """
 
 import argparse
@@ -26,16 +26,14 @@ from torch import nn
 # What torch.compile, FSDP and activation checkpoints put between the names of parts.
 WRAPPED = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
 AVERAGED = re.compile(r"(^|[._])(ema|swa|averaged?|teacher)([._]|$)")
-# How files begin that end in .pth or .safetensors by mistake, in lower case.
+# How files begin, in lower case, that end in .pth or .safetensors by mistake.
 _OTHER_FILES = {
-    "a Git LFS pointer; fetch the file itself with git lfs pull": (b"version https://git-lfs",),
-    "a web page; download the file itself": (b"<",),
-    "JSON; give the weight file that belongs to it": (b"{", b"["),
-    "a compressed archive; unpack it": (
-        *(b"\x1f\x8b", b"bzh", b"\xfd7zxz", b"7z\xbc\xaf", b"rar!", b"\x28\xb5\x2f\xfd"),
-    ),
-    "an HDF5 file; convert it to .safetensors": (b"\x89hdf",),
-    "a NumPy array; convert it to .safetensors": (b"\x93numpy",),
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself with git lfs pull",
+    b"<": "a web page; download the file itself",
+    b"{": "JSON; give the weight file that belongs to it",
+    b"\x1f\x8b": "a compressed archive; unpack it",
+    b"\x89hdf": "an HDF5 file; convert it to .safetensors",
+    b"\x93numpy": "a NumPy array; convert it to .safetensors",
 }
 
 
@@ -105,8 +103,8 @@ def _kind_of_file(head: bytes) -> str:
         return "an empty file; fetch it again"
     if head[257:262] == b"ustar":
         return "a tar archive; unpack it"
-    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    known = (kind for kind, starts in _OTHER_FILES.items() if start.startswith(starts))
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    known = (kind for start, kind in _OTHER_FILES.items() if text.startswith(start))
     return next(known, f"a file that begins {head[:24]!r}; convert the file, or fetch it again")
 
 
@@ -165,7 +163,7 @@ def _largest(content: Any) -> dict[str, torch.Tensor]:
 def load_weights(
     module: nn.Module, weights: Mapping[str, torch.Tensor], *, origin: str = "the weight file"
 ) -> WeightReport:
-    """Copy into `module` every tensor that fits by name (under the best prefix) and shape.
+    """Copy into `module` every tensor that fits by shape and name, under the best prefix.
 
     Where more fits after timm's own translation of published files, that is taken: it knows other
     names of a network's parts, and resamples position embeddings to the module's image size.
@@ -177,28 +175,27 @@ def load_weights(
     """
     wanted = module.state_dict()
     weights = _translated(module, wanted, weights)
-    prefix = _best_prefix(wanted, weights)
-    found = {name: weights[prefix + name] for name in wanted if prefix + name in weights}
-    fitting = {name: value for name, value in found.items() if value.shape == wanted[name].shape}
+    found = {name: weights[name] for name in wanted if name in weights}
+    fitting = _fitting(wanted, weights)
     report = WeightReport(
         matched=_reported(fitting),
         missing=_reported(wanted.keys() - found.keys()),
-        unexpected=_reported(weights.keys() - {prefix + name for name in found}),
+        unexpected=_reported(weights.keys() - found.keys()),
         wrong_shape=_reported(found.keys() - fitting.keys()),
     )
     count = len(_reported(wanted))
     expected = f"expected the {count} weights of the network in {origin}"
+    advice = "choose the backbone that the file belongs to"
     if 2 * len(report.matched) < max(count, 1):
         raise ValueError(
             f"{expected}, such as {_examples(wanted)}, found {len(report.matched)} that fit among "
-            f"{_examples(weights)}; choose the backbone that the file belongs to"
+            f"{_examples(weights)}; {advice}"
         )
     if 10 * len(report.wrong_shape) > max(count, 10):  # a patch or position embedding may differ
         first = report.wrong_shape[0]
         raise ValueError(
-            f"{expected}, found {len(report.wrong_shape)} of another shape, such as {first} "
-            f"{tuple(found[first].shape)} instead of {tuple(wanted[first].shape)}; choose the "
-            "backbone that the file belongs to"
+            f"{expected}, found {len(report.wrong_shape)} of another shape, such as "
+            f"{_examples({first: found[first]})} instead of {tuple(wanted[first].shape)}; {advice}"
         )
     check_weights({n: v for n, v in fitting.items() if wanted[n].is_floating_point()}, origin)
     module.load_state_dict(fitting, strict=False)
@@ -208,22 +205,24 @@ def load_weights(
 def _translated(
     module: nn.Module, wanted: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
 ) -> Mapping[str, torch.Tensor]:
-    """`weights` through the `checkpoint_filter_fn` of the module's family, where more fits then."""
-
-    def count_fitting(found: Mapping[str, torch.Tensor]) -> int:
-        return sum(n in found and found[n].shape == value.shape for n, value in wanted.items())
-
-    translate = getattr(sys.modules[type(module).__module__], "checkpoint_filter_fn", None)
+    """`weights` without the best prefix, or what timm's family of `module` makes of these."""
     prefix = _best_prefix(wanted, weights)
-    plain = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
-    most = count_fitting(plain)
-    if translate is None or most == len(wanted):
-        return weights
+    own = {n.removeprefix(prefix): v for n, v in weights.items() if n.startswith(prefix)}
+    plain = {n: v for n, v in weights.items() if not n.startswith(prefix)} | own
+    if len(_fitting(wanted, plain)) == len(wanted):
+        return plain
     try:
-        found = translate(dict(plain), module)
-        return found if count_fitting(found) > most else weights
-    except Exception:  # it is written for its own files, and raises nearly anything for others
-        return weights
+        translate = sys.modules[type(module).__module__].checkpoint_filter_fn
+        return max(plain, translate(own, module), key=lambda found: len(_fitting(wanted, found)))
+    except Exception:  # there is none, or it raises nearly anything for files of others
+        return plain
+
+
+def _fitting(
+    wanted: Mapping[str, torch.Tensor], weights: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    same = wanted.keys() & weights.keys()
+    return {name: weights[name] for name in same if weights[name].shape == wanted[name].shape}
 
 
 def check_weights(weights: Mapping[str, torch.Tensor], origin: str) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from lib import session
 from lib.artifacts import ROOT, caller_path, seen_by_caller
-from lib.config import Profile, nearest
+from lib.config import nearest
 from lib.distributed import is_main_process
 from lib.parameters import declared_parameters, read_value
-from lib.recipes import profile as profile_of
+from lib.recipes import profile
 
 NOTEBOOKS = "02_stage_one_train", "04_cluster_finetune"  # which declare the parameters
 
@@ -57,33 +57,26 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _train(name: str, given: argparse.Namespace) -> Path:
-    usual = profile_of(given.profile, recipe_name=given.recipe)
-    place = _place(name, usual)
-    notebook = NOTEBOOKS[place >= len(usual.stage_one)]
+    usual = profile(given.profile, recipe_name=given.recipe)
+    known = [stage.name for stage in usual.stages]
+    if name not in known:
+        hint = f"found {name!r}; {nearest(name, known)}"
+        raise ValueError(f"expected a stage of profile {given.profile!r}, {hint}")
+    place, first = known.index(name), len(usual.stage_one)  # of stage two
+    notebook = NOTEBOOKS[place >= first]
     names = declared_parameters(ROOT / "notebooks" / f"{notebook}.ipynb")
     names |= {"PROFILE": given.profile, "RECIPE": given.recipe}
     names |= {"DATA_DIR": str(caller_path(given.data_dir)) if given.data_dir else ""}
     names |= {name: read_value(name, text) for name, text in given.parameters}
     run = session.start(notebook, names)
-    stages = run.profile.stages
     start = None
     if given.start:
         start = caller_path(given.start)
         if not start.is_file():
             raise ValueError(f"expected a checkpoint at {start}, found none; check --start")
-    elif place == len(usual.stage_one):
-        start = run.after_stage_one
     elif place:
-        start = run.checkpoint(stages[place - 1].name)
-    return run.train(stages[place], start=start)
-
-
-def _place(name: str, profile: Profile) -> int:
-    names = [stage.name for stage in profile.stages]
-    if name not in names:
-        hint = nearest(name, names)
-        raise ValueError(f"expected a stage of profile {profile.name!r}, found {name!r}; {hint}")
-    return names.index(name)
+        start = run.after_stage_one if place == first else run.checkpoint(known[place - 1])
+    return run.train(run.profile.stages[place], start=start)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,9 @@ PAPER_SIZE = 448  # pixels; blur kernels of the chain are scaled from there
 class Augment:
     """The steps of an `AugmentConfig`, for networks that expect `mean` and `std`.
 
-    The chain of GLR20's code comes before the steps; an own `albumentations.Compose` as `pipeline`
-    replaces all of them but the normalisation. The step "affine" makes squares of `size` pixels, or
-    of the size that images have where it is 0.
+    `each` comes before them: the chain of GLR20's code, or an own `albumentations.Compose` as
+    `pipeline`, after which images are only normalised. The step "affine" makes squares of `size`
+    pixels, or of the size that images have where it is 0.
     """
 
     config: AugmentConfig
@@ -55,19 +55,23 @@ class Augment:
 
     def each(self, pixels: np.ndarray, seeds: Sequence[int]) -> np.ndarray:
         """What albumentations does to uint8 pixels (B, 3, H, W), with a seed for each image."""
-        pipeline = self.pipeline
-        if pipeline is None and self.config.chain:
-            pipeline = build_chain(pixels.shape[-1])
-        return pixels if pipeline is None else augment_each(pixels, pipeline, seeds)
+        pipeline = self.pipeline if self.pipeline is not None else build_chain(pixels.shape[-1])
+        found = np.empty_like(pixels)
+        for place, (image, seed) in enumerate(zip(pixels, seeds, strict=True)):
+            pipeline.set_random_seed(int(seed))
+            image = np.ascontiguousarray(image.transpose(1, 2, 0))
+            changed = pipeline(image=image)["image"]
+            if getattr(changed, "dtype", None) != np.uint8 or changed.shape != image.shape:
+                raise ValueError(
+                    f"expected uint8 images {image.shape} from albumentations, found "
+                    f"{changed.dtype} {tuple(changed.shape)}; crop to this size, and leave "
+                    "Normalize and ToTensorV2 out: the stage normalises"
+                )
+            found[place] = changed.transpose(2, 0, 1)
+        return found
 
-    def __call__(self, images: Tensor, generator: Generator, *, is_begun: bool = False) -> Tensor:
-        """Augment uint8 images (B, 3, H, W) and normalise them; `is_begun` if `each` was done."""
-        if self.has_each and not is_begun:
-            draws = torch.randint(
-                2**31, images.shape[:1], generator=generator, device=generator.device
-            )
-            changed = self.each(images.cpu().numpy(), draws.tolist())
-            images = torch.from_numpy(changed).to(images.device)
+    def __call__(self, images: Tensor, generator: Generator) -> Tensor:
+        """Augment uint8 images (B, 3, H, W), of `each` where it has one, and normalise them."""
         for name in self.config.steps if self.pipeline is None else ("normalise",):
             if name == "normalise":
                 images = normalise(images, self.mean, self.std)
@@ -80,21 +84,18 @@ class Augment:
 def random_flip(images: Tensor, config: AugmentConfig, generator: Generator) -> Tensor:
     """Mirror each image left to right with probability `flip`.
 
-    With `quarter_turns` mirror image and turns by ±90 degrees have equal odds (GLR20, code), and
-    images that are not square raise ValueError.
+    With `quarter_turns` mirror image and turns by ±90 degrees have equal odds (GLR20, code).
     """
-    if not config.quarter_turns:
-        if config.flip <= 0.0:
-            return images
-        is_flipped = uniform(images, generator, 0.0, 1.0, 1, 1, 1) < config.flip
-        return torch.where(is_flipped, images.flip(-1), images)
-    if images.shape[-2] != images.shape[-1]:
+    if config.quarter_turns and images.shape[-2] != images.shape[-1]:
         raise ValueError(
             f"expected square images to turn, found {tuple(images.shape)}; resize them first"
         )
+    if config.flip <= 0.0:
+        return images
+    turns = (1, 3) if config.quarter_turns else ()
+    views = [images.flip(-1), *(images.rot90(turn, (2, 3)) for turn in turns)]
     draws = uniform(images, generator, 0.0, 1.0, 1, 1, 1)
-    kind = (draws / max(config.flip, 1e-9) * 3).floor()
-    views = images.flip(-1), images.rot90(1, (2, 3)), images.rot90(3, (2, 3))
+    kind = (draws / config.flip * len(views)).floor()
     for place, view in enumerate(views):
         images = torch.where(kind == place, view, images)
     return images
@@ -332,25 +333,6 @@ def corner_cutmix(
     return mixed
 
 
-def augment_each(pixels: np.ndarray, pipeline: Any, seeds: Sequence[int]) -> np.ndarray:
-    """Each of uint8 pixels (B, 3, H, W) through an albumentations pipeline, with its own seed."""
-    if pixels.dtype != np.uint8:
-        raise ValueError(f"expected uint8 images, found {pixels.dtype}; augment before normalising")
-    found = np.empty_like(pixels)
-    for place, (image, seed) in enumerate(zip(pixels, seeds, strict=True)):
-        pipeline.set_random_seed(int(seed))
-        image = np.ascontiguousarray(image.transpose(1, 2, 0))
-        changed = pipeline(image=image)["image"]
-        if getattr(changed, "dtype", None) != np.uint8 or changed.shape != image.shape:
-            raise ValueError(
-                f"expected uint8 images {image.shape} from albumentations, found "
-                f"{changed.dtype} {tuple(changed.shape)}; crop to this size, and leave Normalize "
-                "and ToTensorV2 out: the stage normalises"
-            )
-        found[place] = changed.transpose(2, 0, 1)
-    return found
-
-
 @functools.cache
 def build_chain(size: int) -> Any:
     """The albumentations pipeline of GLR20's code for squares of `size` pixels."""
@@ -411,21 +393,22 @@ def augmentation_examples(
     generator: Generator,
 ) -> dict[str, list[np.ndarray]]:
     """A batch of `table` on disk, as trained on, and mixed: what was done → (H, W, 3) uint8."""
+
+    def shown(images: Tensor) -> list[np.ndarray]:
+        values = ((images + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
+        return list(values.permute(0, 2, 3, 1).numpy())
+
     chosen = torch.randperm(len(table), generator=generator)[:count].tolist()
     size = stage.decode_size or stage.size
     squares = [source.read_resized(path, size) for path in table["path"].iloc[chosen]]
-    batch = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
-    grey = (0.5,) * 3
-    trained = Augment(stage.augment, grey, grey, size=stage.size)(batch, generator)
+    batch, grey = np.stack(squares).transpose(0, 3, 1, 2), (0.5,) * 3
+    augment = Augment(stage.augment, grey, grey, size=stage.size)
+    if augment.has_each:
+        batch = augment.each(batch, torch.randint(2**31, (len(batch),), generator=generator))
+    trained = augment(torch.from_numpy(batch), generator)
     mixed = corner_cutmix(trained, trained.roll(1, dims=0), generator=generator)
     return {
         "as on disk": squares,
-        "as trained on\n(zoom, rotation,\nerasing)": _to_arrays(trained),
-        "Corner-Cutmix:\neach image on a\ncorner of its\nneighbour": _to_arrays(mixed),
+        "as trained on\n(zoom, rotation,\nerasing)": shown(trained),
+        "Corner-Cutmix:\neach image on a\ncorner of its\nneighbour": shown(mixed),
     }
-
-
-def _to_arrays(images: Tensor) -> list[np.ndarray]:
-    """Images normalised to [-1, 1] back as (H, W, 3) uint8."""
-    values = ((images + 1) * 127.5).clamp(0, 255).round().to(torch.uint8)
-    return list(values.permute(0, 2, 3, 1).numpy())

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lib.artifacts import atomic_path
 from lib.config import StageConfig
 
-SAVE_SECONDS = 600
+SAVE_SECONDS = 600  # between two states within an epoch
 KEPT = ("step", "rates", "losses", "scores", "best")  # attributes that are saved as they are
 
 
@@ -34,18 +34,18 @@ class TrainingState:
         self.pending: list[Tensor] = []  # losses still on their device
         self.scores: list[float] = []  # of the images held out, before and after each epoch
         self.best: dict[str, Tensor] = {}  # weights of the largest score
-        self.parts: dict[str, Any] = {}  # what else has a state_dict
+        self.parts: dict[str, Any] = {}  # what has a state_dict: classifier, optimizer and others
         self.images_of: Callable[[int], list[str]] = lambda step: []  # paths of a step's images
         self.seen = 0  # images in this process's lifetime
         self.before = 0.0  # seconds spent before a restart
         self.started = self.saved = time.monotonic()
 
-    def add_step(self, loss: Tensor, rate: float, images: int) -> None:
+    def add_step(self, loss: Tensor, rate: float) -> None:
         """Count one step; the loss stays on its device, so that nothing waits for it."""
         self.pending.append(loss)
         self.rates.append(rate)
         self.step += 1
-        self.seen += images
+        self.seen += self.stage.batch_size
 
     def is_unscored(self) -> bool:
         """Whether the last whole epoch, 0 before the first, has no score yet."""
@@ -102,16 +102,14 @@ class TrainingState:
         """Whether the state should be saved again."""
         return time.monotonic() - self.saved > SAVE_SECONDS
 
-    def save(self, classifier: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def save(self) -> None:
         """Write all that a restart needs, unless losses or weights are not finite (ValueError)."""
-        self.check_weights(classifier)
+        self.check_weights(self.parts["classifier"])
         self.fetch()
         state = {name: getattr(self, name) for name in KEPT} | {
             "key": self.key,
             "seconds": self.seconds(),
             "unreadable": sorted(self.unreadable),
-            "classifier": classifier.state_dict(),
-            "optimizer": optimizer.state_dict(),
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
         }
         # Through Python's own file, whose error torch passes on when the disk is full.
@@ -119,16 +117,14 @@ class TrainingState:
             torch.save(state, file)
         self.saved = time.monotonic()
 
-    def restore(self, classifier: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    def restore(self) -> None:
         """Go on from the state on disk if it belongs to the same settings and is whole."""
         try:
             state: Any = torch.load(self.path, map_location="cpu", weights_only=True)
+            if state["key"] != self.key or "classifier" not in state["parts"]:
+                return
         except Exception:  # OSError, EOFError, RuntimeError, UnpicklingError, KeyError, ...
             return
-        if not isinstance(state, dict) or state.get("key") != self.key:
-            return
-        classifier.load_state_dict(state["classifier"])
-        optimizer.load_state_dict(state["optimizer"])
         for name in self.parts.keys() & state["parts"].keys():
             self.parts[name].load_state_dict(state["parts"][name])
         self.before, self.unreadable = state["seconds"], set(state["unreadable"])
@@ -136,29 +132,25 @@ class TrainingState:
             setattr(self, name, state[name])
         print(f"{self.stage.name}: going on from step {self.step:,}", flush=True)
 
+    def speed(self) -> float:
+        """Images per second in this process's lifetime."""
+        return self.seen / (time.monotonic() - self.started)
+
     def note(self) -> str:
         """`loss 5.43, 612 images/s` over the last fifty steps, for a line within an epoch."""
         losses = self.fetch(is_underway=True)[-50:]
-        elapsed = time.monotonic() - self.started
-        return f"loss {np.mean(losses):.3f}, {self.seen / elapsed:.0f} images/s"
+        return f"loss {np.mean(losses):.3f}, {self.speed():.0f} images/s"
 
     def epoch_line(self, epoch: int) -> str:
         """`arcface 3/12: loss 5.43, learning rate 0.034, 612 images/s, 80 s left`."""
-        stage, losses = self.stage, self.fetch()[-self.steps :]
-        elapsed = time.monotonic() - self.started
-        steps_left = self.steps * stage.epochs - self.step
-        left = elapsed / max(self.seen / stage.batch_size, 1) * steps_left
-        return (
-            f"{stage.name} {epoch + 1}/{stage.epochs}: "
-            f"loss {sum(losses) / len(losses):.3f}, learning rate {self.rates[-1]:.3g}, "
-            f"{self.seen / elapsed:.0f} images/s, {left:.0f} s left"
-            + (f", mAP held out {self.scores[-1]:.4f}" if self.scores else "")
-        )
+        stage, loss, speed = self.stage, np.mean(self.fetch()[-self.steps :]), self.speed()
+        left = (self.steps * stage.epochs - self.step) * stage.batch_size / speed
+        line = f"{stage.name} {epoch + 1}/{stage.epochs}: loss {loss:.3f}"
+        line += f", learning rate {self.rates[-1]:.3g}, {speed:.0f} images/s, {left:.0f} s left"
+        return line + (f", mAP held out {self.scores[-1]:.4f}" if self.scores else "")
 
     def history(self) -> pd.DataFrame:
         """Mean loss and last learning rate over about fifty pieces of each epoch, and scores."""
-        if not self.step:
-            return pd.DataFrame(columns=["epoch", "step", "learning_rate", "loss"])
         steps = np.arange(self.step)
         columns = {"epoch": steps // self.steps + 1, "step": steps + 1, "learning_rate": self.rates}
         table = pd.DataFrame(columns | {"loss": self.fetch()})

@@ -5,7 +5,7 @@ Landmark Retrieval 2021 (Zhang et al.), train with softmax or ArcFace, margin 0.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -22,24 +22,16 @@ class Head(nn.Module):
     Every parameter has a row per class.
     """
 
-    def __init__(
-        self,
-        class_count: int,
-        dim: int,
-        *,
-        margin: float | Tensor = 0.3,
-        scale: float = 30.0,
-        centers: int = 3,
-        label_smoothing: float = 0.0,
-    ) -> None:
-        """All losses take these settings and use those that they need; `margin` may be (C,)."""
+    def __init__(self, stage: StageConfig, image_counts: Tensor, dim: int) -> None:
+        """Take the settings that a loss needs from `stage`; `image_counts` (C,) are per class."""
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(class_count, dim))
+        self.stage = stage
+        self.weight = nn.Parameter(torch.empty(len(image_counts), dim))
         nn.init.xavier_uniform_(self.weight)
         # Not persistent: margins follow from the training list, not from training.
-        margins = torch.as_tensor(margin, dtype=torch.float64).expand(class_count)
-        self.register_buffer("margin", margins.float(), persistent=False)
-        self.scale, self.centers, self.label_smoothing = scale, centers, label_smoothing
+        margins = torch.full(image_counts.shape, stage.margin)
+        margins = dynamic_margins(image_counts) if stage.dynamic_margin else margins
+        self.register_buffer("margin", margins, persistent=False)
 
     def scores(self, embeddings: Tensor) -> Tensor:
         """Scores (B, C) of all classes."""
@@ -52,7 +44,7 @@ class Head(nn.Module):
     def score_loss(self, scores: Tensor, labels: Tensor) -> Tensor:
         """Mean cross entropy of scores (B, C) against labels (B,)."""
         logits = self.logits(scores, labels)
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        return F.cross_entropy(logits, labels, label_smoothing=self.stage.label_smoothing)
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         return self.score_loss(self.scores(embeddings), labels)
@@ -61,9 +53,9 @@ class Head(nn.Module):
 class SoftmaxHead(Head):
     """W·x + b on raw embeddings."""
 
-    def __init__(self, class_count: int, dim: int, **settings: float | Tensor) -> None:
-        super().__init__(class_count, dim, **settings)
-        self.bias = nn.Parameter(torch.zeros(class_count))
+    def __init__(self, stage: StageConfig, image_counts: Tensor, dim: int) -> None:
+        super().__init__(stage, image_counts, dim)
+        self.bias = nn.Parameter(torch.zeros(len(image_counts)))
 
     def scores(self, embeddings: Tensor) -> Tensor:
         return F.linear(embeddings, self.weight, self.bias)
@@ -78,7 +70,7 @@ class CosineHead(Head):
             return F.linear(unit_rows(embeddings), unit_rows(self.weight.flatten(0, -2)))
 
     def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
-        return self.scale * scores
+        return self.stage.scale * scores
 
 
 class MarginHead(CosineHead):
@@ -91,7 +83,9 @@ class MarginHead(CosineHead):
     def logits(self, scores: Tensor, labels: Tensor) -> Tensor:
         target = scores.gather(1, labels[:, None])
         margin = self.margin[labels][:, None].to(scores.dtype)
-        return self.scale * scores.scatter(1, labels[:, None], self.with_margin(target, margin))
+        return self.stage.scale * scores.scatter(
+            1, labels[:, None], self.with_margin(target, margin)
+        )
 
 
 class ArcFaceHead(MarginHead):
@@ -108,9 +102,9 @@ class ArcFaceHead(MarginHead):
 class SubCenterArcFaceHead(ArcFaceHead):
     """ArcFace with K weights (C, K, D) per class; the nearest counts (Deng et al., 2020)."""
 
-    def __init__(self, class_count: int, dim: int, **settings: float | Tensor) -> None:
-        super().__init__(class_count, dim, **settings)
-        self.weight = nn.Parameter(torch.empty(class_count, self.centers, dim))
+    def __init__(self, stage: StageConfig, image_counts: Tensor, dim: int) -> None:
+        super().__init__(stage, image_counts, dim)
+        self.weight = nn.Parameter(torch.empty(len(image_counts), stage.centers, dim))
         nn.init.xavier_uniform_(self.weight.flatten(0, 1))
 
     def scores(self, embeddings: Tensor) -> Tensor:
@@ -153,18 +147,6 @@ def unit_rows(rows: Tensor) -> Tensor:
     return F.normalize(rows if rows.dtype == torch.float64 else rows.float(), dim=1)
 
 
-def build_head(stage: StageConfig, image_counts: Tensor, dim: int) -> Head:
-    """Build the head that `stage.loss` names, for classes of `image_counts` (C,) images."""
-    return LOSSES[stage.loss](
-        len(image_counts),
-        dim,
-        margin=dynamic_margins(image_counts) if stage.dynamic_margin else stage.margin,
-        scale=stage.scale,
-        centers=stage.centers,
-        label_smoothing=stage.label_smoothing,
-    )
-
-
 # Whose state of a weight has its shape and starts from 0, as `ClassSample` needs it.
 SAMPLED_OPTIMIZERS = ("sgd", "adam", "adamw", "lion")
 
@@ -173,23 +155,18 @@ class ClassSample:
     """The classes of a step's softmax: those of its images and random others, `size` in all.
 
     Partial FC (An et al., 2021, arXiv 2010.05222; 2022, arXiv 2203.15565). `heads` stand in the
-    network in the place of `whole` ones: `draw` fills their rows, and `keep` puts them back after
-    the step, the optimiser's state included. So a step computes and changes these rows alone, and
-    others stay as they are, without decay and momentum (as in insightface's SGD version); Adam's
-    bias correction counts all steps. Label smoothing goes over the drawn classes.
+    network in the place of `whole` ones of the same names: `draw` fills their rows, and `keep` puts
+    them back after the step, the optimiser's state included. So a step computes and changes these
+    rows alone, and others stay as they are, without decay and momentum (as in insightface's SGD
+    version); Adam's bias correction counts all steps. Label smoothing goes over the drawn classes.
     """
 
-    def __init__(self, whole: Sequence[Head], heads: Sequence[Head]) -> None:
+    def __init__(self, whole: nn.ModuleDict, heads: nn.ModuleDict) -> None:
         """`heads` are built for `size` classes; what they hold is overwritten."""
         self.whole, self.heads = whole, heads
-        self.count, self.size = len(whole[0].margin), len(heads[0].margin)
+        self.count, self.size = (len(next(one.parameters())) for one in (whole, heads))
         self.index = torch.arange(self.size)  # classes of the rows, sorted
         self.states: dict[str, Tensor] = {}  # of the optimiser, a row for each of all classes
-
-    def to(self, device: torch.device) -> None:
-        """Keep all classes' rows on `device`."""
-        for head in self.whole:
-            head.to(device)
 
     @torch.no_grad()
     def draw(
@@ -199,12 +176,10 @@ class ClassSample:
         order = torch.rand(self.count, generator=generator, device=labels.device)
         order[labels] = 2.0
         self.index = order.topk(self.size, sorted=False).indices.sort().values
-        for head, whole in zip(self.heads, self.whole, strict=True):
-            torch.index_select(whole.margin, 0, self.index, out=head.margin)
-        for name, row, whole in self._parameters():
-            torch.index_select(whole, 0, self.index, out=row.detach())
-            for key, value in _row_states(optimizer, row):
-                torch.index_select(self.states[f"{name} {key}"], 0, self.index, out=value)
+        for name, head in self.heads.items():
+            torch.index_select(self.whole[name].margin, 0, self.index, out=head.margin)
+        for rows, every in self._pairs(optimizer):
+            torch.index_select(every, 0, self.index, out=rows)
 
     def places(self, labels: Tensor) -> Tensor:
         """The rows of `labels`, which `draw` was given, in the heads."""
@@ -213,45 +188,48 @@ class ClassSample:
     @torch.no_grad()
     def keep(self, optimizer: torch.optim.Optimizer) -> None:
         """Put the heads' rows and the optimiser's state of them back, after its step."""
-        for name, row, whole in self._parameters():
-            whole.detach().index_copy_(0, self.index, row)
-            for key, value in _row_states(optimizer, row):
-                place = f"{name} {key}"
-                if place not in self.states:
-                    self.states[place] = value.new_zeros(self.count, *value.shape[1:])
-                self.states[place].index_copy_(0, self.index, value)
+        for rows, every in self._pairs(optimizer):
+            every.index_copy_(0, self.index, rows)
 
-    def _parameters(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        for number, (head, whole) in enumerate(zip(self.heads, self.whole, strict=True)):
-            for name, row in head.named_parameters():
-                yield f"{number} {name}", row, whole.get_parameter(name)
+    def _pairs(self, optimizer: torch.optim.Optimizer) -> Iterator[tuple[Tensor, Tensor]]:
+        """Rows of the heads and of all classes, then what the optimiser keeps of every element."""
+        for name, rows in self.heads.named_parameters():
+            every = self.whole.get_parameter(name).detach()
+            yield rows.detach(), every
+            for key, value in optimizer.state.get(rows, {}).items():
+                if torch.is_tensor(value) and value.shape == rows.shape:
+                    place = f"{name} {key}"
+                    if place not in self.states:
+                        self.states[place] = torch.zeros_like(every, dtype=value.dtype)
+                    yield value, self.states[place]
 
     def state_dict(self) -> dict[str, Any]:
         """All rows and the optimiser's state of them."""
-        return {"whole": [head.state_dict() for head in self.whole], "states": self.states}
+        return {"whole": self.whole.state_dict(), "states": self.states}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        for head, own in zip(self.whole, state["whole"], strict=True):
-            head.load_state_dict(own)
-        device = self.whole[0].margin.device
+        self.whole.load_state_dict(state["whole"])
+        device = next(self.whole.parameters()).device
         self.states = {name: value.to(device) for name, value in state["states"].items()}
 
 
-def _row_states(
-    optimizer: torch.optim.Optimizer, parameter: Tensor
-) -> Iterator[tuple[str, Tensor]]:
-    """What the optimiser keeps for every element of a parameter, by name."""
-    for key, value in optimizer.state.get(parameter, {}).items():
-        if torch.is_tensor(value) and value.shape == parameter.shape:
-            yield key, value
+def sample_classes(stage: StageConfig, network: nn.Module) -> ClassSample | None:
+    """Leave the heads of a network the classes of a step's softmax; None where these are all.
 
-
-def sampled_count(stage: StageConfig, classes: int) -> int:
-    """How many of so many classes a step's softmax has, at least as many as its images have."""
-    streams = 2 if stage.cutmix else 1
-    wanted = math.ceil(round(stage.class_share * classes, 6))
-    return min(classes, max(wanted, stage.batch_size * streams))
+    They are `stage.class_share` of them, and at least as many as a step has images.
+    """
+    whole = {name: head for name, head in network.named_children() if isinstance(head, Head)}
+    classes, dim = len(network.head.margin), network.head.weight.shape[-1]
+    images = stage.batch_size * (2 if stage.cutmix else 1)
+    count = min(classes, max(math.ceil(round(stage.class_share * classes, 6)), images))
+    if count == classes:
+        return None
+    with torch.random.fork_rng():
+        heads = {name: type(head)(stage, torch.ones(count), dim) for name, head in whole.items()}
+    for name, head in heads.items():
+        setattr(network, name, head)
+    return ClassSample(nn.ModuleDict(whole), nn.ModuleDict(heads))
 
 
 @torch.no_grad()

@@ -32,27 +32,16 @@ def images_per_epoch(stage: StageConfig, listed: int) -> int:
 
 
 class EpochSampler:
-    """Draws the rows of one process; samplers differ in `prepare` and `draw_epoch`."""
+    """Draws the rows of all processes; samplers differ in `prepare` and `draw_epoch`."""
 
     unit = 1  # consecutive images that stay together in one process
 
     def __init__(
-        self,
-        stage: StageConfig,
-        table: pd.DataFrame,
-        *,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        self, stage: StageConfig, table: pd.DataFrame, *, seed: int = 0, world_size: int = 1
     ) -> None:
-        """Take row numbers of a training list; what does not divide among processes is left out."""
-        self.stage, self.seed, self.rank, self.world_size = stage, seed, rank, world_size
+        """Take a training list, whose row numbers are drawn."""
+        self.stage, self.seed, self.world_size = stage, seed, world_size
         self.size = images_per_epoch(stage, self.prepare(table))
-        if len(self) == 0:
-            raise ValueError(
-                f"expected at least {self.unit * world_size} images per epoch, found {self.size}; "
-                "use fewer processes or smaller groups, or raise the size"
-            )
 
     def prepare(self, table: pd.DataFrame) -> int:
         """Group the rows of the list; images of an epoch where the stage does not set them."""
@@ -64,14 +53,14 @@ class EpochSampler:
         raise NotImplementedError
 
     def __len__(self) -> int:
-        """Images per epoch of this process."""
+        """Images per epoch of a process; what does not divide among processes is left out."""
         return self.size // (self.unit * self.world_size) * self.unit
 
-    def rows_of(self, epoch: int) -> list[int]:
-        """Row numbers of this process."""
+    def rows_of(self, epoch: int, rank: int = 0) -> list[int]:
+        """Row numbers of a process."""
         rows = self.draw_epoch(rng(self.seed, type(self).__name__, epoch))
         groups = rows[: len(self) * self.world_size].reshape(-1, self.unit)
-        return groups[self.rank :: self.world_size].ravel().tolist()
+        return groups[rank :: self.world_size].ravel().tolist()
 
 
 class ShuffledSampler(EpochSampler):
@@ -85,12 +74,12 @@ class AtLeastSampler(EpochSampler):
     """Every image; rare classes are repeated evenly up to `at_least` images (GLR20, code)."""
 
     def prepare(self, table: pd.DataFrame) -> int:
-        self.pools = _group(table["label"])
+        self.pools = [*table.groupby("label").indices.values()]
         return sum(max(len(pool), self.stage.at_least) for pool in self.pools)
 
     def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
-        at_least = self.stage.at_least
-        rows = [_cycle(pool, max(len(pool), at_least), generator) for pool in self.pools]
+        least = self.stage.at_least
+        rows = [_cycle(pool, max(len(pool), least), generator) for pool in self.pools]
         return _cycle(np.concatenate(rows), self.size, generator)
 
 
@@ -119,10 +108,8 @@ class ContinentSampler(EpochSampler):
         counts = apportion(self.size, [CONTINENT_SHARES[name] for name in self.pools])
         rows = []
         for (clean, noisy), count in zip(self.pools.values(), counts, strict=True):
-            # The tolerance keeps 0.66 of 50 at 33, as the slides count.
-            clean_count = int(self.stage.clean_share * count + 1e-9)
-            if len(clean) == 0 or len(noisy) == 0:
-                clean_count = count if len(clean) else 0
+            share = self.stage.clean_share if len(clean) and len(noisy) else float(len(clean) > 0)
+            clean_count = int(share * count + 1e-9)  # 0.66 of 50 is 33, as the slides count
             for pool, part in ((clean, clean_count), (noisy, count - clean_count)):
                 rows += [generator.choice(pool, part)] if part else []
         return generator.permutation(np.concatenate(rows))
@@ -137,12 +124,12 @@ class ClassUniformSampler(EpochSampler):
 
     def prepare(self, table: pd.DataFrame) -> int:
         self.unit = self.stage.batch_size // self.world_size
-        if self.unit == 0 or self.unit % self.stage.images_per_class:
+        if self.unit % self.stage.images_per_class:
             raise ValueError(
                 f"expected a batch that {self.stage.images_per_class} images per class divide for "
                 f"class_uniform, found {self.unit} images per process; change batch_size"
             )
-        self.pools = _group(table["label"])
+        self.pools = [*table.groupby("label").indices.values()]
         return len(table)
 
     def draw_epoch(self, generator: np.random.Generator) -> np.ndarray:
@@ -175,13 +162,6 @@ def apportion(total: int, shares: list[float]) -> np.ndarray:
     order = np.argsort(counts - exact, kind="stable")
     counts[order[: total - counts.sum()]] += 1
     return counts
-
-
-def _group(labels: pd.Series) -> list[np.ndarray]:
-    """Row numbers of each class, classes in ascending order."""
-    order = np.argsort(labels.to_numpy(), kind="stable")
-    starts = np.unique(labels.to_numpy()[order], return_index=True)[1]
-    return np.split(order, starts[1:])
 
 
 def _cycle(rows: np.ndarray, size: int, generator: np.random.Generator) -> np.ndarray:

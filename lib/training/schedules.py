@@ -83,25 +83,19 @@ def parameter_groups(stage: StageConfig, classifier: nn.Module) -> list[dict[str
             )
         layers = group_parameters(backbone, backbone.group_matcher(coarse=False), reverse=True)
     last = max(layers.values(), default=0)
-    groups: dict[tuple[bool, bool, bool, int], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, float, float], dict[str, Any]] = {}
     for name, parameter in classifier.named_parameters():
-        if parameter.requires_grad:
-            is_bias, is_backbone = name.endswith("bias"), name.startswith("model.backbone.")
-            is_decayed = stage.decay_bias or (parameter.ndim > 1 and not is_bias)
-            layer = layers.get(name.removeprefix("model.backbone."), last)
-            groups.setdefault((is_backbone, is_bias, is_decayed, layer), []).append(parameter)
-    return [
-        {
-            "params": parameters,
-            "is_backbone": is_backbone,
-            "peak": stage.learning_rate
-            * (stage.backbone_lr if is_backbone else 1.0)
-            * (stage.bias_lr if is_bias else 1.0)
-            * stage.layer_decay ** (last - layer),
-        }
-        | ({} if is_decayed else {"weight_decay": 0.0})
-        for (is_backbone, is_bias, is_decayed, layer), parameters in groups.items()
-    ]
+        if not parameter.requires_grad:
+            continue
+        is_bias, is_backbone = name.endswith("bias"), name.startswith("model.backbone.")
+        is_decayed = stage.decay_bias or (parameter.ndim > 1 and not is_bias)
+        decay = stage.weight_decay if is_decayed else 0.0
+        peak = stage.learning_rate * (stage.backbone_lr if is_backbone else 1.0)
+        peak *= stage.bias_lr if is_bias else 1.0
+        peak *= stage.layer_decay ** (last - layers.get(name.removeprefix("model.backbone."), last))
+        group = {"params": [], "is_backbone": is_backbone, "peak": peak, "weight_decay": decay}
+        groups.setdefault((is_backbone, peak, decay), group)["params"].append(parameter)
+    return [*groups.values()]
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, stage: StageConfig, t: float) -> float:

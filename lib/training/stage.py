@@ -56,12 +56,10 @@ from lib.training.checkpoint import TrainingState
 from lib.training.losses import (
     LOSSES,
     SAMPLED_OPTIMIZERS,
-    ClassSample,
     batch_hard_triplet,
-    build_head,
     dual_stream_loss,
     grow_head,
-    sampled_count,
+    sample_classes,
 )
 from lib.training.samplers import SAMPLERS, EpochSampler, images_per_epoch
 from lib.training.schedules import OPTIMIZERS, SCHEDULES, build_optimizer, set_learning_rates
@@ -142,14 +140,10 @@ def train(
             f"expected at least one batch of {stage.batch_size} images for stage {stage.name!r}, "
             f"found {count}; lower batch_size or give more images"
         )
-    settings = ""
-
-    def work_left() -> str:
-        nonlocal settings  # which only the main process needs
-        settings = stage_key(stage, model, table, start=start, seed=seed, augment=augment)
-        store, paths = data.ImageStore(root), table["path"].tolist()
-        return data.work_left(f"stage {stage.name!r}", folder, settings, store, paths)
-
+    settings = stage_key(stage, model, table, start=start, seed=seed, augment=augment)
+    store, paths = data.ImageStore(root), table["path"].tolist()
+    what = f"stage {stage.name!r}"
+    work_left = partial(data.work_left, what, folder, settings, store, paths)
     with work_alone(folder, work_left) as key:
         if key:
             rows, words = data.pack_list(table)
@@ -165,7 +159,7 @@ def train(
             finally:
                 (folder / TABLE).unlink(missing_ok=True)
             if read_fingerprint(folder) is None:
-                raise TimeUp(f"stage {stage.name!r}: {OVER}")
+                raise TimeUp(f"{what}: {OVER}")
         else:  # it may have been killed between the signature and this removal
             (folder / STATE).unlink(missing_ok=True)
     return folder / CHECKPOINT
@@ -173,34 +167,29 @@ def train(
 
 def check_stage(stage: StageConfig) -> None:
     """Raise ValueError where a setting names nothing known, or settings contradict each other."""
+    optimizer, steps, decoded = stage.optimizer, stage.augment.steps, stage.decode_size
     try:
-        if stage.optimizer not in OPTIMIZERS:
-            hint = nearest(stage.optimizer, OPTIMIZERS)
-            found = f"found {stage.optimizer!r}; {hint}"
-            raise ValueError(f"setting 'optimizer' expects a name of timm.optim, {found}")
+        if optimizer not in OPTIMIZERS:
+            hint = f"found {optimizer!r}; {nearest(optimizer, OPTIMIZERS)}"
+            raise ValueError(f"setting 'optimizer' expects a name of timm.optim, {hint}")
         for setting, known in {"loss": LOSSES, "sampler": SAMPLERS, "schedule": SCHEDULES}.items():
             chosen(setting, getattr(stage, setting), known)
-        for step in stage.augment.steps:
+        for step in steps:
             chosen("augment.steps", step, {"normalise": None, **AUGMENTATIONS})
+        if steps.count("normalise") != 1:
+            raise ValueError(f"expected the step 'normalise' once in augment.steps, found {steps}")
+        if decoded and (decoded < stage.size or "affine" not in steps):
+            raise ValueError(
+                f"expected decode_size 0, or at least size {stage.size} together with the step "
+                f"'affine', found {decoded}"
+            )
+        if stage.class_share < 1 and optimizer not in SAMPLED_OPTIMIZERS:
+            known = ", ".join(SAMPLED_OPTIMIZERS)
+            raise ValueError(
+                f"expected an optimizer among {known} for class_share below 1, found {optimizer!r}"
+            )
     except ValueError as error:
         raise ValueError(f"stage {stage.name!r}: {error}") from None
-    if stage.augment.steps.count("normalise") != 1:
-        raise ValueError(
-            f"expected the step 'normalise' once in augment.steps of stage {stage.name!r}, found "
-            f"{stage.augment.steps}; correct them"
-        )
-    if stage.decode_size and (
-        stage.decode_size < stage.size or "affine" not in stage.augment.steps
-    ):
-        raise ValueError(
-            f"expected decode_size 0, or at least size {stage.size} together with the step "
-            f"'affine', in stage {stage.name!r}, found {stage.decode_size}; correct it"
-        )
-    if stage.class_share < 1 and stage.optimizer not in SAMPLED_OPTIMIZERS:
-        raise ValueError(
-            f"expected an optimizer among {', '.join(SAMPLED_OPTIMIZERS)} for class_share below 1 "
-            f"in stage {stage.name!r}, found {stage.optimizer!r}; change one of them"
-        )
     parts_of_batch(stage)
 
 
@@ -286,16 +275,15 @@ class ClassificationModel(nn.Module):
     def __init__(self, stage: StageConfig, model: nn.Module, image_counts: Tensor) -> None:
         super().__init__()
         self.stage, self.model = stage, model
-        head = partial(build_head, stage, image_counts, model.training_dim)
+        head = partial(LOSSES[stage.loss], stage, image_counts, model.training_dim)
         self.head, self.mixed_head = head(), head() if stage.cutmix == "code" else None
 
     def train(self, mode: bool = True) -> "ClassificationModel":
         """Set training mode, in which `freeze_norm` leaves the backbone's BatchNorm as it is."""
         super().train(mode)
-        if self.stage.freeze_norm:
-            for module in self.model.backbone.modules():
-                if isinstance(module, BATCH_NORM):
-                    module.eval()
+        for module in self.model.backbone.modules() if self.stage.freeze_norm else ():
+            if isinstance(module, BATCH_NORM):
+                module.eval()
         return self
 
     def forward(self, images: Tensor, labels: Tensor, *stream: Tensor) -> Tensor:
@@ -327,39 +315,9 @@ def build_classification_model(
         network = known.model if known else models.build_model(model)
         network.check_size(stage.size)
         classifier = ClassificationModel(stage, network, image_counts).train()
-        is_nested = known and {known.facts.get("train_list"), stage.train_list} <= {*NESTED_LISTS}
-        if is_nested and "weight" in known.head:
+        if known and {known.facts.get("train_list"), stage.train_list} <= {*NESTED_LISTS}:
             grow_head(known.head, classifier.head)
     return classifier
-
-
-def sample_classes(stage: StageConfig, classifier: ClassificationModel) -> ClassSample | None:
-    """Leave the heads of a network a share of the classes; None where they keep them all."""
-    whole = [head for head in (classifier.head, classifier.mixed_head) if head]
-    count = sampled_count(stage, len(whole[0].margin))
-    if count == len(whole[0].margin):
-        return None
-    with torch.random.fork_rng():
-        few = partial(build_head, stage, torch.ones(count), classifier.model.training_dim)
-        heads = [few() for _ in whole]
-    classifier.head, classifier.mixed_head = [*heads, None][:2]
-    return ClassSample(whole, heads)
-
-
-def averaged(
-    state: Mapping[str, Tensor], start: Mapping[str, Tensor], share: float
-) -> dict[str, Tensor]:
-    """(1 - α)·θ + α·θ_0 for the floating tensors that `start` has (WiSE-FT, eq. 1).
-
-    Wortsman et al., Robust fine-tuning of zero-shot models, CVPR 2022; α here is the share of the
-    start, there that of the end.
-    """
-    return {
-        name: value.lerp(start[name], share)
-        if name in start and value.is_floating_point()
-        else value
-        for name, value in state.items()
-    }
 
 
 @torch.inference_mode()
@@ -382,7 +340,6 @@ def held_out_map(
 
 def _fit_neck(model: models.EmbeddingNetwork, images: data.SquareImages, batch: int) -> None:
     """Fit the neck `pca` to training images, all or evenly spread ones."""
-    model.eval()
     places = np.linspace(0, len(images) - 1, min(len(images), PCA_IMAGES)).astype(int).tolist()
     rows = _outputs(model, model.pooled, images, places, batch, what="fitting the PCA")
     models.fit_pca_neck(model, rows.numpy())
@@ -465,9 +422,8 @@ def _train(job: TrainingJob) -> None:
         stage, job.model, classes, start=job.start, seed=job.seed
     )
     is_held_out = held_out_rows(stage, every, job.seed)
-    table, held_out = (
-        every[chosen].reset_index(drop=True) for chosen in (~is_held_out, is_held_out)
-    )
+    table = every[~is_held_out].reset_index(drop=True)
+    landmarks = every["landmark_id"][is_held_out].to_numpy()
     paths = rows["path"][~is_held_out] if is_held_out.any() else rows["path"]
     sample = sample_classes(stage, classifier)
     classifier = classifier.to(memory_format=torch.channels_last)
@@ -479,7 +435,8 @@ def _train(job: TrainingJob) -> None:
         log_with="tensorboard" if is_tensorboard_available() else None,
         project_dir=folder,
     )
-    device, world_size = accelerator.device, accelerator.num_processes
+    device, rank = accelerator.device, accelerator.process_index
+    world_size = accelerator.num_processes
     part_count = parts_of_batch(stage, world_size)
     if accelerator.is_main_process:
         artifacts.start_over(folder)
@@ -494,34 +451,29 @@ def _train(job: TrainingJob) -> None:
     seeds = [job.seed]
     if stage.cutmix:  # the partners have an order of their own: GLR20's code has a second loader
         seeds.append(stream_seed(job.seed, "partners"))
-
-    def samplers_of(rank: int) -> list[EpochSampler]:
-        place = {"rank": rank, "world_size": world_size}
-        return [SAMPLERS[stage.sampler](stage, table, seed=seed, **place) for seed in seeds]
-
-    samplers = samplers_of(accelerator.process_index)
+    sampler = partial(SAMPLERS[stage.sampler], stage, table, world_size=world_size)
+    samplers = [sampler(seed=seed) for seed in seeds]
     classifier, optimizer = accelerator.prepare(classifier, optimizer)
     if sample:
-        sample.to(device)
+        sample.whole.to(device)
     plain = accelerator.unwrap_model(classifier)
     if (report := plain.model.weight_report) and accelerator.is_main_process:
         print(f"{stage.name}: weights from {job.model.weights}: {report}", flush=True)
     ema = ModelEmaV3(plain, decay=stage.ema) if stage.ema else None
-    is_averaged = "model." if stage.average_start else ()  # the head is not
-    start = {k: v.clone() for k, v in plain.state_dict().items() if k.startswith(is_averaged)}
+    start = copy.deepcopy(plain.model) if stage.average_start else None
     augment = Augment(
         stage.augment, plain.model.mean, plain.model.std, pipeline=job.augment, size=stage.size
     )
     if augment.has_each:
         augment.each(np.zeros((1, 3, size, size), np.uint8), [0])  # imported before workers fork
-    generator, class_generator = torch.Generator(), torch.Generator(device)
     per_process = stage.batch_size // world_size
     steps = len(samplers[0]) // per_process
+    total = steps * stage.epochs
     state = TrainingState(stage, steps, job.key, folder / STATE, precision=precision())
-    state.parts |= {"ema": ema.module} if ema else {}
-    state.parts |= {"classes": sample} if sample else {}
-    state.parts |= {"scaler": accelerator.scaler} if accelerator.scaler else {}
-    state.restore(plain, optimizer)
+    parts = {"classifier": plain, "optimizer": optimizer, "classes": sample}
+    parts |= {"ema": ema and ema.module, "scaler": accelerator.scaler}
+    state.parts = {name: part for name, part in parts.items() if part is not None}
+    state.restore()
     if accelerator.is_main_process and not state.step:
         shutil.rmtree(folder / CURVES, ignore_errors=True)  # of other settings
     accelerator.init_trackers(CURVES)
@@ -547,40 +499,40 @@ def _train(job: TrainingJob) -> None:
         """Paths of the images of a step, of all processes."""
         epoch, place = divmod(step, steps)
         batches = [
-            _batches(samplers_of(rank), epoch, per_process, place + 1, skip=place)[0]
+            _batches(samplers, epoch, rank, per_process, place + 1, skip=place)[0]
             for rank in range(world_size)
         ]
         return [os.fsdecode(path) for path in paths[np.concatenate(batches)]]
 
-    def result() -> dict[str, Tensor]:
-        """The weights that the checkpoint would hold now."""
-        weights = (ema.module if ema else plain).state_dict()
-        for name, head in zip(("head", "mixed_head"), sample.whole if sample else (), strict=False):
-            weights |= head.state_dict(prefix=f"{name}.")
-        return averaged(weights, start, stage.average_start)
+    def result() -> ClassificationModel:
+        """A copy of network and heads as the checkpoint would hold them now, in evaluation mode."""
+        found = copy.deepcopy(ema.module if ema else plain).eval()
+        for name, head in sample.whole.items() if sample else ():
+            setattr(found, name, head)
+        if start is not None:
+            # (1 - α)·θ + α·θ_0 (WiSE-FT, Wortsman et al., CVPR 2022, eq. 1, whose α is the other
+            # network's share); heads have no θ_0.
+            initial = start.state_dict()
+            for name, value in found.model.state_dict().items():
+                if value.is_floating_point():
+                    value.lerp_(initial[name], stage.average_start)
+        return found
 
     def judge() -> None:
         """Score the network on the images held out, unless that is done for this epoch."""
         if accelerator.is_main_process and state.is_unscored():
-            weights, network = result(), copy.deepcopy(plain.model).eval()
-            start_of = "model."
-            network.load_state_dict(
-                {k.removeprefix(start_of): v for k, v in weights.items() if k.startswith(start_of)}
-            )
-            landmarks = held_out["landmark_id"].to_numpy()
-            score = held_out_map(network, judged, landmarks, per_process)
-            state.add_score(score, weights)
+            found = result()
+            score = held_out_map(found.model, judged, landmarks, per_process)
+            state.add_score(score, found.state_dict())
         accelerator.wait_for_everyone()
 
     end = min(job.until, deadline())
 
     def is_over() -> bool:
         """Whether training stops here, by the clock of the main process."""
-        if end == math.inf or state.step == steps * stage.epochs:
-            return False
         if world_size == 1:
-            return time.time() > end
-        if state.step % CHECKED:
+            return time.time() > end and state.step < total
+        if end == math.inf or state.step == total or state.step % CHECKED:
             return False
         if accelerator.is_main_process and time.time() > end:
             accelerator.set_trigger()
@@ -590,9 +542,10 @@ def _train(job: TrainingJob) -> None:
     state.images_of = images_of
     if stage.hold_out and stage.epochs:
         judge()
-    for epoch in range(state.step // max(steps, 1), stage.epochs):
-        batches = _batches(samplers, epoch, per_process, steps, skip=state.step - epoch * steps)
-        change = partial(_augment_each, augment, job.seed, accelerator.process_index, state.step)
+    for epoch in range(state.step // steps, stage.epochs):
+        skip = state.step - epoch * steps
+        batches = _batches(samplers, epoch, rank, per_process, steps, skip=skip)
+        change = partial(_augment_each, augment, job.seed, rank, state.step)
         loaded = data.load_batches(images, batches, change if augment.has_each else None)
         if accelerator.is_main_process:
             shown = f"{stage.name} {epoch + 1}/{stage.epochs}"
@@ -600,10 +553,10 @@ def _train(job: TrainingJob) -> None:
         if threads:
             threads.start()
         for pixels, positions in loaded:
-            stream = "augment", state.step, accelerator.process_index
-            generator.manual_seed(stream_seed(job.seed, *stream))
-            rate = set_learning_rates(optimizer, stage, state.step / (steps * stage.epochs))
-            pixels = augment(pixels.to(device, non_blocking=True), generator, is_begun=True)
+            own_seed = stream_seed(job.seed, "augment", state.step, rank)
+            generator = torch.Generator().manual_seed(own_seed)
+            rate = set_learning_rates(optimizer, stage, state.step / total)
+            pixels = augment(pixels.to(device, non_blocking=True), generator)
             pixels = pixels.contiguous(memory_format=torch.channels_last)
             inputs = (pixels, labels[positions.to(device)])
             if stage.cutmix:
@@ -611,9 +564,9 @@ def _train(job: TrainingJob) -> None:
                 mixed = corner_cutmix(base, partners, generator=generator)
                 inputs = (base, base_labels, mixed, partner_labels)
             if sample:  # the same classes in all processes
-                class_generator.manual_seed(stream_seed(job.seed, "classes", state.step))
-                every = accelerator.gather(torch.cat(inputs[1::2]))
-                sample.draw(every, class_generator, optimizer)
+                shared_seed = stream_seed(job.seed, "classes", state.step)
+                drawing = torch.Generator(device).manual_seed(shared_seed)
+                sample.draw(accelerator.gather(torch.cat(inputs[1::2])), drawing, optimizer)
                 inputs = [sample.places(x) if i % 2 else x for i, x in enumerate(inputs)]
             loss = torch.zeros((), device=device)
             parts = list(zip(*(x.chunk(part_count) for x in inputs), strict=True))
@@ -629,12 +582,12 @@ def _train(job: TrainingJob) -> None:
                 sample.keep(optimizer)
             if ema:
                 ema.update(plain)
-            state.add_step(loss, rate, per_process * world_size)
+            state.add_step(loss, rate)
             if threads:
                 threads.after_step()
             stopped = is_over()
             if accelerator.is_main_process and (stopped or state.is_due()):
-                state.save(plain, optimizer)
+                state.save()
             if stopped:
                 break
         state.fetch()  # in every process, so that none goes on with a loss that is not finite
@@ -646,7 +599,7 @@ def _train(job: TrainingJob) -> None:
             judge()
         if accelerator.is_main_process:
             print(state.epoch_line(epoch), flush=True)
-            state.save(plain, optimizer)
+            state.save()
             history = state.history()
             write_csv(history, folder / HISTORY)
             for row in history[history["epoch"] == epoch + 1].to_dict("records"):
@@ -662,22 +615,20 @@ def _train(job: TrainingJob) -> None:
     if threads:
         threads.stop()
     if stopped and accelerator.is_main_process:
-        total = steps * stage.epochs
         print(f"{stage.name}: stopped in time, {state.step / total:.0%} of its steps", flush=True)
     if accelerator.is_main_process and not (stopped and job.until == math.inf):
         data.report_unreadable(state.unreadable)
-        weights = state.best or result()
-        if sample:
-            plain.head, plain.mixed_head = [*sample.whole, None][:2]
-        plain.load_state_dict(weights)
-        if plain.model.config.neck == "pca":
-            _fit_neck(plain.model, images, per_process)
-        state.check_weights(plain)
+        found = result()
+        if state.best:
+            found.load_state_dict(state.best)
+        if found.model.config.neck == "pca":
+            _fit_neck(found.model, images, per_process)
+        state.check_weights(found)
         write_csv(state.history(), folder / HISTORY)
         facts = {"train_list": stage.train_list, "stage": stage.name, **job.facts}
-        models.save(folder / CHECKPOINT, plain.model, plain.head, **facts)
-        images_seen, seconds = state.step * per_process * world_size, round(state.seconds(), 1)
-        facts = {"files": (CHECKPOINT, HISTORY), "images_seen": images_seen, "seconds": seconds}
+        models.save(folder / CHECKPOINT, found.model, found.head, **facts)
+        facts = {"files": (CHECKPOINT, HISTORY), "seconds": round(state.seconds(), 1)}
+        facts["images_seen"] = state.step * stage.batch_size
         if stopped:  # signed with another key, under which only later stages know it
             facts["stopped"] = state.step
             artifacts.mark_complete(folder, fingerprint(job.key, state.step), **facts)
@@ -696,10 +647,10 @@ def _augment_each(
 
 
 def _batches(
-    samplers: Sequence[EpochSampler], epoch: int, size: int, steps: int, *, skip: int
+    samplers: Sequence[EpochSampler], epoch: int, rank: int, size: int, steps: int, *, skip: int
 ) -> list[list[int]]:
     """The epoch's batches from `skip` on, each of `size` positions of every sampler in turn."""
-    orders = [sampler.rows_of(epoch) for sampler in samplers]
+    orders = [sampler.rows_of(epoch, rank) for sampler in samplers]
     return [
         [row for order in orders for row in order[i * size : (i + 1) * size]]
         for i in range(skip, steps)

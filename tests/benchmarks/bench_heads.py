@@ -23,7 +23,7 @@ from torch import nn
 
 from lib.config import StageConfig
 from lib.environment import cores
-from lib.training.losses import ClassSample, build_head, sampled_count
+from lib.training.losses import LOSSES, sample_classes
 
 DIM, BATCH = 512, 64
 COPIES = 7.5  # of the weights in memory at the peak of a step with all classes
@@ -33,11 +33,10 @@ def measure(classes: int, share: float, seconds: float) -> dict[str, float]:
     """Classes in the softmax, median times of a step, and MiB above the empty process."""
     empty = peak_mib()
     stage = StageConfig(class_share=share, batch_size=BATCH)
-    head = build_head(stage, torch.ones(classes), DIM)
-    count, sample = sampled_count(stage, classes), None
-    if count < classes:
-        whole, head = head, build_head(stage, torch.ones(count), DIM)
-        sample = ClassSample([whole], [head])
+    network = nn.Module()
+    network.head = LOSSES[stage.loss](stage, torch.ones(classes), DIM)
+    sample = sample_classes(stage, network)
+    head = network.head
     optimizer = torch.optim.SGD(
         head.parameters(), lr=0.01, momentum=stage.momentum, weight_decay=stage.weight_decay
     )
@@ -60,7 +59,7 @@ def measure(classes: int, share: float, seconds: float) -> dict[str, float]:
         spent.append(tuple(1000 * (b - a) for a, b in zip(started, ended, strict=True)))
     taken, processor = np.median(spent[1:], axis=0).tolist()  # the first makes the momentum
     times = {"ms a step": taken, "of a core": processor}
-    return {"in softmax": count, **times, "peak MiB": peak_mib() - empty}
+    return {"in softmax": len(head.weight), **times, "peak MiB": peak_mib() - empty}
 
 
 def peak_mib() -> float:

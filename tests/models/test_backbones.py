@@ -209,7 +209,7 @@ def test_build_model_loads_official_ibn_checkpoints(tmp_path, name, form):
     config = ModelConfig(backbone=name, backbone_options=options, weights=str(tmp_path / "ibn.pth"))
     model = build_model(config)
     assert model.weight_report.missing == model.weight_report.wrong_shape == ()
-    assert model.weight_report.unexpected == ("module.fc.bias", "module.fc.weight")
+    assert model.weight_report.unexpected == ("fc.bias", "fc.weight")
     loaded = model.backbone.state_dict()
     torch.testing.assert_close(loaded["layer2.1.bn1.IN.weight"], weights["layer2.1.bn1.IN.weight"])
 

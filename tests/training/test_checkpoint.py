@@ -13,7 +13,7 @@ def test_fetch_lets_float16_leave_out_steps_that_overflow(tiny_stage, tmp_path):
     for losses, is_wrong in (([1.0, float("inf"), 2.0], False), ([1.0, float("nan")], True)):
         state = TrainingState(tiny_stage, 4, "key", tmp_path / "state.pt", precision="fp16")
         for loss in losses:
-            state.add_step(torch.tensor(loss), 0.1, 12)
+            state.add_step(torch.tensor(loss), 0.1)
         kept = state.pending
         for is_underway in (True, False):
             state.losses, state.pending = [], list(kept)
@@ -25,7 +25,7 @@ def test_fetch_lets_float16_leave_out_steps_that_overflow(tiny_stage, tmp_path):
 def test_history_has_about_fifty_pieces_an_epoch(tiny_stage, tmp_path):
     state = TrainingState(tiny_stage, 130, "key", tmp_path / "state.pt")
     for step in range(260):
-        state.add_step(torch.tensor(float(step)), 1.0 / (step + 1), 12)
+        state.add_step(torch.tensor(float(step)), 1.0 / (step + 1))
     table = state.history()
     assert len(table) == 87  # of three steps each, the last of two
     assert table["step"].iloc[-1] == 260
@@ -37,7 +37,8 @@ def test_history_has_about_fifty_pieces_an_epoch(tiny_stage, tmp_path):
 def test_restore_brings_scores_weights_and_the_scaler_back(tiny_stage, tmp_path):
     def state():
         found = TrainingState(tiny_stage, 2, "key", tmp_path / "state.pt", precision="fp16")
-        found.parts = {"scaler": torch.amp.GradScaler("cpu")}
+        found.parts = {"classifier": network, "optimizer": optimizer}
+        found.parts |= {"scaler": torch.amp.GradScaler("cpu")}
         return found
 
     network = torch.nn.Linear(2, 2)
@@ -50,9 +51,9 @@ def test_restore_brings_scores_weights_and_the_scaler_back(tiny_stage, tmp_path)
     best = network.weight.detach().clone()
     torch.nn.init.zeros_(network.weight)
     before.add_score(0.4, network.state_dict())
-    before.save(network, optimizer)
+    before.save()
     after = state()
-    after.restore(network, optimizer)
+    after.restore()
     assert after.parts["scaler"].state_dict() == before.parts["scaler"].state_dict()
     assert after.parts["scaler"].state_dict()["scale"] == 128.0
     assert after.scores == [0.5, 0.4]
@@ -63,7 +64,7 @@ def test_history_has_the_scores_of_whole_epochs(tiny_stage, tmp_path):
     state = TrainingState(tiny_stage, 130, "key", tmp_path / "state.pt")
     state.add_score(0.1, {})
     for step in range(130):
-        state.add_step(torch.tensor(float(step)), 0.1, 12)
+        state.add_step(torch.tensor(float(step)), 0.1)
     state.add_score(0.2, {})
     table = state.history()
     scores = table.dropna(subset="held_out_map")

@@ -29,13 +29,19 @@ from lib.training.losses import (
     SoftmaxHead,
     SubCenterArcFaceHead,
     batch_hard_triplet,
-    build_head,
     dual_stream_loss,
     dynamic_margins,
     grow_head,
-    sampled_count,
+    sample_classes,
 )
 from lib.training.schedules import build_optimizer
+
+
+def head_of(kind, classes, dim, *, margin=0.3, **settings):
+    """A head of these settings, with one margin or one for each class."""
+    head = kind(StageConfig(**settings), torch.ones(classes), dim)
+    head.margin.copy_(torch.as_tensor(margin))
+    return head
 
 
 def random_case(seed, heads=5):
@@ -77,7 +83,9 @@ def naive_arcface_logits(rows, weight, labels, margin, scale):
 def test_arcface_head_equals_naive_loops(seed, smoothing):
     rows, labels = random_case(seed)
     margin, scale = (0.25, 30.0) if seed % 2 else (1.5, 4.0)  # the wide one needs the fallback
-    head = ArcFaceHead(5, 4, margin=margin, scale=scale, label_smoothing=smoothing).double()
+    head = head_of(
+        ArcFaceHead, 5, 4, margin=margin, scale=scale, label_smoothing=smoothing
+    ).double()
     logits = naive_arcface_logits(rows, head.weight, labels.tolist(), margin, scale)
     expected = naive_cross_entropy(logits, labels.tolist(), smoothing)
     assert head(rows, labels).item() == pytest.approx(expected, rel=1e-9)
@@ -86,7 +94,7 @@ def test_arcface_head_equals_naive_loops(seed, smoothing):
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_cosine_head_equals_naive_loops(smoothing):
     rows, labels = random_case(7)
-    head = CosineHead(5, 4, scale=10.0, label_smoothing=smoothing).double()
+    head = head_of(CosineHead, 5, 4, scale=10.0, label_smoothing=smoothing).double()
     logits = naive_arcface_logits(rows, head.weight, labels.tolist(), 0.0, 10.0)
     expected = naive_cross_entropy(logits, labels.tolist(), smoothing)
     assert head(rows, labels).item() == pytest.approx(expected, rel=1e-9)
@@ -94,7 +102,7 @@ def test_cosine_head_equals_naive_loops(smoothing):
 
 def test_softmax_head_equals_naive_loops():
     rows, labels = random_case(3)
-    head = SoftmaxHead(5, 4, label_smoothing=0.1).double()
+    head = head_of(SoftmaxHead, 5, 4, label_smoothing=0.1).double()
     torch.nn.init.normal_(head.bias)
     logits = [
         [sum(a * b for a, b in zip(row, w, strict=True)) + bias for w, bias in weights]
@@ -108,7 +116,7 @@ def test_softmax_head_equals_naive_loops():
 @pytest.mark.parametrize("margin", [0.1, 0.3, 0.5, 1.0])
 def test_arcface_margin_decreases_with_the_angle(margin):
     theta = torch.linspace(0, math.pi, 2001, dtype=torch.float64)
-    widened = ArcFaceHead(1, 1).with_margin(theta.cos(), torch.tensor(margin))
+    widened = head_of(ArcFaceHead, 1, 1).with_margin(theta.cos(), torch.tensor(margin))
     assert (widened.diff() < 0).all()
     assert (widened < theta.cos()).all()
 
@@ -116,7 +124,7 @@ def test_arcface_margin_decreases_with_the_angle(margin):
 @pytest.mark.parametrize("sign", [1.0, -1.0])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_arcface_head_gradient_is_finite_at_parallel_rows(sign, dtype):
-    head = ArcFaceHead(3, 8).to(dtype)
+    head = head_of(ArcFaceHead, 3, 8).to(dtype)
     rows = (sign * head.weight.detach().clone()).requires_grad_()
     head(rows, torch.arange(3)).backward()
     assert rows.grad.isfinite().all()
@@ -125,13 +133,13 @@ def test_arcface_head_gradient_is_finite_at_parallel_rows(sign, dtype):
 
 def test_arcface_margin_has_a_finite_slope_at_the_ends():
     cosine = torch.tensor([1.0, -1.0, 1.0 + 1e-7, -1.0 - 1e-7], requires_grad=True)
-    ArcFaceHead(1, 1).with_margin(cosine, torch.tensor(0.3)).sum().backward()
+    head_of(ArcFaceHead, 1, 1).with_margin(cosine, torch.tensor(0.3)).sum().backward()
     assert cosine.grad.isfinite().all()
 
 
 def test_arcface_head_is_exact_under_autocast():
     rows, labels = random_case(1)
-    head = ArcFaceHead(5, 4)
+    head = head_of(ArcFaceHead, 5, 4)
     expected = head(rows.float(), labels)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert head(rows.float(), labels).item() == expected.item()
@@ -139,7 +147,7 @@ def test_arcface_head_is_exact_under_autocast():
 
 def test_arcface_head_accepts_half_precision_embeddings():
     rows, labels = random_case(2)
-    head = ArcFaceHead(5, 4)
+    head = head_of(ArcFaceHead, 5, 4)
     half = rows.to(torch.bfloat16).requires_grad_()
     loss = head(half, labels)
     loss.backward()
@@ -153,7 +161,7 @@ def test_arcface_margin_tightens_classes():
     for margin in (0.0, 0.5):
         generator = torch.Generator().manual_seed(0)
         rows = torch.randn(32, 6, generator=generator, requires_grad=True)
-        head = ArcFaceHead(4, 6, margin=margin, scale=30.0)
+        head = head_of(ArcFaceHead, 4, 6, margin=margin, scale=30.0)
         torch.nn.init.normal_(head.weight, generator=generator)
         optimizer = torch.optim.Adam([rows, *head.parameters()], lr=0.05)
         for _ in range(100):
@@ -171,7 +179,7 @@ def test_subcenter_head_equals_naive_loops(seed, smoothing):
     rows, labels = random_case(seed)
     margins = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.5])
     options = {"margin": margins, "scale": 8.0, "label_smoothing": smoothing}
-    head = SubCenterArcFaceHead(5, 4, centers=3, **options).double()
+    head = head_of(SubCenterArcFaceHead, 5, 4, centers=3, **options).double()
     weight, logits = head.weight.detach(), []
     for row, label in zip(rows, labels.tolist(), strict=True):
         cosines = [max(F.cosine_similarity(row, w, dim=0) for w in weight[c]) for c in range(5)]
@@ -185,7 +193,10 @@ def test_subcenter_head_equals_naive_loops(seed, smoothing):
 
 def test_subcenter_head_with_one_center_is_arcface():
     rows, labels = random_case(8)
-    head, plain = SubCenterArcFaceHead(5, 4, centers=1).double(), ArcFaceHead(5, 4).double()
+    head, plain = (
+        head_of(SubCenterArcFaceHead, 5, 4, centers=1).double(),
+        head_of(ArcFaceHead, 5, 4).double(),
+    )
     plain.load_state_dict({"weight": head.weight[:, 0]})
     torch.testing.assert_close(head(rows, labels), plain(rows, labels))
 
@@ -193,10 +204,10 @@ def test_subcenter_head_with_one_center_is_arcface():
 def test_arcface_head_gives_each_class_its_margin():
     rows, labels = random_case(9)
     margins = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5])
-    head = ArcFaceHead(5, 4, margin=margins).double()
+    head = head_of(ArcFaceHead, 5, 4, margin=margins).double()
     scores = head.scores(rows)
     for row, label in enumerate(labels.tolist()):
-        single = ArcFaceHead(5, 4, margin=float(margins[label])).double()
+        single = head_of(ArcFaceHead, 5, 4, margin=float(margins[label])).double()
         expected = single.logits(scores[row : row + 1], labels[row : row + 1])
         torch.testing.assert_close(head.logits(scores, labels)[row : row + 1], expected)
 
@@ -218,7 +229,7 @@ def test_dynamic_margins_of_equal_and_empty_classes():
 @pytest.mark.parametrize("margin", [0.3, 1.2])
 def test_arcface_head_agrees_with_pytorch_metric_learning(seed, margin):
     rows, labels = random_case(seed)
-    ours = ArcFaceHead(5, 4, margin=margin, scale=30.0)
+    ours = head_of(ArcFaceHead, 5, 4, margin=margin, scale=30.0)
     theirs = ArcFaceLoss(5, 4, margin=math.degrees(margin), scale=30.0)
     theirs.W.data.copy_(ours.weight.T)
     torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))
@@ -227,7 +238,7 @@ def test_arcface_head_agrees_with_pytorch_metric_learning(seed, margin):
 @pytest.mark.parametrize("margin", [0.0, 0.35])
 def test_cosface_head_agrees_with_pytorch_metric_learning(margin):
     rows, labels = random_case(6)
-    ours = CosFaceHead(5, 4, margin=margin, scale=30.0)
+    ours = head_of(CosFaceHead, 5, 4, margin=margin, scale=30.0)
     theirs = CosFaceLoss(5, 4, margin=margin, scale=30.0)
     theirs.W.data.copy_(ours.weight.T)
     torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))
@@ -235,14 +246,17 @@ def test_cosface_head_agrees_with_pytorch_metric_learning(margin):
 
 def test_cosine_head_agrees_with_pytorch_metric_learning():
     rows, labels = random_case(4)
-    ours, theirs = CosineHead(5, 4, scale=20.0), NormalizedSoftmaxLoss(5, 4, temperature=0.05)
+    ours, theirs = (
+        head_of(CosineHead, 5, 4, scale=20.0),
+        NormalizedSoftmaxLoss(5, 4, temperature=0.05),
+    )
     theirs.W.data.copy_(ours.weight.T)
     torch.testing.assert_close(ours(rows.float(), labels), theirs(rows.float(), labels))
 
 
 def test_subcenter_head_agrees_with_pytorch_metric_learning():
     rows, labels = random_case(5)
-    ours = SubCenterArcFaceHead(5, 4, centers=3, margin=0.5, scale=64.0)
+    ours = head_of(SubCenterArcFaceHead, 5, 4, centers=3, margin=0.5, scale=64.0)
     theirs = SubCenterArcFaceLoss(
         num_classes=5, embedding_size=4, margin=math.degrees(0.5), scale=64.0, sub_centers=3
     )
@@ -251,20 +265,26 @@ def test_subcenter_head_agrees_with_pytorch_metric_learning():
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_build_head_follows_the_stage(loss):
-    stage = StageConfig(loss=loss, label_smoothing=0.1, scale=12.0, margin=0.2, centers=2)
-    head = build_head(stage, torch.ones(7), 4)
-    assert type(head) is LOSSES[loss]
+def test_losses_follow_the_stage(loss):
+    stage = StageConfig(label_smoothing=0.1, scale=12.0, margin=0.2, centers=2)
+    head = LOSSES[loss](stage, torch.ones(7), 4)
     shape = (7, 2, 4) if loss == "subcenter_arcface" else (7, 4)
     assert head.weight.shape == shape
-    assert (head.label_smoothing, head.scale) == (0.1, 12.0)
+    rows, labels = random_case(0)
+    scores = head.scores(rows.float())
+    logits = head.logits(scores, labels)
+    is_other = torch.ones(6, 7).scatter(1, labels[:, None], 0.0).bool()
+    scale = 1.0 if loss == "softmax" else 12.0
+    torch.testing.assert_close(logits[is_other], scale * scores[is_other])
+    expected = F.cross_entropy(logits, labels, label_smoothing=0.1)
+    torch.testing.assert_close(head(rows.float(), labels), expected)
     assert head.margin.tolist() == pytest.approx([0.2] * 7)
 
 
 @pytest.mark.parametrize("kind", [SoftmaxHead, ArcFaceHead, SubCenterArcFaceHead])
 def test_grow_head_keeps_old_scores_and_new_rows(kind):
     rows, _ = random_case(4)
-    old, new = kind(5, 4).double(), kind(9, 4).double()
+    old, new = head_of(kind, 5, 4).double(), head_of(kind, 9, 4).double()
     for parameter in old.parameters():
         torch.nn.init.normal_(parameter)
     tail = new.weight[5:].clone()
@@ -274,7 +294,7 @@ def test_grow_head_keeps_old_scores_and_new_rows(kind):
 
 
 def test_grow_head_passes_weights_from_softmax_to_arcface():
-    old, new = SoftmaxHead(5, 4), ArcFaceHead(5, 4)
+    old, new = head_of(SoftmaxHead, 5, 4), head_of(ArcFaceHead, 5, 4)
     grow_head(old.state_dict(), new)
     torch.testing.assert_close(new.weight, old.weight)
 
@@ -282,14 +302,14 @@ def test_grow_head_passes_weights_from_softmax_to_arcface():
 @pytest.mark.parametrize("shape", [(4, 4), (9, 3)])
 def test_grow_head_refuses_a_smaller_head(shape):
     with pytest.raises(ValueError, match="only grows"):
-        grow_head(CosineHead(5, 4).state_dict(), CosineHead(*shape))
+        grow_head(head_of(CosineHead, 5, 4).state_dict(), head_of(CosineHead, *shape))
 
 
 @pytest.mark.parametrize("kind", [SoftmaxHead, ArcFaceHead])
 def test_dual_stream_loss_is_the_equation_of_the_paper(kind):
     base, a = random_case(5)
     mixed, b = random_case(6)
-    head = kind(5, 4).double()
+    head = head_of(kind, 5, 4).double()
     loss = dual_stream_loss(head, base, mixed, a, b)
 
     def entropy(rows, labels):  # CE of the logits that the head gives for these labels
@@ -302,24 +322,24 @@ def test_dual_stream_loss_is_the_equation_of_the_paper(kind):
 def test_dual_stream_loss_with_a_second_head_is_the_published_code():
     base, a = random_case(5)
     mixed, b = random_case(6)
-    head, other = ArcFaceHead(5, 4).double(), ArcFaceHead(5, 4).double()
+    head, other = head_of(ArcFaceHead, 5, 4).double(), head_of(ArcFaceHead, 5, 4).double()
     loss = dual_stream_loss(head, base, mixed, a, b, weight=1.0, mixed_head=other)
     torch.testing.assert_close(loss, head(base, a) + other(mixed, b) + other(mixed, a))
 
 
 @pytest.mark.parametrize("loss", ["arcface", "cosface", "subcenter_arcface"])
-def test_build_head_gives_margins_by_class_size(loss):
+def test_losses_have_margins_by_class_size(loss):
     counts = torch.tensor([1, 100, 10_000])
-    stage = StageConfig(loss=loss, dynamic_margin=True)
-    head = build_head(stage, counts, 4)
+    stage = StageConfig(dynamic_margin=True)
+    head = LOSSES[loss](stage, counts, 4)
     assert head.margin[0] > head.margin[1] > head.margin[2]
     assert head.margin[[0, 2]].tolist() == pytest.approx([0.5, 0.05])
-    plain = build_head(dataclasses.replace(stage, dynamic_margin=False), counts, 4)
+    plain = LOSSES[loss](dataclasses.replace(stage, dynamic_margin=False), counts, 4)
     assert plain.margin.tolist() == pytest.approx([0.3] * 3)
 
 
 def test_grow_head_makes_a_weight_the_first_of_several_centers():
-    old, new = SoftmaxHead(5, 4), SubCenterArcFaceHead(7, 4)
+    old, new = head_of(SoftmaxHead, 5, 4), head_of(SubCenterArcFaceHead, 7, 4)
     before = new.weight.clone()
     grow_head(old.state_dict(), new)
     torch.testing.assert_close(new.weight[:5, 0], old.weight)
@@ -328,11 +348,11 @@ def test_grow_head_makes_a_weight_the_first_of_several_centers():
 
 
 def test_grow_head_makes_the_mean_of_several_centers_one_weight():
-    old, new = SubCenterArcFaceHead(5, 4), CosFaceHead(5, 4)
+    old, new = head_of(SubCenterArcFaceHead, 5, 4), head_of(CosFaceHead, 5, 4)
     grow_head(old.state_dict(), new)
     torch.testing.assert_close(new.weight, old.weight.mean(dim=1))
     with pytest.raises(ValueError, match="only grows"):
-        grow_head(old.state_dict(), SubCenterArcFaceHead(5, 4, centers=2))
+        grow_head(old.state_dict(), head_of(SubCenterArcFaceHead, 5, 4, centers=2))
 
 
 def naive_triplet(rows, labels, margin):
@@ -384,10 +404,10 @@ def test_batch_hard_triplet_agrees_with_pytorch_metric_learning(seed):
 
 def sampled(kind, count, size, **settings):
     """Random heads of `count` classes and their sample of `size`; (whole, head, sample)."""
-    whole, head = kind(count, 4, **settings).double(), kind(size, 4).double()
+    whole, head = head_of(kind, count, 4, **settings).double(), head_of(kind, size, 4).double()
     for parameter in whole.parameters():
         torch.nn.init.normal_(parameter, generator=torch.Generator().manual_seed(1))
-    return whole, head, ClassSample([whole], [head])
+    return whole, head, ClassSample(*(nn.ModuleDict({"head": one}) for one in (whole, head)))
 
 
 def steps_of(sample, head, optimizer, *, steps=6, classes=9, seed=0):
@@ -449,7 +469,7 @@ def test_class_sample_trains_the_drawn_rows_alone(kind, optimizer):
         chosen = torch.optim.AdamW(head.parameters(), **options)
     steps = steps_of(sample, head, chosen)
     for step, (rows, labels, drawn) in enumerate(steps, start=1):
-        naive = kind(len(drawn), 4, margin=whole.margin[drawn]).double()
+        naive = head_of(kind, len(drawn), 4, margin=whole.margin[drawn]).double()
         naive.load_state_dict(
             {name: torch.stack([own[c] for c in drawn]) for name, own in rows_of.items()}
         )
@@ -467,7 +487,7 @@ def test_class_sample_trains_the_drawn_rows_alone(kind, optimizer):
 def test_class_sample_of_all_classes_is_the_whole_head(optimizer):
     stage = StageConfig(optimizer=optimizer, learning_rate=0.01)
     whole, head, sample = sampled(ArcFaceHead, 9, 9)
-    plain = ArcFaceHead(9, 4).double()
+    plain = head_of(ArcFaceHead, 9, 4).double()
     plain.load_state_dict(whole.state_dict())
 
     def built(module):
@@ -491,7 +511,8 @@ def test_class_sample_goes_on_from_its_state():
         for step, _ in enumerate(steps_of(sample, head, optimizer), start=1):
             if step in stops:
                 kept, options = copy.deepcopy(sample.state_dict()), optimizer.state_dict()
-                sample.load_state_dict({"whole": [CosFaceHead(9, 4).state_dict()], "states": {}})
+                other = {"head.weight": torch.zeros(9, 4)}
+                sample.load_state_dict({"whole": other, "states": {}})
                 sample.load_state_dict(kept)
                 optimizer.load_state_dict(options)
         return whole.weight
@@ -503,6 +524,11 @@ def test_class_sample_goes_on_from_its_state():
     ("share", "batch", "cutmix", "expected"),
     [(1.0, 8, "", 100), (0.1, 8, "", 10), (0.1, 8, "paper", 16), (0.1, 200, "", 100)],
 )
-def test_sampled_count_holds_the_classes_of_a_batch(share, batch, cutmix, expected):
+def test_sample_classes_leaves_a_head_the_classes_of_a_batch(share, batch, cutmix, expected):
     stage = StageConfig(class_share=share, batch_size=batch, cutmix=cutmix)
-    assert sampled_count(stage, 100) == expected
+    network = nn.Module()
+    network.head = whole = ArcFaceHead(stage, torch.ones(100), 4)
+    sample = sample_classes(stage, network)
+    assert (sample is None) == (expected == 100)
+    assert network.head.weight.shape == (expected, 4)
+    assert sample is None or sample.whole["head"] is whole

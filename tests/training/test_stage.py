@@ -607,10 +607,10 @@ def test_corner_cutmix_takes_partners_from_a_second_order_of_the_epoch(run, imag
 
 def test_batches_puts_positions_of_all_samplers_side_by_side(images):
     samplers = [ShuffledSampler(StageConfig(), images[:7], seed=seed) for seed in (0, 1)]
-    batches = training._batches(samplers, 3, 2, 3, skip=1)
+    batches = training._batches(samplers, 3, 0, 2, 3, skip=1)
     orders = [sampler.rows_of(3) for sampler in samplers]
     assert batches == [orders[0][i : i + 2] + orders[1][i : i + 2] for i in (2, 4)]
-    assert training._batches(samplers[:1], 3, 2, 3, skip=2) == [orders[0][4:6]]
+    assert training._batches(samplers[:1], 3, 0, 2, 3, skip=2) == [orders[0][4:6]]
 
 
 def test_corner_cutmix_reads_two_losses_off_the_mixed_stream(tiny_stage, tiny_model):
@@ -788,8 +788,8 @@ def test_train_keeps_the_last_state_before_a_loss_that_is_not_finite(
 ):
     original, calls = TrainingState.add_step, itertools.count(1)
 
-    def add_step(self, loss, rate, images):
-        original(self, loss * float("nan") if next(calls) == 6 else loss, rate, images)
+    def add_step(self, loss, rate):
+        original(self, loss * float("nan") if next(calls) == 6 else loss, rate)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingState, "add_step", add_step)
@@ -958,12 +958,12 @@ def test_train_takes_as_many_threads_as_cores_are_allowed(run, monkeypatch, chos
         ({"accumulate": 5}, "into 1 processes of 5 parts .*, found 12;"),
         (
             {"class_share": 0.5, "optimizer": "lamb"},
-            "among sgd, adam, adamw, lion for class_share below 1 .* found 'lamb'",
+            "among sgd, adam, adamw, lion for class_share below 1, found 'lamb'",
         ),
         ({"decode_size": 16}, "decode_size 0, or at least size 32 .* found 16"),
         (
             {"decode_size": 64, "augment": AugmentConfig(steps=("normalise",))},
-            "with the step 'affine', in stage 'tiny', found 64",
+            "with the step 'affine', found 64",
         ),
     ],
 )
