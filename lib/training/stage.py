@@ -398,6 +398,7 @@ def _backward_in_halves(
 
     def of_half(half: Sequence[Tensor]) -> tuple[Tensor, tuple[Tensor | None, ...]]:
         with autocast():
+            torch.set_autocast_cache_enabled(False)  # of both threads: one would clear the other's
             loss = 0.5 * share * classifier(*half)
         return loss.detach(), torch.autograd.grad(loss, trained, allow_unused=True)
 

@@ -1089,3 +1089,16 @@ def test_halves_side_by_side_give_the_gradients_of_the_whole_batch(monkeypatch):
     torch.testing.assert_close(found, loss.detach())
     for value, gradient in zip(model.parameters(), expected, strict=True):
         torch.testing.assert_close(value.grad, gradient)
+
+
+def test_halves_side_by_side_share_no_rounded_weights():
+    class Sum(torch.nn.Linear):
+        def forward(self, rows):
+            kept.append(torch.is_autocast_cache_enabled())
+            return super().forward(rows).float().sum()
+
+    kept, autocast = [], partial(torch.autocast, "cpu", torch.bfloat16)
+    with ThreadPoolExecutor(2) as pool:
+        training._backward_in_halves(Sum(4, 4), [torch.ones(2, 4)], 1.0, autocast, pool)
+    assert kept == [False, False]
+    assert torch.is_autocast_cache_enabled()
