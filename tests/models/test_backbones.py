@@ -1,5 +1,6 @@
 import hashlib
 import socket
+import sys
 import time
 
 import huggingface_hub
@@ -9,7 +10,7 @@ from torch import nn
 
 import lib
 from lib.config import ModelConfig
-from lib.models import backbones as backbones
+from lib.models import backbones
 from lib.models.backbones import IBN, build_backbone, from_ibn_net
 from lib.models.network import build_model
 
@@ -31,11 +32,14 @@ def images(size=64):
 def test_torchvision_of_another_build_gets_the_operators_it_describes(
     files, declared, tmp_path, monkeypatch
 ):
-    for name in files:
-        (tmp_path / name).write_text("no library of this build")
-    found = []
+    (tmp_path / "torchvision").mkdir()
+    for name in ("__init__.py", *files):
+        (tmp_path / "torchvision" / name).write_text("# no library of this build")
+    finder, found = lib._Torchvision(), []
+    monkeypatch.setattr(sys, "meta_path", [finder, *sys.meta_path])
     monkeypatch.setattr("torch.library.define", lambda name, schema: found.append(name))
-    lib._Torchvision.declare_operators(tmp_path)
+    assert finder.find_spec("torchvision", [str(tmp_path)]) is None
+    assert finder not in sys.meta_path
     assert found == [f"torchvision::{name}" for name in declared]
 
 
