@@ -169,13 +169,13 @@ def launch(work: Callable[[J], None], job: J, processes: int | None = None) -> N
     if wanted > gpus:
         place["accelerate_use_cpu"] = "yes"
         place["gloo_socket_ifname"] = "lo0" if sys.platform == "darwin" else "lo"
-        threads = os.environ.get("OMP_NUM_THREADS") or max(1, cores() // wanted)
-        place["omp_num_threads"] = threads
     kind = utils.DistributedType.MULTI_GPU if wanted <= gpus else utils.DistributedType.MULTI_CPU
-    prepared = utils.PrepareForLaunch(work, kind)
+    prepared, jobs = utils.PrepareForLaunch(work, kind), [(rank, job) for rank in range(wanted)]
     with utils.patch_environment(**place):
-        jobs = [(rank, job) for rank in range(wanted)]
-        _in_processes(prepared, jobs, wanted, "spawn", partial(end_with, os.getpid()))
+        if wanted > gpus:
+            side_by_side(prepared, jobs, wanted)
+        else:
+            _in_processes(prepared, jobs, wanted, "spawn", partial(end_with, os.getpid()))
 
 
 def side_by_side(

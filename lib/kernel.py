@@ -94,6 +94,7 @@ def imported_early() -> Iterator[None]:
         factory.default_provisioner_name = usual
         os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # its own end takes longer
         forkserver._forkserver._stop()
+        forkserver.set_forkserver_preload(["__main__"])  # as it was
 
 
 def execute(path: Path, copy: Path, parameters: Mapping[str, Any], *, cwd: Path) -> int:

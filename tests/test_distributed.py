@@ -25,6 +25,7 @@ from lib.artifacts import ROOT, read_json
 from lib.data import training_list
 from lib.distributed import ThreadChoice, check_gpus, launch, side_by_side, work_alone
 from lib.environment import VARIABLES, cores
+from lib.kernel import imported_early
 from lib.retrieval import embedding
 from lib.time_limit import TimeUp
 from lib.training import train
@@ -81,7 +82,7 @@ def together(tmp_path_factory, tiny_stage, tiny_model, dataset, stripes):
         PartialState()
         torch.randn(400, 400) @ torch.randn(400, 400)
         before = dict(os.environ)
-        with pytest.raises(RuntimeError, match=r"^the second process broke$"):
+        with imported_early(), pytest.raises(RuntimeError, match=r"^the second process broke$"):
             launch(work_together, (folder, embedded, trained), COUNT)
         assert dict(os.environ) == before
     return folder, embedded, trained
