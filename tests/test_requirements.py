@@ -24,17 +24,12 @@ def resolving(tmp_path_factory):
     folder, started = tmp_path_factory.mktemp("resolved"), {}
     # One try: without a network uv would go on asking for minutes.
     quick = {"UV_HTTP_RETRIES": "0", "UV_HTTP_TIMEOUT": "20"}
-    quick |= {"MACOSX_DEPLOYMENT_TARGET": "14.0"}
+    quick |= {"MACOSX_DEPLOYMENT_TARGET": "14.0", "UV_PYTHON_DOWNLOADS": "never"}
     for system, version in CASES:
         command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet"]
         command += ["--only-binary", ":all:", "--python-platform", system]
-        command += [
-            "--python-version",
-            version,
-            "--output-file",
-            folder / f"{system}-{version}.txt",
-        ]
-        command.append(ROOT / "requirements.txt")
+        command += ["--python-version", version, ROOT / "requirements.txt"]
+        command += ["--output-file", folder / f"{system}-{version}.txt"]
         started[system, version] = subprocess.Popen(
             command, env=os.environ | quick, stderr=subprocess.PIPE, text=True
         )
