@@ -5,7 +5,7 @@ What several rerankers need (votes, tags, an augmented gallery) comes from funct
 """
 
 import inspect
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property, wraps
@@ -22,9 +22,13 @@ from lib.environment import cores
 from lib.reranking.local_features import PairVerifier
 from lib.retrieval import EmbeddingTable, Ranking, TagScores
 
-OF_GALLERY = ("neighbours", "tag_gallery", "gallery_votes")  # results that no query changes
+# Results that no query changes.
+OF_GALLERY = ("neighbours", "reference_tags", "tag_gallery", "gallery_votes")
 P = ParamSpec("P")
 T = TypeVar("T")
+
+ScoreRow = Callable[[int], tuple[np.ndarray, np.ndarray]]
+"""A row of queries to the scores and the positions of some images."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,13 +44,12 @@ class Similarity:
 
     def __add__(self, term: TagScores) -> "Similarity":
         """The sum with one more term; ValueError if it is of other queries or another gallery."""
-        parts = ("vote", term.voted, self.queries), ("tag", term.tags, self.gallery)
-        for name, found, rows in parts:
-            if len(found) != len(rows):
-                raise ValueError(
-                    f"expected one {name} per row of embeddings, found {len(found)} for"
-                    f" {len(rows)}; make them from the same embeddings"
-                )
+        expected, found = (len(self.queries), len(self.gallery)), (len(term.voted), len(term.tags))
+        if found != expected:
+            raise ValueError(
+                f"expected votes and tags for (queries, images) = {expected}, found {found}; make"
+                " them from the same embeddings"
+            )
         return replace(self, terms=(*self.terms, term))
 
 
@@ -66,7 +69,7 @@ class RetrievalData:
     index: retrieval.ApproximateIndex | None = None
     second: "RetrievalData | None" = None  # the same images as another model embeds them
     local: PairVerifier | None = None  # counts the inliers of a query and a gallery image
-    _results: dict[Hashable, object] = field(default_factory=dict, init=False, repr=False)
+    _results: dict[tuple, object] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         retrieval.check_count(self.query_ids, len(self.queries), "query")
@@ -88,9 +91,8 @@ class RetrievalData:
         What was computed of the gallery alone is kept.
         """
         found = replace(self, queries=queries, query_ids=None, second=None, local=None)
-        for key, value in self._results.items():
-            if (key if isinstance(key, str) else key[0]) in OF_GALLERY:
-                found._results[key] = value
+        kept = {key: one for key, one in self._results.items() if key[0] in OF_GALLERY}
+        found._results.update(kept)
         return found
 
     def rank(self, score: Similarity, query: str | int | None = None) -> Ranking:
@@ -104,18 +106,10 @@ class RetrievalData:
         found = retrieval.nearest(score.queries, score.gallery, self.k, terms=score.terms)
         return Ranking(*found, ids, self.gallery_ids)
 
-    def rank_each(self, score: Callable[[int], tuple[np.ndarray, np.ndarray]]) -> Ranking:
-        """Rank the images that `score` gives for each row, by its scores, ties in its order."""
-        shape = len(self.queries), min(self.k, len(self.gallery))
-        scores, positions = np.empty(shape, np.float32), np.empty(shape, np.int64)
-
-        def rank_one(row: int) -> None:
-            values, images = score(row)
-            best = np.argsort(-values, kind="stable")[: self.k]
-            scores[row], positions[row] = values[best], images[best]
-
-        for_each_row(rank_one, len(self.queries))
-        return Ranking(scores, positions, self.query_ids, self.gallery_ids)
+    def rank_each(self, score: ScoreRow) -> Ranking:
+        """Rank the images that `score` gives for each query, as `rank_rows`."""
+        found = rank_rows(score, len(self.queries), min(self.k, len(self.gallery)))
+        return Ranking(*found, self.query_ids, self.gallery_ids)
 
     def gallery_neighbours(self, count: int) -> tuple[np.ndarray, np.ndarray]:
         """(N, count) scores and positions of the gallery images nearest to each, itself included.
@@ -123,19 +117,30 @@ class RetrievalData:
         The search costs N² · D, hours for the competition's gallery, so the most that were asked
         for are kept.
         """
-        kept = self._results.get("neighbours")
+        kept = self._results.get(("neighbours",))
         if kept is None or kept[1].shape[1] < min(count, len(self.gallery)):
             names = ("gallery images", "gallery images")
             kept = retrieval.nearest(self.gallery, self.gallery, count, names=names)
-            self._results["neighbours"] = kept
+            self._results["neighbours",] = kept
         return kept[0][:, :count], kept[1][:, :count]
 
 
-def for_each_row(work: Callable[[int], None], count: int) -> None:
-    """Call `work` with every row, in threads: numpy and scipy let others run beside them."""
+def rank_rows(score: ScoreRow, rows: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """(rows, k) best scores and their images of every row, ties in the order that `score` gives.
+
+    Rows are ranked in threads: numpy and scipy let others run beside them.
+    """
+    scores, positions = np.empty((rows, k), np.float32), np.empty((rows, k), np.int64)
+
+    def rank_one(row: int) -> None:
+        values, images = score(row)
+        best = np.argsort(-values, kind="stable")[:k]
+        scores[row], positions[row] = values[best], images[best]
+
     with ThreadPoolExecutor(cores()) as threads, threadpool_limits(1, "blas"):
-        for _ in threads.map(work, range(count)):
+        for _ in threads.map(rank_one, range(rows)):
             pass
+    return scores, positions
 
 
 def cached(function: Callable[P, T]) -> Callable[P, T]:
@@ -164,12 +169,20 @@ def read_retrieval_data(
     `labelled` has the references' id, landmark_id and country; their folder may embed more images.
     k, index, second and local of `RetrievalData` may follow.
     """
-    folder = Path(folder)
-    queries, gallery = (retrieval.read_embeddings(folder / name) for name in ("query", "gallery"))
+    queries, gallery, known = (
+        retrieval.read_embeddings(Path(folder) / name) for name in ("query", "gallery", references)
+    )
+    rows = pd.Index(known.ids).get_indexer(labelled["id"])
+    if (rows < 0).any():
+        raise ValueError(
+            f"expected embeddings of all {len(rows)} images in {Path(folder) / references}, found"
+            f" none of {labelled['id'].iloc[int((rows < 0).argmax())]}; embed that list"
+        )
+    in_order = np.array_equal(rows, np.arange(len(known)))
     return RetrievalData(
         queries.rows,
         gallery.rows,
-        _rows_of(folder / references, labelled["id"]),
+        known.rows if in_order else retrieval.EmbeddingSubset(known.rows, rows),
         labelled["landmark_id"].to_numpy(),
         labelled["country"].to_numpy(dtype=object),
         query_ids=queries.ids,
@@ -185,22 +198,8 @@ def read_second_model(
 
     None if there are no such embeddings, or not of all references.
     """
-    known = [
-        name for name in ("raw", "references") if read_fingerprint(Path(folder) / name) is not None
-    ]
-    for name in known:
-        if labelled["id"].isin(retrieval.read_embeddings(Path(folder) / name).ids).all():
-            return read_retrieval_data(folder, labelled, references=name, k=k)
+    for own in (Path(folder) / name for name in ("raw", "references")):
+        is_there = read_fingerprint(own) is not None
+        if is_there and labelled["id"].isin(retrieval.read_embeddings(own).ids).all():
+            return read_retrieval_data(folder, labelled, references=own.name, k=k)
     return None
-
-
-def _rows_of(folder: Path, ids: pd.Series) -> EmbeddingTable:
-    known = retrieval.read_embeddings(folder)
-    rows = pd.Index(known.ids).get_indexer(ids)
-    if (rows < 0).any():
-        raise ValueError(
-            f"expected embeddings of all {len(ids)} images in {folder}, found none of"
-            f" {ids.iloc[int((rows < 0).argmax())]}; embed that list"
-        )
-    in_order = np.array_equal(rows, np.arange(len(known)))
-    return known.rows if in_order else retrieval.EmbeddingSubset(known.rows, rows)

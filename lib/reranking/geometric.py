@@ -8,7 +8,6 @@ gallery images are verified among each other, too. `lib.reranking.local_features
 from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
-from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -16,7 +15,7 @@ from scipy import sparse
 from lib.reranking.data import RetrievalData, cached
 from lib.reranking.k_reciprocal import ZHONG, ReciprocalSettings, reciprocal_neighbours
 from lib.reranking.local_features import PairVerifier
-from lib.reranking.neighbours import mean_with_query
+from lib.reranking.neighbours import weighted_mean
 from lib.retrieval import Ranking, best_of
 
 CHANCE, CAP = 4, 16  # inliers of unrelated photographs, and those beyond which more say no more
@@ -34,14 +33,10 @@ def agreement(inliers: np.ndarray) -> np.ndarray:
 
 
 def geometric_rerank(
-    data: RetrievalData,
-    *,
-    weight: float = 0.4,
-    base: Callable[..., Ranking] = attrgetter("plain"),
-    **settings: Any,
+    data: RetrievalData, *, weight: float = 0.4, base: Callable[..., Ranking] = attrgetter("plain")
 ) -> Ranking:
-    """Add weight · agreement to the scores of the first results of `base(data, **settings)`."""
-    ranking = base(data, **settings)
+    """Add weight · agreement to the scores of the first results of `base(data)`."""
+    ranking = base(data)
     inliers = verifier_of(data).inliers(ranking.positions[:, :CANDIDATES])
     final = ranking.scores.astype(np.float64)
     final[:, :CANDIDATES] += weight * agreement(inliers)
@@ -54,8 +49,8 @@ def expand_verified(data: RetrievalData, *, fewest: int = 10) -> RetrievalData:
     if fewest < 1:
         raise ValueError(f"expected at least 1 inlier, found {fewest}; 10 are usual")
     near = data.plain.positions[:, :CANDIDATES]
-    is_verified = verifier_of(data).inliers(near) >= fewest
-    return replace(data, queries=mean_with_query(data, near, is_verified.astype(np.float64)))
+    weights = (verifier_of(data).inliers(near) >= fewest).astype(np.float64)
+    return replace(data, queries=weighted_mean(data.queries, data.gallery, near, weights))
 
 
 @cached

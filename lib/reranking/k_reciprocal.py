@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from lib.reranking.data import RetrievalData, cached, for_each_row
+from lib.reranking.data import RetrievalData, cached, rank_rows
 from lib.retrieval import ApproximateIndex, EmbeddingSubset, EmbeddingTable, Ranking, nearest
 
 
@@ -83,23 +83,16 @@ def reciprocal_neighbours(
         own = np.hstack([query @ query.T, query @ few[known].T]).astype(np.float32)
         return np.block([[own], [own[:, 1:].T, between[np.ix_(known, known)]]])
 
-    k = min(k, len(references))
-    similarities = np.empty((len(queries), k), dtype=np.float32)
-    positions = np.empty((len(queries), k), dtype=np.int64)
-
-    def rank_one(row: int) -> None:
+    def score(row: int) -> tuple[np.ndarray, np.ndarray]:
         candidates = np.union1d(near[row], beyond[place[row]])
         sim = cosines(row, candidates)
         if added is not None:
             own = added[0][[row]][:, candidates]
             more = [[None, own], [own.T, added[1][candidates][:, candidates]]]
             sim += sparse.block_array(more).toarray().astype(np.float32)
-        found = reciprocal_similarities(sim, settings)
-        best = np.argsort(-found, kind="stable")[:k]
-        similarities[row], positions[row] = found[best], candidates[best]
+        return reciprocal_similarities(sim, settings), candidates
 
-    for_each_row(rank_one, len(queries))
-    return similarities, positions
+    return rank_rows(score, len(queries), min(k, len(references)))
 
 
 def reciprocal_similarities(sim: np.ndarray, settings: ReciprocalSettings) -> np.ndarray:

@@ -11,10 +11,11 @@ from lib.reranking.data import RetrievalData, cached
 from lib.reranking.landmark_country import (
     NO_LANDMARK,
     gallery_votes,
-    labelled_references,
+    nearest_references,
     query_votes,
+    reference_tags,
 )
-from lib.retrieval import NO_TAG, Ranking, TagScores, nearest, score_pairs
+from lib.retrieval import NO_TAG, Ranking, TagScores, score_pairs
 
 FRONT, MIDDLE = 4.0, 1.0  # added to scores of `sort_and_insert`, so that its parts keep their order
 IMAGES_AT_ONCE = 16_384  # with 300 neighbours each: 0.3 GB
@@ -136,17 +137,17 @@ def landmark_distances(
     references among the image's `neighbours` nearest references. Each pair are (N, `keep`) distinct
     landmarks, nearest first, and their distances; -1 at infinity beyond.
     """
-    labelled, positions, tags = labelled_references(data)
-    found, names = [], ("images", "references")
+    tags, found = reference_tags(data), []
     for rows in (data.queries, data.gallery):
         landmarks = np.full((len(rows), keep), NO_LANDMARK)
         distances = np.full((len(rows), keep), np.inf)
-        for start in range(0, len(rows) if len(positions) else 0, IMAGES_AT_ONCE):
-            part = slice(start, min(start + IMAGES_AT_ONCE, len(rows)))
-            sim, near = nearest(rows[part], labelled, neighbours, index=data.index, names=names)
-            landmarks[part], distances[part] = _distance_per_landmark(
-                tags.landmarks[positions[near]], 1 - sim.astype(np.float64), per_landmark, keep
+        for start in range(0, len(rows), IMAGES_AT_ONCE):
+            part = slice(start, start + IMAGES_AT_ONCE)
+            sim, near = nearest_references(data, rows[part], neighbours, "images")
+            kept, means = _distance_per_landmark(
+                tags.landmarks[near], 1 - sim.astype(np.float64), per_landmark, keep
             )
+            landmarks[part, : kept.shape[1]], distances[part, : kept.shape[1]] = kept, means
         found.append((landmarks, distances))
     return found
 
@@ -170,12 +171,8 @@ def _distance_per_landmark(
     table[is_first] = total / np.add.reduceat(counts.ravel().astype(np.int64), starts)
     best = np.lexsort((landmarks, table), axis=-1)[:, :keep]
     found = np.take_along_axis(table, best, 1)
-    kept = np.where(np.isfinite(found), np.take_along_axis(landmarks, best, 1), NO_LANDMARK)
-    missing = ((0, 0), (0, keep - best.shape[1]))
-    return (
-        np.pad(kept, missing, constant_values=NO_LANDMARK),
-        np.pad(found, missing, constant_values=np.inf),
-    )
+    landmarks = np.take_along_axis(landmarks, best, 1)
+    return np.where(np.isfinite(found), landmarks, NO_LANDMARK), found
 
 
 def _first(landmarks: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

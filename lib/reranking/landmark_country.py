@@ -7,55 +7,29 @@ whole gallery takes part, so an image that plain search never retrieved can be b
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from lib import retrieval
 from lib.reranking.data import RetrievalData, cached
 from lib.reranking.k_reciprocal import (
     ReciprocalSettings,
     k_reciprocal_rerank,
     reciprocal_neighbours,
 )
-from lib.retrieval import (
-    NO_TAG,
-    EmbeddingSubset,
-    EmbeddingTable,
-    Ranking,
-    TagScores,
-    best_of,
-    nearest,
-)
+from lib.retrieval import EmbeddingTable, Ranking, TagScores
 
 NO_LANDMARK = -1
 NO_COUNTRY = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Tags:
+class Tags(NamedTuple):
     """A landmark and a country for each of N images."""
 
-    landmarks: np.ndarray  # (N,) integers, -1 where unknown
-    countries: np.ndarray  # (N,) strings such as "CN"; "" where unknown (None and NaN become "")
-
-    def __post_init__(self) -> None:
-        landmarks = np.asarray(self.landmarks)
-        countries = pd.Series(np.asarray(self.countries, dtype=object)).fillna(NO_COUNTRY)
-        if landmarks.ndim != 1 or len(landmarks) != len(countries):
-            raise ValueError(
-                f"expected one landmark and one country per image, found {landmarks.shape} and"
-                f" {len(countries)}; take both from the same table"
-            )
-        if len(landmarks) and landmarks.dtype.kind not in "iu":
-            raise ValueError(
-                f"expected integer landmarks, found {landmarks.dtype}; use -1 where unknown"
-            )
-        object.__setattr__(self, "landmarks", landmarks.astype(np.int64))
-        object.__setattr__(self, "countries", np.array(countries.astype(str).to_list(), dtype=str))
-
-    def __len__(self) -> int:
-        return len(self.landmarks)
+    landmarks: np.ndarray  # (N,) int64, -1 where unknown
+    countries: np.ndarray  # (N,) strings such as "CN"; "" where unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +47,6 @@ class Votes:
     similarities: np.ndarray  # (Q, V) float32, theirs
     voter_landmarks: np.ndarray  # (Q, V) int64, theirs
     voter_countries: np.ndarray  # (Q, V) strings, theirs
-
-    def __len__(self) -> int:
-        return len(self.landmarks)
 
     def of(self, row: int) -> pd.DataFrame:
         """The voters of this row, nearest first: position, similarity, landmark, country."""
@@ -108,77 +79,93 @@ def query_votes(
     >>> votes.landmarks.tolist(), votes.countries.tolist()
     ([[7, 9]], [['CN', '']])
     """
-    labelled, options = labelled_references(data)[0], {"index": data.index}
-    if reciprocal:
-        settings = None if reciprocal is True else reciprocal
-        found = reciprocal_neighbours(data.queries, labelled, top, settings, **options)
-    else:
-        found = nearest(data.queries, labelled, top, names=("queries", "references"), **options)
-    return _count(data, found, normalise=normalise)
+    found = nearest_references(data, data.queries, top, "queries", reciprocal=reciprocal)
+    return _count(data, *found, normalise)
 
 
 @cached
 def gallery_votes(data: RetrievalData, *, top: int = 3) -> Votes:
     """Let the `top` nearest references of every gallery image vote; scores are raw sums."""
-    labelled, names = labelled_references(data)[0], ("gallery images", "references")
-    return _count(data, nearest(data.gallery, labelled, top, index=data.index, names=names))
+    return _count(data, *nearest_references(data, data.gallery, top), normalise=False)
 
 
 @cached
 def tag_gallery(data: RetrievalData) -> Tags:
     """Give every gallery image the tags of its nearest labelled reference, if there is any."""
-    labelled, positions, tags = labelled_references(data)
-    names = ("gallery images", "references")
-    found = nearest(data.gallery, labelled, 1, index=data.index, names=names)[1]
-    if not len(positions):
-        return Tags([NO_LANDMARK] * len(data.gallery), [NO_COUNTRY] * len(data.gallery))
-    found = positions[found[:, 0]]
-    return Tags(tags.landmarks[found], tags.countries[found])
+    found, count = nearest_references(data, data.gallery, 1)[1], len(data.gallery)
+    if not found.size:
+        return Tags(np.full(count, NO_LANDMARK), np.full(count, NO_COUNTRY))
+    return Tags(*(tags[found[:, 0]] for tags in reference_tags(data)))
 
 
-def labelled_references(data: RetrievalData) -> tuple[EmbeddingTable, np.ndarray, Tags]:
-    """The references that have a landmark, their positions, and the tags of all."""
-    tags = Tags(data.reference_landmarks, data.reference_countries)
-    if len(tags) != len(data.references):
+@cached
+def reference_tags(data: RetrievalData) -> Tags:
+    """The tags of all references; a country that is None or NaN is unknown."""
+    landmarks = np.asarray(data.reference_landmarks)
+    countries = pd.Series(np.asarray(data.reference_countries, dtype=object)).fillna(NO_COUNTRY)
+    if not len(landmarks) == len(countries) == len(data.references):
         raise ValueError(
-            f"expected one landmark and country per reference, found {len(tags)} for"
-            f" {len(data.references)} references; pass the tags in the order of the embeddings"
+            f"expected a landmark and a country for each of {len(data.references)} references,"
+            f" found {len(landmarks)} and {len(countries)}; take both from the table that was"
+            " embedded"
         )
-    positions = np.flatnonzero(tags.landmarks != NO_LANDMARK)
-    if len(positions) == len(data.references):
-        return data.references, positions, tags
-    return EmbeddingSubset(data.references, positions), positions, tags
+    if len(landmarks) and landmarks.dtype.kind not in "iu":
+        raise ValueError(
+            f"expected integer landmarks, found {landmarks.dtype}; use -1 where unknown"
+        )
+    return Tags(landmarks.astype(np.int64), np.array(countries.astype(str).to_list(), dtype=str))
+
+
+def nearest_references(
+    data: RetrievalData,
+    rows: EmbeddingTable,
+    count: int,
+    what: str = "gallery images",
+    *,
+    reciprocal: bool | ReciprocalSettings = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(Q, `count`) similarities and positions of the references nearest to (Q, D) rows.
+
+    References without landmark are left out. `what` the rows are is told in messages.
+    """
+    positions = np.flatnonzero(reference_tags(data).landmarks != NO_LANDMARK)
+    labelled = data.references
+    if len(positions) < len(labelled):
+        labelled = retrieval.EmbeddingSubset(labelled, positions)
+    if reciprocal:
+        settings = None if reciprocal is True else reciprocal
+        found = reciprocal_neighbours(rows, labelled, count, settings, index=data.index)
+    else:
+        names = what, "references"
+        found = retrieval.nearest(rows, labelled, count, index=data.index, names=names)
+    return found[0], positions[found[1]]
 
 
 def _count(
-    data: RetrievalData, found: tuple[np.ndarray, np.ndarray], *, normalise: bool = False
+    data: RetrievalData, similarities: np.ndarray, voters: np.ndarray, normalise: bool
 ) -> Votes:
-    """The votes of the references `found`: similarities and positions among those labelled."""
-    _, positions, tags = labelled_references(data)
-    similarities, voters = found[0], positions[found[1]]
+    """The votes of the references at (Q, V) positions `voters`."""
+    tags = reference_tags(data)
     landmarks, countries = tags.landmarks[voters], tags.countries[voters]
-    codes, names = pd.factorize(countries.ravel())
-    codes = np.where(countries == NO_COUNTRY, -1, codes.reshape(countries.shape))
-    of_landmarks = _sum_per_tag(landmarks, similarities, normalise)
-    codes_by_score, country_scores = _sum_per_tag(codes, similarities, normalise)
-    of_countries = np.append(names, NO_COUNTRY).astype(str)[codes_by_score], country_scores
+    of_landmarks = _sum_per_tag(landmarks, NO_LANDMARK, similarities, normalise)
+    of_countries = _sum_per_tag(countries, NO_COUNTRY, similarities, normalise)
     return Votes(*of_landmarks, *of_countries, voters, similarities, landmarks, countries)
 
 
 def _sum_per_tag(
-    tags: np.ndarray, similarities: np.ndarray, normalise: bool
+    tags: np.ndarray, none: int | str, similarities: np.ndarray, normalise: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct tags of (Q, V) voters, -1 for none, and their scores, ordered by score."""
+    """Distinct tags of (Q, V) voters, which may be `none`, and their scores, ordered by score."""
     similarities = np.maximum(similarities, 0).astype(np.float64)
     same = tags[:, :, None] == tags[:, None, :]
     repeated = np.tril(same, -1).any(axis=2)
-    scores = np.where(repeated | (tags == -1), 0.0, (same * similarities[:, None, :]).sum(axis=2))
+    scores = np.where(repeated | (tags == none), 0.0, (same * similarities[:, None, :]).sum(axis=2))
     if normalise:
         total = scores.sum(axis=1, keepdims=True)
         scores = np.divide(scores, total, out=np.zeros_like(scores), where=total > 0)
     order = np.argsort(-scores, axis=1, kind="stable")
     scores = np.take_along_axis(scores, order, axis=1)
-    return np.where(scores > 0, np.take_along_axis(tags, order, axis=1), -1), scores
+    return np.where(scores > 0, np.take_along_axis(tags, order, axis=1), none), scores
 
 
 def landmark_country_rerank(
@@ -212,7 +199,7 @@ def vote_scores(data: RetrievalData, **voting: Any) -> tuple[TagScores, TagScore
     """L and C: what the voters of `query_votes` give to landmark and country of gallery images."""
     votes, tags = query_votes(data, **voting), tag_gallery(data)
     names = np.append(votes.countries.ravel(), tags.countries)
-    codes = np.where(names == NO_COUNTRY, NO_TAG, pd.factorize(names)[0])
+    codes = np.where(names == NO_COUNTRY, retrieval.NO_TAG, pd.factorize(names)[0])
     voted, tagged = np.split(codes, [votes.countries.size])
     return (
         TagScores(votes.landmarks, votes.landmark_scores, tags.landmarks),
@@ -226,15 +213,15 @@ def k_reciprocal_landmark_country(
     alpha: float = 1.0,
     beta: float = 0.1,
     base: Callable[..., Ranking] = k_reciprocal_rerank,
-    **settings: Any,
 ) -> Ranking:
-    """Add landmark and country votes to the scores of `base(data, **settings)`, in its lists."""
-    ranking = base(data, **settings)
+    """Add landmark and country votes to the scores of `base(data)`, in its lists."""
+    ranking = base(data)
     L, C = vote_scores(data, reciprocal=True)
     pairs = np.arange(len(ranking))[:, None], ranking.positions
     sim = ranking.scores.astype(np.float64)
     final = sim + ((alpha * L).at(*pairs) + (beta * C).at(*pairs))
-    return ranking.replace(*best_of(final.astype(np.float32), ranking.positions, ranking.k))
+    best = retrieval.best_of(final.astype(np.float32), ranking.positions, ranking.k)
+    return ranking.replace(*best)
 
 
 def explain(
@@ -254,22 +241,15 @@ def explain(
     pair = np.array([[row]]), positions[None]
     landmark, country = (alpha * L).at(*pair)[0], (beta * C).at(*pair)[0]
     final = table.pop("score").to_numpy(dtype=np.float64)
-    explained = pd.DataFrame(
-        {
-            "raw": final - landmark - country,
-            "landmark": landmark,
-            "country": country,
-            "final": final,
-            "landmark_id": tags.landmarks[positions],
-            "country_code": tags.countries[positions],
-        },
-        index=table.index,
-    ).join(table)
-    listed = data.plain.of(query)["position"]
-    known = pd.Series(listed.index, index=listed.to_numpy())
-    explained["rank_before"] = known.reindex(positions).astype("Int64").array
+    raw = final - landmark - country
+    columns = {"raw": raw, "landmark": landmark, "country": country, "final": final}
+    columns |= {"landmark_id": tags.landmarks[positions], "country_code": tags.countries[positions]}
+    explained = pd.DataFrame(columns, index=table.index).join(table)
+    listed = data.plain.k
+    before = pd.Series(np.arange(1, listed + 1), index=data.plain.positions[row])
+    explained["rank_before"] = before.reindex(positions).astype("Int64").array
     moves = explained["rank_before"].items()
-    explained["moved"] = [describe_move(now, then, data.plain.k) for now, then in moves]
+    explained["moved"] = [describe_move(now, then, listed) for now, then in moves]
     return explained
 
 

@@ -26,10 +26,10 @@ FRAME = 512  # keypoints are in pixels of an image whose longer side is this
 LARGEST_ZOOM = 2.0  # small images are enlarged at most so
 QUANTISED = 254  # descriptors are kept as int8: values of a unit row beyond ±0.5 are cut
 SHARD = 256  # images per file until a stage is whole
-QUERIES_AT_ONCE = 32
+PAIRS_AT_ONCE, TASKS = 1_600, 32  # that are verified, and what threads share them in
 SECONDS = 30  # of verification that a killed run loses at most
 FEWEST = 5  # matches worth a transformation; three points define one
-KEYPOINTS, DESCRIPTORS, STARTS, PAIRS = "keypoints.npy", "descriptors.npy", "starts.npy", "pairs"
+FILES = ("keypoints.npy", "descriptors.npy", "starts.npy")
 PARTIAL = "partial"
 
 Detect = Callable[[np.ndarray, int], tuple[np.ndarray, np.ndarray]]
@@ -95,14 +95,21 @@ def _disk_network() -> Callable[..., Any]:
 LOCAL_FEATURES: dict[str, Detect] = {"rootsift": root_sift, "disk": disk}
 
 
-@dataclass(frozen=True, eq=False)
 class LocalFeatures:
-    """The features of N images, read from a folder that `extract_local_features` wrote."""
+    """The features of N images that `extract_local_features` wrote; the arrays stay on disk.
 
-    keypoints: np.ndarray  # (F, 2) float16 x, y in the frame
-    descriptors: np.ndarray  # (F, D) int8 unit rows times `QUANTISED`
-    starts: np.ndarray  # (N + 1,) where the features of each image begin
-    key: str  # fingerprint of their stage
+    These are keypoints (F, 2) float16 x, y in the frame, descriptors (F, D) int8 unit rows times
+    `QUANTISED`, and (N + 1,) where the features of each image begin.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.key = artifacts.read_fingerprint(folder)
+        if self.key is None:
+            raise ValueError(
+                f"expected finished local features in {folder}, found none; extract them"
+            )
+        arrays = (np.load(Path(folder) / name, mmap_mode="r") for name in FILES)
+        self.keypoints, self.descriptors, self.starts = arrays
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -114,27 +121,15 @@ class LocalFeatures:
         return self.keypoints[own].astype(np.float32), descriptors
 
 
-def read_local_features(folder: str | Path) -> LocalFeatures:
-    """Read what `extract_local_features` wrote; the large arrays stay on disk."""
-    folder, key = Path(folder), artifacts.read_fingerprint(folder)
-    if key is None:
-        raise ValueError(f"expected finished local features in {folder}, found none; extract them")
-    large = (np.load(folder / name, mmap_mode="r") for name in (KEYPOINTS, DESCRIPTORS))
-    return LocalFeatures(*large, np.load(folder / STARTS), key)
-
-
 def extract_local_features(
-    table: pd.DataFrame,
-    root: str | Path,
-    folder: str | Path,
-    settings: LocalSettings | None = None,
+    table: pd.DataFrame, root: str | Path, folder: str | Path, settings: LocalSettings
 ) -> Path:
     """Find the local features of the images of `table` (columns id, path), and return `folder`.
 
     Does nothing when the folder holds them, and goes on where a killed run stopped. An image that
     cannot be read is grey and has none.
     """
-    settings, folder, paths = settings or LocalSettings(), Path(folder), tuple(table["path"])
+    folder, paths = Path(folder), tuple(table["path"])
     shape = VERSION, settings.features, settings.most, FRAME, LARGEST_ZOOM
     wanted = artifacts.fingerprint(shape, table[["id", "path"]])
     what, source = f"local features of {folder.name!r}", data.ImageSource(root)
@@ -143,8 +138,7 @@ def extract_local_features(
             artifacts.start_over(folder)
             _extract(source, paths, folder, settings, key)
             data.check_readable(what, root, source.unreadable, len(paths))
-            files = KEYPOINTS, DESCRIPTORS, STARTS
-            data.mark_stage_complete(folder, key, wanted, source.unreadable, files=files)
+            data.mark_stage_complete(folder, key, wanted, source.unreadable, files=FILES)
             shutil.rmtree(folder / PARTIAL)
     return folder
 
@@ -152,32 +146,27 @@ def extract_local_features(
 def _extract(
     source: data.ImageSource, paths: Sequence[str], folder: Path, settings: LocalSettings, key: str
 ) -> None:
-    partial = folder / PARTIAL
-    if not artifacts.is_done(partial, key):
-        shutil.rmtree(partial, ignore_errors=True)
-        artifacts.mark_complete(artifacts.start_over(partial), key)
+    partial = folder / PARTIAL / key  # what a run with other settings left is not taken
+    partial.mkdir(parents=True, exist_ok=True)
     source.store.prepare(paths)
-    starts = range(0, len(paths), SHARD)
-    shards = [partial / f"{start}.npz" for start in starts]
-    missing = [one for one in zip(starts, shards, strict=True) if not one[1].is_file()]
+    shards = {start: partial / f"{start}.npz" for start in range(0, len(paths), SHARD)}
+    missing = [start for start, shard in shards.items() if not shard.is_file()]
 
     def find(path: str) -> tuple[np.ndarray, np.ndarray]:
         points, rows = detect(source.read(path), settings)
         return points.astype(np.float16), np.rint(rows * QUANTISED).clip(-127, 127).astype(np.int8)
 
     with ThreadPoolExecutor(cores()) as threads:  # OpenCV releases the lock
-        for start, shard in artifacts.progress(missing, f"local features of {folder.name}"):
-            found = list(threads.map(find, paths[start : start + SHARD]))
-            points, rows = zip(*found, strict=True)
-            with artifacts.atomic_path(shard) as temporary:
-                arrays = {"points": np.concatenate(points), "rows": np.concatenate(rows)}
+        for start in artifacts.progress(missing, f"local features of {folder.name}"):
+            points, rows = zip(*threads.map(find, paths[start : start + SHARD]), strict=True)
+            arrays = {"points": np.concatenate(points), "rows": np.concatenate(rows)}
+            with artifacts.atomic_path(shards[start]) as temporary:
                 np.savez(temporary, counts=[len(one) for one in points], **arrays)
-    parts = [np.load(shard) for shard in shards]
-    counts, *large = (
-        np.concatenate([part[name] for part in parts]) for name in ("counts", "points", "rows")
+    parts = [np.load(shard) for shard in shards.values()]
+    points, rows, counts = (
+        np.concatenate([part[name] for part in parts]) for name in ("points", "rows", "counts")
     )
-    arrays = np.append(0, counts.cumsum()), *large
-    for name, array in zip((STARTS, KEYPOINTS, DESCRIPTORS), arrays, strict=True):
+    for name, array in zip(FILES, (points, rows, np.append(0, counts.cumsum())), strict=True):
         with artifacts.atomic_path(folder / name) as temporary:
             np.save(temporary, array)
 
@@ -237,17 +226,12 @@ class PairVerifier:
     """Inliers between queries and gallery images, computed once per pair and kept in a folder."""
 
     def __init__(
-        self,
-        queries: LocalFeatures,
-        gallery: LocalFeatures,
-        folder: str | Path,
-        settings: LocalSettings | None = None,
+        self, queries: LocalFeatures, gallery: LocalFeatures, folder: Path, settings: LocalSettings
     ) -> None:
         """Read the pairs that earlier runs verified with the same features and settings."""
-        self.queries, self.gallery, self.settings = queries, gallery, settings or LocalSettings()
-        key = artifacts.fingerprint(VERSION, queries.key, gallery.key, self.settings)
-        self.folder = Path(folder)
-        self.path = self.folder / f"{PAIRS}-{key}.npz"
+        self.queries, self.gallery, self.folder, self.settings = queries, gallery, folder, settings
+        key = artifacts.fingerprint(VERSION, queries.key, gallery.key, settings)
+        self.path = folder / f"pairs-{key}.npz"
         self._pairs, self._inliers = np.empty(0, np.int64), np.empty(0, np.int16)
         if self.path.is_file():
             with np.load(self.path) as kept:
@@ -267,14 +251,13 @@ class PairVerifier:
         """(P,) query rows and gallery positions to (P,) numbers of inliers."""
         wanted = rows * len(self.gallery) + positions
         missing = np.setdiff1d(wanted, self._pairs)
-        cuts = np.flatnonzero(np.diff(missing // max(len(self.gallery), 1))) + 1
-        by_query = [one for one in np.split(missing, cuts) if len(one)]
-        starts, saved = range(0, len(by_query), QUERIES_AT_ONCE), time.monotonic()
+        starts, saved = range(0, len(missing), PAIRS_AT_ONCE), time.monotonic()
         with ThreadPoolExecutor(cores()) as threads, threadpool_limits(1):
             for start in artifacts.progress(starts, "geometric verification"):
-                group = by_query[start : start + QUERIES_AT_ONCE]
-                pairs = np.append(self._pairs, np.concatenate(group))
-                counts = np.concatenate([self._inliers, *threads.map(self._count, group)])
+                group = missing[start : start + PAIRS_AT_ONCE]
+                found = threads.map(self._count, np.array_split(group, TASKS))
+                pairs = np.append(self._pairs, group)
+                counts = np.concatenate([self._inliers, *found])
                 order = np.argsort(pairs)
                 self._pairs, self._inliers = pairs[order], counts[order]
                 if time.monotonic() - saved > SECONDS:
@@ -295,11 +278,7 @@ class PairVerifier:
         return points[is_inlier], others[is_inlier]
 
     def _count(self, pairs: np.ndarray) -> np.ndarray:
-        """Inliers of pairs of one query."""
-        query, found = self.queries.of(pairs[0] // len(self.gallery)), []
-        for position in pairs % len(self.gallery):
-            points = match(query, self.gallery.of(position), self.settings.ratio)
-            found.append(verify(*points, self.settings.tolerance).sum())
+        found = [len(self.matches(*divmod(pair, len(self.gallery)))[0]) for pair in pairs]
         return np.array(found, dtype=np.int16)
 
     def _save(self) -> None:
@@ -308,17 +287,14 @@ class PairVerifier:
 
 
 def open_verifier(
-    root: str | Path,
-    folder: str | Path,
-    tables: Mapping[str, pd.DataFrame],
-    settings: LocalSettings | None = None,
+    root: str | Path, folder: Path, tables: Mapping[str, pd.DataFrame], settings: LocalSettings
 ) -> PairVerifier:
     """The verifier of the two `tables` of images under `root`, of queries and gallery.
 
     Their features are extracted into folders of the tables' names in `folder`.
     """
     queries, gallery = (
-        read_local_features(extract_local_features(table, root, Path(folder) / name, settings))
+        LocalFeatures(extract_local_features(table, root, folder / name, settings))
         for name, table in tables.items()
     )
     return PairVerifier(queries, gallery, folder, settings)

@@ -17,10 +17,11 @@ from scipy import sparse
 from scipy.sparse.linalg import cg
 
 from lib.reranking.data import RetrievalData, cached
-from lib.retrieval import BLOCK, EmbeddingTable, Ranking, nearest
+from lib.retrieval import EmbeddingTable, Ranking, nearest
 
 MIXED_AT_ONCE = 1_024  # images
-ITERATIONS, TOLERANCE = 20, 1e-6  # of conjugate gradient, section 3.3 of Iscen et al.
+GAMMA = 3.0  # γ of Iscen et al.
+ITERATIONS, TOLERANCE = 20, 1e-6  # of conjugate gradient, their section 3.3
 
 
 @cached
@@ -43,13 +44,7 @@ def expand_queries(
     if decay:
         n = max(neighbours, 1)
         weights *= (n - np.arange(1, near.shape[1] + 1)) / n
-    return replace(data, queries=mean_with_query(data, near, weights))
-
-
-def mean_with_query(data: RetrievalData, near: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(Q, D) queries plus (Q, K) gallery rows by weight, of unit norm; of length 0 the query."""
-    q = np.asarray(data.queries[:], dtype=np.float64)
-    return _unit(q + _weighted_sum(data.gallery, near, weights), q)
+    return replace(data, queries=weighted_mean(data.queries, data.gallery, near, weights))
 
 
 def query_expansion(data: RetrievalData, **settings: Any) -> Ranking:
@@ -68,32 +63,32 @@ def augment_gallery(
     """
     if neighbours < 1:
         raise ValueError(f"expected at least 1 neighbour, found {neighbours}; 10 are usual")
-    gallery = data.gallery
-    augmented = np.empty(gallery.shape, np.float32)
     near = data.gallery_neighbours(neighbours)[1]
     weights = np.broadcast_to(np.logspace(0, last, neighbours)[: near.shape[1]], near.shape)
-    for start in range(0, len(gallery), BLOCK):
-        part = slice(start, start + BLOCK)
-        own = np.asarray(gallery[part], dtype=np.float32)
-        augmented[part] = _unit(_weighted_sum(gallery, near[part], weights[part]), own)
-    return replace(data, gallery=augmented)
+    return replace(data, gallery=weighted_mean(data.gallery, data.gallery, near, weights, own=0))
 
 
-def _weighted_sum(rows: EmbeddingTable, near: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(Q, D) float64 sums of (Q, K) rows."""
-    found = np.zeros((len(near), rows.shape[1]))
-    for start in range(0, len(near), MIXED_AT_ONCE):
+def weighted_mean(
+    rows: EmbeddingTable,
+    gallery: EmbeddingTable,
+    near: np.ndarray,
+    weights: np.ndarray,
+    *,
+    own: int = 1,
+) -> np.ndarray:
+    """`own` times (Q, D) rows plus (Q, K) gallery rows by weight, of unit norm.
+
+    Rows that cancel out stay as they are.
+    """
+    mean = np.empty(rows.shape, np.float32)
+    for start in range(0, len(rows), MIXED_AT_ONCE):
         part = slice(start, start + MIXED_AT_ONCE)
-        chosen = np.asarray(rows[near[part]], dtype=np.float32)
-        found[part] = np.einsum("qk,qkd->qd", weights[part], chosen)
-    return found
-
-
-def _unit(rows: np.ndarray, otherwise: np.ndarray) -> np.ndarray:
-    """Rows of unit norm; those that cancelled out are taken from `otherwise`."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit = np.divide(rows, lengths, out=np.zeros_like(rows), where=lengths > 1e-12)
-    return np.where(lengths > 1e-12, unit, otherwise).astype(np.float32)
+        row = np.asarray(rows[part], dtype=np.float64)
+        chosen = np.asarray(gallery[near[part]], dtype=np.float32)
+        total = own * row + np.einsum("qk,qkd->qd", weights[part], chosen)
+        length = np.linalg.norm(total, axis=1, keepdims=True)
+        mean[part] = np.where(length > 1e-12, total / np.maximum(length, 1e-12), row)
+    return mean
 
 
 def superglobal_rerank(
@@ -142,13 +137,12 @@ def diffusion_rerank(
     neighbours: int = 50,
     started: int = 10,
     alpha: float = 0.99,
-    gamma: float = 3.0,
     candidates: int = 10_000,
 ) -> Ranking:
     """Rank by f of (I - αS) f = y, solved among the `candidates` nearest images (at least k).
 
     S is the affinity matrix A of `affinities` with rows and columns divided by the roots of its
-    sums. y starts with sim ** gamma at the `started` images nearest to the query (§3.1), which is
+    sums. y starts with sim ** γ at the `started` images nearest to the query (§3.1), which is
     itself no node of the graph. Images that are not reached keep their order, behind the others.
     """
     if started < 1 or candidates < 1 or not 0 < alpha < 1:
@@ -156,7 +150,7 @@ def diffusion_rerank(
             f"expected counts of at least 1 and an alpha between 0 and 1, found {started},"
             f" {candidates} and {alpha}; 10, 10,000 and 0.99 are usual"
         )
-    A = affinities(data, neighbours=neighbours, gamma=gamma)
+    A = affinities(data, neighbours=neighbours)
     sims, near = nearest(data.queries, data.gallery, max(candidates, data.k))
 
     def score(row: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +159,7 @@ def diffusion_rerank(
         D = sparse.diags_array(np.where(degree > 0, np.maximum(degree, 1e-12) ** -0.5, 0))
         S = D @ own @ D
         y = np.zeros(len(degree))
-        y[:started] = np.maximum(sims[row, :started], 0).astype(np.float64) ** gamma
+        y[:started] = np.maximum(sims[row, :started], 0).astype(np.float64) ** GAMMA
         f = cg(sparse.eye_array(len(y)) - alpha * S, y, rtol=TOLERANCE, maxiter=ITERATIONS)[0]
         return np.maximum(f, 0).astype(np.float32), near[row]
 
@@ -173,17 +167,15 @@ def diffusion_rerank(
 
 
 @cached
-def affinities(
-    data: RetrievalData, *, neighbours: int = 50, gamma: float = 3.0
-) -> sparse.csr_array:
-    """(N, N): sim ** gamma of images that are among each other's `neighbours` nearest, §3.1."""
+def affinities(data: RetrievalData, *, neighbours: int = 50) -> sparse.csr_array:
+    """(N, N): sim ** γ of images that are among each other's `neighbours` nearest, §3.1."""
     if neighbours < 1:
         raise ValueError(f"expected at least 1 neighbour, found {neighbours}; 50 are usual")
     sims, near = data.gallery_neighbours(neighbours + 1)
     rows = np.repeat(np.arange(len(near)), near.shape[1])
     # An image is not its own neighbour; one whose copies fill the list has one neighbour more.
     is_other = rows != near.ravel()
-    values = np.maximum(sims.ravel()[is_other], 0).astype(np.float64) ** gamma
+    values = np.maximum(sims.ravel()[is_other], 0).astype(np.float64) ** GAMMA
     shape = (len(near), len(near))
     one_way = sparse.csr_array((values, (rows[is_other], near.ravel()[is_other])), shape)
     return one_way.minimum(one_way.T).tocsr()  # 0 where only one lists the other

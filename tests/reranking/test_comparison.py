@@ -9,6 +9,7 @@ from lib.reranking.comparison import (
     RERANKERS,
     Comparison,
     Reranker,
+    best_of_tuned,
     best_second_model,
     choose_weights,
     compare,
@@ -123,7 +124,7 @@ def test_compare_takes_the_published_setting_without_public_queries(data, evalua
 def test_compare_asks_for_private_queries(data, evaluation):
     queries = evaluation.queries.assign(usage="Public")
     solution = {"Public": evaluation.solution["Public"] | evaluation.solution["Private"]}
-    with pytest.raises(ValueError, match="Private queries to report, found none"):
+    with pytest.raises(ValueError, match="Private queries in step 'plain search', found Public;"):
         compare(data, dataclasses.replace(evaluation, queries=queries, solution=solution))
 
 
@@ -180,7 +181,7 @@ def test_spread_of_one_continent_is_none(capsys):
 
 
 def test_best_is_the_one_that_is_best_on_public_with_ensembles(comparison, data):
-    best = comparison.best()
+    best = best_of_tuned(comparison.chosen.values())
     assert best.name == comparison.table["reranker"][comparison.table["public"].idxmax()]
     assert best.rerank(data).predictions() == best.ranking.predictions()
 

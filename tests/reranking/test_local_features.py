@@ -13,12 +13,12 @@ from lib.reranking import local_features
 from lib.reranking.local_features import (
     FRAME,
     LOCAL_FEATURES,
+    LocalFeatures,
     LocalSettings,
     detect,
     extract_local_features,
     match,
     open_verifier,
-    read_local_features,
     root_sift,
     verify,
 )
@@ -124,7 +124,7 @@ def test_verify_finds_the_points_that_one_affine_map_moves():
 
 def test_extracted_features_are_those_of_the_images(photos, tmp_path):
     folder = extract_local_features(photos, tmp_path, tmp_path / "out" / "query", SETTINGS)
-    found = read_local_features(folder)
+    found = LocalFeatures(folder)
     assert len(found) == 5
     points, rows = detect(scene(2), SETTINGS)
     own, descriptors = found.of(1)
@@ -201,7 +201,7 @@ def test_settings_and_missing_results_are_refused(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match="a ratio up to 1"):
             LocalSettings(**wrong)
     with pytest.raises(ValueError, match="expected finished local features"):
-        read_local_features(tmp_path)
+        LocalFeatures(tmp_path)
     monkeypatch.setitem(sys.modules, "kornia", None)
     monkeypatch.setitem(sys.modules, "kornia.feature", None)
     with pytest.raises(ValueError, match=r"expected the package kornia .* pip install kornia"):

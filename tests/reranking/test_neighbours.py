@@ -183,7 +183,7 @@ def naive_affinities(gallery, neighbours, gamma):
 
 def test_affinities_are_those_of_mutual_neighbours():
     case = random_case(3, images=80)
-    found = affinities(case, neighbours=7, gamma=3.0)
+    found = affinities(case, neighbours=7)
     np.testing.assert_allclose(found.toarray(), naive_affinities(case.gallery, 7, 3.0), atol=1e-6)
     assert (found != found.T).nnz == 0
 
