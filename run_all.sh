@@ -111,7 +111,7 @@ python="$(find_python)"
 eval "$("$python" -m lib.environment --exports)"
 say "Using $("$python" --version) in $("$python" -c 'import sys; print(sys.prefix)')"
 case "$command" in
-  # A process per core, and one thread in each: more threads than cores only wait for each other.
+  # One thread in each process: more threads than cores only wait for each other.
   test) shift && OMP_NUM_THREADS=1 exec "$python" -m pytest --numprocesses auto \
     --dist loadfile --no-loadscope-reorder "$@" ;;
   import) shift && exec "$python" -m lib.data.own_photos "$@" ;;

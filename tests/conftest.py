@@ -14,16 +14,26 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks t
 
 from lib import data as gldv2
 from lib.config import AugmentConfig, ModelConfig, StageConfig
+from lib.environment import cores
 from tests.dataset import write_stripes
 
 # Files that take longest, in their order, so that no process waits for one at the end.
-LONGEST = ("test_chain.py", "test_stage.py", "test_other_folders.py", "test_distributed.py")
+LONGEST = (
+    *("test_chain.py", "test_stage.py", "test_other_folders.py", "test_kernel.py"),
+    *("test_requirements.py", "test_network.py", "test_embedding.py", "test_distributed.py"),
+    *("test_readers.py", "test_runner.py", "test_gldv2_folder.py", "test_two_pass.py"),
+)
 
 
 def pytest_collection_modifyitems(items):
     """Start with the longest files."""
     place = {name: -len(LONGEST) + i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path.name, 0))
+
+
+def pytest_xdist_auto_num_workers():
+    """A process more than cores, because some tests wait for other processes and for time."""
+    return cores() + 1
 
 
 def pytest_collection():
