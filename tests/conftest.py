@@ -42,8 +42,9 @@ def pytest_collection():
 
 
 def pytest_collection_finish():
-    """Look for garbage among what tests make alone."""
+    """Look for garbage among what tests make alone, and not often."""
     gc.freeze()
+    gc.set_threshold(50_000, 20, 10)
     gc.enable()
 
 
