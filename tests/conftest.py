@@ -17,7 +17,7 @@ from lib.config import AugmentConfig, ModelConfig, StageConfig
 from lib.environment import cores
 from tests.dataset import write_stripes
 
-# Files that take longest, in their order, so that no process waits for one at the end.
+# Files that take longest, about in their order, so that no process is left with one at the end.
 LONGEST = (
     *("test_chain.py", "test_stage.py", "test_other_folders.py", "test_kernel.py"),
     *("test_requirements.py", "test_network.py", "test_embedding.py", "test_distributed.py"),

@@ -88,9 +88,10 @@ def map_landmarks(
         delayed(_run)(work, embeddings[at], at, sizes[run], *(own[part] for own in extra))
         for at, part, run in zip([rows_of[part] for part in parts], parts, shown, strict=True)
     )
-    few = jobs if len(parts) > 1 else 1  # joblib looks for the end of others every 10 ms
+    if len(parts) == 1:  # needs no thread, for whose end joblib would look every 10 ms
+        jobs = 1
     with threadpool_limits(1, user_api="blas"):  # one core per task; tasks are many
-        results = Parallel(n_jobs=few, prefer="threads")(tasks)
+        results = Parallel(n_jobs=jobs, prefer="threads")(tasks)
     for part, (count, result) in zip(parts, results, strict=True):
         off_unit += count
         yield order[part], result

@@ -210,7 +210,6 @@ def _embed_blocks(
     step = -(-job.batch_size // threads) if is_cpu else job.batch_size
     before = torch.get_num_threads()
     turn = nullcontext() if is_cpu else Lock()
-    pool = ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,))
 
     def embed_batch(images: data.SquareImages, start: int) -> np.ndarray:
         pixels, _, _ = images[range(start, min(start + step, len(images)))]
@@ -219,18 +218,21 @@ def _embed_blocks(
             found = extract_embeddings(model, batch, job.inference)
             return found.to(torch.float16).cpu().numpy()
 
-    def submitted() -> list[Future[np.ndarray]]:
+    def submitted(pool: ThreadPoolExecutor) -> list[Future[np.ndarray]]:
         images = next(blocks, ())
         return [pool.submit(embed_batch, images, at) for at in range(0, len(images), step)]
 
+    one_core = {"initializer": torch.set_num_threads, "initargs": (1,)}
     try:
-        ahead = submitted()
-        while ahead:
-            batches, ahead = ahead, submitted()
-            shown = f"embedding {job.folder.name}, batches of a block"
-            yield np.concatenate([batch.result() for batch in artifacts.progress(batches, shown)])
+        with artifacts.generator_threads(threads, **one_core) as pool:
+            ahead = submitted(pool)
+            while ahead:
+                batches, ahead = ahead, submitted(pool)
+                shown = artifacts.progress(
+                    batches, f"embedding {job.folder.name}, batches of a block"
+                )
+                yield np.concatenate([batch.result() for batch in shown])
     finally:
-        pool.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
 
 
