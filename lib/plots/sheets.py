@@ -58,7 +58,10 @@ class TextFigure(Figure):
                     fonts = _more_fonts().items()
                     more = [name for name, path in fonts if lacking & _letters(path)]
                     text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *more])))
-            super().draw(renderer)
+            if "draw_path" not in vars(renderer):
+                super().draw(renderer)
+            elif layout := self.get_layout_engine():  # savefig first draws nothing, for this alone
+                layout.execute(self)
 
 
 def printable(text: str) -> str:

@@ -505,9 +505,10 @@ def _train(job: TrainingJob) -> None:
         ]
         return [os.fsdecode(path) for path in paths[np.concatenate(batches)]]
 
-    def result() -> ClassificationModel:
-        """A copy of network and heads as the checkpoint would hold them now, in evaluation mode."""
-        found = copy.deepcopy(ema.module if ema else plain).eval()
+    averaged = ema.module if ema else plain
+
+    def as_kept(found: ClassificationModel) -> ClassificationModel:
+        """Make of `averaged` or its copy what a checkpoint holds, in evaluation mode."""
         for name, head in sample.whole.items() if sample else ():
             setattr(found, name, head)
         if start is not None:
@@ -517,12 +518,12 @@ def _train(job: TrainingJob) -> None:
             for name, value in found.model.state_dict().items():
                 if value.is_floating_point():
                     value.lerp_(initial[name], stage.average_start)
-        return found
+        return found.eval()
 
     def judge() -> None:
         """Score the network on the images held out, unless that is done for this epoch."""
         if accelerator.is_main_process and state.is_unscored():
-            found = result()
+            found = as_kept(copy.deepcopy(averaged))
             score = held_out_map(found.model, judged, landmarks, per_process)
             state.add_score(score, found.state_dict())
         accelerator.wait_for_everyone()
@@ -619,7 +620,7 @@ def _train(job: TrainingJob) -> None:
         print(f"{stage.name}: stopped in time, {state.step / total:.0%} of its steps", flush=True)
     if accelerator.is_main_process and not (stopped and job.until == math.inf):
         data.report_unreadable(state.unreadable)
-        found = result()
+        found = as_kept(averaged)
         if state.best:
             found.load_state_dict(state.best)
         if found.model.config.neck == "pca":
