@@ -6,6 +6,7 @@
 import ast
 import base64
 import contextlib
+import functools
 import io
 import os
 import re
@@ -202,12 +203,18 @@ def _without(places: Mapping[str, str], text: str) -> str:
     return text
 
 
+@functools.cache
+def _exporter() -> HTMLExporter:
+    """Compiles its templates once, and does not parse code that pygments has escaped."""
+    return HTMLExporter(template_name="basic", filters={"clean_html": lambda text: text})
+
+
 def notebook_page(notebook: nbformat.NotebookNode, title: str) -> str:
     """An executed notebook as one HTML page without scripts.
 
     nbconvert's own page has 280 kB of styles, and needs a network.
     """
-    body, _ = HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    body, _ = _exporter().from_notebook_node(notebook)
     style = HtmlFormatter().get_style_defs(".highlight")
     page = _render("notebook.html", {"title": title, "style": style, "body": body})
     return page.replace(f"{ROOT}/", "")  # where the repository lay is of no use to others
