@@ -6,6 +6,7 @@ beside torch, for CPU builds. Needs only the standard library; `cores` needs job
 `lazily` what takes long.
 """
 
+import functools
 import os
 import re
 import shlex
@@ -95,6 +96,14 @@ def cores() -> int:
     import joblib
 
     return max(1, joblib.cpu_count() // local_processes())
+
+
+@functools.cache
+def blas() -> Any:
+    """The `ThreadpoolController` of BLAS libraries, found once: looking takes milliseconds."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController().select(user_api="blas")
 
 
 def forks() -> bool:

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
 from lib.artifacts import progress
+from lib.environment import blas
 from lib.retrieval import EmbeddingSubset
 
 WHOLE = 8192  # rows of a landmark that are read at once
@@ -90,7 +90,7 @@ def map_landmarks(
     )
     if len(parts) == 1:  # needs no thread, for whose end joblib would look every 10 ms
         jobs = 1
-    with threadpool_limits(1, user_api="blas"):  # one core per task; tasks are many
+    with blas().limit(limits=1):  # one core per task; tasks are many
         results = Parallel(n_jobs=jobs, prefer="threads")(tasks)
     for part, (count, result) in zip(parts, results, strict=True):
         off_unit += count

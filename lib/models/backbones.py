@@ -57,6 +57,9 @@ class BackboneOutput:
         return output.permute(0, 3, 1, 2) if self.layout == "NHWC" else output
 
 
+_OUTPUTS: dict[str, BackboneOutput] = {}  # of what this process has built before
+
+
 def build_backbone(
     name: str,
     options: Mapping[str, Any],
@@ -74,6 +77,7 @@ def build_backbone(
             neither a map nor tokens to pool, as from networks with several outputs.
     """
     _check_name(name)
+    asked = f"{_call(name, options)} {drop_path}"
     if own := ", ".join(sorted(OWN_OPTIONS & options.keys())):
         call, advice = _call(name, options), "pooling, neck and weights have their own settings"
         raise ValueError(f"expected backbone options without {own}, found {call}; {advice}")
@@ -101,7 +105,9 @@ def build_backbone(
         keep_last_resolution(backbone)
     if has_ibn:
         add_ibn(backbone)
-    backbone.output = _find_output(_call(name, options), backbone)
+    if asked not in _OUTPUTS:
+        _OUTPUTS[asked] = _find_output(_call(name, options), backbone)
+    backbone.output = _OUTPUTS[asked]
     return backbone
 
 

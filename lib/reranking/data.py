@@ -14,11 +14,10 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from lib import retrieval
 from lib.artifacts import read_fingerprint
-from lib.environment import cores
+from lib.environment import blas, cores
 from lib.reranking.local_features import PairVerifier
 from lib.retrieval import EmbeddingTable, Ranking, TagScores
 
@@ -137,7 +136,7 @@ def rank_rows(score: ScoreRow, rows: int, k: int) -> tuple[np.ndarray, np.ndarra
         best = np.argsort(-values, kind="stable")[:k]
         scores[row], positions[row] = values[best], images[best]
 
-    with ThreadPoolExecutor(cores()) as threads, threadpool_limits(1, "blas"):
+    with ThreadPoolExecutor(cores()) as threads, blas().limit(limits=1):
         for _ in threads.map(rank_one, range(rows)):
             pass
     return scores, positions
