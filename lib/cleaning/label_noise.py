@@ -161,9 +161,9 @@ def _crossing(known: np.ndarray, moved: np.ndarray, w: float, odds: float) -> fl
     width = 1.06 * moved.std() * max(w * len(known), 1.0) ** -0.2  # of the fewer, the wrong ones
     both = np.concatenate([known, moved])
     edges = np.linspace(both.min() - 3 * width - 1e-6, both.max() + 3 * width + 1e-6, BINS + 1)
-    step = edges[1] - edges[0]
+    sigma = max(width / (edges[1] - edges[0]), 1e-3)  # 0 where all moved margins are equal
     f, f_moved = (
-        gaussian_filter1d(np.histogram(x, edges, density=True)[0], width / step, mode="constant")
+        gaussian_filter1d(np.histogram(x, edges, density=True)[0], sigma, mode="constant")
         for x in (known, moved)
     )
     is_wrong = w * f_moved > odds * np.maximum(f - w * f_moved, 0)

@@ -108,6 +108,7 @@ def test_clean_takes_rows_of_any_type_and_layout(dtype, order: str):
     np.testing.assert_allclose(found["distance"], expected["distance"], atol=1e-6)
 
 
+@pytest.mark.filterwarnings("error")
 def test_clean_of_many_duplicates_and_single_images():
     # given landmarks of one image, of copies of one image, and of copies of two
     rows = np.eye(5, dtype=np.float32)[[0, 1, *[2] * 30, *[3] * 20, *[4] * 20]]
