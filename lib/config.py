@@ -106,7 +106,7 @@ def _checked(name: str, value: Any, kind: Any) -> Any:
         value = tuple(value)
     if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
         names = " or ".join(one.__name__.removesuffix("Type") for one in kinds)
-        names += " (on or off)" * (kind is bool)
+        names += {bool: " (on or off)", str: " (in quotes)"}.get(kind, "")
         raise ValueError(
             f"setting {name!r} expects {names}, found {value!r} ({type(value).__name__})"
         )

@@ -95,7 +95,7 @@ def test_profile_refuses_an_unknown_name():
         ("clean.eps", "0.3", r"'eps' expects float, found '0.3' \(str\)"),
         ("clean.eps", False, r"'eps' expects float, found False \(bool\)"),
         ("clean.rescue", 1, r"'rescue' expects bool \(on or off\), found 1 \(int\)"),
-        ("model.backbone", 18, r"'backbone' expects str, found 18 \(int\)"),
+        ("model.backbone", 18, r"'backbone' expects str \(in quotes\), found 18 \(int\)"),
         ("model", "resnet18", r"'model' expects ModelConfig, found 'resnet18' \(str\)"),
         ("world", 5, r"'world' expects WorldConfig or None, found 5 \(int\)"),
         ("stages.cluster.augment.scale", 0.7, r"'scale' expects tuple, found 0.7 \(float\)"),
