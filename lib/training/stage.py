@@ -131,6 +131,11 @@ def train(
     """
     check_stage(stage)
     parts_of_batch(stage, total_processes(processes))
+    if lacking := {"path", "label", "landmark_id"} - {*table.columns}:
+        raise ValueError(
+            f"expected a training list with a {' and a '.join(sorted(lacking))} for each image, "
+            "found none; make it with lib.data.training_list"
+        )
     folder = Path(folder)
     images = np.count_nonzero(~held_out_rows(stage, table, seed))
     count = images_per_epoch(stage, images)

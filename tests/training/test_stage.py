@@ -715,6 +715,12 @@ def test_train_refuses_less_than_a_batch(run, images, tmp_path, count, drawn, fo
     assert not (tmp_path / "run").exists()
 
 
+def test_train_refuses_a_table_that_is_no_training_list(run, images, tmp_path):
+    with pytest.raises(ValueError, match="with a label and a landmark_id for each image, found no"):
+        run(table=images[["id", "path"]])
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.filterwarnings("ignore:.*cannot be read")
 def test_train_reports_unreadable_images_and_goes_on(run, images, stripes, capsys):
     folder = stripes / "train" / "f" / "f" / "f"
