@@ -184,7 +184,8 @@ def place(rows: np.ndarray) -> np.ndarray:
     """
     parts = min(2, *rows.shape)
     with np.errstate(invalid="ignore", divide="ignore"):  # of one image, or of copies
-        flat = np.pad(PCA(parts).fit_transform(rows), ((0, 0), (0, 2 - parts)))
+        flat = PCA(parts, random_state=0).fit_transform(rows)  # of wide rows it draws at random
+        flat = np.pad(flat, ((0, 0), (0, 2 - parts)))
     if len(rows) >= FEWEST:
         start = 1e-4 * flat / max(np.std(flat[:, 0]), 1e-12)
         perplexity = min(30.0, (len(rows) - 1) / 3)

@@ -203,8 +203,9 @@ def test_place_keeps_groups_apart(count: int):
     assert np.argmin(nearest, axis=1).tolist() == group.tolist()
 
 
-def test_place_repeats():
-    rows, _ = two_groups(np.random.default_rng(1), 30)
+@pytest.mark.parametrize("dim", [6, 512])
+def test_place_repeats(dim: int):
+    rows = np.random.default_rng(1).normal(size=(30, dim))
     np.testing.assert_array_equal(place(rows), place(rows))
 
 
