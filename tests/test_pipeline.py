@@ -483,9 +483,11 @@ def test_resume_from_copies_what_is_not_there(calls, outputs, tmp_path):
     assert [call[0] for call in calls] == ["01_eda"]
 
 
-@pytest.mark.parametrize("place", ["nowhere", str(ROOT)])
-def test_resume_from_refuses_what_is_no_run(calls, outputs, capsys, place):
-    assert main(["smoke", "--resume-from", place]) == 1
+@pytest.mark.parametrize("place", ["nowhere", "repository"])
+def test_resume_from_refuses_what_is_no_run(calls, outputs, capsys, tmp_path, place):
+    for name in ("lib", "notebooks"):  # of a repository without runs
+        (tmp_path / "repository" / name).mkdir(parents=True)
+    assert main(["smoke", "--resume-from", str(tmp_path / place)]) == 1
     assert "expected the folder of an earlier run (smoke)" in capsys.readouterr().err
     assert calls == []
 
