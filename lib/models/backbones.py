@@ -57,7 +57,7 @@ class BackboneOutput:
         return output.permute(0, 3, 1, 2) if self.layout == "NHWC" else output
 
 
-_OUTPUTS: dict[str, BackboneOutput] = {}  # of what this process has built before
+_OUTPUTS: dict[str, BackboneOutput] = {}  # of networks built before, by name and options
 
 
 def build_backbone(
@@ -77,9 +77,9 @@ def build_backbone(
             neither a map nor tokens to pool, as from networks with several outputs.
     """
     _check_name(name)
-    asked = f"{_call(name, options)} {drop_path}"
+    call = _call(name, options)
     if own := ", ".join(sorted(OWN_OPTIONS & options.keys())):
-        call, advice = _call(name, options), "pooling, neck and weights have their own settings"
+        advice = "pooling, neck and weights have their own settings"
         raise ValueError(f"expected backbone options without {own}, found {call}; {advice}")
     options = dict(options)
     last_stride, has_ibn = options.pop("last_stride", 2), options.pop("ibn", False)
@@ -105,9 +105,9 @@ def build_backbone(
         keep_last_resolution(backbone)
     if has_ibn:
         add_ibn(backbone)
-    if asked not in _OUTPUTS:
-        _OUTPUTS[asked] = _find_output(_call(name, options), backbone)
-    backbone.output = _OUTPUTS[asked]
+    if call not in _OUTPUTS:
+        _OUTPUTS[call] = _find_output(call, backbone)
+    backbone.output = _OUTPUTS[call]
     return backbone
 
 

@@ -44,32 +44,24 @@ TYPICAL = 3  # images that a row shows first, for comparison
 class TextFigure(Figure):
     """A figure that draws every text literally (no `$` begins a formula) and in any script."""
 
-    _is_prepared = False
-
     def draw(self, renderer: Any) -> None:
-        only_lays_out = "draw_path" in vars(renderer)  # as savefig does before it draws
         with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing")
-            if not self._is_prepared:
-                self._prepare()
-            self._is_prepared = only_lays_out
-            if not only_lays_out:
+            for axis in self.axes:
+                for side in (axis.xaxis, axis.yaxis):
+                    side.get_ticklabels(which="both")  # makes them
+            for text in self.findobj(Text):
+                text.set_parse_math(False)
+                text.set_text(printable(text.get_text()))
+                own = findfont(text.get_fontproperties())
+                if lacking := set(text.get_text()) - _letters(own):
+                    fonts = _more_fonts().items()
+                    more = [name for name, path in fonts if lacking & _letters(path)]
+                    text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *more])))
+            if "draw_path" not in vars(renderer):
                 super().draw(renderer)
-            elif layout := self.get_layout_engine():
+            elif layout := self.get_layout_engine():  # savefig first draws nothing, for this alone
                 layout.execute(self)
-
-    def _prepare(self) -> None:
-        for axis in self.axes:
-            for side in (axis.xaxis, axis.yaxis):
-                side.get_ticklabels(which="both")  # makes them
-        for text in self.findobj(Text):
-            text.set_parse_math(False)
-            text.set_text(printable(text.get_text()))
-            own = findfont(text.get_fontproperties())
-            if lacking := set(text.get_text()) - _letters(own):
-                fonts = _more_fonts().items()
-                more = [name for name, path in fonts if lacking & _letters(path)]
-                text.set_fontfamily(list(dict.fromkeys([*text.get_fontfamily(), *more])))
 
 
 def printable(text: str) -> str:

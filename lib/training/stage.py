@@ -510,10 +510,10 @@ def _train(job: TrainingJob) -> None:
         ]
         return [os.fsdecode(path) for path in paths[np.concatenate(batches)]]
 
-    averaged = ema.module if ema else plain
+    trained = ema.module if ema else plain
 
     def as_kept(found: ClassificationModel) -> ClassificationModel:
-        """Make of `averaged` or its copy what a checkpoint holds, in evaluation mode."""
+        """Make of `trained` or a copy of it what a checkpoint holds, in evaluation mode."""
         for name, head in sample.whole.items() if sample else ():
             setattr(found, name, head)
         if start is not None:
@@ -528,7 +528,7 @@ def _train(job: TrainingJob) -> None:
     def judge() -> None:
         """Score the network on the images held out, unless that is done for this epoch."""
         if accelerator.is_main_process and state.is_unscored():
-            found = as_kept(copy.deepcopy(averaged))
+            found = as_kept(copy.deepcopy(trained))
             score = held_out_map(found.model, judged, landmarks, per_process)
             state.add_score(score, found.state_dict())
         accelerator.wait_for_everyone()
@@ -625,7 +625,7 @@ def _train(job: TrainingJob) -> None:
         print(f"{stage.name}: stopped in time, {state.step / total:.0%} of its steps", flush=True)
     if accelerator.is_main_process and not (stopped and job.until == math.inf):
         data.report_unreadable(state.unreadable)
-        found = as_kept(averaged)
+        found = as_kept(trained)
         if state.best:
             found.load_state_dict(state.best)
         if found.model.config.neck == "pca":

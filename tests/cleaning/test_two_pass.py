@@ -281,12 +281,12 @@ def test_cleaning_gives_the_same_on_a_dask_cluster(tmp_path, monkeypatch):
     expected = cluster_landmarks(mapped, ids, eps=0.3, min_samples=3), clean(mapped, ids, config)
     with (
         distributed.LocalCluster(
-            n_workers=1,  # another process would import all this once more
-            threads_per_worker=2,
+            n_workers=2,
+            threads_per_worker=1,
             processes=True,
             dashboard_address=None,
-        ) as cluster,
-        distributed.Client(cluster),
+        ) as two,
+        distributed.Client(two),
         parallel_config(backend="dask"),
     ):
         found = cluster_landmarks(mapped, ids, eps=0.3, min_samples=3), clean(mapped, ids, config)
